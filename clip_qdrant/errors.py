@@ -1,0 +1,186 @@
+"""Every exception the package raises, in one tree.
+
+    ClipQdrantError
+    ├── ConfigError (ValueError)        a setting or an argument is wrong
+    ├── MissingExtra (ImportError)      an optional dependency is not installed
+    ├── ImageError                      one image cannot be used; `reason` is a stable short word
+    │   ├── EmptyImage                  no bytes
+    │   ├── NotAnImage                  bytes of no known image format
+    │   ├── UnsupportedImage            an image, in a format or mode that is not decoded here
+    │   ├── TruncatedImage              the data ends early or is damaged
+    │   └── ImageTooLarge               over the limit of bytes or pixels
+    ├── MetadataError (ValueError)      a metadata value does not fit its field
+    ├── FilterError (ValueError)        a where expression is wrong; `column` points into its text
+    ├── QueryError (ValueError)         a query cannot be run as asked
+    ├── ModelError
+    │   ├── CheckpointError             a checkpoint is damaged, foreign or incomplete
+    │   ├── ExportError                 a model could not be exported to ONNX
+    │   └── FingerprintMismatch         a collection was made by another embedder
+    ├── TrainingError                   a training run or its data cannot go on
+    ├── SourceError                     a source cannot be listed or read
+    └── StoreError
+        ├── StoreUnavailable            no answer, or refused credentials
+        ├── StoreLocked                 an embedded store is open in another process
+        ├── CollectionNotFound
+        ├── CollectionExists
+        ├── InvalidPoint (ValueError)   a vector or id the store must not be given
+        └── UnsupportedByEdge           the embedded engine cannot do it; a Qdrant server can
+
+A message says what failed, with which value, and what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ClipQdrantError",
+    "CollectionExists",
+    "CollectionNotFound",
+    "ConfigError",
+    "EmptyImage",
+    "ExportError",
+    "FilterError",
+    "FingerprintMismatch",
+    "ImageError",
+    "ImageTooLarge",
+    "InvalidPoint",
+    "MetadataError",
+    "MissingExtra",
+    "ModelError",
+    "NotAnImage",
+    "QueryError",
+    "SourceError",
+    "StoreError",
+    "StoreLocked",
+    "StoreUnavailable",
+    "TrainingError",
+    "TruncatedImage",
+    "UnsupportedByEdge",
+    "UnsupportedImage",
+]
+
+
+class ClipQdrantError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(ClipQdrantError, ValueError):
+    """A setting or an argument has a value that cannot be used."""
+
+
+class MissingExtra(ClipQdrantError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.extra = extra
+        super().__init__(f"{purpose} needs {package}: pip install 'clip-qdrant[{extra}]'")
+
+
+class ImageError(ClipQdrantError):
+    """One image cannot be used. `reason` is a short, stable word for tables and reports."""
+
+    reason = "bad image"
+
+
+class EmptyImage(ImageError):
+    """There are no bytes at all."""
+
+    reason = "empty"
+
+
+class NotAnImage(ImageError):
+    """The bytes are not in any known image format."""
+
+    reason = "not an image"
+
+
+class UnsupportedImage(ImageError):
+    """An image, but in a format or mode that is not decoded here."""
+
+    reason = "unsupported"
+
+
+class TruncatedImage(ImageError):
+    """The image data ends early or is damaged."""
+
+    reason = "truncated"
+
+
+class ImageTooLarge(ImageError):
+    """The image exceeds the limit of bytes or pixels."""
+
+    reason = "too large"
+
+
+class MetadataError(ClipQdrantError, ValueError):
+    """A metadata value does not fit the type of its field."""
+
+
+class FilterError(ClipQdrantError, ValueError):
+    """A where expression is wrong. `column` (from 1) points into its text, where there is one."""
+
+    def __init__(self, message: str, *, column: int | None = None) -> None:
+        self.column = column
+        super().__init__(message)
+
+
+class QueryError(ClipQdrantError, ValueError):
+    """A query cannot be run as asked."""
+
+
+class ModelError(ClipQdrantError):
+    """Base of what can go wrong with a model."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint is damaged, foreign or incomplete."""
+
+
+class ExportError(ModelError):
+    """A model could not be exported to ONNX."""
+
+
+class FingerprintMismatch(ModelError):
+    """A collection was made by another embedder than the one at hand."""
+
+
+class TrainingError(ClipQdrantError):
+    """A training run or its data cannot go on."""
+
+
+class SourceError(ClipQdrantError):
+    """A source cannot be listed or read."""
+
+
+class StoreError(ClipQdrantError):
+    """Base of what can go wrong with Qdrant."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or refuses the credentials."""
+
+
+class StoreLocked(StoreError):
+    """An embedded store is open in another process."""
+
+
+class CollectionNotFound(StoreError):
+    """There is no collection of this name."""
+
+
+class CollectionExists(StoreError):
+    """A collection of this name is there already."""
+
+
+class InvalidPoint(StoreError, ValueError):
+    """A vector or an id that the store must not be given."""
+
+
+class UnsupportedByEdge(StoreError):
+    """The embedded engine cannot do this; a Qdrant server can."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the embedded store cannot do {what}; run a Qdrant server (docker compose up -d) "
+            'and connect("http://localhost:6333")'
+        )
