@@ -1,0 +1,241 @@
+"""What one metadata value is: its kind, its JSON form, and the error for one that fits no field."""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+
+from clip_qdrant.errors import MetadataError
+from clip_qdrant.records import FieldType, Location, isoformat
+
+__all__ = [
+    "INT64_MAX",
+    "INT64_MIN",
+    "at",
+    "converted",
+    "is_place",
+    "is_utf8",
+    "kind_of",
+    "misfit",
+    "parse_datetime",
+    "parse_period",
+    "shown",
+    "unboxed",
+    "unsupported",
+]
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+PROSE_LENGTH = 256  # characters; a longer string is for full text search, not for equality
+
+_DATETIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)? ?(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?",
+    re.ASCII,
+)
+_PARTIAL = re.compile(r"\d{4}(-\d\d)?", re.ASCII)
+_SECONDS = re.compile(r"[Tt ]\d\d:\d\d:")
+
+
+def parse_datetime(text: str) -> datetime | None:
+    """The moment an ISO 8601 date or datetime means, UTC where it names no zone; None if `text` is neither.
+
+    Digits below the microsecond are cut off, as Qdrant does.
+    """
+    match = _DATETIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, _zulu, sign, off_h, off_m = match.groups()
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
+    offset = timedelta(hours=int(off_h or 0), minutes=int(off_m or 0))
+    try:
+        zone = timezone(-offset if sign == "-" else offset) if offset else timezone.utc
+        return datetime(
+            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micros, zone
+        )
+    except ValueError:
+        return None
+
+
+def parse_period(text: str) -> tuple[datetime, datetime | None] | None:
+    """The period that ISO 8601 text names: `2024` a year, `2024-05` a month, `2024-05-01` a day, a time its second.
+
+    Returns its start and its end (exclusive; None where the calendar ends first), or None if `text` is no such text.
+    """
+    match = _PARTIAL.fullmatch(text)
+    start = parse_datetime(text + "-01-01"[3 * (match[1] is not None) :] if match else text)
+    if start is None:
+        return None
+    try:
+        if match:
+            months = start.year * 12 + start.month + (0 if match[1] else 11)
+            return start, start.replace(year=months // 12, month=months % 12 + 1)
+        if ":" not in text:
+            length = timedelta(days=1)
+        elif "." in text:
+            length = timedelta(microseconds=1)
+        else:
+            length = timedelta(seconds=1) if _SECONDS.search(text) else timedelta(minutes=1)
+        return start, start + length
+    except (OverflowError, ValueError):
+        return start, None
+
+
+def unboxed(value: Any, uri: str | None, name: str | None) -> Any:
+    """A value without its numpy, enum, set or Location wrapping: None, bool, int, float, str, date, list or Mapping."""
+    if isinstance(value, np.datetime64):
+        moment = value.astype("datetime64[us]").item()  # finer units would give an int
+        if not isinstance(moment, date):
+            raise misfit(uri, name, value, "is no moment that can be stored; leave the field out")
+        return moment
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return list(value) if value.ndim else unboxed(value[()], uri, name)
+    if isinstance(value, enum.Enum) and isinstance(value, (str, int)):
+        return value.value
+    if isinstance(value, Location):
+        return asdict(value)
+    if isinstance(value, (set, frozenset)):
+        try:
+            return sorted(value)  # a set has no order of its own, and the same metadata must give the same payload
+        except TypeError:
+            return sorted(value, key=repr)
+    if isinstance(value, tuple):
+        return list(value)
+    return value
+
+
+def is_place(value: Mapping[Any, Any]) -> bool:
+    """Whether a dict has the two keys of a geo value, and no others."""
+    return set(value) == {"lat", "lon"}
+
+
+def kind_of(value: Any) -> str | None:
+    """What one value looks like: a field type, or `moment` for a date object, which fits no other type."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, str):
+        if len(value) > PROSE_LENGTH:
+            return "text"
+        return "datetime" if parse_datetime(value) else "keyword"
+    if isinstance(value, date):
+        return "moment"
+    if isinstance(value, Mapping) and is_place(value):
+        return "geo"
+    return None
+
+
+def converted(value: Any, field_type: FieldType | None, uri: str | None, name: str) -> Any:
+    """One unboxed value in the JSON type of its field; for a field without a type, in the JSON type nearest to it."""
+    kind = kind_of(value)
+    wanted = field_type or {None: None, "moment": "datetime", "text": "keyword", "datetime": "keyword"}.get(kind, kind)
+    if kind is None:
+        raise misfit(uri, name, value, unsupported(value, field_type))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise misfit(uri, name, value, "is not a number that JSON has; leave the field out instead")
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        raise misfit(uri, name, value, "is beyond 64 bits; store it as a str")
+    if isinstance(value, str):
+        if not is_utf8(value):
+            raise misfit(uri, name, value, "is not valid Unicode text (a lone surrogate); clean or leave out the value")
+        if wanted in ("keyword", "text"):
+            return str.__str__(value)
+    if wanted == "datetime":
+        moment = parse_datetime(value) if isinstance(value, str) else value
+        text = _moment_text(moment) if isinstance(moment, date) else None
+        if text is not None:
+            return text
+    elif wanted == "geo" and kind == "geo":
+        return _place(value, uri, name)
+    elif wanted == "float" and kind in ("integer", "float"):
+        if float(value) != value:
+            raise misfit(uri, name, value, "is not exact as a float of 64 bits; declare the field as integer")
+        return float(value)
+    elif wanted == kind:
+        return bool(value) if kind == "bool" else int(value)
+    raise misfit(uri, name, value, f"does not fit its type {wanted}; {_way_out(field_type, kind)}")
+
+
+def _place(value: Mapping[str, Any], uri: str | None, name: str) -> dict[str, float]:
+    place = {part: unboxed(value[part], uri, name) for part in ("lat", "lon")}
+    for part, limit in (("lat", 90), ("lon", 180)):
+        number = place[part]
+        # not (a <= b) is true of NaN too
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not -limit <= number <= limit:
+            raise misfit(uri, name, value, f"is no place: {part} must be a number of degrees from -{limit} to {limit}")
+    return {part: float(number) for part, number in place.items()}
+
+
+def _moment_text(moment: date) -> str | None:
+    """RFC 3339 text of a date or datetime; None for one that has none, such as the NaT of pandas."""
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    offset = moment.utcoffset()
+    if offset is not None and offset % timedelta(minutes=1):  # old local times; RFC 3339 has no seconds there
+        moment = moment.astimezone(timezone.utc)
+    parsed = parse_datetime(isoformat(moment))  # cuts off the nanoseconds of other datetime classes
+    return isoformat(parsed) if parsed is not None else None
+
+
+def _way_out(field_type: FieldType | None, kind: str | None) -> str:
+    if field_type == "datetime":
+        return "pass a date, a datetime or ISO 8601 text such as 2024-05-01, or declare the field as keyword"
+    if field_type == "geo":
+        return 'pass {"lat": …, "lon": …}'
+    if field_type == "integer" and kind == "float":
+        return "pass an int, or declare the field as float"
+    python_type = {"keyword": "a str", "text": "a str", "integer": "an int", "float": "a number", "bool": "a bool"}
+    wanted = python_type[field_type or "keyword"]
+    if kind is None:
+        return f"pass {wanted} or use another name"
+    return f"pass {wanted}, or declare the field as {'datetime' if kind == 'moment' else kind}"
+
+
+def unsupported(value: Any, field_type: FieldType | None = None) -> str:
+    """What to say of a value that has no kind."""
+    if isinstance(value, Mapping):
+        if field_type is None:
+            return "is a dict in a list; only plain values and places can be list elements"
+        return f"is a dict where the field has the type {field_type}; {_way_out(field_type, None)}"
+    if isinstance(value, (list, np.ndarray)):
+        return "is a list in a list; flatten it"
+    return "is of no type that can be stored; pass a str, number, bool, date, place or a list of one of these"
+
+
+def is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(value: Any) -> str:
+    """A value in an error message: its repr, shortened, and its Python type."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of thousands of digits
+        text = "…"
+    return f"{text if len(text) <= 80 else text[:77] + '…'} ({type(value).__name__})"
+
+
+def at(uri: str | None) -> str:
+    """How an error message about metadata starts."""
+    return f"{uri}: " if uri is not None else ""
+
+
+def misfit(uri: str | None, name: str | None, value: Any, problem: str) -> MetadataError:
+    """The error for a value of the field `name` that cannot be stored."""
+    subject = f"metadata field {name!r}: " if name is not None else ""
+    return MetadataError(f"{at(uri)}{subject}{shown(value)} {problem}")
