@@ -1,1 +1,63 @@
-"""Image-text retrieval on Qdrant."""
+"""Image-text retrieval on Qdrant, from training to serving.
+
+Names are imported at their first use, so that `import clip_qdrant` costs nothing and searching never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clip_qdrant.adding import AddResult
+    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.connect import connect
+    from clip_qdrant.edge import EdgeClient
+    from clip_qdrant.embedder import ClipEmbedder, Embedder
+    from clip_qdrant.errors import ClipQdrantError
+    from clip_qdrant.query import Query
+    from clip_qdrant.records import Facet, Hit
+
+__all__ = [
+    "AddResult",
+    "ClipEmbedder",
+    "ClipQdrantError",
+    "EdgeClient",
+    "Embedder",
+    "Facet",
+    "Hit",
+    "ImageCollection",
+    "Query",
+    "connect",
+]
+
+_HOMES = {
+    "AddResult": "adding",
+    "ClipEmbedder": "embedder",
+    "ClipQdrantError": "errors",
+    "EdgeClient": "edge",
+    "Embedder": "embedder",
+    "Facet": "records",
+    "Hit": "records",
+    "ImageCollection": "collection",
+    "Query": "query",
+    "connect": "connect",
+}
+
+try:
+    __version__ = version("clip-qdrant")
+except PackageNotFoundError:  # imported from a folder that was never installed
+    __version__ = "0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,402 @@
+"""Embedders: images and texts to unit vectors of one space. `ClipEmbedder` is ours; `Embedder` is what others rely on.
+
+On a CPU a ClipEmbedder runs on ONNX Runtime, exported once from its checkpoint into the user's cache folder; torch is
+imported for that export, on a GPU, or with runtime="torch", and not otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
+from clip_qdrant.images import ImageInput, Limits, load_image
+from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.runtime.onnx import OnnxRuntime, cpu_count
+from clip_qdrant.tokenization import TextTokenizer, Tokenization
+
+if TYPE_CHECKING:
+    from clip_qdrant.model.checkpoint import Checkpoint
+
+__all__ = ["ClipEmbedder", "Embedder"]
+
+logger = logging.getLogger(__name__)
+BUNDLED_NAME = "bundled"
+_TEXTS_A_BATCH = 64
+Progress = Callable[[int], None]
+
+
+class Embedder(Protocol):
+    """What a collection and the ingestion pipeline need of an embedder. Every method is thread-safe."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 that says which embedder made a vector."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of what `preprocess` returns."""
+
+    def preprocess(self, rgb: Image.Image) -> np.ndarray:
+        """An upright RGB image -> uint8 (image_size, image_size, 3)."""
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (n, image_size, image_size, 3) -> float32 (n, dim), unit rows."""
+
+    def embed_images(self, images: Iterable[ImageInput]) -> np.ndarray:
+        """n images -> float32 (n, dim), unit rows."""
+
+    def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
+        """n texts -> float32 (n, dim), unit rows."""
+
+
+class _Runtime(Protocol):
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray: ...
+    def embed_tokens(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray: ...
+
+
+class ClipEmbedder:
+    """A dual encoder that embeds images and texts. Made by `load` or `fit`. Thread-safe."""
+
+    def __init__(
+        self,
+        runtime: _Runtime,
+        meta: Mapping[str, Any],
+        tokenizer: str,
+        *,
+        checkpoint: Callable[[], Checkpoint],
+        rebuild: Callable[[], OnnxRuntime] | None = None,
+        batch_size: int = 32,
+        limits: Limits | None = None,
+    ) -> None:
+        self.preprocessing = Preprocessing.from_dict(meta["preprocessing"])
+        self.trained_on: tuple[str, ...] = tuple(meta["trained_on"])
+        self.metrics: Mapping[str, float] = dict(meta["metrics"])
+        self.batch_size = batch_size
+        self.limits = limits or Limits()
+        self._dim = int(meta["dim"])
+        self._fingerprint = str(meta["fingerprint"])
+        self._runtime = runtime
+        self._checkpoint = checkpoint
+        self._rebuild = rebuild
+        self._tokenize = TextTokenizer(tokenizer, Tokenization(**meta["tokenization"]))
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = BUNDLED_NAME,
+        *,
+        runtime: Literal["auto", "onnx", "torch"] = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        batch_size: int = 32,
+        limits: Limits | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> ClipEmbedder:
+        """An embedder from "bundled", the path of a checkpoint, or "hf:<name or folder>" (CLIP and SigLIP families).
+
+        `runtime` "auto" takes torch on a GPU and ONNX Runtime on a CPU; `device` is a torch device or "auto".
+        `threads` bounds the CPU cores used. `cache_dir` keeps the ONNX exports; by default the user's cache folder.
+
+        Raises CheckpointError, ExportError, and ConfigError for arguments that contradict each other.
+        """
+        device, runtime = _choose(device, runtime)
+        source = _source_of(str(model))
+        if runtime == "torch":
+            return cls._on_torch(_read(source), device, batch_size=batch_size, limits=limits)
+        cache = _ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
+        onnx = cache.open(source)
+        try:
+            tokenizer = onnx.read("tokenizer.json")
+        except ExportError:
+            onnx = cache.rebuild(source)
+            tokenizer = onnx.read("tokenizer.json")
+        return cls(
+            onnx,
+            onnx.meta,
+            tokenizer.decode(),
+            checkpoint=lambda: _read(source),
+            rebuild=lambda: cache.rebuild(source),
+            batch_size=batch_size,
+            limits=limits,
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, device: str = "auto", batch_size: int = 32, limits: Limits | None = None
+    ) -> ClipEmbedder:
+        """An embedder on torch of a checkpoint in memory. Save it and `load` the file to run on ONNX Runtime."""
+        return cls._on_torch(checkpoint, _choose(device, "torch")[0], batch_size=batch_size, limits=limits)
+
+    @classmethod
+    def _on_torch(cls, checkpoint: Checkpoint, device: str, *, batch_size: int, limits: Limits | None) -> ClipEmbedder:
+        from clip_qdrant.runtime.torch import TorchRuntime
+
+        meta = {
+            "fingerprint": checkpoint.fingerprint(),
+            "dim": checkpoint.model.dim,
+            "preprocessing": checkpoint.preprocessing.to_dict(),
+            "tokenization": checkpoint.tokenization.to_dict(),
+            "trained_on": checkpoint.trained_on,
+            "metrics": checkpoint.metrics,
+        }
+        runtime = TorchRuntime(checkpoint, device=device)
+        return cls(
+            runtime, meta, checkpoint.tokenizer, checkpoint=lambda: checkpoint, batch_size=batch_size, limits=limits
+        )
+
+    @classmethod
+    def fit(cls, pairs: Any, **options: Any) -> ClipEmbedder:
+        """Train on image-caption pairs; see `clip_qdrant_training.fit` for what `pairs` and the options may be."""
+        from clip_qdrant_training import fit
+
+        return cls.from_checkpoint(fit(pairs, **options))
+
+    def save(self, path: str | Path, *, half: bool = False) -> str:
+        """Write the checkpoint (float16 with `half`) and return the fingerprint of the file. Raises CheckpointError."""
+        from clip_qdrant.model.checkpoint import save_checkpoint
+
+        return save_checkpoint(self._checkpoint(), path, half=half)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of weights, configuration, preprocessing and tokenizer: says which embedder made a vector."""
+        return self._fingerprint
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of what `preprocess` returns."""
+        return self.preprocessing.image_size
+
+    @property
+    def runtime(self) -> str:
+        """What runs the encoders: "onnx" or "torch"."""
+        return "onnx" if isinstance(self._runtime, OnnxRuntime) else "torch"
+
+    def __repr__(self) -> str:
+        return f"ClipEmbedder(dim={self.dim}, runtime={self.runtime!r}, fingerprint={self.fingerprint[:12]!r})"
+
+    def preprocess(self, rgb: Image.Image) -> np.ndarray:
+        """An upright RGB image -> uint8 (image_size, image_size, 3)."""
+        return self.preprocessing(rgb)
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (n, image_size, image_size, 3) -> float32 (n, dim), unit rows."""
+        size = self.image_size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ConfigError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {size}, {size}, 3)")
+        return self._run(lambda runtime: runtime.embed_pixels(pixels))
+
+    def embed_images(self, images: Iterable[ImageInput], *, progress: Progress | None = None) -> np.ndarray:
+        """Paths, bytes, PIL images or uint8 arrays -> float32 (n, dim), unit rows. Raises ImageError, SourceError."""
+        rows = list(self.iter_embed_images(images, progress=progress))
+        return np.stack(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+    def iter_embed_images(
+        self, images: Iterable[ImageInput], *, progress: Progress | None = None
+    ) -> Iterator[np.ndarray]:
+        """One float32 (dim,) row an image, in order, in memory bounded by the batch size.
+
+        `progress` is called with the number of images done after each batch. Raises ImageError, SourceError.
+        """
+        if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
+            images = [images]
+        numbered = enumerate(images)
+        done = 0
+        with ThreadPoolExecutor(cpu_count(), thread_name_prefix="decode") as pool:
+            while batch := list(itertools.islice(numbered, self.batch_size)):
+                rows = self.embed_pixels(np.stack(list(pool.map(self._prepare, batch))))
+                yield from rows
+                done += len(rows)
+                if progress:
+                    progress(done)
+
+    def embed_texts(self, texts: Iterable[str], *, progress: Progress | None = None) -> np.ndarray:
+        """n texts -> float32 (n, dim), unit rows. Texts beyond the encoder's length are truncated."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for text in texts:
+            if not isinstance(text, str):
+                raise ConfigError(f"a text must be a str, not {type(text).__name__}: {text!r:.80}")
+        rows = np.empty((len(texts), self.dim), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: less padding
+        for start in range(0, len(order), _TEXTS_A_BATCH):
+            chosen = order[start : start + _TEXTS_A_BATCH]
+            ids, mask = self._tokenize([texts[i] for i in chosen])
+            rows[chosen] = self._run(partial(_embed_tokens, ids=ids, mask=mask))
+            if progress:
+                progress(start + len(chosen))
+        return rows
+
+    def _prepare(self, numbered: tuple[int, ImageInput]) -> np.ndarray:
+        number, image = numbered
+        name = None if isinstance(image, (str, os.PathLike)) else f"image {number}"
+        return self.preprocess(load_image(image, target=self.image_size, limits=self.limits, name=name).rgb)
+
+    def _run(self, embed: Callable[[_Runtime], np.ndarray]) -> np.ndarray:
+        try:
+            return embed(self._runtime)
+        except ExportError as error:
+            if self._rebuild is None:
+                raise
+            logger.warning("exporting anew: %s", error)
+            self._runtime = self._rebuild()
+            return embed(self._runtime)
+
+
+def _embed_tokens(runtime: _Runtime, *, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return runtime.embed_tokens(ids, mask)
+
+
+def default_cache_dir() -> Path:
+    """The user's cache folder for this package: $XDG_CACHE_HOME, ~/Library/Caches or %LOCALAPPDATA%, by platform."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "clip-qdrant"
+
+
+def _choose(device: str, runtime: str) -> tuple[str, Literal["onnx", "torch"]]:
+    """The device and the runtime to use. Asks torch for a GPU only where there are signs of one: the import is slow."""
+    if runtime not in ("auto", "onnx", "torch"):
+        raise ConfigError(f"runtime is {runtime!r}: auto, onnx and torch are possible")
+    if device == "auto":
+        device = "cpu" if runtime == "onnx" or not _signs_of_gpu() else _best_device()
+    elif device != "cpu":
+        import torch
+
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    if runtime == "onnx" and device != "cpu":
+        raise ConfigError(f"runtime 'onnx' runs on the CPU, not on {device!r}: use runtime='torch'")
+    if runtime == "torch" or device != "cpu":
+        return device, "torch"
+    return device, "onnx"
+
+
+def _signs_of_gpu() -> bool:
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return shutil.which("nvidia-smi") is not None or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _source_of(model: str) -> str:
+    """ "bundled" as the path it stands for, without importing torch."""
+    if model != BUNDLED_NAME:
+        return model
+    package = Path(__file__).resolve().parent
+    places = (package / "content" / "best.pt", package.parent / "content" / "best.pt")
+    return str(next((place for place in places if place.exists()), places[0]))
+
+
+def _read(source: str) -> Checkpoint:
+    if source.startswith("hf:"):
+        from clip_qdrant.model.pretrained import load_pretrained
+
+        return load_pretrained(source.removeprefix("hf:"))
+    from clip_qdrant.model.checkpoint import load_checkpoint
+
+    return load_checkpoint(source)
+
+
+class _ExportCache:
+    """ONNX exports by fingerprint, and for each source that was read its fingerprint by the sha256 of its bytes.
+
+    An export is made in a temporary folder and renamed, so a reader sees a whole one or none, whoever else is writing.
+    """
+
+    def __init__(self, folder: Path, threads: int | None) -> None:
+        self._exports = folder / "exports"
+        self._sources = folder / "sources"
+        self._threads = threads
+
+    def open(self, source: str) -> OnnxRuntime:
+        try:
+            pointer = json.loads((self._sources / f"{_source_key(source)}.json").read_text(encoding="utf-8"))
+            return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
+        except (OSError, ValueError, KeyError, TypeError, ExportError) as reason:
+            logger.info("no export of %s yet: %s", source, reason)
+            return self.rebuild(source)
+
+    def rebuild(self, source: str) -> OnnxRuntime:
+        """Export `source` anew, whatever is there."""
+        from clip_qdrant.model.export import export_onnx
+
+        key, checkpoint = _source_key(source), _read(source)
+        try:
+            self._exports.mkdir(parents=True, exist_ok=True)
+            self._sources.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
+                made = Path(scratch) / "export"
+                final = self._exports / export_onnx(checkpoint, made)
+                if final.exists():  # broken, stale, or another process was quicker: out of the way, in one step
+                    final.rename(Path(scratch) / "old")
+                try:
+                    made.rename(final)
+                except OSError:  # another process put its own there meanwhile, as good as ours
+                    logger.debug("%s was exported by another process", final)
+            pointer = self._sources / f"{key}.json"
+            temporary = pointer.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
+            temporary.replace(pointer)
+        except OSError as error:
+            raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
+        return OnnxRuntime(final, threads=self._threads)
+
+
+def _source_key(source: str) -> str:
+    """sha256 over the bytes of a checkpoint, or over the files of a model folder; a hub name stands for itself.
+
+    Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.
+    """
+    name = source.removeprefix("hf:")
+    path = Path(name)
+    digest = hashlib.sha256()
+    try:
+        if source.startswith("hf:") and not path.is_dir():
+            digest.update(source.encode())
+        for file in sorted(path.iterdir()) if path.is_dir() else [] if source.startswith("hf:") else [path]:
+            if file.is_file():
+                digest.update(f"{file.name if path.is_dir() else ''}\0".encode())
+                with file.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the model {source}: {error.strerror or error}") from error
+    return digest.hexdigest()

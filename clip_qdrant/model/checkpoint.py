@@ -1,0 +1,345 @@
+"""Checkpoints: one self-describing file that holds everything to embed with, and the reader of bare state dicts.
+
+The file is a `torch.save` of plain containers and tensors: `format, config, preprocessing, tokenization, tokenizer,
+weights, trained_on, metrics, fingerprint`. It is read with `weights_only=True`, so nothing in it is ever executed,
+and needs no network: the tokenizer is inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from clip_qdrant.errors import CheckpointError, ClipQdrantError
+from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
+from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.tokenization import Tokenization
+
+__all__ = ["BUNDLED", "Checkpoint", "EncoderPair", "load_checkpoint", "save_checkpoint"]
+
+FORMAT = 1
+_REQUIRED = ("config", "preprocessing", "tokenization", "tokenizer", "weights", "fingerprint")
+# The two places of content/best.pt: inside the wheel, and beside the package in a checkout.
+_PACKAGE = Path(__file__).resolve().parent.parent
+BUNDLED = next(
+    (p for p in (_PACKAGE / "content" / "best.pt", _PACKAGE.parent / "content" / "best.pt") if p.exists()),
+    _PACKAGE / "content" / "best.pt",
+)
+# What torch.load raises on files that are damaged, foreign or bear a pickle it refuses (torch 2.6 to 2.14).
+_LOAD_ERRORS = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+)
+
+
+class EncoderPair(Protocol):
+    """What a checkpoint's network offers, whichever family it is of."""
+
+    @property
+    def dim(self) -> int: ...
+    def encode_image(self, pixels: Tensor) -> Tensor: ...
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with all it needs to embed images and texts. `model` is in eval mode, float32, on the CPU."""
+
+    model: Any  # an nn.Module that is an EncoderPair; Python has no intersection types
+    preprocessing: Preprocessing
+    tokenization: Tokenization
+    tokenizer: str  # the text of a tokenizer.json
+    trained_on: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds the network: `family` and that family's fields."""
+        if isinstance(self.model, DualEncoder):
+            return {"family": "dual_encoder", **self.model.config.to_dict()}
+        return {"family": "transformers", **self.model.config_dict()}
+
+    def fingerprint(self) -> str:
+        """sha256 over the float32 weights and all that shapes a vector: equal for a half-precision copy read back."""
+        module: nn.Module = self.model
+        digest = hashlib.sha256(
+            json.dumps(
+                {
+                    "config": self.config,
+                    "preprocessing": self.preprocessing.to_dict(),
+                    "tokenization": self.tokenization.to_dict(),
+                    "tokenizer": hashlib.sha256(self.tokenizer.encode()).hexdigest(),
+                },
+                sort_keys=True,
+            ).encode()
+        )
+        for name, tensor in sorted(module.state_dict().items()):
+            value = tensor.detach().cpu()
+            value = value.float() if value.is_floating_point() else value.long()
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(value.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> str:
+    """Write one file, atomically, and return the fingerprint of what a reader will get.
+
+    `half` stores float16, half the size, at the price of rounding the weights: the fingerprint is of the rounded ones.
+    Raises CheckpointError when the file cannot be written.
+    """
+    module: nn.Module = checkpoint.model
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    if half:
+        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
+        overflowed = [n for n, t in weights.items() if t.is_floating_point() and not t.isfinite().all()]
+        if overflowed:
+            raise CheckpointError(f"{overflowed[0]} does not fit float16: save with half=False")
+        checkpoint = _rebuilt(checkpoint, weights)
+    fingerprint = checkpoint.fingerprint()
+    content = {
+        "format": FORMAT,
+        "config": checkpoint.config,
+        "preprocessing": checkpoint.preprocessing.to_dict(),
+        "tokenization": checkpoint.tokenization.to_dict(),
+        "tokenizer": checkpoint.tokenizer,
+        "weights": weights,
+        "trained_on": list(checkpoint.trained_on),
+        "metrics": dict(checkpoint.metrics),
+        "fingerprint": fingerprint,
+    }
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+    return fingerprint
+
+
+def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
+    """`torch.save` to a neighbour, fsync, rename: the file is the old one or the new one, never half of either."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of ours, or a bare state dict of the tutorial lineage.
+
+    Raises CheckpointError for a file that is missing, damaged, foreign, of a newer format, or bears a pickle.
+    """
+    content = read_content(path)
+    if "weights" not in content and "format" not in content:
+        return _from_state_dict(content, path)
+    found = content.get("format")
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {found!r}, not {FORMAT}: update clip-qdrant")
+    missing = [name for name in _REQUIRED if name not in content]
+    if missing:
+        raise CheckpointError(f"{path} is not a whole checkpoint: {', '.join(missing)} missing")
+    try:
+        checkpoint = Checkpoint(
+            model=_build(dict(content["config"]), Preprocessing.from_dict(content["preprocessing"])),
+            preprocessing=Preprocessing.from_dict(content["preprocessing"]),
+            tokenization=Tokenization(**content["tokenization"]),
+            tokenizer=str(content["tokenizer"]),
+            trained_on=tuple(content.get("trained_on", ())),
+            metrics=dict(content.get("metrics", {})),
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, ClipQdrantError) as error:
+        raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from error
+    _fill(checkpoint.model, content["weights"], path)
+    if checkpoint.fingerprint() != content["fingerprint"]:
+        raise CheckpointError(f"{path} is damaged: its weights are not those its fingerprint was made of")
+    return checkpoint
+
+
+def read_content(path: str | Path) -> dict[str, Any]:
+    """The containers and tensors in a `torch.save` file. Executes nothing; raises CheckpointError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickle protocols that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint at {path}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
+    except _LOAD_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle): {reason}"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint or a state dict")
+    return content
+
+
+def _build(config: dict[str, Any], preprocessing: Preprocessing) -> nn.Module:
+    family = config.pop("family", None)
+    if family == "dual_encoder":
+        return DualEncoder(DualEncoderConfig(**config), preprocessing).eval()
+    if family == "transformers":
+        from clip_qdrant.model.pretrained import build
+
+        return build(config, preprocessing).eval()
+    raise CheckpointError(f"network family {family!r} is unknown: dual_encoder and transformers are known")
+
+
+def _rebuilt(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Checkpoint:
+    """The checkpoint as a reader of these weights will see it."""
+    model = _build(checkpoint.config, checkpoint.preprocessing)
+    model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
+    return replace(checkpoint, model=model)
+
+
+def _fill(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
+    """Load weights strictly; the error names the keys that are missing, foreign or of another shape."""
+    expected = model.state_dict()
+    problems = []
+    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        strangers = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
+        problems.append(f"not tensors: {_some(strangers)}")
+        weights = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    if missing := [name for name in expected if name not in weights]:
+        problems.append(f"missing: {_some(missing)}")
+    if foreign := [name for name in weights if name not in expected]:
+        problems.append(f"unknown: {_some(foreign)}")
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if shapes:
+        problems.append(f"wrong shapes: {_some(shapes)}")
+    if problems:
+        raise CheckpointError(f"the weights in {path} do not fit their network; {'; '.join(problems)}")
+    model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+# --- bare state dicts of the tutorial lineage ------------------------------------------------------------------
+
+_LINEAGE_MAX_LENGTH = 200
+_LINEAGE_PREPROCESSING = Preprocessing(resize="squash", interpolation="bilinear")
+_RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152", "resnet26", "resnet14t", "resnet10t")
+
+
+def _from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+    """ResNet + DistilBERT + two heads: everything but the number of attention heads follows from the shapes."""
+    weights = _unwrapped(content)
+    needed = {
+        "image": "image_projection.projection.weight",
+        "text": "text_projection.projection.weight",
+        "words": "text_encoder.model.embeddings.word_embeddings.weight",
+        "positions": "text_encoder.model.embeddings.position_embeddings.weight",
+        "hidden": "text_encoder.model.transformer.layer.0.ffn.lin1.weight",
+    }
+    missing = [name for name in needed.values() if not isinstance(weights.get(name), Tensor)]
+    if missing:
+        held = _some([str(name) for name in weights], 3) or "nothing"
+        raise CheckpointError(
+            f"{path} is neither a clip_qdrant checkpoint nor a state dict of image_encoder, text_encoder and their "
+            f"projections: {_some(missing)} missing; it holds {held}"
+        )
+    shape = {key: tuple(weights[name].shape) for key, name in needed.items()}
+    if any(len(size) != 2 for size in shape.values()):
+        raise CheckpointError(f"{path} has weights of the wrong rank: {shape}")
+    layers = {int(m[1]) for n in weights if (m := re.match(r"text_encoder\.model\.transformer\.layer\.(\d+)\.", n))}
+    width = shape["words"][1]
+    text = {
+        "model_type": "distilbert",
+        "vocab_size": shape["words"][0],
+        "max_position_embeddings": shape["positions"][0],
+        "dim": width,
+        "hidden_dim": shape["hidden"][0],
+        "n_layers": len(layers),
+        "n_heads": max(1, width // 64),  # 64 dimensions a head, as in every released DistilBERT
+    }
+    config = DualEncoderConfig(
+        image=_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
+    )
+    tokenizer = _bundled_tokenizer()
+    _check_vocabulary(tokenizer, shape["words"][0], path)
+    model = DualEncoder(config, _LINEAGE_PREPROCESSING).eval()
+    _fill(model, {"logit_scale": model.logit_scale.detach(), **weights}, path)  # the lineage keeps no temperature
+    length = min(_LINEAGE_MAX_LENGTH, shape["positions"][0])
+    return Checkpoint(model, _LINEAGE_PREPROCESSING, Tokenization(max_length=length), tokenizer)
+
+
+def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        inner = content.get(wrapper)
+        if isinstance(inner, Mapping):
+            content = inner
+            break
+    weights = {str(name).removeprefix("module."): value for name, value in content.items()}
+    weights.pop("text_encoder.model.embeddings.position_ids", None)  # a buffer that older transformers saved
+    return weights
+
+
+def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
+    prefix = "image_encoder.model."
+    shapes = {n.removeprefix(prefix): tuple(t.shape) for n, t in weights.items() if n.startswith(prefix)}
+    closest, misfits = 0, ""
+    for name in _RESNETS:
+        with torch.device("meta"):
+            expected = timm.create_model(name, num_classes=0, global_pool="avg").state_dict()
+        same = sum(shapes.get(key) == tuple(tensor.shape) for key, tensor in expected.items())
+        if same == len(expected) == len(shapes):
+            return name
+        if same > closest:
+            wrong = [key for key, tensor in expected.items() if shapes.get(key) != tuple(tensor.shape)]
+            wrong += [key for key in shapes if key not in expected]
+            closest, misfits = same, f"timm's {name}, but for {_some([prefix + key for key in wrong])}"
+    if closest:
+        raise CheckpointError(f"the image encoder in {path} is like {misfits}")
+    raise CheckpointError(f"the image encoder in {path} is none of {', '.join(_RESNETS)}")
+
+
+def _bundled_tokenizer() -> str:
+    """bert-base-uncased's WordPiece: the lineage's tokenizer is also the one that the bundled checkpoint carries."""
+    return str(read_content(BUNDLED)["tokenizer"])
+
+
+def _check_vocabulary(tokenizer: str, rows: int, path: str | Path) -> None:
+    words = len(json.loads(tokenizer)["model"]["vocab"])
+    if rows != words:
+        raise CheckpointError(
+            f"the text encoder in {path} knows {rows} tokens, bert-base-uncased has {words}: "
+            "it was trained with another tokenizer; load it from a checkpoint that carries it"
+        )

@@ -1,0 +1,48 @@
+"""Upright RGB images to the uint8 pixels an image encoder takes. Normalisation is part of the encoder's graph."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["Preprocessing"]
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How one encoder wants its images; part of its fingerprint.
+
+    `resize`: "squash" makes the whole image square, "crop" scales the short side and takes the centre.
+    `mean` and `std` are per RGB channel for pixel values between 0 and 1.
+    """
+
+    image_size: int = 224
+    resize: Literal["squash", "crop"] = "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __call__(self, rgb: Image.Image) -> np.ndarray:
+        """Pixels of one image: uint8 (image_size, image_size, 3)."""
+        size, how = self.image_size, _FILTERS[self.interpolation]
+        if rgb.size == (size, size):
+            return np.asarray(rgb)
+        if self.resize == "squash":
+            return np.asarray(rgb.resize((size, size), how, reducing_gap=3.0))
+        side = min(rgb.size)
+        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
+        box = (left, top, left + side, top + side)
+        return np.asarray(rgb.resize((size, size), how, box=box, reducing_gap=3.0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only; `from_dict` reads it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

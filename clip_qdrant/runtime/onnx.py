@@ -1,0 +1,101 @@
+"""Encoders on ONNX Runtime. Imports no torch: searching must start quickly.
+
+Convolutions of small models do not scale over threads, images do: each call of a session runs on one thread, and the
+images of a batch are spread over as many threads as there are cores (2.3 times the images/s of one call with two
+threads, EfficientNet-Lite0 on 2 cores).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from clip_qdrant.errors import ExportError
+
+__all__ = ["EXPORT_FORMAT", "OnnxRuntime", "cpu_count"]
+
+EXPORT_FORMAT = 1
+_IMAGES_A_CALL = 4  # larger calls leave the cache: 160 images/s at 1 to 8, 100 at 32
+_TEXTS_A_CALL = 16
+
+
+def cpu_count() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OnnxRuntime:
+    """The two graphs of an export folder. Sessions open at their first use; every method is thread-safe.
+
+    Raises ExportError when a file is missing, damaged or of another format.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        self.folder = folder
+        self.threads = threads or cpu_count()
+        self.meta = _read_meta(folder)
+        self._lock = threading.Lock()
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (n, S, S, 3) -> float32 (n, dim), unit rows."""
+        run = self._session("image", threads=1).run
+        return self._spread(lambda rows: run(None, {"pixels": pixels[rows]})[0], len(pixels), _IMAGES_A_CALL)
+
+    def embed_tokens(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """int64 ids and mask (n, length) -> float32 (n, dim), unit rows."""
+        run = self._session("text", threads=self.threads).run
+        return self._spread(lambda rows: run(None, {"ids": ids[rows], "mask": mask[rows]})[0], len(ids), _TEXTS_A_CALL)
+
+    def _spread(self, run: Callable[[slice], np.ndarray], n: int, step: int) -> np.ndarray:
+        parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        if not parts:
+            return np.empty((0, int(self.meta["dim"])), dtype=np.float32)
+        if len(parts) == 1:
+            return run(parts[0])
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
+        return np.concatenate(list(self._pool.map(run, parts)))
+
+    def _session(self, name: str, *, threads: int) -> onnxruntime.InferenceSession:
+        with self._lock:
+            if name not in self._sessions:
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = threads
+                options.inter_op_num_threads = 1
+                options.log_severity_level = 3
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+                graph = self.read(f"{name}.onnx")
+                self._sessions[name] = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            return self._sessions[name]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file of the export, as they were written; raises ExportError for any others."""
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ExportError(f"cannot read {self.folder / name}: {error}") from error
+        if hashlib.sha256(content).hexdigest() != self.meta["sha256"].get(name):
+            raise ExportError(f"{self.folder / name} is damaged")
+        return content
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta["format"] != EXPORT_FORMAT:
+            raise ExportError(f"{folder} has export format {meta['format']!r}, this version reads {EXPORT_FORMAT}")
+        return {"sha256": {}, **meta}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{folder} is not a whole export: {error}") from error

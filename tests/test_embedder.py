@@ -1,0 +1,254 @@
+"""A ClipEmbedder gives the same unit rows whatever the input type, batch size and runtime; its export stays whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clip_qdrant import ClipEmbedder
+from clip_qdrant.errors import CheckpointError, ConfigError, ExportError, NotAnImage
+from clip_qdrant.images import load_image
+from clip_qdrant.model import export
+from clip_qdrant.model.checkpoint import save_checkpoint
+from tests.models import SIZE, pictures, tiny_checkpoint
+
+TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue blue blue"]
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.pt"
+    save_checkpoint(tiny_checkpoint(image_head="concept", text_head="residual", concepts=9), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with the export of the model in it."""
+    cache = tmp_path_factory.mktemp("cache")
+    ClipEmbedder.load(model_path, runtime="onnx", cache_dir=cache)
+    return cache
+
+
+@pytest.fixture
+def cache(exported: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    shutil.copytree(exported, tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def onnx(model_path: Path, exported: Path) -> ClipEmbedder:
+    return ClipEmbedder.load(model_path, runtime="onnx", cache_dir=exported)
+
+
+@pytest.fixture(scope="module")
+def torch_runtime(model_path: Path) -> ClipEmbedder:
+    return ClipEmbedder.load(model_path, runtime="torch", device="cpu")
+
+
+@pytest.fixture(params=["onnx", "torch_runtime"])
+def clip(request: pytest.FixtureRequest) -> ClipEmbedder:
+    embedder: ClipEmbedder = request.getfixturevalue(request.param)
+    return embedder
+
+
+def test_rows_are_float32_of_norm_one(clip: ClipEmbedder) -> None:
+    for rows in (clip.embed_images(pictures(5)), clip.embed_texts(TEXTS)):
+        assert rows.dtype == np.float32
+        assert rows.shape[1] == clip.dim == 32
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_different_inputs_get_different_rows(clip: ClipEmbedder) -> None:
+    for rows in (clip.embed_images(pictures(5)), clip.embed_texts(TEXTS)):
+        similarity = rows @ rows.T
+        assert similarity[~np.eye(len(rows), dtype=bool)].max() < 0.999
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 32])
+def test_rows_do_not_depend_on_the_batch_size(model_path: Path, exported: Path, batch_size: int) -> None:
+    images = pictures(20)
+    for runtime in ("onnx", "torch"):
+        embedder = ClipEmbedder.load(
+            model_path, runtime=runtime, device="cpu", cache_dir=exported, batch_size=batch_size
+        )
+        alone = np.concatenate([embedder.embed_images([image]) for image in images])
+        assert np.allclose(embedder.embed_images(images), alone, atol=1e-5)
+    alone = np.concatenate([embedder.embed_texts([text]) for text in TEXTS])
+    assert np.allclose(embedder.embed_texts(TEXTS), alone, atol=1e-5)
+
+
+def test_rows_do_not_depend_on_the_runtime(onnx: ClipEmbedder, torch_runtime: ClipEmbedder) -> None:
+    assert (onnx.runtime, torch_runtime.runtime) == ("onnx", "torch")
+    assert onnx.fingerprint == torch_runtime.fingerprint
+    images = pictures(9)
+    assert np.allclose(onnx.embed_images(images), torch_runtime.embed_images(images), atol=1e-4)
+    assert np.allclose(onnx.embed_texts(TEXTS * 30), torch_runtime.embed_texts(TEXTS * 30), atol=1e-4)
+
+
+def test_a_path_bytes_an_image_and_an_array_are_one_input(clip: ClipEmbedder, tmp_path: Path) -> None:
+    [image] = pictures(1)
+    image.save(tmp_path / "one.png")
+    path = tmp_path / "one.png"
+    rows = clip.embed_images([path, str(path), path.read_bytes(), image, np.asarray(image)])
+    assert np.allclose(rows, rows[0], atol=1e-6)
+    assert np.allclose(clip.embed_images(path), rows[:1], atol=1e-6)  # a single image is not taken for a sequence
+
+
+def test_pixels_are_what_preprocess_makes_of_an_image(clip: ClipEmbedder) -> None:
+    images = pictures(3)
+    pixels = np.stack([clip.preprocess(load_image(image).rgb) for image in images])
+    assert pixels.shape == (3, SIZE, SIZE, 3)
+    assert np.allclose(clip.embed_pixels(pixels), clip.embed_images(images), atol=1e-5)
+    with pytest.raises(ConfigError, match=r"float32.*expected uint8"):
+        clip.embed_pixels(pixels.astype(np.float32))
+
+
+def test_images_stream_in_bounded_memory_and_progress_is_told(clip: ClipEmbedder) -> None:
+    taken, told = [], []
+
+    def endless() -> object:
+        for number, image in enumerate(pictures(200)):
+            taken.append(number)
+            yield image
+
+    rows = clip.iter_embed_images(endless(), progress=told.append)  # type: ignore[arg-type]
+    next(rows)
+    assert len(taken) == clip.batch_size
+    assert len(list(rows)) == 199
+    assert told == [32, 64, 96, 128, 160, 192, 200]
+
+
+def test_nothing_in_gives_nothing_out(clip: ClipEmbedder) -> None:
+    assert clip.embed_images([]).shape == (0, 32)
+    assert clip.embed_texts([]).shape == (0, 32)
+
+
+def test_bad_input_is_named(clip: ClipEmbedder, tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_text("<html>")
+    with pytest.raises(NotAnImage, match=r"page\.jpg"):
+        clip.embed_images([tmp_path / "page.jpg"])
+    with pytest.raises(NotAnImage, match="image 1"):
+        clip.embed_images([pictures(1)[0], b"no image at all, but long enough to look at"])
+    with pytest.raises(ConfigError, match="not int: 7"):
+        clip.embed_texts(["fine", 7])  # type: ignore[list-item]
+    assert clip.embed_texts("a dog").shape == (1, 32)  # one text is not taken for its letters
+
+
+def test_arguments_that_contradict_each_other_are_refused(model_path: Path) -> None:
+    with pytest.raises(ConfigError, match="auto, onnx and torch"):
+        ClipEmbedder.load(model_path, runtime="jax")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="cuda:99"):
+        ClipEmbedder.load(model_path, device="cuda:99")
+    with pytest.raises(CheckpointError, match=r"no/such\.pt"):
+        ClipEmbedder.load("no/such.pt")
+
+
+def test_an_onnx_embedder_saves_its_checkpoint(onnx: ClipEmbedder, tmp_path: Path) -> None:
+    assert onnx.save(tmp_path / "copy.pt") == onnx.fingerprint
+    again = ClipEmbedder.load(tmp_path / "copy.pt", runtime="torch", device="cpu")
+    assert again.fingerprint == onnx.fingerprint
+    assert again.trained_on == onnx.trained_on == ("nothing",)
+
+
+def damage(folder: Path, how: str) -> None:
+    graph, meta = folder / "text.onnx", folder / "meta.json"
+    if how == "truncated graph":
+        graph.write_bytes(graph.read_bytes()[:1000])
+    elif how == "flipped bit":
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 1
+        graph.write_bytes(content)
+    elif how == "missing graph":
+        graph.unlink()
+    elif how == "missing tokenizer":
+        (folder / "tokenizer.json").unlink()
+    elif how == "damaged meta":
+        meta.write_text("{")
+    elif how == "stale format":
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 0}))
+    else:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["truncated graph", "flipped bit", "missing graph", "missing tokenizer", "damaged meta", "stale format", "gone"],
+)
+def test_a_broken_or_stale_export_is_rebuilt(
+    cache: Path, exported: Path, model_path: Path, onnx: ClipEmbedder, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [folder] = (cache / "exports").iterdir()
+    damage(folder, how)
+    exports: list[Path] = []
+
+    def export_again(_checkpoint: object, target: Path) -> str:  # seconds each, and always the same: a copy will do
+        exports.append(target)
+        shutil.copytree(exported / "exports" / onnx.fingerprint, target)
+        return onnx.fingerprint
+
+    monkeypatch.setattr(export, "export_onnx", export_again)
+    embedder = ClipEmbedder.load(model_path, runtime="onnx", cache_dir=cache)
+    assert np.allclose(embedder.embed_texts(TEXTS), onnx.embed_texts(TEXTS), atol=1e-6)
+    assert len(exports) == 1
+    assert [path.name for path in (cache / "exports").iterdir()] == [onnx.fingerprint]
+    ClipEmbedder.load(model_path, runtime="onnx", cache_dir=cache).embed_texts(TEXTS)
+    assert len(exports) == 1
+
+
+def test_another_model_at_the_same_path_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    save_checkpoint(tiny_checkpoint(seed=1), path)
+    first = ClipEmbedder.load(path, runtime="onnx", cache_dir=tmp_path / "cache")
+    save_checkpoint(tiny_checkpoint(seed=2), path)
+    second = ClipEmbedder.load(path, runtime="onnx", cache_dir=tmp_path / "cache")
+    assert first.fingerprint != second.fingerprint
+    assert not np.allclose(first.embed_texts(TEXTS), second.embed_texts(TEXTS), atol=1e-2)
+
+
+def test_a_cache_that_cannot_be_written_is_named(model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot write the ONNX export"):
+        ClipEmbedder.load(model_path, runtime="onnx", cache_dir=tmp_path / "file")
+
+
+LOAD = """
+import sys
+from clip_qdrant import ClipEmbedder
+clip = ClipEmbedder.load(sys.argv[1], runtime="onnx", device="cpu", cache_dir=sys.argv[2])
+print(clip.embed_texts(["a dog"])[0, 0], "torch" in sys.modules, "transformers" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_export_at_once_all_end_well(model_path: Path, tmp_path: Path, onnx: ClipEmbedder) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", LOAD, str(model_path), str(tmp_path / "cache")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=300)[0].split() for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    expected = onnx.embed_texts(["a dog"])[0, 0]
+    assert all(float(answer[0]) == pytest.approx(expected, abs=1e-5) for answer in answers)
+    assert [path.name for path in (tmp_path / "cache" / "exports").iterdir()] == [onnx.fingerprint]
+
+
+def test_a_warm_embedder_imports_neither_torch_nor_transformers(model_path: Path, exported: Path) -> None:
+    command = [sys.executable, "-c", LOAD, str(model_path), str(exported)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert answer.stdout.split()[1:] == ["False", "False"]
+
+
+def test_a_photo_with_an_orientation_gets_the_row_of_the_upright_one(clip: ClipEmbedder, tmp_path: Path) -> None:
+    [image] = pictures(1, size=(96, 64))
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[274] = 6  # rotate by 270 degrees to see it upright
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert np.allclose(clip.embed_images([tmp_path / "turned.png"]), clip.embed_images([image]), atol=1e-5)

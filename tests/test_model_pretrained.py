@@ -1,0 +1,146 @@
+"""hf: models give the rows that transformers itself gives, for tiny CLIP and SigLIP models saved to disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
+from clip_qdrant import ClipEmbedder
+from clip_qdrant.errors import CheckpointError
+from clip_qdrant.model.checkpoint import load_checkpoint
+from tests.models import pictures
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SENTENCES = ["a photo of a dog on the grass", "two cats, one red square!", "the blue circle runs"] * 5
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=special, end_of_word_suffix="</w>")
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|startoftext|> $A <|endoftext|>", special_tokens=[("<|startoftext|>", 0), ("<|endoftext|>", 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})
+    )
+    text = {**SMALL, "vocab_size": tokenizer.get_vocab_size(), "eos_token_id": 1, "bos_token_id": 0, "pad_token_id": 1}
+    vision = {**SMALL, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
+    processor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": 32},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+        "resample": 3,
+        "image_mean": [0.48, 0.46, 0.41],
+        "image_std": [0.27, 0.26, 0.28],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("siglip")
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>")
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    text = {**SMALL, "vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 64, "pad_token_id": 1}
+    vision = {**SMALL, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(0)
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    processor = {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": 32, "width": 32},
+        "resample": 3,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def unit(rows: torch.Tensor) -> np.ndarray:
+    return np.asarray(torch.nn.functional.normalize(rows, dim=-1))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_the_rows_are_those_of_transformers_in_both_runtimes(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(f"{family}_folder")
+    model = (CLIPModel if family == "clip" else SiglipModel).from_pretrained(folder).eval()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = ["two cats one red square", "a dog"]
+    images = pictures(3, size=(32, 32))
+    scale = {"clip": ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28]), "siglip": ([0.5] * 3, [0.5] * 3)}[family]
+    pixels = (np.stack([np.asarray(image) for image in images]) / 255.0 - scale[0]) / scale[1]
+    expected_texts = []
+    with torch.inference_mode():
+        tensor = torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32)
+        expected_images = unit(model.get_image_features(pixel_values=tensor).pooler_output)
+        for text in texts:
+            ids = tokenizer.encode(text).ids
+            if family == "siglip":
+                ids = ids + [1] * (64 - len(ids))
+            expected_texts.append(unit(model.get_text_features(input_ids=torch.tensor([ids])).pooler_output)[0])
+    for runtime in ("torch", "onnx"):
+        clip = ClipEmbedder.load(f"hf:{folder}", runtime=runtime, device="cpu", cache_dir=tmp_path)
+        assert clip.runtime == runtime
+        assert np.allclose(clip.embed_images(images), expected_images, atol=1e-4)
+        assert np.allclose(clip.embed_texts(texts), expected_texts, atol=1e-4)
+
+
+def test_clip_crops_siglip_squashes(clip_folder: Path, siglip_folder: Path) -> None:
+    clip = ClipEmbedder.load(f"hf:{clip_folder}", runtime="torch", device="cpu")
+    siglip = ClipEmbedder.load(f"hf:{siglip_folder}", runtime="torch", device="cpu")
+    assert (clip.preprocessing.resize, siglip.preprocessing.resize) == ("crop", "squash")
+
+
+def test_clip_text_beyond_77_tokens_is_truncated(clip_folder: Path) -> None:
+    clip = ClipEmbedder.load(f"hf:{clip_folder}", runtime="torch", device="cpu")
+    long, longer = clip.embed_texts(["dog " * 300, "dog " * 400])
+    assert np.allclose(long, longer)
+    assert np.linalg.norm(long) == pytest.approx(1, abs=1e-5)
+
+
+def test_siglip_text_is_canonicalised(siglip_folder: Path) -> None:
+    siglip = ClipEmbedder.load(f"hf:{siglip_folder}", runtime="torch", device="cpu")
+    plain, loud = siglip.embed_texts(["two cats one red square", "Two cats, ONE red square!"])
+    assert np.allclose(plain, loud)
+
+
+def test_a_hub_model_saved_as_a_checkpoint_gives_the_same_rows_without_its_folder(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    clip = ClipEmbedder.load(f"hf:{clip_folder}", runtime="torch", device="cpu")
+    fingerprint = clip.save(tmp_path / "clip.pt")
+    assert load_checkpoint(tmp_path / "clip.pt").fingerprint() == fingerprint == clip.fingerprint
+    again = ClipEmbedder.load(tmp_path / "clip.pt", runtime="torch", device="cpu")
+    assert np.allclose(again.embed_texts(["a dog"]), clip.embed_texts(["a dog"]), atol=1e-6)
+
+
+def test_other_families_and_missing_folders_are_refused_by_name(tmp_path: Path) -> None:
+    BertModel(BertConfig(**SMALL, vocab_size=10)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="is a bert model; clip, siglip, siglip2 are supported"):
+        ClipEmbedder.load(f"hf:{tmp_path}", runtime="torch", device="cpu")
+    with pytest.raises(CheckpointError, match="no-such-folder"):
+        ClipEmbedder.load("hf:./no-such-folder", runtime="torch", device="cpu")
