@@ -1,0 +1,97 @@
+"""Points as a collection writes and reads them: their ids, the check of their vectors, and what comes back as a hit."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from qdrant_client import models
+
+from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError
+from clip_qdrant.records import Hit, ImageRecord, point_id, to_uri
+
+__all__ = ["batches", "checked_record", "checked_vectors", "hit_of", "id_of", "whole_number"]
+
+_T = TypeVar("_T")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NORM_TOLERANCE = 1e-3
+
+
+def id_of(image: str | os.PathLike[str]) -> str:
+    """The point id of a stored image that is named by its uri, path or point id."""
+    if isinstance(image, str):
+        return image.lower() if _UUID.fullmatch(image) else point_id(to_uri(image))
+    return point_id(to_uri(Path(image)))
+
+
+def hit_of(point: models.ScoredPoint | models.Record, score: float | None) -> Hit:
+    """A point as a hit; one that another program wrote may lack every part of the payload profile."""
+    payload = point.payload or {}
+    return Hit(
+        id=str(point.id),
+        score=score,
+        uri=payload.get("uri", ""),
+        caption=payload.get("caption"),
+        metadata=payload.get("metadata") or {},
+        payload=payload,
+    )
+
+
+def checked_vectors(records: Sequence[ImageRecord], vectors: np.ndarray, *, dim: int) -> np.ndarray:
+    """The vectors of `records` as float32 (n, dim).
+
+    Qdrant takes NaN and zero vectors and then finds nonsense, and keeps a rejected one in its log; so anything that is
+    no unit row of `dim` floats is an InvalidPoint that names the uri, before any call.
+    """
+    rows = np.asarray(vectors)
+    if rows.ndim != 2 or rows.shape != (len(records), dim) or rows.dtype.kind != "f":
+        first = f" for {records[0].uri} and those after it" if records else ""
+        raise InvalidPoint(
+            f"vectors{first} must be floats of shape {(len(records), dim)}, one row an image, "
+            f"not {rows.dtype} of shape {rows.shape}"
+        )
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))  # written so that NaN is bad too
+    if len(bad):
+        norm = norms[bad[0]]
+        what = f"has length {norm:.6g}, not 1" if np.isfinite(norm) else "has values that are not finite"
+        raise InvalidPoint(f"the vector of {records[bad[0]].uri} {what}; normalise it, or embed the image again")
+    return rows.astype(np.float32, copy=False)
+
+
+def checked_record(record: ImageRecord) -> ImageRecord:
+    """The record; MetadataError if its uri or caption is no text that JSON can hold (metadata: see Schema)."""
+    for name, text in (("uri", record.uri), ("caption", record.caption)):
+        if text is None and name == "caption":
+            continue
+        if not isinstance(text, str) or (name == "uri" and not text):
+            raise MetadataError(f"{record.uri or 'an image'}: {name} must be text, not {text!r}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise MetadataError(f"{record.uri!r}: {name} {text!r} is not valid Unicode text; clean it") from None
+    return record
+
+
+def whole_number(name: str, value: int, *, at_least: int) -> int:
+    """An argument of a query as int; QueryError naming it if it is none or too small."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise QueryError(f"{name} must be a whole number, not {value!r}") from None
+    if isinstance(value, bool) or number < at_least:
+        raise QueryError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+    return number
+
+
+def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """The items in lists of `size`, the last one shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -1,0 +1,293 @@
+"""How a collection comes to be, is opened again, and refuses what it was not made for."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from fakes import FakeEmbedder, RecordingClient, solid_image
+from qdrant_client import QdrantClient, models
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.collection import ImageCollection
+from clip_qdrant.errors import (
+    CollectionNotFound,
+    ConfigError,
+    FilterError,
+    FingerprintMismatch,
+    MetadataError,
+    StoreError,
+)
+from clip_qdrant.records import RESERVED_FIELDS
+
+RED = [solid_image("red")]
+
+
+def indexes(client: QdrantBase, name: str = "photos") -> set[str]:
+    return set(client.get_collection(name).payload_schema)
+
+
+def keeps_indexes(client: QdrantBase) -> bool:
+    """All but the QdrantClient that runs in this process."""
+    return not (isinstance(client, QdrantClient) and client.init_options.get("location") == ":memory:")
+
+
+def test_the_first_write_creates_the_collection(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    assert not photos.exists()
+    photos.add(RED, metadata=[{"year": 2024}])
+    assert photos.exists()
+    assert client.get_collection("photos").config.metadata == {
+        "clip_qdrant": {
+            "format": 1,
+            "fingerprint": FakeEmbedder().fingerprint,
+            "dim": 16,
+            "distance": "Cosine",
+            "fields": {"year": "integer"},
+        }
+    }
+
+
+def test_every_field_has_a_payload_index(client: QdrantBase) -> None:
+    if not keeps_indexes(client):
+        pytest.skip("this client keeps no payload indexes")
+    ImageCollection("photos", FakeEmbedder(), client, fields={"place": "geo"}).add(RED, metadata=[{"year": 2024}])
+    assert indexes(client) == {*RESERVED_FIELDS, "metadata.year", "metadata.place"}
+
+
+def test_opening_is_one_client_call(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    recorder: Any = RecordingClient(client)
+    photos = ImageCollection("photos", FakeEmbedder(), recorder)
+    assert recorder.calls == ["get_collection"]
+    photos.search("red")
+    assert recorder.calls == ["get_collection", "query_points"]
+
+
+def test_opened_again_it_knows_its_fields(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED, metadata=[{"year": 2024, "exif": {"camera": "X100"}}])
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    assert photos.fields == {**RESERVED_FIELDS, "metadata.year": "integer", "metadata.exif.camera": "keyword"}
+    with pytest.raises(MetadataError, match="year"):
+        photos.add([solid_image("blue")], metadata=[{"year": "last"}])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda photos: photos.search("red"),
+        lambda photos: photos.get("urn:x"),
+        lambda photos: photos.count(),
+        lambda photos: photos.facet("fingerprint"),
+        lambda photos: photos.delete(where="image.width = 1"),
+    ],
+)
+def test_reading_a_collection_that_is_not_there_says_so(client: QdrantBase, use: Any) -> None:
+    with pytest.raises(CollectionNotFound, match="photos"):
+        use(ImageCollection("photos", FakeEmbedder(), client))
+
+
+def test_a_collection_made_after_it_was_looked_for_is_found(client: QdrantBase) -> None:
+    early = ImageCollection("photos", FakeEmbedder(), client)
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    assert early.count() == 1
+
+
+def test_another_embedder_is_refused_with_the_way_out(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(name="one"), client).add(RED)
+    one, other = FakeEmbedder(name="one").fingerprint[:12], FakeEmbedder(name="other").fingerprint[:12]
+    with pytest.raises(FingerprintMismatch, match=f"'photos'.*{one}.*{other}.*another collection"):
+        ImageCollection("photos", FakeEmbedder(name="other"), client)
+
+
+def test_another_embedder_is_refused_also_if_the_collection_came_after_opening(client: QdrantBase) -> None:
+    late = ImageCollection("photos", FakeEmbedder(name="other"), client)
+    ImageCollection("photos", FakeEmbedder(name="one"), client).add(RED)
+    with pytest.raises(FingerprintMismatch):
+        late.add(RED)
+    with pytest.raises(FingerprintMismatch):
+        late.search("red")
+
+
+def test_a_collection_made_by_something_else_is_refused(client: QdrantBase) -> None:
+    client.create_collection("photos", models.VectorParams(size=16, distance=models.Distance.COSINE))
+    with pytest.raises(StoreError, match=r"'photos' was not made by clip_qdrant.*another collection name"):
+        ImageCollection("photos", FakeEmbedder(), client)
+
+
+def test_a_later_layout_is_refused(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    profile = dict(client.get_collection("photos").config.metadata["clip_qdrant"])
+    client.update_collection("photos", metadata={"clip_qdrant": {**profile, "format": 2}})
+    with pytest.raises(StoreError, match="layout 2"):
+        ImageCollection("photos", FakeEmbedder(), client)
+
+
+def test_a_field_declared_with_another_type_is_refused(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED, metadata=[{"year": 2024}])
+    with pytest.raises(ConfigError, match=r"'year'.*keyword.*integer"):
+        ImageCollection("photos", FakeEmbedder(), client, fields={"year": "keyword"})
+
+
+def test_a_declared_field_can_be_filtered_before_any_image_has_it(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client, fields={"year": "integer"})
+    photos.add(RED)
+    assert photos.search("red", where="year > 2000") == []
+
+
+def test_a_field_declared_later_is_added_with_the_next_write(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    ImageCollection("photos", FakeEmbedder(), client, fields={"year": "integer"}).add([solid_image("blue")])
+    assert ImageCollection("photos", FakeEmbedder(), client).fields["metadata.year"] == "integer"
+
+
+def test_a_new_field_is_indexed_and_described_before_an_image_has_it(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    recorder: Any = RecordingClient(client)
+    photos = ImageCollection("photos", FakeEmbedder(), recorder)
+    photos.add([solid_image("blue")], metadata=[{"year": 2024}])
+    changes = [name for name in recorder.calls if name in ("create_payload_index", "update_collection", "upsert")]
+    assert changes == (["create_payload_index"] if keeps_indexes(client) else []) + ["update_collection", "upsert"]
+
+
+def test_a_write_without_new_fields_is_one_call(client: QdrantBase) -> None:
+    recorder: Any = RecordingClient(client)
+    photos = ImageCollection("photos", FakeEmbedder(), recorder)
+    photos.add(RED, metadata=[{"year": 2024}])
+    recorder.calls.clear()
+    photos.add([solid_image("blue")], metadata=[{"year": 2023}])
+    assert recorder.calls == ["retrieve", "upsert"]
+
+
+def test_a_crash_between_creation_and_the_last_index_is_healed_by_the_next_write(client: QdrantBase) -> None:
+    if not keeps_indexes(client):
+        pytest.skip("this client keeps no payload indexes")
+    recorder: Any = RecordingClient(client)
+
+    def crash_at_the_fifth() -> None:
+        if recorder.calls.count("create_payload_index") == 5:
+            raise KeyboardInterrupt
+
+    recorder.before["create_payload_index"] = crash_at_the_fifth
+    with pytest.raises(KeyboardInterrupt):
+        ImageCollection("photos", FakeEmbedder(), recorder).add(RED, metadata=[{"year": 2024}])
+    assert len(indexes(client)) == 4
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    assert indexes(client) == {*RESERVED_FIELDS, "metadata.year"}
+
+
+def test_a_collection_that_appears_during_creation_is_used(client: QdrantBase) -> None:
+    recorder: Any = RecordingClient(client)
+    mine = ImageCollection("photos", FakeEmbedder(), recorder)
+
+    def another_process_is_first() -> None:
+        recorder.before.clear()
+        client.create_collection(
+            "photos",
+            models.VectorParams(size=16, distance=models.Distance.COSINE),
+            metadata={
+                "clip_qdrant": {
+                    "format": 1,
+                    "fingerprint": FakeEmbedder().fingerprint,
+                    "dim": 16,
+                    "distance": "Cosine",
+                    "fields": {"album": "keyword"},
+                }
+            },
+        )
+
+    recorder.before["create_collection"] = another_process_is_first
+    mine.add(RED, metadata=[{"year": 2024}])
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    assert photos.count("year = 2024") == 1
+    assert {"metadata.album", "metadata.year"} <= photos.fields.keys()
+
+
+def test_fields_added_at_once_by_several_threads_are_all_kept(client: QdrantBase) -> None:
+    collections = [ImageCollection("photos", FakeEmbedder(), client) for _ in range(6)]
+    barrier = threading.Barrier(len(collections))
+    errors: list[Exception] = []
+
+    def add(number: int) -> None:
+        try:
+            barrier.wait()
+            image = solid_image((number, 0, 0))
+            collections[number].add([image], metadata=[{f"field_{number}": number}])
+        except Exception as error:  # noqa: BLE001  a thread's error is reported by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(len(collections))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    assert photos.count() == len(collections)
+    assert [photos.count(f"field_{number} = {number}") for number in range(len(collections))] == [1] * len(collections)
+
+
+def test_a_field_that_another_writer_described_away_is_found_by_its_index(client: QdrantBase) -> None:
+    if not keeps_indexes(client):
+        pytest.skip("this client keeps no payload indexes")
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    profile = client.get_collection("photos").config.metadata["clip_qdrant"]
+    ImageCollection("photos", FakeEmbedder(), client).add([solid_image("blue")], metadata=[{"year": 2024}])
+    client.update_collection("photos", metadata={"clip_qdrant": profile})
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    assert photos.count("year = 2024") == 1
+    photos.add([solid_image("green")])
+    assert client.get_collection("photos").config.metadata["clip_qdrant"]["fields"] == {"year": "integer"}
+
+
+def test_a_field_that_another_process_added_is_known_before_it_is_refused(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add(RED)
+    ImageCollection("photos", FakeEmbedder(), client).add([solid_image("blue")], metadata=[{"year": 2024}])
+    assert [hit.metadata for hit in photos.search("red", where="year = 2024")] == [{"year": 2024}]
+    with pytest.raises(FilterError, match="decade"):
+        photos.search("red", where="decade = 202")
+
+
+def test_a_type_that_another_process_gave_a_field_first_is_respected(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add(RED)
+    ImageCollection("photos", FakeEmbedder(), client).add([solid_image("blue")], metadata=[{"year": "unknown"}])
+    with pytest.raises(MetadataError, match="year"):
+        photos.add([solid_image("green")], metadata=[{"year": 2024}])
+    assert photos.count() == 2
+
+
+def test_a_dropped_collection_is_gone_and_can_be_made_anew(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.drop()  # nothing there yet: no error
+    photos.add(RED, metadata=[{"year": 2024}])
+    photos.drop()
+    assert not photos.exists()
+    assert photos.stored(["urn:x"]) == {}
+    photos.add(RED, metadata=[{"year": "now a text"}])
+    assert photos.count() == 1
+
+
+def test_a_collection_that_somebody_deleted_is_made_again_by_a_write(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add(RED)
+    client.delete_collection("photos")
+    photos.add(RED, metadata=[{"year": 2024}])
+    assert ImageCollection("photos", FakeEmbedder(), client).count("year = 2024") == 1
+
+
+def test_a_collection_needs_a_name(client: QdrantBase) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        ImageCollection("", FakeEmbedder(), client)
+
+
+def test_vectors_of_another_length_than_described_are_refused(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(dim=16), client)
+    photos.add(RED)
+    profile = client.get_collection("photos").config.metadata
+    client.delete_collection("photos")
+    client.create_collection("photos", models.VectorParams(size=8, distance=models.Distance.COSINE), metadata=profile)
+    with pytest.raises(StoreError, match="16 dimensions"):
+        ImageCollection("photos", FakeEmbedder(dim=16), client)
