@@ -1,0 +1,322 @@
+"""The folder of an embedded store: which collections it holds, and who may open them.
+
+    <root>/store.json                        collections, their metadata, aliases; replaced atomically
+    <root>/store.lock                        held for the moment of a change to store.json
+    <root>/collections/<name>-<8 hex>/       one engine shard a collection
+    <root>/collections/<name>-<8 hex>.lock   held as long as the shard is open
+
+store.json is the only truth. A shard folder it does not list is what a crash left of an unfinished create or
+delete, and is removed by the next create. The engine has a lock of its own, which is not enough: an open that it
+refuses has already damaged a journal of the shard, after which the holder's flush fails. So nobody may call the
+engine before holding the lock file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeVectorParams
+
+from clip_qdrant.errors import CollectionExists, CollectionNotFound, ConfigError, StoreError, StoreLocked
+
+__all__ = ["Catalog", "CollectionEntry", "EdgeFolder"]
+
+_FORMAT = 1
+# What other kinds of Qdrant storage keep at their root: local mode of qdrant-client, and a server.
+_FOREIGN = {"meta.json": "QdrantClient(path=...)", "raft_state.json": "a Qdrant server"}
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionEntry:
+    """One collection: its shard folder, vector length, distance ("Cosine", "Dot" ...) and metadata."""
+
+    folder: str
+    size: int
+    distance: str
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What store.json says: collections by name, and the collection behind each alias."""
+
+    collections: dict[str, CollectionEntry] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def resolve(self, name: str) -> str:
+        """The collection that `name`, a collection or an alias, stands for."""
+        real = self.aliases.get(name, name)
+        if real not in self.collections:
+            raise self.missing(name)
+        return real
+
+    def missing(self, name: str) -> CollectionNotFound:
+        there = ", ".join(sorted(self.collections)) or "none yet"
+        return CollectionNotFound(f"there is no collection {name!r}; collections here: {there}")
+
+
+class _FileLock:
+    """An exclusive lock on a file between processes and between clients; the system drops it when a process dies."""
+
+    def __init__(self, path: Path, *, wait: bool) -> None:
+        self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(self._fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    __del__ = release
+
+
+class _OpenShard:
+    """A shard this process has open. `shard` becomes None once it is closed, under `lock`."""
+
+    def __init__(self, shard: EdgeShard, held: _FileLock) -> None:
+        self.shard: EdgeShard | None = shard
+        self.lock = threading.RLock()
+        self._held = held
+
+    def close(self) -> None:
+        with self.lock:
+            shard, self.shard = self.shard, None
+            if shard is None:
+                return
+            try:
+                shard.flush()
+            finally:
+                shard.close()
+                self._held.release()
+
+
+class EdgeFolder:
+    """The collections under one root folder. Opens a shard at its first use and keeps it open until `close`."""
+
+    def __init__(self, root: Path) -> None:
+        if root.exists() and not root.is_dir():
+            raise ConfigError(f"{root} is a file; the embedded store needs a folder")
+        if not (root / "store.json").exists():
+            for name, owner in _FOREIGN.items():
+                if (root / name).exists():
+                    raise ConfigError(f"{root} holds the storage of {owner}; give the embedded store another folder")
+        self.root = root
+        self._shards = root / "collections"
+        self._mutex = threading.RLock()
+        self._open: dict[str, _OpenShard] = {}
+        self._closed = False
+        self._pid = os.getpid()
+        self._seen: tuple[tuple[int, int, int], Catalog] | None = None
+
+    def catalog(self) -> Catalog:
+        """What store.json says now; it is read again only after it changed."""
+        self._check_usable()
+        path = self.root / "store.json"
+        try:
+            stat = path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if self._seen is not None and self._seen[0] == stamp:
+                return self._seen[1]
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return Catalog()
+        try:
+            data = json.loads(text)
+            if data["format"] != _FORMAT:
+                raise StoreError(
+                    f"{path} has format {data['format']!r}, this version reads {_FORMAT}; upgrade clip-qdrant"
+                )
+            entries = {name: CollectionEntry(**entry) for name, entry in data["collections"].items()}
+            found = Catalog(entries, dict(data["aliases"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); restore it from a backup") from error
+        self._seen = (stamp, found)
+        return found
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator[Catalog]:
+        """Change the catalog: no other client or process does at the same time. Saved when the block ends well."""
+        with self._exclusive():
+            catalog = self._copy()
+            yield catalog
+            self._save(catalog)
+
+    def create(self, name: str, *, size: int, distance: str, metadata: dict[str, Any] | None) -> None:
+        """Make an empty collection. A crash on the way leaves no collection."""
+        with self._exclusive():
+            catalog = self._copy()
+            if name in catalog.collections or name in catalog.aliases:
+                raise CollectionExists(f"there is a collection or an alias {name!r} already in {self.root}")
+            self._sweep(catalog)
+            folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
+            held = self._lock(name, folder)
+            params = EdgeVectorParams(size=size, distance=getattr(Distance, distance))
+            with _engine_errors(f"create collection {name!r}"):
+                shard = EdgeShard.create(str(self._shards / folder), EdgeConfig(vectors=params))
+                shard.flush()
+            catalog.collections[name] = CollectionEntry(folder, size, distance, metadata)
+            self._save(catalog)
+            self._open[folder] = _OpenShard(shard, held)
+
+    def delete(self, name: str) -> bool:
+        """Remove a collection and the aliases that point to it; False if there is none of that name."""
+        if name not in self.catalog().collections:
+            return False
+        with self._exclusive():
+            catalog = self._copy()
+            entry = catalog.collections.pop(name, None)
+            if entry is None:
+                return False
+            opened = self._open.pop(entry.folder, None)
+            if opened is not None:
+                with contextlib.suppress(Exception):  # what cannot be flushed is deleted all the same
+                    opened.close()
+            held = self._lock(name, entry.folder)
+            for alias in [alias for alias, target in catalog.aliases.items() if target == name]:
+                del catalog.aliases[alias]
+            self._save(catalog)
+            self._remove(entry.folder, held)
+            return True
+
+    @contextlib.contextmanager
+    def use(self, name: str) -> Iterator[tuple[CollectionEntry, EdgeShard]]:
+        """The collection's entry and its shard, for this thread alone until the block ends."""
+        catalog = self.catalog()
+        real = catalog.resolve(name)
+        entry = catalog.collections[real]
+        opened = self._opened(real, entry)
+        with opened.lock, _engine_errors(f"use collection {name!r}"):
+            if opened.shard is None:
+                self._check_usable()
+                raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
+            yield entry, opened.shard
+
+    def close(self) -> None:
+        """Flush and close every open shard. Does nothing in a forked child: the shards are its parent's."""
+        if os.getpid() != self._pid:
+            return
+        with self._mutex:
+            self._closed = True
+            opened, self._open = list(self._open.values()), {}
+            with contextlib.ExitStack() as stack:  # closes them all, also when one cannot be flushed
+                stack.enter_context(_engine_errors(f"close {self.root}"))
+                for shard in opened:
+                    stack.callback(shard.close)
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"the embedded store {self.root} was opened before this process was forked, and the engine does not "
+                "survive a fork; start workers with the spawn method, or send the work to the process that opened it"
+            )
+        if self._closed:
+            raise StoreError(f"the embedded store {self.root} is closed; make a new EdgeClient")
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        self._check_usable()
+        with self._mutex:
+            self._check_usable()
+            try:
+                self._shards.mkdir(parents=True, exist_ok=True)
+                lock = _FileLock(self.root / "store.lock", wait=True)
+                try:
+                    yield
+                finally:
+                    lock.release()
+            except OSError as error:
+                raise StoreError(f"cannot write to {self.root}: {error}") from error
+
+    def _copy(self) -> Catalog:
+        now = self.catalog()
+        return Catalog(dict(now.collections), dict(now.aliases))
+
+    def _save(self, catalog: Catalog) -> None:
+        collections = {name: asdict(entry) for name, entry in catalog.collections.items()}
+        data = {"format": _FORMAT, "collections": collections, "aliases": catalog.aliases}
+        temporary = self.root / "store.json.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.root / "store.json")
+        if sys.platform != "win32":  # the rename itself is durable only once the folder is synced
+            fd = os.open(self.root, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _opened(self, name: str, entry: CollectionEntry) -> _OpenShard:
+        with self._mutex:
+            self._check_usable()
+            opened = self._open.get(entry.folder)
+            if opened is not None:
+                return opened
+            held = self._lock(name, entry.folder)
+            # Deleted by another process between our look at the catalog and getting the lock.
+            if name not in self.catalog().collections:
+                held.release()
+                raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
+            with _engine_errors(f"open collection {name!r} in {self._shards / entry.folder}"):
+                opened = self._open[entry.folder] = _OpenShard(EdgeShard.load(str(self._shards / entry.folder)), held)
+            return opened
+
+    def _lock(self, name: str, folder: str) -> _FileLock:
+        try:
+            return _FileLock(self._shards / f"{folder}.lock", wait=False)
+        except (BlockingIOError, PermissionError) as error:
+            if not os.access(self._shards, os.W_OK):
+                raise StoreError(f"{self._shards} is not writable, and the embedded store must write to it") from error
+            raise StoreLocked(
+                f"collection {name!r} of {self.root} is open in another process or client; close that one, "
+                "or let both share a Qdrant server (docker compose up -d)"
+            ) from error
+
+    def _sweep(self, catalog: Catalog) -> None:
+        listed = {entry.folder for entry in catalog.collections.values()}
+        for path in list(self._shards.iterdir()):
+            folder = path.name.removesuffix(".lock")
+            if folder not in listed and path.exists():
+                with contextlib.suppress(BlockingIOError, PermissionError):
+                    self._remove(folder, _FileLock(self._shards / f"{folder}.lock", wait=False))
+
+    def _remove(self, folder: str, held: _FileLock) -> None:
+        shutil.rmtree(self._shards / folder, ignore_errors=True)
+        held.release()
+        (self._shards / f"{folder}.lock").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _engine_errors(doing: str) -> Iterator[None]:
+    # The engine raises bare Exception, or ValueError for an argument; its panics derive from BaseException alone.
+    try:
+        yield
+    except BaseException as error:
+        if type(error) not in (Exception, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        if "WouldBlock" in str(error):
+            raise StoreLocked(f"cannot {doing}: it is open in another process") from error
+        raise StoreError(f"cannot {doing}: {error}") from error

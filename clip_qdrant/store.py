@@ -1,0 +1,162 @@
+"""call(): the one way in which this package calls a Qdrant client.
+
+Whichever client it is, what goes wrong comes out as a StoreError; what may pass by itself is tried again first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+import httpx
+from pydantic import ValidationError
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
+from tenacity.wait import wait_exponential, wait_random
+
+from clip_qdrant.errors import (
+    ClipQdrantError,
+    CollectionExists,
+    CollectionNotFound,
+    StoreError,
+    StoreUnavailable,
+)
+
+__all__ = ["call"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+_PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_STATUS_OF_CODE = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+}
+_WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
+_BACK_OFF = wait_exponential(multiplier=0.1, max=5) + wait_random(0, 0.1)
+
+
+def call(operation: Callable[[], T], *, what: str, idempotent: bool = True, patience: float = 2.0) -> T:
+    """The result of `operation`, one call of a Qdrant client. `what` says in an error what was tried ("count photos").
+
+    If `idempotent`, refused and broken connections, timeouts and the statuses 429, 502, 503 and 504 are tried again
+    with growing pauses, as long as the next try begins within `patience` seconds. Raises StoreUnavailable (no answer,
+    or wrong credentials, which are never tried again), CollectionNotFound, CollectionExists, or StoreError with the
+    server's own words. Errors of this package, those of EdgeClient among them, pass through as they are.
+    """
+    attempts = Retrying(
+        stop=stop_before_delay(patience) if idempotent else stop_after_attempt(1),
+        wait=_pause,
+        retry=retry_if_exception(_may_pass),
+        before_sleep=lambda state: logger.info("%s failed, trying again: %s", what, _outcome(state)),
+        reraise=True,
+    )
+    try:
+        return attempts(operation)
+    except ClipQdrantError:
+        raise
+    except (ApiException, QdrantException, grpc.RpcError, httpx.HTTPError, ValueError, KeyError, RuntimeError) as error:
+        raise _translated(error, what) from error
+
+
+def _outcome(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _pause(state: RetryCallState) -> float:
+    error = _outcome(state)
+    asked = float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
+    return max(_BACK_OFF(state), asked)
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, ResponseHandlingException):
+        error = error.source
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in _PASSING_STATUSES
+    if isinstance(error, grpc.RpcError):
+        return _code(error) in _PASSING_CODES
+    return isinstance(error, ResourceExhaustedResponse) or (
+        isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+    )
+
+
+def _translated(error: Exception, what: str) -> StoreError:
+    if isinstance(error, ResponseHandlingException):
+        error = error.source
+    if isinstance(error, httpx.TransportError):
+        kind = "did not answer in time" if isinstance(error, httpx.ReadTimeout) else "cannot be reached"
+        return StoreUnavailable(f"{what}: Qdrant at {_address(error)} {kind} ({_words(error)}); {_WHAT_NOW}")
+    if isinstance(error, UnexpectedResponse):
+        return _refused(what, error.status_code or 0, *_server_words(error))
+    if isinstance(error, ResourceExhaustedResponse):
+        return _refused(what, 429, str(error), True)
+    if isinstance(error, grpc.RpcError):
+        code, details = _code(error), _words(error)
+        if code in _PASSING_CODES:
+            return StoreUnavailable(f"{what}: Qdrant does not answer ({details}); {_WHAT_NOW}")
+        return _refused(what, _STATUS_OF_CODE.get(code, 400), details, True)
+    if isinstance(error, ValidationError):
+        return StoreError(f"{what}: the answer or the request does not fit this version of qdrant-client ({error})")
+    if isinstance(error, json.JSONDecodeError):
+        return StoreError(f"{what}: the answer is not one of Qdrant ({error}); is the address right?")
+    # The clients without a server (QdrantClient(":memory:") and path=) know ValueError, KeyError and RuntimeError.
+    text = f"there is no point {error}" if isinstance(error, KeyError) else str(error)
+    return _named(what, text) or StoreError(f"{what}: {text}")
+
+
+def _refused(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
+    if status in (401, 403):
+        return StoreUnavailable(f"{what}: Qdrant refused the API key ({status}: {words}); set CLIP_QDRANT_API_KEY")
+    if status in _PASSING_STATUSES:
+        return StoreUnavailable(f"{what}: Qdrant is not ready ({status}: {words}); try again later")
+    if status == 404 and not is_qdrant:
+        return StoreUnavailable(f"{what}: what answers is no Qdrant server (404: {words}); is the address right?")
+    if status in (400, 404, 409) and (named := _named(what, words)):
+        return named
+    return StoreError(f"{what}: Qdrant answered {status}: {words}")
+
+
+def _named(what: str, words: str) -> StoreError | None:
+    if re.search(r"\bcollection\b.*(doesn't exist|not found|does not exist)", words, re.IGNORECASE | re.DOTALL):
+        return CollectionNotFound(f"{what}: {words}")
+    if re.search(r"\bcollection\b.*already exists", words, re.IGNORECASE | re.DOTALL):
+        return CollectionExists(f"{what}: {words}")
+    return None
+
+
+def _server_words(error: UnexpectedResponse) -> tuple[str, bool]:
+    """What the server said, and whether it said it in the way of Qdrant."""
+    try:
+        return str(json.loads(error.content)["status"]["error"]), True
+    except (ValueError, KeyError, TypeError):
+        text = error.content.decode("utf-8", "replace").strip()
+        return text[:200] or error.reason_phrase, False
+
+
+def _address(error: httpx.TransportError) -> str:
+    try:
+        url = error.request.url
+    except RuntimeError:  # httpx: the request is not known
+        return "its address"
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def _code(error: grpc.RpcError) -> grpc.StatusCode | None:
+    # RpcError itself has neither; what a channel raises is a Call too.
+    code = getattr(error, "code", None)
+    return code() if code else None
+
+
+def _words(error: Exception) -> str:
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error) or type(error).__name__

@@ -1,0 +1,186 @@
+"""What EdgeClient has acknowledged survives a reopening, a crash and the death of the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import models
+
+from clip_qdrant.edge import EdgeClient
+from clip_qdrant.errors import StoreError
+
+COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
+
+# Writes batches for ever and says after each which is the last point that it was told is stored.
+WRITER = """
+import sys
+from qdrant_client import models
+from clip_qdrant.edge import EdgeClient
+client = EdgeClient(sys.argv[1])
+n = int(sys.argv[2])
+while True:
+    ids = range(n, n + 7)
+    client.upsert("c", [models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"n": i}) for i in ids])
+    n += 7
+    print(n - 1, flush=True)
+"""
+
+
+def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE, metadata={"fingerprint": "f", "fields": {"year": "integer"}})
+        client.create_payload_index("c", "year", models.PayloadSchemaType.INTEGER)
+        client.upsert("c", [models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"year": i}) for i in range(9)])
+        client.delete("c", [0])
+        client.set_payload("c", {"mark": True}, points=[1])
+        new = models.CreateAlias(collection_name="c", alias_name="alias")
+        client.update_collection_aliases([models.CreateAliasOperation(create_alias=new)])
+        before = client.scroll("alias", with_vectors=True)
+
+    with EdgeClient(tmp_path) as client:
+        assert client.scroll("alias", with_vectors=True) == before
+        assert client.count("c").count == 8
+        info = client.get_collection("c")
+        assert info.config.metadata == {"fingerprint": "f", "fields": {"year": "integer"}}
+        assert info.payload_schema["year"].points == 8
+        assert client.facet("c", "year", limit=3).hits
+
+
+def test_a_client_that_was_never_closed_loses_nothing(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0, 0, 0])])
+    del client
+
+    with EdgeClient(tmp_path) as again:
+        assert again.count("c").count == 1
+
+
+def test_no_acknowledged_point_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+    acknowledged = -1
+    for _ in range(4):
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(acknowledged + 1)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline()
+            time.sleep(dice.uniform(0.02, 0.3))
+            os.kill(writer.pid, signal.SIGKILL)
+            lines = writer.stdout.read().split()
+        acknowledged = int(lines[-1]) if lines else acknowledged + 7
+
+        with EdgeClient(tmp_path) as client:
+            found = client.retrieve("c", range(acknowledged + 1), with_vectors=True)
+            assert [record.payload for record in found] == [{"n": i} for i in range(acknowledged + 1)]
+            assert all(record.vector for record in found)
+
+
+class Crash(BaseException):
+    """Stands for the death of the process at this point."""
+
+
+@pytest.mark.parametrize("moment", ["before store.json is written", "before it takes the place of the old one"])
+def test_a_crash_while_a_collection_is_created_leaves_a_store_that_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("old", COSINE)
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    client = EdgeClient(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(*((json, "dump") if moment.startswith("before store.json") else (Path, "replace")), crash)
+        with pytest.raises(Crash):
+            client.create_collection("new", COSINE)
+    del client
+    assert len([path for path in (tmp_path / "collections").iterdir() if path.is_dir()]) == 2
+
+    with EdgeClient(tmp_path) as client:
+        assert [one.name for one in client.get_collections().collections] == ["old"]
+        client.create_collection("new", COSINE)
+        client.upsert("new", [models.PointStruct(id=1, vector=[1.0, 0, 0, 0])])
+        assert client.count("new").count == 1
+    assert len([path for path in (tmp_path / "collections").iterdir() if path.is_dir()]) == 2
+
+
+def test_a_crash_while_a_collection_is_deleted_leaves_a_store_that_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    with monkeypatch.context() as patch:
+        patch.setattr("clip_qdrant.edge_folder.shutil.rmtree", crash)
+        with pytest.raises(Crash):
+            client.delete_collection("c")
+    del client
+
+    with EdgeClient(tmp_path) as client:
+        assert not client.collection_exists("c")
+        client.create_collection("c", COSINE)
+        assert client.count("c").count == 0
+    assert len([path for path in (tmp_path / "collections").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_deleted_collection_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        client.delete_collection("c")
+
+        assert list((tmp_path / "collections").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 1, "collections": {"c": {}}, "aliases": {}}'])
+def test_a_damaged_catalog_is_reported_and_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "store.json").write_text(text)
+
+    with EdgeClient(tmp_path) as client, pytest.raises(StoreError, match=r"store\.json is damaged"):
+        client.create_collection("c", COSINE)
+
+    assert (tmp_path / "store.json").read_text() == text
+
+
+def test_a_catalog_of_a_newer_version_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"format": 2}')
+
+    with EdgeClient(tmp_path) as client, pytest.raises(StoreError, match="format 2, this version reads 1; upgrade"):
+        client.get_collections()
+
+
+def test_a_collection_whose_folder_is_gone_is_reported_and_can_be_deleted(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+    [folder] = [path for path in (tmp_path / "collections").iterdir() if path.is_dir()]
+    folder.rename(tmp_path / "elsewhere")
+
+    with EdgeClient(tmp_path) as client:
+        with pytest.raises(StoreError, match="cannot open collection 'c'"):
+            client.count("c")
+        assert client.delete_collection("c")
+
+
+def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 100)
+    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_WRITE", 30)
+    points = [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(210)]
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        client.upload_points("c", points, batch_size=70)
+
+        assert client._unflushed.total() == 70  # flushed after 140
+        assert client.count("c").count == 210

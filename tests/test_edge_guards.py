@@ -1,0 +1,310 @@
+"""EdgeClient refuses what would harm the store, before the engine sees it, and says what it cannot do."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.edge import EdgeClient
+from clip_qdrant.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    ConfigError,
+    InvalidPoint,
+    StoreError,
+    UnsupportedByEdge,
+)
+
+COSINE = models.VectorParams(size=3, distance=models.Distance.COSINE)
+GOOD = [1.0, 0.0, 0.0]
+
+
+@pytest.fixture
+def client(edge_client: EdgeClient) -> EdgeClient:
+    edge_client.create_collection("c", COSINE)
+    return edge_client
+
+
+def point(**values: Any) -> models.PointStruct:
+    # Without pydantic's checks: the guards must not rest on them.
+    return models.PointStruct.model_construct(**{"id": 5, "vector": GOOD, "payload": None, **values})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"vector": [1.0, 0.0]},
+        {"vector": [[1.0], [2.0, 3.0]]},
+        {"vector": ["x", "y", "z"]},
+        {"vector": [1.0, float("nan"), 0.0]},
+        {"vector": [1.0, float("inf"), 0.0]},
+        {"vector": [1.0, 1e39, 0.0]},
+        {"vector": [0.0, 0.0, 0.0]},
+        {"vector": {"image": GOOD}},
+        {"vector": {}},
+        {"payload": {"x": float("nan")}},
+        {"payload": {"x": "a\udc80"}},
+        {"payload": {"x": object()}},
+    ],
+)
+def test_a_point_that_must_not_be_stored_is_named_and_nothing_is_written(
+    client: EdgeClient, bad: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidPoint, match="point 5"):
+        client.upsert("c", [point(id=1), point(**bad), point(id=2)])
+
+    assert client.count("c").count == 0
+
+
+@pytest.mark.parametrize("bad", ["not-a-uuid", -1, 2**64, True, 1.5, None, ""])
+def test_an_id_that_is_neither_a_uuid_nor_an_unsigned_integer_is_refused(client: EdgeClient, bad: Any) -> None:
+    for use in (
+        lambda: client.upsert("c", [point(id=bad)]),
+        lambda: client.retrieve("c", [bad]),
+        lambda: client.delete("c", [bad]),
+        lambda: client.set_payload("c", {}, points=[bad]),
+    ):
+        with pytest.raises(InvalidPoint, match="not a point id"):
+            use()
+
+
+def test_a_rejected_write_does_not_come_back_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        for bad in ([1.0], [0.0, 0.0, 0.0], {"other": GOOD}):
+            with pytest.raises(InvalidPoint):
+                client.upsert("c", [point(vector=bad)])
+        with pytest.raises(StoreError):
+            client.set_payload("c", {"a": 1}, points=[77])
+
+    with EdgeClient(tmp_path) as client:
+        assert client.scroll("c") == ([], None)
+
+
+@pytest.mark.parametrize("bad", [[1.0], [0.0, 0.0, 0.0], [float("nan"), 0, 0], "no-uuid"])
+def test_a_query_vector_that_does_not_fit_is_refused(client: EdgeClient, bad: Any) -> None:
+    with pytest.raises(InvalidPoint):
+        client.query_points("c", query=bad)
+
+
+def test_very_small_and_very_large_vectors_keep_their_direction(client: EdgeClient) -> None:
+    client.upsert("c", [point(id=1, vector=[3e-38, 4e-38, 0.0]), point(id=2, vector=[3e38, 0.0, 0.0])])
+
+    small, large = client.retrieve("c", [1, 2], with_vectors=True)
+    assert small.vector == pytest.approx([0.6, 0.8, 0.0], abs=1e-6)
+    assert large.vector == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_zero_vectors_are_fine_where_they_have_a_meaning(edge_client: EdgeClient) -> None:
+    edge_client.create_collection("d", models.VectorParams(size=3, distance=models.Distance.EUCLID))
+    edge_client.upsert("d", [point(id=1, vector=[0.0, 0.0, 0.0]), point(id=2, vector=[3.0, 4.0, 0.0])])
+
+    points = edge_client.query_points("d", query=[0.0, 0.0, 0.0]).points
+    assert [(one.id, one.score) for one in points] == [(1, 0.0), (2, 5.0)]
+
+
+def test_numpy_vectors_are_taken(client: EdgeClient) -> None:
+    client.upsert("c", [point(id=1, vector=np.array([0.0, 2.0, 0.0], dtype=np.float32))])
+
+    assert client.query_points("c", query=np.array([0.0, 1.0, 0.0])).points[0].score == pytest.approx(1.0)
+
+
+def test_batch_columns_of_different_lengths_are_refused(client: EdgeClient) -> None:
+    batch = models.Batch.model_construct(ids=[1, 2], vectors=[GOOD], payloads=None)
+    with pytest.raises(InvalidPoint, match="2 ids, 1 vectors"):
+        client.upsert("c", batch)
+
+
+def test_writing_no_points_is_refused(client: EdgeClient) -> None:
+    with pytest.raises(InvalidPoint, match="no points"):
+        client.upsert("c", [])
+
+
+def test_a_facet_without_an_index_says_how_to_make_one(client: EdgeClient) -> None:
+    with pytest.raises(StoreError, match=r"create_payload_index\('c', 'album', 'keyword'\)"):
+        client.facet("c", "album")
+
+    client.create_payload_index("c", "album", models.PayloadSchemaType.FLOAT)
+    with pytest.raises(StoreError, match="needs a payload index of type keyword"):
+        client.facet("c", "album")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(client: EdgeClient, limit: int) -> None:
+    for use in (client.query_points, client.scroll):
+        with pytest.raises(StoreError, match=f"limit {limit}"):
+            use("c", limit=limit)
+
+
+def test_a_missing_collection_error_names_those_there_are(client: EdgeClient) -> None:
+    client.create_collection("b", COSINE)
+
+    with pytest.raises(CollectionNotFound, match="'photos'; collections here: b, c"):
+        client.count("photos")
+
+
+def test_a_name_is_used_once_for_collections_and_aliases(client: EdgeClient) -> None:
+    new = models.CreateAlias(collection_name="c", alias_name="alias")
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=new)])
+
+    with pytest.raises(CollectionExists):
+        client.create_collection("alias", COSINE)
+    with pytest.raises(StoreError, match="'c' is a collection"):
+        taken = models.CreateAlias(collection_name="c", alias_name="c")
+        client.update_collection_aliases([models.CreateAliasOperation(create_alias=taken)])
+
+
+def test_if_one_alias_operation_fails_none_is_done(client: EdgeClient) -> None:
+    fine = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name="c", alias_name="fine"))
+    rename = models.RenameAlias(old_alias_name="no such", new_alias_name="x")
+
+    with pytest.raises(StoreError, match="no alias 'no such'"):
+        client.update_collection_aliases([fine, models.RenameAliasOperation(rename_alias=rename)])
+
+    assert client.get_aliases().aliases == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a:b", "a" * 256, "a\x00b"])
+def test_names_that_a_server_refuses_are_refused(client: EdgeClient, name: str) -> None:
+    with pytest.raises(StoreError):
+        client.create_collection(name, COSINE)
+
+
+@pytest.mark.parametrize("name", ["Photos", "photos", "фото", "a b", "100%", "-", "x" * 255])
+def test_any_other_name_makes_a_collection_of_its_own(client: EdgeClient, name: str) -> None:
+    client.create_collection(name, COSINE)
+    client.upsert(name, [point(id=1)])
+
+    assert client.count(name).count == 1
+    assert client.count("c").count == 0
+
+
+@pytest.mark.parametrize(
+    ("thing", "use"),
+    [
+        ("named|unnamed", lambda c: c.create_collection("x", {"image": COSINE})),
+        ("unnamed", lambda c: c.create_collection("x", None, sparse_vectors_config=None)),
+        ("on_disk", lambda c: c.create_collection("x", COSINE.model_copy(update={"on_disk": True}))),
+        ("shard_number", lambda c: c.create_collection("x", COSINE, shard_number=2)),
+        ("quantization_config", lambda c: c.create_collection("x", COSINE, quantization_config={})),
+        ("sparse_vectors_config", lambda c: c.create_collection("x", COSINE, sparse_vectors_config={})),
+        ("prefetch", lambda c: c.query_points("c", prefetch=[models.Prefetch(query=GOOD)], query=GOOD)),
+        ("FusionQuery", lambda c: c.query_points("c", query=models.FusionQuery(fusion=models.Fusion.RRF))),
+        ("using", lambda c: c.query_points("c", query=GOOD, using="image")),
+        ("mmr", lambda c: c.query_points("c", query=models.NearestQuery(nearest=GOOD, mmr=models.Mmr()))),
+        ("lookup_from", lambda c: c.query_points("c", query=1, lookup_from=models.LookupLocation(collection="c"))),
+        ("order_by", lambda c: c.scroll("c", order_by="year")),
+        ("shard_key_selector", lambda c: c.count("c", shard_key_selector="x")),
+        ("multivectors", lambda c: c.query_points("c", query=[GOOD, GOOD])),
+        ("SparseVector", lambda c: c.upsert("c", [point(vector=models.SparseVector(indices=[1], values=[1.0]))])),
+        ("stemmer", lambda c: c.create_payload_index("c", "t", TEXT_WITH_STEMMER)),
+        ("recover_snapshot", lambda c: c.recover_snapshot("c", "file:///x")),
+        ("query_points_groups", lambda c: c.query_points_groups("c", group_by="x")),
+        ("update_vectors", lambda c: c.update_vectors("c", [])),
+        ("create_shard_key", lambda c: c.create_shard_key("c", "x")),
+    ],
+)
+def test_what_the_engine_cannot_do_is_named_with_the_way_out(client: EdgeClient, thing: str, use: Any) -> None:
+    with pytest.raises(UnsupportedByEdge, match=rf"cannot do .*({thing}).*run a Qdrant server"):
+        use(client)
+
+    assert not client.collection_exists("x")
+
+
+TEXT_WITH_STEMMER = models.TextIndexParams(
+    type=models.TextIndexType.TEXT,
+    stemmer=models.SnowballParams(type=models.Snowball.SNOWBALL, language=models.SnowballLanguage.ENGLISH),
+)
+
+
+def test_every_method_of_the_client_api_is_done_or_refused(client: EdgeClient) -> None:
+    names = [name for name in vars(QdrantBase) if not name.startswith("_")]
+
+    assert len(names) > 40
+    assert [name for name in names if getattr(EdgeClient, name) is getattr(QdrantBase, name)] == []
+
+
+def test_options_that_change_nothing_are_accepted(client: EdgeClient) -> None:
+    client.upsert("c", [point(id=1)], wait=False, ordering=None, timeout=3)
+    client.upload_points("c", [point(id=2)], parallel=2, max_retries=1, wait=True)
+
+    assert client.count("c", timeout=1, shard_key_selector=None).count == 2
+
+
+def test_indexes_are_listed_with_type_and_number_of_points(client: EdgeClient) -> None:
+    text = models.TextIndexParams(
+        type=models.TextIndexType.TEXT, tokenizer=models.TokenizerType.WORD, lowercase=True, phrase_matching=True
+    )
+    client.create_payload_index("c", "caption", text)
+    client.create_payload_index("c", "year", "integer")
+    client.create_payload_index("c", "year", models.PayloadSchemaType.INTEGER)
+    client.create_payload_index("c", "gone", models.KeywordIndexParams(type="keyword", prefix=True))
+    client.delete_payload_index("c", "gone")
+    client.upsert("c", [point(id=1, payload={"year": 2024})])
+
+    schema = client.get_collection("c").payload_schema
+    assert set(schema) == {"caption", "year"}
+    assert (schema["year"].data_type, schema["year"].points) == (models.PayloadSchemaType.INTEGER, 1)
+    assert schema["caption"].data_type == models.PayloadSchemaType.TEXT
+    assert schema["caption"].params.phrase_matching is True
+
+
+def test_an_index_of_another_type_replaces_the_first(client: EdgeClient) -> None:
+    client.create_payload_index("c", "year", models.PayloadSchemaType.KEYWORD)
+    client.create_payload_index("c", "year", models.PayloadSchemaType.INTEGER)
+    client.upsert("c", [point(id=1, payload={"year": 2024})])
+
+    assert [(hit.value, hit.count) for hit in client.facet("c", "year").hits] == [(2024, 1)]
+
+
+def test_the_engine_gives_its_name_and_version(client: EdgeClient) -> None:
+    assert client.info().title == "qdrant-edge-py"
+    assert client.info().version.split(".")[0].isdigit()
+
+
+def test_a_file_or_the_storage_of_another_qdrant_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="is a file"):
+        EdgeClient(tmp_path / "file")
+
+    for foreign in ("meta.json", "raft_state.json"):
+        folder = tmp_path / foreign.partition(".")[0]
+        folder.mkdir()
+        (folder / foreign).write_text("{}")
+        with pytest.raises(ConfigError, match="another folder"):
+            EdgeClient(folder)
+
+
+def test_reading_an_empty_store_makes_no_folder(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path / "none") as client:
+        assert client.get_collections().collections == []
+        assert not client.collection_exists("c")
+        assert client.delete_collection("c") is False
+        for use in (lambda: client.count("c"), lambda: client.update_collection("c", metadata={"a": 1})):
+            with pytest.raises(CollectionNotFound, match="none yet"):
+                use()
+
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with EdgeClient(tmp_path / "file" / "store") as client:
+        assert not client.collection_exists("c")
+        with pytest.raises(StoreError, match="cannot write to"):
+            client.create_collection("c", COSINE)
+
+
+def test_uuids_are_read_in_every_usual_spelling(client: EdgeClient) -> None:
+    one = uuid.UUID(int=7)
+    client.upsert("c", [point(id=one)])
+
+    for spelling in (one, str(one), one.hex, str(one).upper(), one.urn):
+        assert [record.id for record in client.retrieve("c", [spelling])] == [str(one)]

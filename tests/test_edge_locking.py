@@ -1,0 +1,195 @@
+"""One process at a time has a collection open; threads share a client; a fork and a closed client are refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from qdrant_client import models
+
+from clip_qdrant.edge import EdgeClient
+from clip_qdrant.errors import CollectionNotFound, StoreError, StoreLocked
+
+COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
+
+
+def point(i: int) -> models.PointStruct:
+    return models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"n": i})
+
+
+def test_a_second_client_in_the_same_process_is_locked_out_of_an_open_collection(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as first, EdgeClient(tmp_path) as second:
+        first.create_collection("c", COSINE)
+
+        assert [one.name for one in second.get_collections().collections] == ["c"]
+        with pytest.raises(StoreLocked, match=r"'c'.* is open in another process or client"):
+            second.count("c")
+        with pytest.raises(StoreLocked):
+            second.delete_collection("c")
+
+        second.create_collection("d", COSINE)
+        assert second.count("d").count == 0
+        assert sorted(one.name for one in first.get_collections().collections) == ["c", "d"]
+
+    with EdgeClient(tmp_path) as third:
+        assert third.count("c").count == 0
+
+
+def test_a_refused_open_from_another_process_does_no_harm(tmp_path: Path) -> None:
+    code = f"from clip_qdrant.edge import EdgeClient; EdgeClient({str(tmp_path)!r}).count('c')"
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    client.upsert("c", [point(1)])
+    client.upsert("c", [point(2)])
+
+    refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "StoreLocked" in refused.stderr
+
+    client.set_payload("c", {"x": 1}, points=[1])
+    client.close()  # flushes, which fails if the other process has reached the engine
+    allowed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert allowed.returncode == 0, allowed.stderr
+
+
+def test_metadata_changed_by_another_client_is_seen(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as first, EdgeClient(tmp_path) as second:
+        first.create_collection("c", COSINE)
+        second.update_collection("c", metadata={"by": "second"})
+
+        assert first.get_collection("c").config.metadata == {"by": "second"}
+
+
+def test_many_processes_may_create_collections_at_once(tmp_path: Path) -> None:
+    code = """
+import sys
+from qdrant_client import models
+from clip_qdrant.edge import EdgeClient
+with EdgeClient(sys.argv[1]) as client:
+    for i in range(4):
+        name = sys.argv[2] + str(i)
+        client.create_collection(name, models.VectorParams(size=2, distance="Cosine"), metadata={"name": name})
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "abc"]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+
+    with EdgeClient(tmp_path) as client:
+        names = sorted(one.name for one in client.get_collections().collections)
+        assert names == [f"{letter}{i}" for letter in "abc" for i in range(4)]
+        assert all(client.get_collection(name).config.metadata == {"name": name} for name in names)
+
+
+def test_threads_write_and_search_through_one_client(edge_client: EdgeClient) -> None:
+    edge_client.create_collection("c", COSINE)
+    edge_client.upsert("c", [point(0)])
+
+    def write(start: int) -> int:
+        for i in range(start, start + 200, 20):
+            edge_client.upsert("c", [point(n) for n in range(i, i + 20)])
+        return 200
+
+    def search(_: int) -> int:
+        for _ in range(50):
+            assert edge_client.query_points("c", query=[1.0, 0, 0, 0], limit=1).points[0].id == 0
+            assert edge_client.count("c").count > 0
+        return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(write if i % 2 else search, 200 * i) for i in range(8)]
+        written = sum(future.result(60) for future in futures)
+
+    assert edge_client.count("c").count == written + 1
+
+
+def test_threads_open_a_collection_once(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+    ready = threading.Barrier(8)
+    with EdgeClient(tmp_path) as client, ThreadPoolExecutor(8) as pool:
+
+        def count(_: int) -> int:
+            ready.wait(10)
+            return client.count("c").count
+
+        assert list(pool.map(count, range(8))) == [0] * 8
+
+
+def test_closing_while_others_work_gives_them_a_clear_error(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    started = threading.Event()
+
+    def work() -> str:
+        i = 0
+        try:
+            while True:
+                client.upsert("c", [point(i)])
+                i += 1
+                started.set()
+        except StoreError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(work) for _ in range(2)]
+        assert started.wait(10)
+        client.close()
+        assert all("is closed; make a new EdgeClient" in future.result(10) for future in futures)
+
+
+def test_deleting_a_collection_while_others_work_gives_them_a_clear_error(edge_client: EdgeClient) -> None:
+    edge_client.create_collection("c", COSINE)
+    started = threading.Event()
+
+    def work() -> None:
+        while True:
+            edge_client.count("c")
+            started.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(work) for _ in range(2)]
+        assert started.wait(10)
+        edge_client.delete_collection("c")
+        for future in futures:
+            assert isinstance(future.exception(10), CollectionNotFound)
+
+
+def test_a_closed_client_says_so(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    client.close()
+    client.close()
+
+    for use in (client.get_collections, lambda: client.count("c"), lambda: client.create_collection("d", COSINE)):
+        with pytest.raises(StoreError, match="is closed; make a new EdgeClient"):
+            use()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_gets_an_error_and_the_parent_goes_on(edge_client: EdgeClient) -> None:
+    edge_client.create_collection("c", COSINE)
+    edge_client.upsert("c", [point(1)])
+    reading, writing = os.pipe()
+
+    child = os.fork()
+    if child == 0:
+        try:
+            edge_client.count("c")
+            message = "no error"
+        except StoreError as error:
+            message = str(error)
+        edge_client.close()
+        os.write(writing, message.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answers:
+        message = answers.read()
+    os.waitpid(child, 0)
+
+    assert "start workers with the spawn method" in message
+    edge_client.upsert("c", [point(2)])
+    assert edge_client.count("c").count == 2
