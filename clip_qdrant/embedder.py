@@ -6,15 +6,9 @@ imported for that export, on a GPU, or with runtime="torch", and not otherwise.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import logging
 import os
-import platform
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
+from clip_qdrant.content import bundled_checkpoint
+from clip_qdrant.errors import ConfigError, ExportError
 from clip_qdrant.images import ImageInput, Limits, load_image
 from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.runtime.choice import choose
+from clip_qdrant.runtime.exports import ExportCache, default_cache_dir, read_checkpoint
 from clip_qdrant.runtime.onnx import OnnxRuntime, cpu_count
 from clip_qdrant.tokenization import TextTokenizer, Tokenization
 
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ClipEmbedder", "Embedder"]
 
 logger = logging.getLogger(__name__)
-BUNDLED_NAME = "bundled"
+BUNDLED = "bundled"
 _TEXTS_A_BATCH = 64
 Progress = Callable[[int], None]
 
@@ -103,7 +100,7 @@ class ClipEmbedder:
     @classmethod
     def load(
         cls,
-        model: str | Path = BUNDLED_NAME,
+        model: str | Path = BUNDLED,
         *,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
         device: str = "auto",
@@ -119,11 +116,11 @@ class ClipEmbedder:
 
         Raises CheckpointError, ExportError, and ConfigError for arguments that contradict each other.
         """
-        device, runtime = _choose(device, runtime)
-        source = _source_of(str(model))
+        device, runtime = choose(device, runtime)
+        source = str(bundled_checkpoint() if model == BUNDLED else model)
         if runtime == "torch":
-            return cls._on_torch(_read(source), device, batch_size=batch_size, limits=limits)
-        cache = _ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
+            return cls._on_torch(read_checkpoint(source), device, batch_size=batch_size, limits=limits)
+        cache = ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
         onnx = cache.open(source)
         try:
             tokenizer = onnx.read("tokenizer.json")
@@ -134,7 +131,7 @@ class ClipEmbedder:
             onnx,
             onnx.meta,
             tokenizer.decode(),
-            checkpoint=lambda: _read(source),
+            checkpoint=lambda: read_checkpoint(source),
             rebuild=lambda: cache.rebuild(source),
             batch_size=batch_size,
             limits=limits,
@@ -145,7 +142,7 @@ class ClipEmbedder:
         cls, checkpoint: Checkpoint, *, device: str = "auto", batch_size: int = 32, limits: Limits | None = None
     ) -> ClipEmbedder:
         """An embedder on torch of a checkpoint in memory. Save it and `load` the file to run on ONNX Runtime."""
-        return cls._on_torch(checkpoint, _choose(device, "torch")[0], batch_size=batch_size, limits=limits)
+        return cls._on_torch(checkpoint, choose(device, "torch")[0], batch_size=batch_size, limits=limits)
 
     @classmethod
     def _on_torch(cls, checkpoint: Checkpoint, device: str, *, batch_size: int, limits: Limits | None) -> ClipEmbedder:
@@ -269,134 +266,3 @@ class ClipEmbedder:
 
 def _embed_tokens(runtime: _Runtime, *, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return runtime.embed_tokens(ids, mask)
-
-
-def default_cache_dir() -> Path:
-    """The user's cache folder for this package: $XDG_CACHE_HOME, ~/Library/Caches or %LOCALAPPDATA%, by platform."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "clip-qdrant"
-
-
-def _choose(device: str, runtime: str) -> tuple[str, Literal["onnx", "torch"]]:
-    """The device and the runtime to use. Asks torch for a GPU only where there are signs of one: the import is slow."""
-    if runtime not in ("auto", "onnx", "torch"):
-        raise ConfigError(f"runtime is {runtime!r}: auto, onnx and torch are possible")
-    if device == "auto":
-        device = "cpu" if runtime == "onnx" or not _signs_of_gpu() else _best_device()
-    elif device != "cpu":
-        import torch
-
-        try:
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-    if runtime == "onnx" and device != "cpu":
-        raise ConfigError(f"runtime 'onnx' runs on the CPU, not on {device!r}: use runtime='torch'")
-    if runtime == "torch" or device != "cpu":
-        return device, "torch"
-    return device, "onnx"
-
-
-def _signs_of_gpu() -> bool:
-    if sys.platform == "darwin":
-        return platform.machine() == "arm64"
-    return shutil.which("nvidia-smi") is not None or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _source_of(model: str) -> str:
-    """ "bundled" as the path it stands for, without importing torch."""
-    if model != BUNDLED_NAME:
-        return model
-    package = Path(__file__).resolve().parent
-    places = (package / "content" / "best.pt", package.parent / "content" / "best.pt")
-    return str(next((place for place in places if place.exists()), places[0]))
-
-
-def _read(source: str) -> Checkpoint:
-    if source.startswith("hf:"):
-        from clip_qdrant.model.pretrained import load_pretrained
-
-        return load_pretrained(source.removeprefix("hf:"))
-    from clip_qdrant.model.checkpoint import load_checkpoint
-
-    return load_checkpoint(source)
-
-
-class _ExportCache:
-    """ONNX exports by fingerprint, and for each source that was read its fingerprint by the sha256 of its bytes.
-
-    An export is made in a temporary folder and renamed, so a reader sees a whole one or none, whoever else is writing.
-    """
-
-    def __init__(self, folder: Path, threads: int | None) -> None:
-        self._exports = folder / "exports"
-        self._sources = folder / "sources"
-        self._threads = threads
-
-    def open(self, source: str) -> OnnxRuntime:
-        try:
-            pointer = json.loads((self._sources / f"{_source_key(source)}.json").read_text(encoding="utf-8"))
-            return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
-        except (OSError, ValueError, KeyError, TypeError, ExportError) as reason:
-            logger.info("no export of %s yet: %s", source, reason)
-            return self.rebuild(source)
-
-    def rebuild(self, source: str) -> OnnxRuntime:
-        """Export `source` anew, whatever is there."""
-        from clip_qdrant.model.export import export_onnx
-
-        key, checkpoint = _source_key(source), _read(source)
-        try:
-            self._exports.mkdir(parents=True, exist_ok=True)
-            self._sources.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
-                made = Path(scratch) / "export"
-                final = self._exports / export_onnx(checkpoint, made)
-                if final.exists():  # broken, stale, or another process was quicker: out of the way, in one step
-                    final.rename(Path(scratch) / "old")
-                try:
-                    made.rename(final)
-                except OSError:  # another process put its own there meanwhile, as good as ours
-                    logger.debug("%s was exported by another process", final)
-            pointer = self._sources / f"{key}.json"
-            temporary = pointer.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
-            temporary.replace(pointer)
-        except OSError as error:
-            raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
-        return OnnxRuntime(final, threads=self._threads)
-
-
-def _source_key(source: str) -> str:
-    """sha256 over the bytes of a checkpoint, or over the files of a model folder; a hub name stands for itself.
-
-    Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.
-    """
-    name = source.removeprefix("hf:")
-    path = Path(name)
-    digest = hashlib.sha256()
-    try:
-        if source.startswith("hf:") and not path.is_dir():
-            digest.update(source.encode())
-        for file in sorted(path.iterdir()) if path.is_dir() else [] if source.startswith("hf:") else [path]:
-            if file.is_file():
-                digest.update(f"{file.name if path.is_dir() else ''}\0".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
-    except OSError as error:
-        raise CheckpointError(f"cannot read the model {source}: {error.strerror or error}") from error
-    return digest.hexdigest()

@@ -58,7 +58,7 @@ _POINT_NAMESPACE = uuid.UUID("6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51")
 
 
 def point_id(uri: str) -> str:
-    """The id of the point of the image at `uri`: uuid5 (RFC 9562) in a fixed namespace, so writing twice is idempotent."""
+    """The id of the point of the image at `uri`: uuid5 (RFC 9562) in a fixed namespace, so writing is idempotent."""
     return str(uuid.uuid5(_POINT_NAMESPACE, uri))
 
 

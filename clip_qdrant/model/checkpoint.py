@@ -23,21 +23,16 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ClipQdrantError
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
 from clip_qdrant.preprocessing import Preprocessing
 from clip_qdrant.tokenization import Tokenization
 
-__all__ = ["BUNDLED", "Checkpoint", "EncoderPair", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "EncoderPair", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = 1
 _REQUIRED = ("config", "preprocessing", "tokenization", "tokenizer", "weights", "fingerprint")
-# The two places of content/best.pt: inside the wheel, and beside the package in a checkout.
-_PACKAGE = Path(__file__).resolve().parent.parent
-BUNDLED = next(
-    (p for p in (_PACKAGE / "content" / "best.pt", _PACKAGE.parent / "content" / "best.pt") if p.exists()),
-    _PACKAGE / "content" / "best.pt",
-)
 # What torch.load raises on files that are damaged, foreign or bear a pickle it refuses (torch 2.6 to 2.14).
 _LOAD_ERRORS = (
     pickle.UnpicklingError,
@@ -333,7 +328,7 @@ def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
 
 def _bundled_tokenizer() -> str:
     """bert-base-uncased's WordPiece: the lineage's tokenizer is also the one that the bundled checkpoint carries."""
-    return str(read_content(BUNDLED)["tokenizer"])
+    return str(read_content(bundled_checkpoint())["tokenizer"])
 
 
 def _check_vocabulary(tokenizer: str, rows: int, path: str | Path) -> None:

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant.model.checkpoint import BUNDLED, Checkpoint, load_checkpoint, save_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
 from clip_qdrant.runtime.onnx import cpu_count
 from clip_qdrant_training.data import Pair, as_pairs
@@ -102,7 +103,7 @@ def fit(
     if unknown := sorted(set(options) - set(known)):
         raise ConfigError(f"unknown option {unknown[0]!r}: there are {', '.join(known)}")
     if not isinstance(start, Checkpoint):
-        start = load_checkpoint(start or BUNDLED)
+        start = load_checkpoint(start or bundled_checkpoint())
     return train(
         start,
         as_pairs(pairs),

@@ -1,0 +1,116 @@
+"""Checkpoints as ONNX exports in the user's cache folder: made once, found again by the bytes they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clip_qdrant.errors import CheckpointError, ExportError
+from clip_qdrant.runtime.onnx import OnnxRuntime
+
+if TYPE_CHECKING:
+    from clip_qdrant.model.checkpoint import Checkpoint
+
+__all__ = ["ExportCache", "default_cache_dir", "read_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+
+def default_cache_dir() -> Path:
+    """The user's cache folder for this package: $XDG_CACHE_HOME, ~/Library/Caches or %LOCALAPPDATA%, by platform."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "clip-qdrant"
+
+
+def read_checkpoint(source: str) -> Checkpoint:
+    """The checkpoint at a path or behind "hf:<name or folder>". Imports torch; raises CheckpointError."""
+    if source.startswith("hf:"):
+        from clip_qdrant.model.pretrained import load_pretrained
+
+        return load_pretrained(source.removeprefix("hf:"))
+    from clip_qdrant.model.checkpoint import load_checkpoint
+
+    return load_checkpoint(source)
+
+
+class ExportCache:
+    """ONNX exports by fingerprint, and for each source that was read its fingerprint by the sha256 of its bytes.
+
+    An export is made in a temporary folder and renamed, so a reader sees a whole one or none, whoever else is writing.
+    """
+
+    def __init__(self, folder: Path, threads: int | None) -> None:
+        self._exports = folder / "exports"
+        self._sources = folder / "sources"
+        self._threads = threads
+
+    def open(self, source: str) -> OnnxRuntime:
+        try:
+            pointer = json.loads((self._sources / f"{_source_key(source)}.json").read_text(encoding="utf-8"))
+            return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
+        except (OSError, ValueError, KeyError, TypeError, ExportError) as reason:
+            logger.info("no export of %s yet: %s", source, reason)
+            return self.rebuild(source)
+
+    def rebuild(self, source: str) -> OnnxRuntime:
+        """Export `source` anew, whatever is there."""
+        from clip_qdrant.model.export import export_onnx
+
+        key, checkpoint = _source_key(source), read_checkpoint(source)
+        try:
+            self._exports.mkdir(parents=True, exist_ok=True)
+            self._sources.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
+                made = Path(scratch) / "export"
+                final = self._exports / export_onnx(checkpoint, made)
+                if final.exists():  # broken, stale, or another process was quicker: out of the way, in one step
+                    final.rename(Path(scratch) / "old")
+                try:
+                    made.rename(final)
+                except OSError:  # another process put its own there meanwhile, as good as ours
+                    logger.debug("%s was exported by another process", final)
+            pointer = self._sources / f"{key}.json"
+            temporary = pointer.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
+            temporary.replace(pointer)
+        except OSError as error:
+            raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
+        return OnnxRuntime(final, threads=self._threads)
+
+
+def _source_key(source: str) -> str:
+    """sha256 over the bytes of a checkpoint or over the files of a model folder; of a hub name, over its revision.
+
+    Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.
+    """
+    name = source.removeprefix("hf:")
+    path = Path(name)
+    digest = hashlib.sha256()
+    try:
+        if source.startswith("hf:") and not path.is_dir():
+            from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+            config = try_to_load_from_cache(name, "config.json")
+            digest.update(f"{source} {config or hf_hub_download(name, 'config.json')}".encode())  # names the revision
+            return digest.hexdigest()
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(f"{file.name if path.is_dir() else ''}\0".encode())
+                with file.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error).strip().splitlines()[0]
+        raise CheckpointError(f"cannot read the model {source}: {reason}") from error
+    return digest.hexdigest()
