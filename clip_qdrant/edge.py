@@ -85,7 +85,7 @@ class EdgeClient(EdgeCollections):
     ) -> models.UpdateResult:
         """Write points. All are checked before the first is written: InvalidPoint names the one that is wrong."""
         refuse_options(kwargs)
-        with self._folder.use(collection_name) as (entry, shard):
+        with self._folder.use(collection_name, changes=True) as (entry, shard):
             checked = to_points(points, entry)
             only = to_filter(update_filter)
             mode = _UPDATE_MODES[models.UpdateMode(update_mode)] if update_mode is not None else None
@@ -110,7 +110,7 @@ class EdgeClient(EdgeCollections):
         """Delete points by ids (those that are not there are passed over) or by filter."""
         refuse_options(kwargs)
         operation = engine.UpdateOperation
-        with self._folder.use(collection_name) as (_, shard):
+        with self._folder.use(collection_name, changes=True) as (_, shard):
             chosen = _selection(points_selector)
             by_filter = isinstance(chosen, engine.Filter)
             shard.update(operation.delete_points_by_filter(chosen) if by_filter else operation.delete_points(chosen))
@@ -142,7 +142,7 @@ class EdgeClient(EdgeCollections):
         self, collection_name: str, points: Any, options: Mapping[str, Any], verb: str, *arguments: Any
     ) -> models.UpdateResult:
         refuse_options(options)
-        with self._folder.use(collection_name) as (_, shard):
+        with self._folder.use(collection_name, changes=True) as (_, shard):
             chosen = _selection(points)
             if isinstance(chosen, engine.Filter):
                 shard.update(getattr(engine.UpdateOperation, f"{verb}_by_filter")(chosen, *arguments))

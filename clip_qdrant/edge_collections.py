@@ -179,7 +179,7 @@ class EdgeCollections(QdrantBase):
         refuse_options(kwargs)
         schema = field_schema if field_schema is not None else field_type
         wanted = to_index(schema)
-        with self._folder.use(collection_name) as (_, shard):
+        with self._folder.use(collection_name, changes=True) as (_, shard):
             there = shard.info().payload_schema.get(field_name)
             if there is None or there.params is not None or there.data_type != wanted:
                 shard.update(engine.UpdateOperation.create_field_index(field_name, wanted))
@@ -188,7 +188,7 @@ class EdgeCollections(QdrantBase):
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
         """Drop the index of a payload field, the payload stays."""
         refuse_options(kwargs)
-        with self._folder.use(collection_name) as (_, shard):
+        with self._folder.use(collection_name, changes=True) as (_, shard):
             shard.update(engine.UpdateOperation.delete_field_index(field_name))
         return DONE
 

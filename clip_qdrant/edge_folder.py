@@ -98,6 +98,7 @@ class _OpenShard:
     def __init__(self, shard: EdgeShard, held: _FileLock) -> None:
         self.shard: EdgeShard | None = shard
         self.lock = threading.RLock()
+        self.changed = False
         self._held = held
 
     def close(self) -> None:
@@ -106,7 +107,8 @@ class _OpenShard:
             if shard is None:
                 return
             try:
-                shard.flush()
+                if self.changed:  # a flush costs 0.1 s, which a process that only searched need not pay
+                    shard.flush()
             finally:
                 shard.close()
                 self._held.release()
@@ -201,8 +203,11 @@ class EdgeFolder:
             return True
 
     @contextlib.contextmanager
-    def use(self, name: str) -> Iterator[tuple[CollectionEntry, EdgeShard]]:
-        """The collection's entry and its shard, for this thread alone until the block ends."""
+    def use(self, name: str, *, changes: bool = False) -> Iterator[tuple[CollectionEntry, EdgeShard]]:
+        """The collection's entry and its shard, for this thread alone until the block ends.
+
+        `changes` says that the block writes, so that closing flushes.
+        """
         catalog = self.catalog()
         real = catalog.resolve(name)
         entry = catalog.collections[real]
@@ -211,6 +216,7 @@ class EdgeFolder:
             if opened.shard is None:
                 self._check_usable()
                 raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
+            opened.changed |= changes
             yield entry, opened.shard
 
     def close(self) -> None:
