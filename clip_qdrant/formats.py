@@ -1,0 +1,154 @@
+"""Which image format some bytes are in, told by their first bytes, and the Pillow decoder for it.
+
+Only formats of this table reach a decoder: Pillow's own search would also try those that start a program (EPS) or
+fetch nothing but trouble. Opening a decoder directly, and not by `Image.open`, leaves the limit on pixels to us:
+`Image.open` measures against a process-wide setting and warns.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import re
+import struct
+from collections.abc import Callable
+
+from PIL import Image, ImageFile
+
+from clip_qdrant.errors import EmptyImage, NotAnImage, TruncatedImage, UnsupportedImage
+
+__all__ = ["gif_frame_size", "open_decoder", "sniff"]
+
+_PLUGINS = {
+    "JPEG": ("JpegImagePlugin", "JpegImageFile"),  # also the first picture of an MPO
+    "PNG": ("PngImagePlugin", "PngImageFile"),
+    "WEBP": ("WebPImagePlugin", "WebPImageFile"),
+    "GIF": ("GifImagePlugin", "GifImageFile"),
+    "BMP": ("BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("TiffImagePlugin", "TiffImageFile"),
+    "PPM": ("PpmImagePlugin", "PpmImageFile"),
+    "JPEG2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "AVIF": ("AvifImagePlugin", "AvifImageFile"),
+}
+_MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb"\xff\xd8\xff", "JPEG"),
+        (rb"\x89PNG\r\n\x1a\n", "PNG"),
+        (rb"RIFF....WEBP", "WEBP"),
+        (rb"GIF8[79]a", "GIF"),
+        (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),  # "BM" alone also begins text
+        (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+        (rb"P[1-6]\s+[#0-9]", "PPM"),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
+        (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
+        (rb"\0\0\x01\0[^\0]\0", "ICO"),
+        (rb"8BPS", "Photoshop"),
+        (rb"v/1\x01", "OpenEXR"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
+        (rb"icns", "ICNS"),
+        (rb"DDS ", "DDS"),
+        (rb"qoif", "QOI"),
+    )
+)
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+# What is often taken for an image: named, so that the message tells what was really there.
+_NO_IMAGES: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"<svg[\s>]", re.IGNORECASE), "an SVG drawing; render it to PNG first"),
+    (re.compile(rb"<(!doctype html|html|head|body)[\s>]", re.IGNORECASE), "an HTML page, perhaps an error page"),
+    (re.compile(rb"\A%PDF-"), "a PDF document; render its pages to PNG first"),
+    (re.compile(rb"\APK\x03\x04"), "a ZIP archive"),
+    (re.compile(rb"\A....ftyp", re.DOTALL), "a video"),
+    (re.compile(rb"\A\s*[{\[]"), "JSON, or text like it"),
+    (re.compile(rb"\A[\t\n\r\x20-\x7e]{16,}"), "text"),
+)
+
+Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
+
+
+def sniff(data: bytes, name: str) -> str:
+    """The format of some bytes: a name that `open_decoder` takes. `name` is for the messages.
+
+    Raises EmptyImage, NotAnImage, and UnsupportedImage for a format that is known and not decoded here.
+    """
+    if not data:
+        raise EmptyImage(f"{name} has no bytes")
+    image_format = next((known for pattern, known in _MAGIC if pattern.match(data)), "") or _sniff_iso_media(data)
+    if image_format in _PLUGINS or image_format in ("HEIF", "HEIC"):
+        return image_format
+    if image_format:
+        raise UnsupportedImage(
+            f"{name} is in {image_format} format, which is not decoded here; convert it to JPEG or PNG"
+        )
+    head = data[:1024]
+    guess = next((what for pattern, what in _NO_IMAGES if pattern.search(head)), "no known image format")
+    raise NotAnImage(f"{name} is not an image: {guess} (it begins with {data[:12]!r})")
+
+
+def _sniff_iso_media(data: bytes) -> str:
+    """AVIF and HEIC are ISO base media files (ISO 14496-12): a `ftyp` box with a brand and compatible brands."""
+    if data[4:8] != b"ftyp":
+        return ""
+    brands = {data[at : at + 4] for at in (8, *range(16, min(int.from_bytes(data[:4], "big"), 256), 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & _HEIC_BRANDS or data[8:12] in (b"mif1", b"msf1") else ""
+
+
+def open_decoder(image_format: str, data: bytes, name: str) -> ImageFile.ImageFile:
+    """A lazy Pillow image of `data`: the header is read, the pixels are not. Whatever Pillow raises passes through."""
+    opener = _opener(image_format)
+    if opener is None:
+        way_out = "upgrade Pillow"
+        if image_format == "HEIC":
+            way_out = "pip install pillow-heif and call pillow_heif.register_heif_opener()"
+        raise UnsupportedImage(f"{name} is in {image_format} format, for which there is no decoder here; {way_out}")
+    return opener(io.BytesIO(data))
+
+
+@functools.lru_cache(maxsize=32)
+def _plugin(image_format: str) -> Opener | None:
+    module_name, class_name = _PLUGINS[image_format]
+    try:
+        module = importlib.import_module(f"PIL.{module_name}")
+    except ModuleNotFoundError:  # AVIF came with Pillow 11.3
+        return None
+    if not getattr(module, "SUPPORTED", True):
+        return None
+    decoder: type[ImageFile.ImageFile] = getattr(module, class_name)
+    if image_format == "JPEG":  # it parses EXIF for the resolution while opening, and warns if that is broken
+        decoder = type("JpegImageFile", (decoder,), {"_read_dpi_from_exif": _read_nothing})
+    return decoder
+
+
+def _read_nothing(image: ImageFile.ImageFile) -> None:
+    """In place of a method whose result is not used here."""
+
+
+def _opener(image_format: str) -> Opener | None:
+    if image_format in _PLUGINS:
+        return _plugin(image_format)
+    registered = Image.OPEN.get("HEIF")  # not cached: the user may register it at any time
+    return (lambda file: registered[0](file, "")) if registered else None
+
+
+def gif_frame_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the canvas that the first frame of a GIF needs: a frame may be larger than the screen.
+
+    Source: GIF89a specification. Raises TruncatedImage.
+    """
+    try:
+        width, height, flags = struct.unpack_from("<HHB", data, 6)
+        at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+        while data[at] == 0x21:  # extensions, each a chain of sub-blocks
+            at += 2
+            while data[at]:
+                at += 1 + data[at]
+            at += 1
+        if data[at] == 0x2C:
+            left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
+            width, height = max(width, left + frame_width), max(height, top + frame_height)
+    except (IndexError, struct.error) as error:
+        raise TruncatedImage("the GIF ends before its first frame") from error
+    return width, height

@@ -1,0 +1,104 @@
+"""The date and the place of a photo come from its EXIF data; nonsense there is ignored."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from clip_qdrant.exif import location
+from clip_qdrant.images import LoadedImage, load_image
+from clip_qdrant.records import Location
+
+MUNICH = {1: "N", 2: (48.0, 8.0, 15.0), 3: "E", 4: (11.0, 34.0, 30.0)}
+
+
+def photo(
+    image_format: str = "JPEG", *, taken: dict[int, Any] | None = None, gps: dict[int, Any] | None = None
+) -> LoadedImage:
+    exif = Image.Exif()
+    exif[0x0112] = 1  # Pillow writes no EXIF without a tag in its main block
+    exif.get_ifd(0x8769).update(taken or {})
+    exif.get_ifd(0x8825).update(gps or {})
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, image_format, exif=exif.tobytes())
+    return load_image(file.getvalue())
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_date_zone_and_place_are_read(image_format: str) -> None:
+    loaded = photo(image_format, taken={0x9003: "2021:07:04 18:30:00", 0x9011: "+02:00"}, gps=MUNICH)
+    assert loaded.taken_at == datetime(2021, 7, 4, 18, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert loaded.location == Location(lat=48.1375, lon=11.575)
+
+
+def test_a_date_without_a_zone_has_none() -> None:
+    assert photo(taken={0x9003: "2021:07:04 18:30:00"}).taken_at == datetime(2021, 7, 4, 18, 30)
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [("-03:30", timedelta(hours=-3, minutes=-30)), ("Z", timedelta(0)), ("+25:00", None), ("CET", None), ("", None)],
+)
+def test_zones_are_read_and_nonsense_zones_ignored(offset: str, expected: timedelta | None) -> None:
+    taken_at = photo(taken={0x9003: "2021:07:04 18:30:00", 0x9011: offset}).taken_at
+    assert taken_at is not None
+    assert taken_at.utcoffset() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0000:00:00 00:00:00", "2021:13:01 00:00:00", "    :  :     :  :  ", "yesterday", "0001:01:01 00:00:00", ""],
+)
+def test_nonsense_dates_are_ignored(text: str) -> None:
+    assert photo(taken={0x9003: text}).taken_at is None
+
+
+def test_south_and_west_are_negative() -> None:
+    assert photo(gps={**MUNICH, 1: "S", 3: "W"}).location == Location(lat=-48.1375, lon=-11.575)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {2: (91.0, 0.0, 0.0)},
+        {4: (180.0, 0.0, 1.0)},
+        {1: "X"},
+        {1: ""},
+        {2: (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))},
+        {2: (IFDRational(48, 1), IFDRational(1, 0), IFDRational(0, 1))},
+        {2: 48.0},
+        {2: ()},
+        {2: (1.0, 2.0, 3.0, 4.0)},
+        {2: ("a", "b", "c")},
+        {2: b"\0\1"},
+        {2: (-48.0, 0.0, 0.0)},
+        {2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)},
+    ],
+)
+def test_nonsense_places_are_ignored(change: dict[int, Any]) -> None:
+    assert location({**MUNICH, **change}) is None
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+def test_half_a_place_is_none(missing: int) -> None:
+    assert location({tag: value for tag, value in MUNICH.items() if tag != missing}) is None
+
+
+def test_zero_denominators_in_a_file_are_ignored() -> None:
+    assert photo(gps={**MUNICH, 2: (IFDRational(0, 0),) * 3}).location is None
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"junk"]
+)
+def test_broken_exif_does_not_stop_an_image(exif: bytes) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    loaded = load_image(file.getvalue())
+    assert (loaded.taken_at, loaded.location) == (None, None)
+    assert loaded.rgb.size == (8, 8)
