@@ -1,0 +1,267 @@
+"""Captions and metadata that lie beside the images, in files called sidecars.
+
+For many images: `metadata.jsonl` or `metadata.csv` in any folder, a row an image. The column `file_name` (or `image`,
+`file`, `filename`, `path`) is the path of the image from that folder, `caption` its caption; an object in a column
+`metadata`, and all other columns, are its metadata. For one image `cat.jpg`: `cat.json` or `cat.jpg.json`, with the
+same content, and `cat.txt` or `cat.jpg.txt`, which is its caption.
+
+What is nearer to the image wins, field by field: a table in its folder over one further up, `metadata.jsonl` over
+`metadata.csv`, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over all of them.
+
+A CSV column is of one type: integers, numbers, booleans (true, false) if all its cells are, otherwise text; so a
+column with "007" in it stays text. An empty cell is an absent value.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from clip_qdrant.errors import ClipQdrantError, MetadataError
+from clip_qdrant_ingestion.sources import Folder, SourceObject
+
+__all__ = ["Description", "Sidecars", "Table", "parse_csv", "parse_jsonl"]
+
+logger = logging.getLogger(__name__)
+
+KEY_COLUMNS = ("file_name", "image", "file", "filename", "path")
+TABLES = ("metadata.csv", "metadata.jsonl")  # the later wins
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(
+    r"[+-]?((0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?|[+-]?(0|[1-9][0-9]*)[eE][+-]?[0-9]{1,3}"
+)
+_BOOLEANS = {"true": True, "false": False}
+
+Problem = Callable[[SourceObject, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What sidecars say about one image."""
+
+    caption: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def over(self, other: Description) -> Description:
+        """This description where it says something, the other elsewhere."""
+        return Description(self.caption or other.caption, {**other.metadata, **self.metadata})
+
+
+@dataclass(slots=True)
+class Table:
+    """The rows of one metadata file, by path from its folder; `problems` are texts that begin with the line."""
+
+    rows: dict[str, Description] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    _lines: dict[str, int] = field(default_factory=dict)
+
+    def add(self, line: int, row: Any) -> None:
+        """One row as it was read; if it is wrong it becomes a problem."""
+        try:
+            name, description = _described_row(row)
+        except MetadataError as error:
+            self.problems.append(f"line {line}: {error}")
+            return
+        if name in self._lines:
+            self.problems.append(f"line {line}: {name!r} has a row already, in line {self._lines[name]}")
+            return
+        self.rows[name], self._lines[name] = description, line
+
+
+class Sidecars:
+    """Describes images while a source is listed, folder after folder. Broken sidecars are told to `problem`."""
+
+    def __init__(self, read: Callable[[SourceObject], bytes], problem: Problem) -> None:
+        self._read = read
+        self._problem = problem
+        self._tables: dict[str, Table] = {}  # by folder: of this folder and those above it
+        self._unused: dict[str, set[str]] = {}
+
+    def describe(self, folder: Folder) -> Iterator[tuple[SourceObject, Description]]:
+        """Every image of a folder with its description. Parents must have been described before their children."""
+        self._leave(folder.name)
+        self._enter(folder)
+        for image in folder.images:
+            yield image, self._one(image, folder)
+
+    def close(self) -> None:
+        """After the last folder: tells of rows that named no image."""
+        self._leave(None)
+
+    def _leave(self, name: str | None) -> None:
+        for above in [above for above in self._tables if name is None or not _is_within(name, above)]:
+            if unused := self._unused.pop(above):
+                logger.warning(
+                    "%d rows of the metadata in folder %r name no image there, such as %r",
+                    len(unused),
+                    above or ".",
+                    min(unused),
+                )
+            del self._tables[above]
+
+    def _enter(self, folder: Folder) -> None:
+        merged = Table()
+        for name in TABLES:
+            item = folder.sidecars.get(name)
+            text = self._text(item) if item else None
+            if item is None or text is None:
+                continue
+            table = parse_csv(text) if name.endswith(".csv") else parse_jsonl(text)
+            for problem in table.problems:
+                self._problem(item, problem)
+            for key, description in table.rows.items():
+                merged.rows[key] = description.over(merged.rows[key]) if key in merged.rows else description
+        if merged.rows:
+            self._tables[folder.name] = merged
+            self._unused[folder.name] = set(merged.rows)
+
+    def _one(self, image: SourceObject, folder: Folder) -> Description:
+        description = Description()
+        for above, table in self._tables.items():  # from the top down: the nearest is last and wins
+            key = image.name[len(above) + 1 :] if above else image.name
+            if key in table.rows:
+                description = table.rows[key].over(description)
+                self._unused[above].discard(key)
+        file_name = image.name.rpartition("/")[2]
+        stem = file_name.rpartition(".")[0]
+        for name in (f"{stem}.json", f"{file_name}.json"):
+            if (item := folder.sidecars.get(name)) and (text := self._text(item)) is not None:
+                try:
+                    description = _described(_parse_json(text)).over(description)
+                except MetadataError as error:
+                    self._problem(item, str(error))
+        for name in (f"{stem}.txt", f"{file_name}.txt"):
+            if (item := folder.sidecars.get(name)) and (text := self._text(item)) is not None:
+                description = Description(caption=text.strip() or None).over(description)
+        return description
+
+    def _text(self, item: SourceObject) -> str | None:
+        try:
+            return self._read(item).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = self._read(item)[: error.start].count(b"\n") + 1
+            self._problem(item, f"line {line}: not UTF-8 text; save the file as UTF-8")
+        except ClipQdrantError as error:
+            self._problem(item, str(error))
+        return None
+
+
+def _is_within(name: str, above: str) -> bool:
+    return not above or name == above or name.startswith(f"{above}/")
+
+
+def parse_jsonl(text: str) -> Table:
+    """One JSON object a line; empty lines are allowed."""
+    table = Table()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _parse_json(line)
+        except MetadataError as error:
+            table.problems.append(f"line {number}: {error}")
+            continue
+        table.add(number, row)
+    return table
+
+
+def parse_csv(text: str) -> Table:
+    """Comma-separated values (RFC 4180) with a header line."""
+    table = Table()
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    line = 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            table.problems.append(f"line {line}: {error}")
+            line = reader.line_num + 1
+            continue
+        if cells:
+            rows.append((line, cells))
+        line = reader.line_num + 1
+    if not rows:
+        return table
+    header = [name.strip() for name in rows.pop(0)[1]]
+    if not set(header) & set(KEY_COLUMNS):
+        table.problems.append(f"line 1: none of the columns is {' or '.join(KEY_COLUMNS)}, but {', '.join(header)}")
+        return table
+    if doubled := {name for name in header if header.count(name) > 1}:
+        table.problems.append(f"line 1: there are several columns {', '.join(map(repr, sorted(doubled)))}")
+        return table
+    good = []
+    for line, cells in rows:
+        if len(cells) == len(header):
+            good.append((line, [cell.strip() for cell in cells]))
+        else:
+            table.problems.append(f"line {line}: it has {len(cells)} cells, the header {len(header)}")
+    plain = {"caption", *KEY_COLUMNS}
+    converters = [
+        str if name in plain else _column_type([cells[number] for _, cells in good if cells[number]])
+        for number, name in enumerate(header)
+    ]
+    for line, cells in good:
+        values = zip(header, converters, cells, strict=True)
+        table.add(line, {name: convert(cell) for name, convert, cell in values if cell})
+    return table
+
+
+def _column_type(cells: list[str]) -> Callable[[str], Any]:
+    if all(_INTEGER.fullmatch(cell) for cell in cells):
+        return int
+    if all((_INTEGER.fullmatch(cell) or _FLOAT.fullmatch(cell)) and math.isfinite(float(cell)) for cell in cells):
+        return float
+    if all(cell.lower() in _BOOLEANS for cell in cells):
+        return lambda cell: _BOOLEANS[cell.lower()]
+    return str
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise MetadataError(f"not JSON: {error}") from error
+
+
+def _described_row(row: Any) -> tuple[str, Description]:
+    if not isinstance(row, dict):
+        raise MetadataError(f"a row is a JSON object, not {_short(row)}")
+    key = next((key for key in KEY_COLUMNS if row.get(key) not in (None, "")), None)
+    if key is None:
+        raise MetadataError(f"it names no image in any of the columns {', '.join(KEY_COLUMNS)}")
+    name = row[key]
+    if not isinstance(name, str):
+        raise MetadataError(f"{key} is the path of an image, not {_short(name)}")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise MetadataError(f"{key} {name!r} is not a path below the folder of this file")
+    return str(path), _described({column: value for column, value in row.items() if column != key})
+
+
+def _described(row: Any) -> Description:
+    if not isinstance(row, dict):
+        raise MetadataError(f"it must be a JSON object, not {_short(row)}")
+    caption, nested = row.get("caption"), row.get("metadata")
+    if caption is not None and not isinstance(caption, str):
+        raise MetadataError(f"caption must be text, not {_short(caption)}")
+    if nested is not None and not isinstance(nested, dict):
+        raise MetadataError(f"metadata must be a JSON object, not {_short(nested)}")
+    fields = {name: value for name, value in row.items() if name not in ("caption", "metadata")} | (nested or {})
+    present = {name: value for name, value in fields.items() if value is not None}
+    return Description((caption or "").strip() or None, present)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

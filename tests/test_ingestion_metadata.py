@@ -1,0 +1,199 @@
+"""Captions and metadata beside the images: where they may be, which wins, and what a broken row does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clip_qdrant.images import Limits
+from clip_qdrant_ingestion import FolderSource
+from clip_qdrant_ingestion.metadata import Sidecars, parse_csv, parse_jsonl
+
+Described = dict[str, tuple[str | None, dict[str, Any]]]
+
+
+def describe(root: Path, files: dict[str, str | bytes]) -> tuple[Described, list[str]]:
+    """What the images of a folder are described as, and the problems, each beginning with the name of its file."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    source, problems = FolderSource(root), []
+    sidecars = Sidecars(
+        lambda item: source.read(item, limits=Limits()), lambda item, text: problems.append(f"{item.name}: {text}")
+    )
+    described = {}
+    for folder in source.folders():
+        for image, description in sidecars.describe(folder):
+            described[image.name] = (description.caption, description.metadata)
+    sidecars.close()
+    return described, problems
+
+
+def test_a_jsonl_table_gives_captions_and_metadata(tmp_path: Path) -> None:
+    row = {"file_name": "a.jpg", "caption": " a cat ", "year": 2020, "tags": ["x"], "gone": None}
+    rows = json.dumps(row) + '\n\n{"file_name": "b.jpg"}\n'
+    described, problems = describe(tmp_path, {"a.jpg": "", "b.jpg": "", "c.jpg": "", "metadata.jsonl": rows})
+    assert described == {"a.jpg": ("a cat", {"year": 2020, "tags": ["x"]}), "b.jpg": (None, {}), "c.jpg": (None, {})}
+    assert problems == []
+
+
+@pytest.mark.parametrize("column", ["file_name", "image", "file", "filename", "path"])
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv"])
+def test_the_image_may_be_named_in_any_of_five_columns(tmp_path: Path, column: str, table: str) -> None:
+    text = f'{{"{column}": "a.jpg", "x": 1}}' if table.endswith("jsonl") else f"{column},x\na.jpg,1\n"
+    assert describe(tmp_path, {"a.jpg": "", table: text})[0] == {"a.jpg": (None, {"x": 1})}
+
+
+def test_a_nested_metadata_object_and_other_columns_are_metadata(tmp_path: Path) -> None:
+    row = json.dumps({"file_name": "a.jpg", "metadata": {"year": 2020, "exif": {"iso": 100}}, "album": "x"})
+    assert describe(tmp_path, {"a.jpg": "", "metadata.jsonl": row})[0] == {
+        "a.jpg": (None, {"year": 2020, "exif": {"iso": 100}, "album": "x"})
+    }
+
+
+def test_a_table_describes_images_in_folders_below_it_and_the_nearest_table_wins(tmp_path: Path) -> None:
+    described, problems = describe(
+        tmp_path,
+        {
+            "x/a.jpg": "",
+            "x/y/b.jpg": "",
+            "z/a.jpg": "",
+            "metadata.csv": "file_name,caption,level\n./x/a.jpg,top,1\nx\\y\\b.jpg,top,1\nz/a.jpg,top,1\n",
+            "x/metadata.jsonl": '{"file_name": "a.jpg", "level": 2}\n{"file_name": "y/b.jpg", "caption": "middle"}\n',
+        },
+    )
+    assert described == {
+        "x/a.jpg": ("top", {"level": 2}),
+        "x/y/b.jpg": ("middle", {"level": 1}),
+        "z/a.jpg": ("top", {"level": 1}),
+    }
+    assert problems == []
+
+
+def test_what_is_nearer_to_the_image_wins_field_by_field(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"a.jpg": "", "metadata.csv": "file_name,caption,v,csv\na.jpg,csv,1,1\n"}
+    steps = [
+        ({}, "csv", {"v": 1, "csv": 1}),
+        ({"metadata.jsonl": '{"file_name": "a.jpg", "caption": "jsonl", "v": 2}'}, "jsonl", {"v": 2, "csv": 1}),
+        ({"a.json": '{"caption": "json", "v": 3}'}, "json", {"v": 3, "csv": 1}),
+        ({"a.jpg.json": '{"v": 4, "metadata": {"w": 5}}'}, "json", {"v": 4, "csv": 1, "w": 5}),
+        ({"a.txt": "text\n"}, "text", {"v": 4, "csv": 1, "w": 5}),
+        ({"a.jpg.txt": "more text"}, "more text", {"v": 4, "csv": 1, "w": 5}),
+    ]
+    for number, (new, caption, metadata) in enumerate(steps):
+        files |= new
+        assert describe(tmp_path / str(number), files) == ({"a.jpg": (caption, metadata)}, [])
+
+
+def test_csv_columns_are_typed() -> None:
+    table = parse_csv(
+        "file_name,whole,number,flag,zip,mixed,text,date,huge\n"
+        "a.jpg,7,1.5,true,007,1,1 cat,2020-01-01,123456789012345678901\n"
+        "b.jpg,-12,2,FALSE,90210,x,,2020-02-02,1\n"
+        "c.jpg,,1e3,,,,,,\n"
+    )
+    assert table.problems == []
+    assert {name: description.metadata for name, description in table.rows.items()} == {
+        "a.jpg": {
+            "whole": 7, "number": 1.5, "flag": True, "zip": "007", "mixed": "1", "text": "1 cat",
+            "date": "2020-01-01", "huge": "123456789012345678901",
+        },
+        "b.jpg": {
+            "whole": -12, "number": 2.0, "flag": False, "zip": "90210", "mixed": "x", "date": "2020-02-02", "huge": "1",
+        },
+        "c.jpg": {"number": 1000.0},
+    }  # fmt: skip
+    types = {name: type(value) for name, value in table.rows["b.jpg"].metadata.items()}
+    assert types["whole"] is int
+    assert types["number"] is float
+    assert types["flag"] is bool
+
+
+def test_csv_numbers_that_are_none_stay_text() -> None:
+    table = parse_csv("file,a,b,c,d,e\na.jpg,nan,1e999,1_000,.,1e\n")
+    assert table.rows["a.jpg"].metadata == {"a": "nan", "b": "1e999", "c": "1_000", "d": ".", "e": "1e"}
+
+
+def test_csv_captions_and_file_names_stay_text() -> None:
+    table = parse_csv("file,caption\n1,2020\n2,2021\n")
+    assert {name: row.caption for name, row in table.rows.items()} == {"1": "2020", "2": "2021"}
+
+
+def test_csv_with_quotes_line_breaks_bom_and_crlf_is_read(tmp_path: Path) -> None:
+    text = b'\xef\xbb\xbffile_name,caption\r\n"a,b.jpg","a ""big""\r\ncat"\r\n\r\n'
+    described, problems = describe(tmp_path, {"a,b.jpg": "", "metadata.csv": text})
+    assert described == {"a,b.jpg": ('a "big"\r\ncat', {})}
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{broken", "not JSON"),
+        ("[1]", "JSON object"),
+        ('{"caption": "x"}', "names no image"),
+        ('{"file_name": 7}', "path of an image"),
+        ('{"file_name": "../b.jpg"}', "not a path below"),
+        ('{"file_name": "/b.jpg"}', "not a path below"),
+        ('{"file_name": "b.jpg", "caption": 7}', "caption must be text"),
+        ('{"file_name": "b.jpg", "metadata": [1]}', "metadata must be a JSON object"),
+        ('{"file_name": "a.jpg"}', "has a row already, in line 1"),
+        ("[" * 5000, "not JSON"),
+    ],
+)
+def test_a_broken_jsonl_row_is_told_with_its_line_and_the_others_are_used(line: str, what: str) -> None:
+    table = parse_jsonl(f'{{"file_name": "a.jpg", "x": 1}}\n{line}\n{{"file_name": "c.jpg", "x": 2}}\n')
+    assert len(table.problems) == 1
+    assert table.problems[0].startswith("line 2: ")
+    assert what in table.problems[0]
+    assert [row.metadata for row in table.rows.values()] == [{"x": 1}, {"x": 2}]
+
+
+def test_a_broken_csv_row_is_told_with_its_line_and_the_others_are_used() -> None:
+    table = parse_csv('file_name,x\na.jpg,1\nb.jpg\n"two\nlines.jpg",2,3\nc.jpg,"4"5\n,6\nd.jpg,7\n')
+    assert [problem.split(":")[0] for problem in table.problems] == ["line 6", "line 3", "line 4", "line 7"]
+    assert {name: row.metadata for name, row in table.rows.items()} == {"a.jpg": {"x": 1}, "d.jpg": {"x": 7}}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("name,x\na.jpg,1\n", "none of the columns"), ("file,x,x\na.jpg,1,2\n", "several columns 'x'")]
+)
+def test_a_csv_with_a_wrong_header_is_told(text: str, what: str) -> None:
+    table = parse_csv(text)
+    assert len(table.problems) == 1
+    assert what in table.problems[0]
+    assert table.rows == {}
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "file_name,caption\n"])
+def test_an_empty_csv_says_nothing(text: str) -> None:
+    table = parse_csv(text)
+    assert (table.rows, table.problems) == ({}, [])
+
+
+def test_a_broken_sidecar_of_one_image_is_told_and_the_image_keeps_the_rest(tmp_path: Path) -> None:
+    described, problems = describe(
+        tmp_path, {"a.jpg": "", "a.json": "{", "a.txt": "a cat", "b.jpg": "", "b.json": "[]", "b.txt": b"\nna\xefve"}
+    )
+    assert described == {"a.jpg": ("a cat", {}), "b.jpg": (None, {})}
+    assert [problem[:10] for problem in problems] == ["a.json: no", "b.json: it", "b.txt: lin"]
+    assert "line 2: not UTF-8" in problems[2]
+
+
+def test_a_table_that_is_not_utf8_is_told_with_the_line(tmp_path: Path) -> None:
+    described, problems = describe(tmp_path, {"a.jpg": "", "metadata.csv": b"file,caption\na.jpg,caf\xe9\n"})
+    assert described == {"a.jpg": (None, {})}
+    assert problems == ["metadata.csv: line 2: not UTF-8 text; save the file as UTF-8"]
+
+
+def test_rows_that_name_no_image_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        describe(tmp_path, {"sub/a.jpg": "", "sub/metadata.csv": "file,x\na.jpg,1\nA.jpg,1\nz.jpg,2\n", "z.jpg": ""})
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 rows of the metadata in folder 'sub' name no image there, such as 'A.jpg'"
+    ]
