@@ -21,6 +21,7 @@ from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images import ImageInput, LoadedImage, load_image, read_bytes
 from clip_qdrant.points import batches
 from clip_qdrant.records import ImageRecord, SourceInfo, to_uri
+from clip_qdrant.values import same_json
 
 if TYPE_CHECKING:
     from clip_qdrant.collection import ImageCollection
@@ -188,7 +189,7 @@ def _content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | Non
 
 
 def _says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
-    return record.caption == stored.get("caption") and record.metadata == stored.get("metadata", {})
+    return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
 
 
 def _source(stored: Mapping[str, Any]) -> SourceInfo | None:

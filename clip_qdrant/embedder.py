@@ -22,9 +22,10 @@ from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError, ExportError
 from clip_qdrant.images import ImageInput, Limits, load_image
 from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant.runtime.exports import ExportCache, default_cache_dir, read_checkpoint
-from clip_qdrant.runtime.onnx import OnnxRuntime, cpu_count
+from clip_qdrant.runtime.onnx import OnnxRuntime
 from clip_qdrant.tokenization import TextTokenizer, Tokenization
 
 if TYPE_CHECKING:

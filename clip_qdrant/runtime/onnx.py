@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,17 +19,13 @@ import numpy as np
 import onnxruntime
 
 from clip_qdrant.errors import ExportError
+from clip_qdrant.runtime import cpu_count
 
-__all__ = ["EXPORT_FORMAT", "OnnxRuntime", "cpu_count"]
+__all__ = ["EXPORT_FORMAT", "OnnxRuntime"]
 
 EXPORT_FORMAT = 1
 _IMAGES_A_CALL = 4  # larger calls leave the cache: 160 images/s at 1 to 8, 100 at 32
 _TEXTS_A_CALL = 16
-
-
-def cpu_count() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class OnnxRuntime:

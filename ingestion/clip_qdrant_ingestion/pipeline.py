@@ -16,14 +16,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import queue
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -39,7 +37,9 @@ from clip_qdrant.errors import (
     StoreUnavailable,
 )
 from clip_qdrant.images import Limits, load_image
+from clip_qdrant.points import batches
 from clip_qdrant.records import ImageRecord, SourceInfo
+from clip_qdrant.runtime import cpu_count
 from clip_qdrant_ingestion.metadata import Description, Sidecars
 from clip_qdrant_ingestion.plan import Action, Task, decide, same_bytes, with_stored_image
 from clip_qdrant_ingestion.report import Progress, Quarantined, Report
@@ -73,16 +73,12 @@ def ingest(
     Raises SourceError if the source cannot be listed at all, StoreError if the collection cannot be reached;
     running it again goes on where it ended.
     """
-    workers = workers if workers is not None else _cores() + 1
+    workers = workers if workers is not None else cpu_count() + 1
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}")
     run = _Run(source, collection, batch_size, workers, limits or Limits(), progress, stop or threading.Event())
     return run.run()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Run:
@@ -143,7 +139,7 @@ class _Run:
 
     def _feed(self) -> None:
         try:
-            for batch in _batches(self._tasks(), self._batch_size):
+            for batch in batches(self._tasks(), self._batch_size):
                 self._offer(batch)
         finally:
             self._listed_all.set()
@@ -171,7 +167,7 @@ class _Run:
 
     def _tasks(self) -> Iterator[Task]:
         """The images that need work, in the order of the source."""
-        for chunk in _batches(self._described(), _PLANNED_AT_ONCE):
+        for chunk in batches(self._described(), _PLANNED_AT_ONCE):
             with self._timed("plan"):
                 planned = self._plan(chunk)
             self._emit()
@@ -357,9 +353,3 @@ class _Run:
         logger.debug("quarantined %s: %s: %s", uri, reason, detail)
         with self._lock:
             self._quarantined.append(Quarantined(uri, reason, detail))
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from clip_qdrant.records import ImageInfo, ImageRecord, Location, SourceInfo
+from clip_qdrant.values import same_json
 from clip_qdrant_ingestion.sources import SourceObject
 
 __all__ = ["Action", "Task", "decide", "same_bytes", "with_stored_image"]
@@ -39,7 +39,7 @@ def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint
         return Action.LOAD
     if not _same_source(record.source, stored.get("source")):
         return Action.LOAD
-    same = record.caption == stored.get("caption") and _alike(record.metadata, stored.get("metadata", {}))
+    same = record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
     return Action.SKIP if same else Action.REWRITE
 
 
@@ -50,21 +50,7 @@ def _same_source(source: SourceInfo | None, stored: Mapping[str, Any] | None) ->
     if source.etag is not None:
         return source.etag == stored.get("etag") and source.size == stored.get("size")
     known = source.size is not None and source.mtime is not None
-    return known and source.size == stored.get("size") and _alike(source.mtime, stored.get("mtime"))
-
-
-def _alike(wanted: Any, stored: Any) -> bool:
-    """Equality of JSON values; a float may have lost its last bits on the way through a store's JSON.
-
-    Embedded Qdrant 0.9 gives about one float in eight back with another last bit; of an mtime that is 0.2 µs.
-    """
-    if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
-        return wanted.keys() == stored.keys() and all(_alike(value, stored[name]) for name, value in wanted.items())
-    if isinstance(wanted, list) and isinstance(stored, list):
-        return len(wanted) == len(stored) and all(map(_alike, wanted, stored))
-    if isinstance(wanted, float) and isinstance(stored, float):
-        return math.isclose(wanted, stored, rel_tol=1e-14)
-    return type(wanted) is type(stored) and bool(wanted == stored)
+    return known and source.size == stored.get("size") and same_json(source.mtime, stored.get("mtime"))
 
 
 def same_bytes(stored: Mapping[str, Any] | None, sha256: str, *, fingerprint: str) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clip_qdrant.images import load_image
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.runtime.onnx import cpu_count
+from clip_qdrant.runtime import cpu_count
 from clip_qdrant.tokenization import TextTokenizer
 from clip_qdrant_training.data import Pair
 

@@ -24,7 +24,7 @@ from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
-from clip_qdrant.runtime.onnx import cpu_count
+from clip_qdrant.runtime import cpu_count
 from clip_qdrant_training.data import Pair, as_pairs
 from clip_qdrant_training.evaluate import owners, recall
 from clip_qdrant_training.inputs import FeatureInputs, Inputs, PixelInputs, Progress
