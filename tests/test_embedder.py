@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import SIZE, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError, NotAnImage
 from clip_qdrant.images import load_image
 from clip_qdrant.model import export
 from clip_qdrant.model.checkpoint import save_checkpoint
-from tests.models import SIZE, pictures, tiny_checkpoint
 
 TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue blue blue"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_checkpoint
 
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tests.models import tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from tiny import pictures
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertModel
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import load_checkpoint
-from tests.models import pictures
 
 VOCABULARY = 30522  # bert-base-uncased
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import pictures
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import load_checkpoint
-from tests.models import pictures
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SENTENCES = ["a photo of a dog on the grass", "two cats, one red square!", "the blue circle runs"] * 5

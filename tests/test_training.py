@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import COLOURS, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
 from clip_qdrant_training import EpochReport, Pair, TrainConfig, evaluate, fit, read_pairs, recall, train
 from clip_qdrant_training.losses import info_nce
-from tests.models import COLOURS, pictures, tiny_checkpoint
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
 

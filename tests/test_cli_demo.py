@@ -1,0 +1,140 @@
+"""`clip-qdrant demo`: the sample gallery is complete, ingested once, searched, and shown in a page of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeEmbedder
+from program import Program, program_in
+
+from clip_qdrant.cli import wiring
+from clip_qdrant.images import load_image
+
+GALLERY = wiring.content_folder() / "gallery"
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    with program_in(tmp_path, monkeypatch) as program:
+        yield program
+
+
+def gallery_rows() -> list[dict[str, object]]:
+    return [json.loads(line) for line in (GALLERY / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_gallery_describes_each_of_its_images_and_no_other() -> None:
+    rows = gallery_rows()
+
+    described = [str(row["file_name"]) for row in rows]
+    assert sorted(described) == sorted(path.name for path in GALLERY.glob("*.webp"))
+    assert len(set(described)) == len(described) >= 250
+    assert all(row["caption"] and row["category"] for row in rows)
+    assert sum(path.stat().st_size for path in GALLERY.iterdir()) < 4_000_000
+
+
+def test_every_image_of_the_gallery_can_be_read_and_is_no_blank() -> None:
+    for path in GALLERY.glob("*.webp"):
+        loaded = load_image(path)
+        assert max(loaded.info.width, loaded.info.height) <= 256
+        assert any(low != high for low, high in loaded.rgb.getextrema()), path.name
+
+
+def test_it_ingests_the_gallery_and_shows_results_with_and_without_filters(program: Program) -> None:
+    outcome = program("demo")
+
+    assert outcome.code == 0, outcome.err
+    size = len(gallery_rows())
+    assert outcome.out.startswith(f"{size} images: {size} added")
+    assert '"a bird"' in outcome.out
+    assert "where category = 'food'" in outcome.out
+    assert "images by category" in outcome.out
+
+
+def test_a_second_run_finds_it_all_there(program: Program) -> None:
+    first = program("demo")
+    second = program("demo")
+
+    size = len(gallery_rows())
+    assert second.code == 0
+    assert second.out.splitlines()[0].endswith(f"{size} were there already")
+    assert second.out.splitlines()[1:] == first.out.splitlines()[1:]
+
+
+def test_the_page_is_one_file_that_loads_nothing(program: Program) -> None:
+    outcome = program("demo", "--folder", "here")
+
+    path = Path(re.search(r"the same with pictures: (.+)", outcome.out)[1])
+    page = path.read_text(encoding="utf-8")
+    assert path == program.folder / "here" / "demo.html"
+    assert page.count("<h2>") == 6
+    assert page.count("data:image/jpeg;base64,") == 6 * 5
+    assert not re.search(r"""(src|href)=["']?https?:""", page)
+
+
+def test_the_command_it_proposes_works(program: Program) -> None:
+    outcome = program("demo")
+
+    line = next(line for line in outcome.out.splitlines() if line.startswith("  clip-qdrant search"))
+    proposed = program(*shlex.split(line)[1:], "--json")
+
+    assert proposed.code == 0
+    assert len(proposed.json["hits"]) == 10
+
+
+def test_after_the_weights_changed_it_starts_afresh(program: Program) -> None:
+    program("demo")
+    program.embedder = FakeEmbedder(dim=24, name="newer")
+
+    outcome = program("demo")
+
+    size = len(gallery_rows())
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(f"{size} images: {size} added")
+
+
+def test_images_of_an_earlier_gallery_are_gone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = program.folder / "content"
+    shutil.copytree(GALLERY, earlier / "gallery")
+    with monkeypatch.context() as patched:
+        patched.setattr(wiring, "content_folder", lambda: earlier)
+        program("demo")
+
+    outcome = program("demo")
+
+    size = len(gallery_rows())
+    assert outcome.out.startswith(f"{size} images: {size} added")
+    found = program("facet", "category", "--location", "demo-data/qdrant", "--collection", "gallery", "--json")
+    assert sum(row["count"] for row in found.json["values"]) == size
+
+
+@pytest.mark.slow
+def test_with_the_bundled_weights_it_finds_what_it_looks_for(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
+    environment["CLIP_QDRANT_CACHE_DIR"] = str(tmp_path / "cache")
+
+    def clip_qdrant(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "clip_qdrant.cli", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env=environment,
+        ).stdout
+
+    shown = clip_qdrant("demo")
+    store = ("--location", "demo-data/qdrant", "--collection", "gallery", "--json")
+    found = json.loads(clip_qdrant("search", "a guitar", "-n", "3", *store))["hits"]
+
+    assert f"{len(gallery_rows())} added" in shown
+    assert sum("guitar" in hit["caption"] for hit in found) >= 2

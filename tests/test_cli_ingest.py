@@ -1,0 +1,184 @@
+"""`clip-qdrant ingest`: counts, quarantine, JSON, names no terminal can show."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeEmbedder, write_image
+from program import Program, program_in
+
+COUNTS = ("listed", "added", "updated", "payload_updated", "skipped")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    with program_in(tmp_path, monkeypatch) as program:
+        yield program
+
+
+@pytest.fixture
+def photos(program: Program) -> Path:
+    folder = program.folder / "photos"
+    for name, colour in (("a.png", "red"), ("b.png", "blue"), ("below/c.jpg", "green")):
+        write_image(folder / name, colour)
+    return folder
+
+
+def counts(document: dict[str, object]) -> tuple[object, ...]:
+    return tuple(document[name] for name in COUNTS)
+
+
+def test_a_folder_is_ingested_with_what_lies_below(program: Program, photos: Path) -> None:
+    outcome = program("ingest", photos, "--json")
+
+    assert outcome.code == 0
+    assert counts(outcome.json) == (3, 3, 0, 0, 0)
+    assert outcome.json["quarantined"] == []
+    assert outcome.json["interrupted"] is False
+
+
+def test_a_second_run_finds_everything_unchanged(program: Program, photos: Path) -> None:
+    program("ingest", photos)
+
+    assert counts(program("ingest", photos, "--json").json) == (3, 0, 0, 0, 3)
+
+
+def test_the_summary_has_the_counts(program: Program, photos: Path) -> None:
+    rows = [line.split("|") for line in program("ingest", photos).out.splitlines() if "|" in line]
+
+    told = {row[0].strip(): row[1].strip() for row in rows}
+    assert told["listed"] == told["added"] == "3"
+    assert told["quarantined"] == "0"
+
+
+def test_patterns_select_and_leave_out(program: Program, photos: Path) -> None:
+    write_image(photos / "skip.png", "black")
+
+    outcome = program("ingest", photos, "--include", "*.png", "--exclude", "skip*", "--json")
+
+    assert outcome.json["added"] == 2
+
+
+def test_a_bad_file_is_listed_with_its_reason_and_the_exit_code_is_6(program: Program, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"this is text")
+
+    outcome = program("ingest", photos)
+
+    assert outcome.code == 6
+    (line,) = (line for line in outcome.out.splitlines() if "bad.jpg" in line)
+    assert "not an image" in line
+
+    again = program("ingest", photos, "--json")
+    assert again.code == 6
+    assert counts(again.json) == (4, 0, 0, 0, 3)
+    (row,) = again.json["quarantined"]
+    assert row["uri"] == (photos / "bad.jpg").as_uri()
+    assert row["reason"] == "not an image"
+
+
+def test_many_bad_files_are_summed_up(program: Program, photos: Path) -> None:
+    for number in range(60):
+        (photos / f"bad{number:02}.jpg").write_bytes(b"")
+
+    outcome = program("ingest", photos)
+
+    assert "the first 50 of 60 (60 empty); --json has them all" in outcome.out
+    assert len(program("ingest", photos, "--json").json["quarantined"]) == 60
+
+
+def test_the_limits_of_the_settings_hold(program: Program, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIP_QDRANT_MAX_IMAGE_PIXELS", "100")
+
+    reasons = [row["reason"] for row in program("ingest", photos, "--json").json["quarantined"]]
+
+    assert reasons == ["too large"] * 3
+
+
+def test_batch_size_and_workers_reach_the_pipeline(program: Program, photos: Path) -> None:
+    program("ingest", photos, "--batch-size", "1", "--workers", "1")
+
+    assert program.embedder.image_calls == [1, 1, 1]
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--workers"])
+def test_a_batch_of_nothing_is_refused(program: Program, photos: Path, option: str) -> None:
+    outcome = program("ingest", photos, option, "0")
+
+    assert outcome.code == 2
+    assert f"{option[2:].replace('-', '_')} is 0" in outcome.err
+
+
+@pytest.mark.parametrize(("name", "why"), [("nowhere", "not found"), ("photos/a.png", "it is not a folder")])
+def test_a_folder_that_is_none_is_a_source_error(program: Program, photos: Path, name: str, why: str) -> None:
+    outcome = program("ingest", name)
+
+    assert outcome.code == 5
+    assert outcome.err == f"error: cannot list {name}: {why}\n"
+    assert not (program.folder / "qdrant-data").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are Unicode")
+def test_file_names_that_are_no_utf_8_are_ingested_and_shown(program: Program, photos: Path) -> None:
+    write_image(photos / "x.png", "red").rename(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
+    Path(os.fsdecode(os.fsencode(photos) + b"/bad\xff\x1b[31m.png")).write_bytes(b"nonsense")
+
+    outcome = program("ingest", photos)
+    found = program("search", "red")
+
+    assert outcome.code == 6
+    assert "bad\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[31m.png" in outcome.out
+    assert found.code == 0
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in found.out
+    for text in (outcome.out, outcome.err, found.out):
+        assert "\x1b" not in text
+    assert program("search", "red", "--json").json["hits"][0]["uri"].endswith(".png")
+
+
+def test_captions_cannot_colour_the_terminal(program: Program, photos: Path) -> None:
+    row = {"file_name": "a.png", "caption": "[red]loud[/red] \x1b[2J", "note": "a\nb"}
+    (photos / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    program("ingest", photos)
+
+    outcome = program("search", "red", "-n", "1")
+
+    assert "[red]loud[/red] \N{REPLACEMENT CHARACTER}[2J" in outcome.out
+    assert "note=a b" in outcome.out
+
+
+class _Interrupting(FakeEmbedder):
+    """Stands for a user who presses Ctrl-C while the first batch is embedded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pressed = threading.Event()
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        if not self.pressed.is_set():
+            self.pressed.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().embed_pixels(pixels)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C there")
+def test_an_interrupted_run_reports_what_it_did_and_is_continued_by_the_next(program: Program) -> None:
+    folder = program.folder / "many"
+    for number in range(200):
+        write_image(folder / f"{number}.png", (number, 100, 50), size=(8, 8))
+    program.embedder = _Interrupting()
+
+    outcome = program("ingest", folder, "--batch-size", "1", "--workers", "1", "--json")
+
+    assert outcome.code == 130
+    assert outcome.json["interrupted"] is True
+    assert 0 < outcome.json["added"] < 200
+    rest = program("ingest", folder, "--json").json
+    assert rest["added"] + rest["skipped"] == 200
+    assert rest["skipped"] == outcome.json["added"]

@@ -1,0 +1,189 @@
+"""`clip-qdrant search` and `facet`: queries by text, image and both, filters, JSON, the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import write_image
+from program import Program, program_in
+
+PHOTOS = {
+    "red.png": ("red", {"caption": "a red thing", "year": 2020, "album": "warm"}),
+    "blue.png": ("blue", {"caption": "a blue thing", "year": 2021, "album": "cold"}),
+    "magenta.png": ("magenta", {"caption": "a thing of both", "year": 2022, "album": "warm"}),
+}
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    with program_in(tmp_path, monkeypatch) as program:
+        rows = []
+        for name, (colour, metadata) in PHOTOS.items():
+            write_image(tmp_path / "photos" / name, colour)
+            rows.append(json.dumps({"file_name": name, **metadata}))
+        (tmp_path / "photos" / "metadata.jsonl").write_text("\n".join(rows))
+        assert program("ingest", "photos").code == 0
+        yield program
+
+
+def names(program: Program, *arguments: str) -> list[str]:
+    outcome = program("search", *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    return [Path(hit["uri"]).name for hit in outcome.json["hits"]]
+
+
+def test_a_text_finds_the_nearest_image_first(program: Program) -> None:
+    assert names(program, "red") == ["red.png", "magenta.png", "blue.png"]
+
+
+def test_an_image_finds_images_like_it(program: Program) -> None:
+    assert names(program, "--image", "photos/blue.png")[0] == "blue.png"
+
+
+def test_text_and_image_add_up(program: Program) -> None:
+    assert names(program, "red", "--image", "photos/blue.png")[0] == "magenta.png"
+
+
+def test_a_stored_image_finds_the_others(program: Program) -> None:
+    assert names(program, "--like", "photos/red.png")[0] == "magenta.png"
+
+
+def test_not_leads_away(program: Program) -> None:
+    assert names(program, "magenta", "-n", "1") == ["magenta.png"]
+    assert names(program, "magenta", "--not", "blue", "--not", "blue", "-n", "1") == ["red.png"]
+
+
+def test_where_filters(program: Program) -> None:
+    assert names(program, "red", "--where", "year >= 2021 and album = 'warm'") == ["magenta.png"]
+
+
+def test_limit_and_offset_page_through_the_result(program: Program) -> None:
+    assert names(program, "red", "--limit", "1", "--offset", "1") == ["magenta.png"]
+
+
+def test_a_score_threshold_cuts_the_result(program: Program) -> None:
+    assert names(program, "red", "--score-threshold", "0.95") == ["red.png"]
+
+
+def test_another_collection_is_searched_by_name(program: Program) -> None:
+    write_image(program.folder / "other" / "green.png", "green")
+    program("ingest", "other", "--collection", "other")
+
+    assert names(program, "red", "--collection", "other") == ["green.png"]
+
+
+def test_json_is_one_document_with_the_payload_as_stored(program: Program) -> None:
+    outcome = program("search", "red", "--where", "year = 2020", "--json")
+
+    assert outcome.err == ""
+    assert outcome.json["query"] == "red"
+    assert outcome.json["where"] == "year = 2020"
+    (hit,) = outcome.json["hits"]
+    assert hit["caption"] == "a red thing"
+    assert hit["metadata"] == {"year": 2020, "album": "warm"}
+    assert hit["image"]["format"] == "PNG"
+    assert 0.9 < hit["score"] <= 1.0
+
+
+def test_the_table_has_score_caption_metadata_and_file(program: Program) -> None:
+    outcome = program("search", "red", "-n", "1")
+
+    line = next(line for line in outcome.out.splitlines() if "a red thing" in line)
+    score = float(line.split("|")[1])
+    assert 0.9 < score <= 1.0
+    assert "year=2020" in line
+    assert "photos/red.png" in line
+
+
+def test_ranks_go_on_behind_an_offset(program: Program) -> None:
+    outcome = program("search", "red", "-n", "1", "--offset", "2")
+
+    assert outcome.out.splitlines()[-1].split("|")[0].strip() == "3"
+
+
+def test_nothing_found_is_said(program: Program) -> None:
+    outcome = program("search", "red", "--where", "year > 3000")
+
+    assert outcome.code == 0
+    assert outcome.out == "red where year > 3000: nothing found\n"
+
+
+def test_the_page_holds_the_result_and_loads_nothing(program: Program) -> None:
+    outcome = program("search", "red", "--html", "out/page.html", "-n", "2")
+
+    page = (program.folder / "out" / "page.html").read_text()
+    assert "written to out/page.html" in outcome.out
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "a red thing" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_a_page_that_cannot_be_written_is_an_error(program: Program) -> None:
+    (program.folder / "file").write_text("")
+
+    outcome = program("search", "red", "--html", "file/page.html")
+
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: cannot write file/page.html")
+
+
+def test_without_anything_to_search_for_the_way_out_is_told(program: Program) -> None:
+    outcome = program("search")
+
+    assert outcome.code == 2
+    assert "give a text, --image FILE or --like IMAGE" in outcome.err
+
+
+def test_a_wrong_filter_is_told_with_the_place_in_it(program: Program) -> None:
+    outcome = program("search", "red", "--where", "year >>= 2020")
+
+    assert outcome.code == 2
+    where, mark = outcome.err.splitlines()[1:3]
+    assert where.strip() == "year >>= 2020"
+    assert mark.strip() == "^"
+    assert mark.index("^") - where.index("year") == 6
+
+
+def test_an_image_that_is_none_is_told_by_name(program: Program) -> None:
+    (program.folder / "text.jpg").write_text("no image")
+
+    outcome = program("search", "--image", "text.jpg")
+
+    assert outcome.code == 5
+    assert "text.jpg" in outcome.err
+
+
+def test_facet_counts_values_most_frequent_first(program: Program) -> None:
+    outcome = program("facet", "album", "--json")
+
+    assert outcome.json["values"] == [{"value": "warm", "count": 2}, {"value": "cold", "count": 1}]
+
+
+def test_facet_filters_and_limits(program: Program) -> None:
+    outcome = program("facet", "year", "--where", "album = 'warm'", "--limit", "1", "--json")
+
+    ((value),) = outcome.json["values"]
+    assert value["count"] == 1
+    assert value["value"] in (2020, 2022)
+
+
+def test_facet_as_a_table(program: Program) -> None:
+    rows = [[cell.strip() for cell in line.split("|")] for line in program("facet", "album").out.splitlines()]
+
+    assert ["warm", "2"] in rows
+    assert ["cold", "1"] in rows
+
+
+def test_facet_of_nothing_says_so(program: Program) -> None:
+    assert program("facet", "album", "--where", "year > 3000").out == "no image has a value of album\n"
+
+
+def test_facet_of_an_unknown_field_names_the_fields(program: Program) -> None:
+    outcome = program("facet", "albun")
+
+    assert outcome.code == 2
+    assert "album" in outcome.err

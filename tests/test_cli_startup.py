@@ -1,0 +1,126 @@
+"""How the program starts: what each command imports, and that it finds its model's export again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from models import pictures, tiny_checkpoint
+
+from clip_qdrant.model.checkpoint import save_checkpoint
+
+# What must not be imported, by whom: the first takes 3 s, the others come with it or are only needed to export.
+HEAVY = ("torch", "torchvision", "transformers", "timm", "onnx", "onnxscript")
+RUN = "import json, sys; from clip_qdrant.cli import run; code = run(sys.argv[1:]); sys.stdout.flush()\n"
+TELL = "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
+
+
+def start(folder: Path, *arguments: str) -> tuple[int, set[str], str]:
+    """Runs the program in a process of its own: exit code, the modules it imported, stdout."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN + TELL, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={**environment, "CLIP_QDRANT_CACHE_DIR": str(folder / "cache"), "CLIP_QDRANT_RUNTIME": "onnx"},
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    return code, set(modules), done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a model, images, and both ingested: the cache is warm."""
+    folder = tmp_path_factory.mktemp("warm")
+    save_checkpoint(tiny_checkpoint(), folder / "tiny.pt")
+    (folder / "photos").mkdir()
+    for number, picture in enumerate(pictures(4)):
+        picture.save(folder / "photos" / f"{number}.png")
+    code, modules, _ = start(folder, "ingest", "photos", "--model", "tiny.pt")
+    assert code == 0
+    assert "torch" in modules  # it exported
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "a red square", "--where", "image.width >= 1"],
+        ["search", "--image", "photos/0.png", "--html", "page.html"],
+        ["facet", "image.format"],
+        ["info"],
+        ["ingest", "photos"],
+    ],
+)
+def test_with_a_warm_cache_nothing_imports_torch(folder: Path, arguments: list[str]) -> None:
+    code, modules, out = start(folder, *arguments, "--model", "tiny.pt", "--json")
+
+    assert code == 0
+    assert modules.isdisjoint(HEAVY)
+    assert "clip_qdrant_training" not in modules
+    assert isinstance(json.loads(out), dict)
+
+
+def test_searching_imports_no_ingestion(folder: Path) -> None:
+    _, modules, _ = start(folder, "search", "a red square", "--model", "tiny.pt")
+
+    assert "clip_qdrant_ingestion" not in modules
+
+
+def test_searching_completes_only_the_models_of_qdrant_client_that_it_uses(folder: Path) -> None:
+    count = (
+        "from qdrant_client import models; from pydantic import BaseModel; "
+        "kinds = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]; "
+        "print(sum(kind.__pydantic_complete__ for kind in kinds) / len(kinds))"
+    )
+    arguments = ["search", "a red square", "--model", "tiny.pt", "--json"]
+    environment = {**os.environ, "CLIP_QDRANT_CACHE_DIR": str(folder / "cache"), "CLIP_QDRANT_RUNTIME": "onnx"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{RUN}{count}", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env=environment,
+    )
+
+    assert float(done.stdout.splitlines()[-1]) < 0.75
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["search", "--help"]])
+def test_help_and_version_import_neither_qdrant_nor_onnxruntime(folder: Path, arguments: list[str]) -> None:
+    code, modules, _ = start(folder, *arguments)
+
+    assert code == 0
+    assert modules.isdisjoint((*HEAVY, "qdrant_client", "onnxruntime", "numpy"))
+
+
+def test_models_of_qdrant_client_that_were_completed_late_are_the_same(folder: Path) -> None:
+    late = (
+        "from clip_qdrant.cli import wiring; wiring._import_qdrant_client(); from pydantic import BaseModel; "
+        "from qdrant_client import models; import inspect; assert not models.Filter.__pydantic_complete__; "
+    )
+    whole = "from qdrant_client import models; import inspect; assert models.Filter.__pydantic_complete__; "
+    same = (
+        "f = models.Filter(must=[models.FieldCondition(key='a', match=models.MatchAny(any=['x', 'y']))], "
+        "must_not=[models.NestedCondition(nested=models.Nested(key='b', filter=models.Filter(must=[])))]); "
+        "import pydantic\n"
+        "try: models.Filter(must='x')\n"
+        "except pydantic.ValidationError as error: print(error.error_count())\n"
+        "print(f.model_dump_json(), models.QueryRequest.model_validate({'query': {'nearest': [1.0]}, 'filter': f}))"
+    )
+
+    shown = [
+        subprocess.run([sys.executable, "-c", code + same], capture_output=True, text=True, check=True).stdout
+        for code in (late, whole)
+    ]
+
+    assert shown[0] == shown[1]
+    assert '"key":"a"' in shown[0]

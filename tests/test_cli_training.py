@@ -1,0 +1,100 @@
+"""`clip-qdrant train` and `evaluate`: from pairs to a checkpoint, and from a checkpoint to recalls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import COLOURS, write_image
+from models import tiny_checkpoint
+from program import Program, program_in
+
+from clip_qdrant.model.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    with program_in(tmp_path, monkeypatch) as program:
+        rows = []
+        for colour in COLOURS:
+            write_image(tmp_path / "images" / f"{colour}.png", colour)
+            rows.append(json.dumps({"image": f"images/{colour}.png", "captions": [colour, f"{colour} {colour}"]}))
+        (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+        yield program
+
+
+@pytest.fixture
+def tiny(program: Program) -> str:
+    save_checkpoint(tiny_checkpoint(), program.folder / "tiny.pt")
+    return "tiny.pt"
+
+
+def test_train_writes_a_checkpoint_and_tells_each_epoch(program: Program, tiny: str) -> None:
+    options = ("--val", "pairs.jsonl", "--epochs", "2", "--batch-size", "4", "--freeze-encoders", "--device", "cpu")
+
+    outcome = program("train", "pairs.jsonl", "--model", tiny, "--output", "out/mine.pt", *options)
+
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert "text to image@1" in lines[0]
+    assert lines[-1] == "written to out/mine.pt; use it with --model out/mine.pt"
+    trained, before = load_checkpoint("out/mine.pt"), load_checkpoint(tiny)
+    assert trained.fingerprint() != before.fingerprint()
+    assert trained.metrics
+
+
+def test_learning_rates_and_seed_reach_the_training(program: Program, tiny: str) -> None:
+    common = ("train", "pairs.jsonl", "--model", tiny, "--epochs", "1", "--freeze-encoders", "--device", "cpu")
+    fingerprints = []
+    for number, options in enumerate([("--seed", "1"), ("--seed", "1"), ("--seed", "1", "--head-lr", "0.1")]):
+        assert program(*common, "--output", f"{number}.pt", *options).code == 0
+        fingerprints.append(load_checkpoint(f"{number}.pt").fingerprint())
+
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_a_wrong_option_of_training_is_told_with_its_value(program: Program, tiny: str) -> None:
+    outcome = program("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", "--epochs", "0")
+
+    assert outcome.code == 2
+    assert "epochs is 0" in outcome.err
+
+
+def test_hub_models_are_not_trained(program: Program) -> None:
+    outcome = program("train", "pairs.jsonl", "--model", "hf:openai/clip", "--output", "x.pt")
+
+    assert outcome.code == 2
+    assert "hf:openai/clip cannot be trained" in outcome.err
+
+
+def test_pairs_that_cannot_be_read_are_told_with_their_line(program: Program, tiny: str) -> None:
+    (program.folder / "bad.jsonl").write_text('{"image": "images/red.png"}\n')
+
+    outcome = program("train", "bad.jsonl", "--model", tiny, "--output", "x.pt")
+
+    assert outcome.code == 1
+    assert "bad.jsonl line 1 needs captions" in outcome.err
+
+
+def test_evaluate_measures_recall(program: Program) -> None:
+    outcome = program("evaluate", "bundled", "pairs.jsonl", "--json")
+
+    assert outcome.code == 0
+    assert outcome.json["images"] == len(COLOURS)
+    assert outcome.json["captions"] == 2 * len(COLOURS)
+    assert outcome.json["fingerprint"] == program.embedder.fingerprint
+    assert outcome.json["metrics"]["text_to_image_recall@1"] == 100.0
+
+
+def test_evaluate_shows_both_directions(program: Program) -> None:
+    rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in program("evaluate", "bundled", "pairs.jsonl").out.splitlines()
+    ]
+
+    assert ["", "R@1", "R@5", "R@10"] in rows
+    assert ["text to image", "100.0", "100.0", "100.0"] in rows
+    assert ["image to text", "100.0", "100.0", "100.0"] in rows
