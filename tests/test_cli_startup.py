@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from models import pictures, tiny_checkpoint
+from tiny import pictures, tiny_checkpoint
 
 from clip_qdrant.model.checkpoint import save_checkpoint
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from fakes import COLOURS, write_image
-from models import tiny_checkpoint
 from program import Program, program_in
+from tiny import tiny_checkpoint
 
 from clip_qdrant.model.checkpoint import load_checkpoint, save_checkpoint
 

@@ -3,9 +3,9 @@
     python training/recipes/gallery.py DATA/openclipart content/gallery
 
 The same input gives the same files. Selection is by hand, as the list of what is left out: near copies within a series
-(flags, LEDs, signal flags, patterns, icons), outlines and blanks nobody could name, weapons, trademarks, and titles
-that are only a person's address. Titles and keywords are those of the artists; keywords that say nothing about the
-picture (export debris such as "hash(0x866e640)", the name of an artist) are left out.
+(flags, LEDs, signal flags, patterns, icons), outlines nobody could name, pictures white on white, weapons, trademarks,
+and titles that are only a person's address. Titles and keywords are those of the artists; keywords that say nothing
+about the picture (export debris such as "hash(0x866e640)", the name of an artist) are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ led_rectangular_h_orange led_rectangular_v_grey led_rectangular_v_yellow led_rou
 led_square_grey led_triangular_1_grey cd_jacket_template_james_01 pattern-arrow-heads-1 pattern-deltoids-1
 pattern-dots-square-grid-05 pattern-square-and-diamonds-1 pattern-triangle-squares-1 pattern-warning-3
 bucket_michael_moore_ 9_mm_gun_01 bullet_hole_linda_kim_t nws_government_website__01 angel_01
-mr_lakshman_poonyth_ ms_01 quit_fabien_omic.ch_01 splatter_linda_kim_r x_simbol_01
+badminton_racket_brice_b_01 mr_lakshman_poonyth_ ms_01 quit_fabien_omic.ch_01 splatter_linda_kim_r x_simbol_01
 """
 LEFT_OUT = frozenset(_NAMES.split())
 _DEBRIS = re.compile(r"hash|(hash\()?0x[0-9a-f]+\)?|\d+|unsorted|architetto .*", re.IGNORECASE)

@@ -1,0 +1,40 @@
+# make demo    a search over the sample gallery, from nothing but Python, make and git
+# make test    everything that CI runs
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    install into $(VENV), ingest the sample gallery, search it"
+	@echo "make test    install into $(VENV), lint, type check, run all tests"
+	@echo "make lint    install into $(VENV), lint and type check only"
+	@echo "make clean   remove caches, builds and the demo's data; rm -r $(VENV) for the rest"
+	@echo "PYTHON=python3.12 make ... takes another Python (3.10 or later)"
+
+demo: $(STAMP)
+	$(BIN)/clip-qdrant demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The stamp is written last, so an install that was cut short is done again. The first one takes minutes: torch.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, not " + sys.version.split()[0] + "; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist demo-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,203 @@
+"""The program `clip-qdrant`: its options, its commands, and `main`, the one place that exits."""
+
+# ruff: noqa: ARG001  the options of the program are parameters that their callbacks keep
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from clip_qdrant.cli import demo, failures, info, ingest, search, training
+from clip_qdrant.cli.wiring import Options
+from clip_qdrant.errors import ClipQdrantError
+
+__all__ = ["app", "main", "run"]
+
+_NAME = "clip-qdrant"
+# The base of what typer raises for a wrong command line; it is public under no name of its own.
+_UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+
+
+class _Program(TyperGroup):
+    """A group whose own options may stand behind the command too: `clip-qdrant search cat --location ./photos`."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            taken = {param.name for param in command.params}
+            shared = [copy.copy(param) for param in self.params if param.name not in {"version", *taken}]
+            for param in shared:
+                param.expose_value = False
+            command.params = [*command.params, *shared]
+        return command
+
+
+app = typer.Typer(
+    cls=_Program,
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _remember(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Keeps an option; what stands behind the command comes later, and wins."""
+    options = context.ensure_object(Options)
+    if value is None or value is False or context.resilient_parsing:
+        return value
+    if param.name in ("config", "debug"):
+        setattr(options, param.name, value)
+    else:
+        options.settings[str(param.name)] = value
+    return value
+
+
+def _version(value: bool) -> None:
+    if value:
+        from clip_qdrant import __version__
+
+        print(f"{_NAME} {__version__}")
+        raise typer.Exit
+
+
+_PANEL = "Options of every command"
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    context: typer.Context,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            help="The store: a folder or http(s)://host:port.",
+            callback=_remember,
+            rich_help_panel=_PANEL,
+            metavar="STORE",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help='The model: "bundled", a checkpoint, hf:NAME.',
+            callback=_remember,
+            rich_help_panel=_PANEL,
+            metavar="MODEL",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The key for a Qdrant server; better in CLIP_QDRANT_API_KEY, out of sight of other users.",
+            callback=_remember,
+            rich_help_panel=_PANEL,
+            metavar="KEY",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The settings file (TOML).", callback=_remember, rich_help_panel=_PANEL, metavar="FILE"),
+    ] = None,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Show the log, and where an error comes from.", callback=_remember, rich_help_panel=_PANEL
+        ),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Search images by text or image, filtered by metadata; ingest folders of them; train the model."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command("ingest")(ingest.ingest)
+app.command("search")(search.search)
+app.command("facet")(search.facet)
+app.command("info")(info.info)
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+app.command("demo")(demo.demo)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program and gives its exit code. `arguments` are those of the process by default."""
+    options = Options(debug=os.environ.get("CLIP_QDRANT_DEBUG", "") not in ("", "0"))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names need not fit the terminal's encoding
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _logging(options, arguments):
+            command = typer.main.get_command(app)
+            code = command.main(args=arguments, prog_name=_NAME, standalone_mode=False, obj=options)
+            sys.stdout.flush()
+    except ClipQdrantError as error:
+        failures.tell(error, debug=options.debug)
+        return failures.exit_code(error)
+    except _UsageError as error:
+        failures.print_error(_usage(error))
+        return failures.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        code = failures.INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # typer and rich end the program themselves when nobody reads on
+        _let_go_of_stdout()
+        return failures.BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001  the last line of defence: a bug is told in a line, not in a page
+        failures.tell(error, debug=options.debug)
+        return failures.FAILURE
+    if code == failures.INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The entry point of the program."""
+    sys.exit(run())
+
+
+def _usage(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else _NAME
+    return f"{error.format_message()}\ntry: {path} --help"
+
+
+def _let_go_of_stdout() -> None:
+    """What is still in the buffer goes nowhere, instead of failing when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a stream without a file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _logging(options: Options, arguments: Sequence[str]) -> Iterator[None]:
+    """Warnings of this package go to stderr as one line each; with --debug its whole log, and Python's warnings."""
+    debug = options.debug or "--debug" in arguments
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s" if debug else "warning: %(message)s")
+    )
+    loggers = [logging.getLogger(name) for name in ("clip_qdrant", "clip_qdrant_training", "clip_qdrant_ingestion")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        if not debug and not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)

@@ -1,0 +1,162 @@
+"""`clip-qdrant demo`: the sample gallery in an embedded store, searched in the terminal and as a page."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clip_qdrant.cli import wiring
+from clip_qdrant.cli.ingest import ingest_source
+from clip_qdrant.cli.output import plain, print_line, print_table, write_text
+from clip_qdrant.cli.search import score
+from clip_qdrant.errors import FingerprintMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qdrant_client.client_base import QdrantBase
+
+    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.records import Hit
+    from clip_qdrant.settings import Settings
+
+__all__ = ["demo"]
+
+_COLLECTION = "gallery"
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    text: str
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    title: str
+    arguments: list[str]  # of the `clip-qdrant search` that gives the same
+    where: str | None
+    hits: Sequence[Hit]
+
+
+_EXAMPLES = (
+    _Example("a bird"),
+    _Example("a musical instrument"),
+    _Example("a computer on a desk"),
+    _Example("a drink", "category = 'food'"),
+    _Example("an animal", "category = 'animals' and tags != 'bird'"),
+)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>clip-qdrant demo</title>
+<style>
+body {{ margin: 0 auto; max-width: 1340px; padding: 24px; font: 15px/1.5 system-ui, sans-serif; }}
+h2 {{ margin: 32px 0 8px; font-size: 18px; }}
+code {{ font-size: 13px; opacity: .75; }}
+</style>
+</head>
+<body>
+<h1>clip-qdrant demo</h1>
+<p>{summary}</p>
+{sections}
+</body>
+</html>
+"""
+
+
+def demo(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its store and its page.", metavar="FOLDER")] = Path(
+        "demo-data"
+    ),
+) -> None:
+    """Ingest the sample gallery with the bundled model, and run a few searches. Needs no server and no network."""
+    store = folder / "qdrant"
+    settings = wiring.settings_of(
+        context, {"location": str(store.absolute()), "collection": _COLLECTION, "model": "bundled"}
+    )
+    client = wiring.open_client(settings)
+    try:
+        images = _filled(wiring.content_folder() / "gallery", settings, client)
+        results = [_run(images, example) for example in _EXAMPLES]
+        results.append(_more_like(images, results[0].hits[0]))
+        categories = images.facet("category")
+        summary = f"{images.count()} pieces of public-domain clip art, found by what they show."
+    finally:
+        client.close()
+    for result in results:
+        rows = [(score(hit), hit.caption or "", hit.metadata.get("category", "")) for hit in result.hits]
+        print_line("")
+        print_table(result.title, (">score", "title", "category"), rows)
+    print_line("")
+    print_table("images by category", ("category", ">images"), [(f.value, f.count) for f in categories])
+    page = folder / "demo.html"
+    write_text(page, _page(summary, results, store))
+    print_line(f"\nthe same with pictures: {plain(page.absolute())}\n\nnext:")
+    print_line(f"  {_command(['a sailing boat'], None, store)}")
+    print_line("  clip-qdrant ingest FOLDER          your own images, into ./qdrant-data")
+    print_line('  clip-qdrant search "a dog on a beach"')
+
+
+def _run(images: ImageCollection, example: _Example) -> _Result:
+    title = f'"{example.text}"' + (f" where {example.where}" if example.where else "")
+    hits = images.search(example.text, where=example.where, limit=_SHOWN)
+    return _Result(title, [example.text], example.where, hits)
+
+
+def _more_like(images: ImageCollection, hit: Hit) -> _Result:
+    from clip_qdrant.query import Query
+
+    hits = images.search(Query.id(hit.id), limit=_SHOWN)
+    return _Result(f'images like "{hit.caption}"', ["--like", hit.id], None, hits)
+
+
+def _filled(gallery: Path, settings: Settings, client: QdrantBase) -> ImageCollection:
+    """The demo's collection with the gallery in it, and nothing else."""
+    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant_ingestion import FolderSource
+
+    embedder = wiring.open_embedder(settings)
+    try:
+        images = ImageCollection(settings.collection, embedder, client)
+    except FingerprintMismatch:  # the weights were updated since the last demo
+        client.delete_collection(settings.collection)
+        images = ImageCollection(settings.collection, embedder, client)
+    source = FolderSource(gallery)
+    report = ingest_source(source, images, settings)
+    if images.count() != report.listed - len(report.quarantined):  # the gallery was elsewhere, or another, last time
+        images.drop()
+        report = ingest_source(source, images, settings)
+    print_line(
+        f"{report.listed} images: {report.added} added in {report.seconds:.1f} s, {report.skipped} were there already"
+    )
+    return images
+
+
+def _command(arguments: Sequence[str], where: str | None, store: Path) -> str:
+    filtered = ["--where", where] if where else []
+    location = ["--location", str(store), "--collection", _COLLECTION]
+    return plain(shlex.join(["clip-qdrant", "search", *arguments, *filtered, *location]))
+
+
+def _page(summary: str, results: Sequence[_Result], store: Path) -> str:
+    from clip_qdrant.cards import card_html
+
+    sections = []
+    for result in results:
+        command = _command(result.arguments, result.where, store)
+        cards = "\n".join(card_html(hit) for hit in result.hits)
+        sections.append(f"<h2>{escape(result.title)}</h2>\n<p><code>{escape(command)}</code></p>\n{cards}")
+    return _PAGE.format(summary=escape(summary), sections="\n".join(sections))

@@ -1,0 +1,149 @@
+"""`clip-qdrant info`: what is in force and what is there, also where nothing is there yet."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clip_qdrant.cli import wiring
+from clip_qdrant.cli.failures import exit_code
+from clip_qdrant.cli.output import print_json, print_line, print_table
+from clip_qdrant.errors import ClipQdrantError
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from clip_qdrant.settings import Settings
+
+__all__ = ["info"]
+
+_PACKAGES = (
+    "clip-qdrant",
+    "qdrant-client",
+    "qdrant-edge-py",
+    "onnxruntime",
+    "tokenizers",
+    "torch",
+    "timm",
+    "transformers",
+    "pillow",
+)
+
+
+def info(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show settings, versions, the model, and the collections in the store.
+
+    What cannot be opened is shown with its error; the exit code is then that of the first error.
+    """
+    settings = wiring.settings_of(context)
+    errors: list[ClipQdrantError] = []
+    document = {
+        "settings": {name: {"value": value, "from": origin} for name, value, origin in settings.rows()},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "model": _model(settings, errors),
+        "store": _store(settings, errors),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+    if errors:
+        raise typer.Exit(exit_code(errors[0]))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _model(settings: Settings, errors: list[ClipQdrantError]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": settings.model}
+    try:
+        embedder = wiring.open_embedder(settings)
+    except ClipQdrantError as error:
+        errors.append(error)
+        return {**found, "error": str(error)}
+    found |= {"fingerprint": embedder.fingerprint, "dim": embedder.dim, "image_size": embedder.image_size}
+    for name in ("runtime", "trained_on", "metrics"):  # of a ClipEmbedder; other embedders need not have them
+        value = getattr(embedder, name, None)
+        if value:
+            found[name] = dict(value) if isinstance(value, Mapping) else value
+    return found
+
+
+def _store(settings: Settings, errors: list[ClipQdrantError]) -> dict[str, Any]:
+    found: dict[str, Any] = {"location": settings.shown_location}
+    try:
+        client = wiring.open_client(settings)
+        from clip_qdrant.store import call
+
+        try:
+            names = call(client.get_collections, what=f"listing the collections of {found['location']}").collections
+            found["collections"] = [_collection(client, item.name, errors) for item in names]
+        finally:
+            client.close()
+    except ClipQdrantError as error:
+        errors.append(error)
+        found["error"] = str(error)
+    return found
+
+
+def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) -> dict[str, Any]:
+    from clip_qdrant.store import call
+
+    found: dict[str, Any] = {"name": name}
+    try:
+        found["images"] = call(lambda: client.count(name, exact=True), what=f"counting in collection {name!r}").count
+        config = call(lambda: client.get_collection(name), what=f"opening collection {name!r}").config
+    except ClipQdrantError as error:
+        errors.append(error)
+        return {**found, "error": str(error)}
+    profile = (config.metadata or {}).get("clip_qdrant")
+    if isinstance(profile, Mapping):
+        found |= {key: profile[key] for key in ("fingerprint", "dim", "fields") if key in profile}
+    return found
+
+
+def _show(document: dict[str, Any]) -> None:
+    rows = [(name, item["value"], item["from"]) for name, item in document["settings"].items()]
+    print_table("settings", ("name", "value", "from"), rows)
+    versions = [(name, version or "not installed") for name, version in document["versions"].items()]
+    print_table("versions", ("package", "version"), versions)
+    print_table("model", ("", ""), [(name, _text(value)) for name, value in document["model"].items()])
+    store = document["store"]
+    if "error" in store:
+        print_table("store", ("", ""), [(name, _text(value)) for name, value in store.items()])
+    elif store["collections"]:
+        mine = document["model"].get("fingerprint")
+        print_table(
+            f"collections in {store['location']}",
+            ("name", ">images", "embedder", "fields"),
+            [_row(collection, mine) for collection in store["collections"]],
+        )
+    else:
+        print_line(f"no collections in {store['location']} yet: clip-qdrant ingest FOLDER makes one")
+
+
+def _row(collection: dict[str, Any], mine: str | None) -> tuple[object, ...]:
+    if "error" in collection:
+        return collection["name"], collection.get("images", ""), collection["error"], ""
+    theirs = collection.get("fingerprint")
+    embedder = "not made by clip-qdrant" if theirs is None else "this model" if theirs == mine else theirs[:12]
+    return collection["name"], collection["images"], embedder, _text(collection.get("fields", {}))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,146 @@
+"""`clip-qdrant search` and `clip-qdrant facet`: what is in a collection, by likeness and by value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clip_qdrant.cli import wiring
+from clip_qdrant.cli.output import (
+    hit_json,
+    metadata_text,
+    place,
+    plain,
+    print_json,
+    print_line,
+    print_table,
+    write_text,
+)
+from clip_qdrant.errors import QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clip_qdrant.query import Query
+    from clip_qdrant.records import Hit
+
+__all__ = ["facet", "score", "search", "show_hits"]
+
+_NOT_WEIGHT = 0.5  # a text subtracted whole takes the query to where no image is
+
+_Collection = Annotated[str | None, typer.Option(help="The collection to look in.", metavar="NAME")]
+_Where = Annotated[
+    str | None, typer.Option(help="Only images this holds for: \"year >= 2022 and album = 'pets'\".", metavar="EXPR")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def search(
+    context: typer.Context,
+    query: Annotated[str | None, typer.Argument(help="What the images should show.", metavar="QUERY")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="An image they should be like; may be repeated.", metavar="FILE")
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="A stored image they should be like, by path, uri or id; may be repeated.", metavar="IMAGE"),
+    ] = None,
+    away: Annotated[
+        list[str] | None, typer.Option("--not", help="What they should not show; may be repeated.", metavar="TEXT")
+    ] = None,
+    where: _Where = None,
+    collection: _Collection = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="The most images to show.", metavar="N")] = 10,
+    offset: Annotated[int, typer.Option(help="Leave out the first N.", metavar="N")] = 0,
+    score_threshold: Annotated[
+        float | None, typer.Option(help="The least cosine similarity, -1 to 1.", metavar="SCORE")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the result as a page with thumbnails too.", metavar="FILE")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Search images by a text, by images, or by both together.
+
+    QUERY, --image and --like add up; --not takes half of a text away.
+    """
+    settings = wiring.settings_of(context, {"collection": collection})
+    combined, title = _query(query, image or [], like or [], away or [])
+    with wiring.open_collection(settings) as images:
+        hits = images.search(combined, where=where, limit=limit, offset=offset, score_threshold=score_threshold)
+    if html is not None:
+        from clip_qdrant.cards import page_html
+
+        write_text(html, page_html(title, hits))
+    if as_json:
+        print_json(
+            {
+                "collection": settings.collection,
+                "query": title,
+                "where": where,
+                "hits": [hit_json(hit) for hit in hits],
+            }
+        )
+        return
+    show_hits(title + (f"  where {where}" if where else ""), hits, first=offset + 1)
+    if html is not None:
+        print_line(f"written to {plain(html)}")
+
+
+def facet(
+    context: typer.Context,
+    field: Annotated[str, typer.Argument(help="A keyword, integer or bool field.", metavar="FIELD")],
+    where: _Where = None,
+    collection: _Collection = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="The most values to show.", metavar="N")] = 20,
+    as_json: _Json = False,
+) -> None:
+    """Count the images of each value of FIELD, most frequent first."""
+    settings = wiring.settings_of(context, {"collection": collection})
+    with wiring.open_collection(settings) as images:
+        values = images.facet(field, where=where, limit=limit)
+    if as_json:
+        rows = [{"value": value.value, "count": value.count} for value in values]
+        print_json({"collection": settings.collection, "field": field, "where": where, "values": rows})
+    elif values:
+        title = field + (f"  where {where}" if where else "")
+        print_table(title, ("value", ">images"), [(value.value, value.count) for value in values])
+    else:
+        print_line(f"no image has a value of {plain(field)}")
+
+
+def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1) -> None:
+    """Hits as a table on stdout."""
+    if not hits:
+        print_line(f"{plain(title)}: nothing found")
+        return
+    rows = [
+        (rank, score(hit), hit.caption or "", metadata_text(hit.metadata), place(hit))
+        for rank, hit in enumerate(hits, first)
+    ]
+    print_table(title, (">", ">score", "caption", "metadata", "image"), rows)
+
+
+def score(hit: Hit) -> str:
+    """The score of a hit in a table."""
+    return "" if hit.score is None else f"{hit.score:.3f}"
+
+
+def _query(text: str | None, images: list[Path], like: list[str], away: list[str]) -> tuple[Query, str]:
+    """The query and how to call it."""
+    from clip_qdrant.query import Query
+
+    parts = [Query.text(text)] if text is not None else []
+    parts += [Query.image(path) for path in images] + [Query.id(name) for name in like]
+    if not parts:
+        raise QueryError("there is nothing to search for: give a text, --image FILE or --like IMAGE")
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    for words in away:
+        total = total - _NOT_WEIGHT * Query.text(words)
+    names = [text] if text is not None else []
+    names += [f"like {path.name}" for path in images] + [f"like {name}" for name in like]
+    return total, " and ".join(names) + "".join(f", not {words}" for words in away)

@@ -1,0 +1,126 @@
+"""`clip-qdrant train` and `clip-qdrant evaluate`: hand over to clip_qdrant_training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clip_qdrant.cli import wiring
+from clip_qdrant.cli.output import plain, print_json, print_line, print_table
+from clip_qdrant.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clip_qdrant_training import EpochReport
+
+__all__ = ["evaluate", "train"]
+
+_AT = (1, 5, 10)
+_Data = Annotated[
+    Path, typer.Argument(help='Lines like {"image": "cat.jpg", "captions": ["a cat"]}.', metavar="DATA.jsonl")
+]
+
+
+def train(
+    context: typer.Context,
+    data: _Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint to write.", metavar="FILE")],
+    val: Annotated[
+        Path | None, typer.Option(help="Pairs to judge each epoch by; the best one is kept.", metavar="DATA.jsonl")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Times over the data.", metavar="N")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs in one step.", metavar="N")] = None,
+    freeze_encoders: Annotated[
+        bool, typer.Option("--freeze-encoders", help="Train the heads only: minutes instead of hours on a CPU.")
+    ] = False,
+    head_lr: Annotated[float | None, typer.Option(help="Learning rate of the heads.", metavar="LR")] = None,
+    image_lr: Annotated[float | None, typer.Option(help="Learning rate of the image encoder.", metavar="LR")] = None,
+    text_lr: Annotated[float | None, typer.Option(help="Learning rate of the text encoder.", metavar="LR")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", metavar="X")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of order, augmentation and captions.", metavar="N")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device; by default a GPU if there is one.")] = None,
+) -> None:
+    """Train the model on image-caption pairs, starting from --model, and write the best checkpoint."""
+    settings = wiring.settings_of(context, {"device": device})
+    if settings.model.startswith("hf:"):
+        raise ConfigError(f"{settings.model} cannot be trained, only embedded with: start from a checkpoint file")
+    from clip_qdrant_training import fit
+
+    options = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "freeze_encoders": freeze_encoders,
+        "head_lr": head_lr,
+        "image_lr": image_lr,
+        "text_lr": text_lr,
+        "weight_decay": weight_decay,
+        "seed": seed,
+        "device": _device(settings.device),
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    fit(
+        data,
+        validation=val,
+        start=None if settings.model == "bundled" else settings.model,
+        output=output,
+        on_epoch=_tell_epoch,
+        **given,
+    )
+    print_line(f"written to {plain(output)}; use it with --model {plain(output)}")
+
+
+def evaluate(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(help='A checkpoint, "bundled", or hf:NAME.', metavar="MODEL")],
+    data: _Data,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the recalls as JSON.")] = False,
+) -> None:
+    """Measure how often MODEL finds a caption's own image among all of DATA.jsonl, and the reverse."""
+    settings = wiring.settings_of(context, {"model": checkpoint})
+    from clip_qdrant_training import evaluate as measure
+    from clip_qdrant_training import read_pairs
+
+    pairs = read_pairs(data)
+    embedder = wiring.open_embedder(settings)
+    metrics = measure(embedder, pairs)
+    captions = sum(len(pair.captions) for pair in pairs)
+    if as_json:
+        print_json(
+            {
+                "model": checkpoint,
+                "fingerprint": embedder.fingerprint,
+                "images": len(pairs),
+                "captions": captions,
+                "metrics": metrics,
+            }
+        )
+        return
+    rows = [
+        (name.replace("_", " "), *(f"{metrics[f'{name}_recall@{k}']:.1f}" for k in _AT))
+        for name in ("text_to_image", "image_to_text")
+    ]
+    title = f"{checkpoint}: recall in percent over {len(pairs)} images and {captions} captions"
+    print_table(title, ("", *(f">R@{k}" for k in _AT)), rows)
+
+
+def _tell_epoch(report: EpochReport) -> None:
+    measured = f"  {_recalls(report.metrics)}{'  best so far' if report.best else ''}" if report.metrics else ""
+    print_line(
+        f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.4f}  {report.seconds:.0f} s  "
+        f"{report.images_per_second:.0f} images/s{measured}"
+    )
+
+
+def _recalls(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name.replace('_recall', '').replace('_', ' ')} {value:.1f}" for name, value in metrics.items())
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,110 @@
+"""What is built and installed: three packages, their types, the weights, the gallery, the licence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"clip_qdrant", "clip_qdrant_training", "clip_qdrant_ingestion"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder that the wheel was installed into, without its dependencies."""
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    return target
+
+
+def tell(installed: Path, code: str) -> str:
+    """What `code` prints, run on what is installed and not on the checkout."""
+    start = f"import sys; sys.path.insert(0, {str(installed)!r})\n"
+    done = subprocess.run(
+        [sys.executable, "-c", start + code], capture_output=True, text=True, check=True, cwd=installed
+    )
+    return done.stdout.strip()
+
+
+def test_the_wheel_is_for_every_platform(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_three_packages_and_nothing_else_land_in_site_packages(installed: Path) -> None:
+    names = {path.name for path in installed.iterdir() if path.name != "bin"}
+
+    assert {name for name in names if not name.endswith(".dist-info")} == PACKAGES
+    assert len(names) == len(PACKAGES) + 1
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_each_package_says_that_it_is_typed(installed: Path, package: str) -> None:
+    assert (installed / package / "py.typed").is_file()
+
+
+def test_every_module_of_the_checkout_is_in_the_wheel(wheel: Path) -> None:
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    for package in PACKAGES:
+        folder = next(ROOT.glob(f"{package}/")) if package == "clip_qdrant" else next(ROOT.glob(f"*/{package}/"))
+        modules = {f"{package}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
+        assert modules <= shipped
+
+
+def test_weights_and_gallery_are_inside_the_package(installed: Path) -> None:
+    content = installed / "clip_qdrant" / "content"
+
+    assert (content / "best.pt").stat().st_size == (ROOT / "content" / "best.pt").stat().st_size
+    rows = [json.loads(line) for line in (content / "gallery" / "metadata.jsonl").read_text("utf-8").splitlines()]
+    assert rows
+    assert all((content / "gallery" / row["file_name"]).is_file() for row in rows)
+
+
+def test_licence_and_readme_are_in_the_metadata(installed: Path) -> None:
+    (info,) = installed.glob("*.dist-info")
+
+    assert (info / "licenses" / "LICENSE").read_text("utf-8") == (ROOT / "LICENSE").read_text("utf-8")
+    metadata = (info / "METADATA").read_text("utf-8")
+    assert "License-Expression: MIT" in metadata
+    assert (ROOT / "README.md").read_text("utf-8").strip() in metadata
+
+
+def test_the_program_is_an_entry_point(installed: Path) -> None:
+    (info,) = installed.glob("*.dist-info")
+
+    assert "clip-qdrant = clip_qdrant.cli:main" in (info / "entry_points.txt").read_text("utf-8")
+
+
+def test_what_is_installed_is_imported_lightly(installed: Path) -> None:
+    heavy = ("torch", "transformers", "fastapi", "langchain", "langchain_core", "qdrant_client")
+    shown = tell(
+        installed, f"import clip_qdrant; print(clip_qdrant.__file__, [m for m in {heavy} if m in sys.modules])"
+    )
+
+    assert shown == f"{installed / 'clip_qdrant' / '__init__.py'} []"
+
+
+def test_what_is_installed_finds_its_own_weights_and_gallery(installed: Path) -> None:
+    shown = tell(installed, "from clip_qdrant.cli.wiring import content_folder; print(content_folder())")
+
+    assert shown == str(installed / "clip_qdrant" / "content")
+
+
+def test_training_and_ingestion_are_imported_from_there_too(installed: Path) -> None:
+    shown = tell(installed, "import clip_qdrant_ingestion; print(clip_qdrant_ingestion.__file__)")
+
+    assert shown == str(installed / "clip_qdrant_ingestion" / "__init__.py")
