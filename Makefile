@@ -7,13 +7,17 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint clean
+CHROMIUM ?= chromium
+SHOT := --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync --hide-scrollbars
+
+.PHONY: help demo test lint clean picture
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    install into $(VENV), ingest the sample gallery, search it"
 	@echo "make test    install into $(VENV), lint, type check, run all tests"
 	@echo "make lint    install into $(VENV), lint and type check only"
+	@echo "make picture the demo's page as docs/demo.png, for the README (needs Chromium)"
 	@echo "make clean   remove caches, builds and the demo's data; rm -r $(VENV) for the rest"
 	@echo "PYTHON=python3.12 make ... takes another Python (3.10 or later)"
 
@@ -27,6 +31,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+picture: demo
+	$(CHROMIUM) $(SHOT) --window-size=1180,1080 --screenshot=docs/demo.png file://$(CURDIR)/demo-data/demo.html
 
 # The stamp is written last, so an install that was cut short is done again. The first one takes minutes: torch.
 $(STAMP): pyproject.toml constraints.txt

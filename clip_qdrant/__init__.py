@@ -6,7 +6,6 @@ Names are imported at their first use, so that `import clip_qdrant` costs nothin
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,13 +44,10 @@ _HOMES = {
     "connect": "connect",
 }
 
-try:
-    __version__ = version("clip-qdrant")
-except PackageNotFoundError:  # imported from a folder that was never installed
-    __version__ = "0"
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -61,3 +57,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 40 ms that a search need not spend
+
+    try:
+        return version("clip-qdrant")
+    except PackageNotFoundError:  # imported from a folder that was never installed
+        return "0"

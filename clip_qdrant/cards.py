@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from clip_qdrant.errors import ImageError, SourceError
 from clip_qdrant.records import Hit, path_of
 
-__all__ = ["card_html", "page_html"]
+__all__ = ["Section", "card_html", "page_html"]
 
 _THUMBNAIL_SIDE = 480  # pixels: sharp at the 240 CSS pixels of a card on a screen of double density
 _JPEG_QUALITY = 82
@@ -51,11 +52,12 @@ _PAGE = """<!doctype html>
 * {{ box-sizing: border-box; }}
 body {{ margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--page); color: var(--text);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }}
-header {{ max-width: 1400px; margin: 0 auto 24px; }}
+header, section {{ max-width: 1400px; margin: 0 auto 28px; }}
 h1 {{ margin: 0; font-size: clamp(20px, 3vw, 30px); font-weight: 650; overflow-wrap: anywhere; }}
 header p {{ margin: 4px 0 0; color: var(--faint); }}
-main {{ max-width: 1400px; margin: 0 auto; display: grid; gap: 18px;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); }}
+h2 {{ margin: 0 0 4px; font-size: 18px; font-weight: 600; overflow-wrap: anywhere; }}
+.note {{ margin: 0 0 10px; color: var(--faint); font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; }}
+.hits {{ display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 200px), 1fr)); }}
 article {{ display: flex; flex-direction: column; background: var(--card); border: 1px solid var(--line);
   border-radius: 14px; overflow: hidden; }}
 .picture {{ position: relative; aspect-ratio: 4 / 3; background: var(--well); display: grid; place-items: center;
@@ -76,9 +78,9 @@ dd {{ margin: 0; }}
 </style>
 </head>
 <body>
-<header><h1>{heading}</h1><p>{summary}</p></header>
+<header><h1>{title}</h1><p>{summary}</p></header>
 <main>
-{cards}
+{sections}
 </main>
 </body>
 </html>
@@ -108,21 +110,32 @@ def card_html(hit: Hit) -> str:
     return f'<div style="{_CARD}">{picture}<div style="{_CARD_BODY}">{"".join(lines)}</div></div>'
 
 
-def page_html(query_text: str, hits: Iterable[Hit], *, title: str = "Image search") -> str:
-    """The result of a search as a whole HTML document, light or dark as the reader's system is.
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The hits of one search on a page; `note` is shown as code, such as the command that gives them."""
+
+    hits: Sequence[Hit]
+    heading: str = ""
+    note: str = ""
+
+
+def page_html(title: str, sections: Iterable[Section], *, summary: str = "") -> str:
+    """The results of searches as a whole HTML document, light or dark as the reader's system is.
 
     Thumbnails of local files are inside it; of other images there is a link. Nothing is loaded from elsewhere, and
     the document's own content security policy says so.
     """
-    hits = list(hits)
-    cards = "\n".join(_article(rank, hit) for rank, hit in enumerate(hits, 1))
-    summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}"
     return _PAGE.format(
-        title=escape(f"{query_text} · {title}" if query_text else title),
-        heading=escape(query_text or title),
-        summary=escape(f"{title} · {summary}" if query_text else summary),
-        cards=cards or '<p class="none">Nothing was found.</p>',
+        title=escape(title), summary=escape(summary), sections="\n".join(_section(section) for section in sections)
     )
+
+
+def _section(section: Section) -> str:
+    heading = f"<h2>{escape(section.heading)}</h2>" if section.heading else ""
+    note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
+    cards = "\n".join(_article(rank, hit) for rank, hit in enumerate(section.hits, 1))
+    hits = f'<div class="hits">\n{cards}\n</div>' if cards else '<p class="none">Nothing was found.</p>'
+    return f"<section>{heading}{note}\n{hits}\n</section>"
 
 
 def _article(rank: int, hit: Hit) -> str:

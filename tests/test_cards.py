@@ -13,7 +13,7 @@ import pytest
 from fakes import write_image
 from PIL import Image
 
-from clip_qdrant.cards import card_html, page_html
+from clip_qdrant.cards import Section, card_html, page_html
 from clip_qdrant.records import Hit, to_uri
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -44,7 +44,7 @@ class Tags(HTMLParser):
 
 
 def both(a_hit: Hit) -> list[Tags]:
-    return [Tags(card_html(a_hit)), Tags(page_html("a query", [a_hit]))]
+    return [Tags(card_html(a_hit)), Tags(page_html("a query", [Section([a_hit])]))]
 
 
 def test_a_local_image_is_inside_as_a_small_jpeg(tmp_path: Path) -> None:
@@ -71,7 +71,8 @@ def test_a_hit_without_score_shows_none() -> None:
 
 def test_everything_from_the_collection_is_escaped() -> None:
     hostile = hit(f"s3://bucket/{HOSTILE}", caption=HOSTILE, metadata={HOSTILE: [HOSTILE], "n": {HOSTILE: HOSTILE}})
-    for tags in (Tags(card_html(hostile)), Tags(page_html(HOSTILE, [hostile], title=HOSTILE))):
+    page = page_html(HOSTILE, [Section([hostile], HOSTILE, HOSTILE)], summary=HOSTILE)
+    for tags in (Tags(card_html(hostile)), Tags(page)):
         assert not {"script"} & {tag for tag, _ in tags.found}
         assert not any(name.startswith("on") for _, attrs in tags.found for name in attrs)
         assert tags.values("src") == []
@@ -113,7 +114,7 @@ def test_an_odd_uri_is_no_error(uri: str) -> None:
 
 def test_a_page_loads_nothing_from_elsewhere_and_says_so(tmp_path: Path) -> None:
     hits = [hit(to_uri(write_image(tmp_path / "a.png", "red"))), hit("https://example.org/a.jpg"), hit("s3://b/c.jpg")]
-    html = page_html("a query", hits)
+    html = page_html("a query", [Section(hits)])
     tags = Tags(html)
     assert not {"link", "script", "iframe", "object"} & {tag for tag, _ in tags.found}
     assert all(source.startswith("data:") for source in tags.values("src"))
@@ -123,22 +124,23 @@ def test_a_page_loads_nothing_from_elsewhere_and_says_so(tmp_path: Path) -> None
 
 
 def test_a_page_is_a_whole_document_with_the_query_as_its_heading() -> None:
-    html = page_html("a cat & a dog", [hit("s3://b/1.jpg"), hit("s3://b/2.jpg")], title="photos")
+    hits = [hit("s3://b/1.jpg"), hit("s3://b/2.jpg")]
+    html = page_html("a cat & a dog", [Section(hits, "both", "a command")], summary="2 images")
     assert html.startswith("<!doctype html>")
     assert html.rstrip().endswith("</html>")
-    assert "<title>a cat &amp; a dog · photos</title>" in html
+    assert "<title>a cat &amp; a dog</title>" in html
     assert "<h1>a cat &amp; a dog</h1>" in html
-    assert "photos · 2 images" in html
+    assert all(text in html for text in ("2 images", "<h2>both</h2>", "a command"))
 
 
 def test_a_page_follows_light_and_dark_and_narrow_screens() -> None:
-    html = page_html("a query", [])
+    html = page_html("a query", [Section([])])
     assert "prefers-color-scheme: dark" in html
     assert 'name="viewport"' in html
 
 
 def test_a_page_without_hits_says_so() -> None:
-    assert "Nothing was found" in page_html("a query", [])
+    assert "Nothing was found" in page_html("a query", [Section([])])
 
 
 def test_a_notebook_shows_a_hit_as_its_card() -> None:

@@ -16,10 +16,10 @@ import pytest
 from fakes import FakeEmbedder
 from program import Program, program_in
 
-from clip_qdrant.cli import wiring
+from clip_qdrant.content import sample_gallery
 from clip_qdrant.images import load_image
 
-GALLERY = wiring.content_folder() / "gallery"
+GALLERY = sample_gallery()
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_images_of_an_earlier_gallery_are_gone(program: Program, monkeypatch: py
     earlier = program.folder / "content"
     shutil.copytree(GALLERY, earlier / "gallery")
     with monkeypatch.context() as patched:
-        patched.setattr(wiring, "content_folder", lambda: earlier)
+        patched.setattr("clip_qdrant.cli.demo.sample_gallery", lambda: earlier / "gallery")
         program("demo")
 
     outcome = program("demo")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from clip_qdrant.cli import wiring
 from clip_qdrant.cli.ingest import ingest_source
 from clip_qdrant.cli.output import plain, print_line, print_table, write_text
 from clip_qdrant.cli.search import score
+from clip_qdrant.content import sample_gallery
 from clip_qdrant.errors import FingerprintMismatch
 
 if TYPE_CHECKING:
@@ -53,28 +53,6 @@ _EXAMPLES = (
     _Example("an animal", "category = 'animals' and tags != 'bird'"),
 )
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>clip-qdrant demo</title>
-<style>
-body {{ margin: 0 auto; max-width: 1340px; padding: 24px; font: 15px/1.5 system-ui, sans-serif; }}
-h2 {{ margin: 32px 0 8px; font-size: 18px; }}
-code {{ font-size: 13px; opacity: .75; }}
-</style>
-</head>
-<body>
-<h1>clip-qdrant demo</h1>
-<p>{summary}</p>
-{sections}
-</body>
-</html>
-"""
-
 
 def demo(
     context: typer.Context,
@@ -89,13 +67,15 @@ def demo(
     )
     client = wiring.open_client(settings)
     try:
-        images = _filled(wiring.content_folder() / "gallery", settings, client)
+        images = _filled(sample_gallery(), settings, client)
         results = [_run(images, example) for example in _EXAMPLES]
         results.append(_more_like(images, results[0].hits[0]))
         categories = images.facet("category")
         summary = f"{images.count()} pieces of public-domain clip art, found by what they show."
     finally:
         client.close()
+    from clip_qdrant.cards import Section, page_html
+
     for result in results:
         rows = [(score(hit), hit.caption or "", hit.metadata.get("category", "")) for hit in result.hits]
         print_line("")
@@ -103,7 +83,8 @@ def demo(
     print_line("")
     print_table("images by category", ("category", ">images"), [(f.value, f.count) for f in categories])
     page = folder / "demo.html"
-    write_text(page, _page(summary, results, store))
+    sections = [Section(r.hits, r.title, _command(r.arguments, r.where, store)) for r in results]
+    write_text(page, page_html("clip-qdrant demo", sections, summary=summary))
     print_line(f"\nthe same with pictures: {plain(page.absolute())}\n\nnext:")
     print_line(f"  {_command(['a sailing boat'], None, store)}")
     print_line("  clip-qdrant ingest FOLDER          your own images, into ./qdrant-data")
@@ -149,14 +130,3 @@ def _command(arguments: Sequence[str], where: str | None, store: Path) -> str:
     filtered = ["--where", where] if where else []
     location = ["--location", str(store), "--collection", _COLLECTION]
     return plain(shlex.join(["clip-qdrant", "search", *arguments, *filtered, *location]))
-
-
-def _page(summary: str, results: Sequence[_Result], store: Path) -> str:
-    from clip_qdrant.cards import card_html
-
-    sections = []
-    for result in results:
-        command = _command(result.arguments, result.where, store)
-        cards = "\n".join(card_html(hit) for hit in result.hits)
-        sections.append(f"<h2>{escape(result.title)}</h2>\n<p><code>{escape(command)}</code></p>\n{cards}")
-    return _PAGE.format(summary=escape(summary), sections="\n".join(sections))

@@ -78,8 +78,9 @@ def _json(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def print_line(text: str) -> None:
-    print(text)
+def print_line(text: str, *, error: bool = False) -> None:
+    """One line on stdout, or on stderr where stdout is for JSON."""
+    print(text, file=sys.stderr if error else None)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

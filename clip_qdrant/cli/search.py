@@ -71,9 +71,10 @@ def search(
     with wiring.open_collection(settings) as images:
         hits = images.search(combined, where=where, limit=limit, offset=offset, score_threshold=score_threshold)
     if html is not None:
-        from clip_qdrant.cards import page_html
+        from clip_qdrant.cards import Section, page_html
 
-        write_text(html, page_html(title, hits))
+        summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}" + (f" where {where}" if where else "")
+        write_text(html, page_html(title, [Section(hits)], summary=summary))
     if as_json:
         print_json(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,12 @@ def train(
     val: Annotated[
         Path | None, typer.Option(help="Pairs to judge each epoch by; the best one is kept.", metavar="DATA.jsonl")
     ] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Start anew from this timm model, not from --model.", metavar="NAME")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Start anew from this transformers model or folder.", metavar="NAME")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times over the data.", metavar="N")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in one step.", metavar="N")] = None,
     freeze_encoders: Annotated[
@@ -42,6 +49,7 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", metavar="X")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of order, augmentation and captions.", metavar="N")] = None,
     device: Annotated[str | None, typer.Option(help="A torch device; by default a GPU if there is one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; epochs go to stderr.")] = False,
 ) -> None:
     """Train the model on image-caption pairs, starting from --model, and write the best checkpoint."""
     settings = wiring.settings_of(context, {"device": device})
@@ -49,6 +57,7 @@ def train(
         raise ConfigError(f"{settings.model} cannot be trained, only embedded with: start from a checkpoint file")
     from clip_qdrant_training import fit
 
+    start = None if settings.model == "bundled" else settings.model
     options = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -58,17 +67,30 @@ def train(
         "text_lr": text_lr,
         "weight_decay": weight_decay,
         "seed": seed,
-        "device": _device(settings.device),
+        "device": settings.device,
+        "image_encoder": image_encoder,
+        "text_encoder": text_encoder,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    fit(
+    began = time.perf_counter()
+    trained = fit(
         data,
         validation=val,
-        start=None if settings.model == "bundled" else settings.model,
+        start=start,
         output=output,
-        on_epoch=_tell_epoch,
+        on_epoch=lambda report: _tell_epoch(report, error=as_json),
         **given,
     )
+    if as_json:
+        print_json(
+            {
+                "output": str(output),
+                "fingerprint": trained.fingerprint(),
+                "metrics": dict(trained.metrics),
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+        )
+        return
     print_line(f"written to {plain(output)}; use it with --model {plain(output)}")
 
 
@@ -106,21 +128,14 @@ def evaluate(
     print_table(title, ("", *(f">R@{k}" for k in _AT)), rows)
 
 
-def _tell_epoch(report: EpochReport) -> None:
+def _tell_epoch(report: EpochReport, *, error: bool) -> None:
     measured = f"  {_recalls(report.metrics)}{'  best so far' if report.best else ''}" if report.metrics else ""
     print_line(
         f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.4f}  {report.seconds:.0f} s  "
-        f"{report.images_per_second:.0f} images/s{measured}"
+        f"{report.images_per_second:.0f} images/s{measured}",
+        error=error,
     )
 
 
 def _recalls(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name.replace('_recall', '').replace('_', ' ')} {value:.1f}" for name, value in metrics.items())
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from clip_qdrant.errors import ConfigError
-
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from clip_qdrant.images import Limits
     from clip_qdrant.settings import Settings
 
-__all__ = ["Options", "content_folder", "limits_of", "open_client", "open_collection", "open_embedder", "settings_of"]
+__all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "settings_of"]
 
 _PATIENCE = 2.0  # seconds after which the user is told what takes so long
 
@@ -86,15 +84,6 @@ def open_collection(settings: Settings) -> Iterator[ImageCollection]:
         yield ImageCollection(settings.collection, open_embedder(settings), client)
     finally:
         client.close()
-
-
-def content_folder() -> Path:
-    """The folder of bundled weights and sample images: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "content", package.parent / "content"):
-        if folder.is_dir():
-            return folder
-    raise ConfigError(f"this installation has no content folder in {package}; install clip-qdrant again")
 
 
 def _import_qdrant_client() -> None:

@@ -65,9 +65,10 @@ class ExportCache:
 
     def rebuild(self, source: str) -> OnnxRuntime:
         """Export `source` anew, whatever is there."""
+        key = _source_key(source)  # first: what cannot be read is told at once, not after importing torch
         from clip_qdrant.model.export import export_onnx
 
-        key, checkpoint = _source_key(source), read_checkpoint(source)
+        checkpoint = read_checkpoint(source)
         try:
             self._exports.mkdir(parents=True, exist_ok=True)
             self._sources.mkdir(parents=True, exist_ok=True)

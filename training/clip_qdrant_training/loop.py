@@ -24,7 +24,9 @@ from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
+from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.runtime import cpu_count
+from clip_qdrant.runtime.choice import choose
 from clip_qdrant_training.data import Pair, as_pairs
 from clip_qdrant_training.evaluate import owners, recall
 from clip_qdrant_training.inputs import FeatureInputs, Inputs, PixelInputs, Progress
@@ -54,7 +56,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     flip: bool = True
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +90,8 @@ def fit(
     *,
     validation: Any = None,
     start: Checkpoint | str | Path | None = None,
+    image_encoder: str | None = None,
+    text_encoder: str | None = None,
     output: str | Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     **options: Any,
@@ -95,20 +99,29 @@ def fit(
     """Train on `pairs` and return the best checkpoint by mean recall on `validation`, or the last one without it.
 
     `pairs` and `validation`: a JSONL path, or an iterable of (image, caption or captions). `start`: a checkpoint or
-    its path, by default the bundled weights. `output`: where to write the best. `options`: fields of TrainConfig.
+    its path, by default the bundled weights. `image_encoder` (a timm name) or `text_encoder` (a transformers name or
+    folder) start anew instead, from these published encoders; the one not given is ResNet50 or DistilBERT. `output`:
+    where to write the best. `options`: fields of TrainConfig.
 
     Raises TrainingError for unusable pairs or a loss that is no number, ConfigError for unusable options.
     """
     known = [item.name for item in fields(TrainConfig)]
     if unknown := sorted(set(options) - set(known)):
         raise ConfigError(f"unknown option {unknown[0]!r}: there are {', '.join(known)}")
+    pairs = as_pairs(pairs)  # first: a mistake in the data is told before any weights are loaded
+    validation = None if validation is None else as_pairs(validation)
+    config = TrainConfig(**options)
+    if image_encoder or text_encoder:
+        if start is not None:
+            raise ConfigError("give a start, or encoders to start anew from, not both")
+        start = new_checkpoint(image_encoder or "resnet50", text_encoder or "distilbert-base-uncased")
     if not isinstance(start, Checkpoint):
         start = load_checkpoint(start or bundled_checkpoint())
     return train(
         start,
-        as_pairs(pairs),
-        validation=None if validation is None else as_pairs(validation),
-        config=TrainConfig(**options),
+        pairs,
+        validation=validation,
+        config=config,
         output=None if output is None else Path(output),
         on_epoch=on_epoch,
     )
@@ -134,7 +147,8 @@ def train(
     batch_size = min(config.batch_size, len(pairs))
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
-    checkpoint = replace(start, model=copy.deepcopy(start.model).to(config.device))
+    device, _ = choose(config.device, "torch")
+    checkpoint = replace(start, model=copy.deepcopy(start.model).to(device))
     model: DualEncoder = checkpoint.model
     best, best_score = checkpoint, -math.inf
     with _threads(config.threads or cpu_count()):

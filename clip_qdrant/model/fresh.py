@@ -1,0 +1,84 @@
+"""A new dual encoder from a published image encoder and a published text encoder, to be trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from clip_qdrant.errors import CheckpointError
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
+from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.tokenization import Tokenization
+
+__all__ = ["new_checkpoint"]
+
+_MAX_TOKENS = 200  # the tutorial lineage's
+
+
+def new_checkpoint(
+    image: str = "resnet50",
+    text: str = "distilbert-base-uncased",
+    *,
+    dim: int = 256,
+    pooling: Pooling = "cls",
+    pretrained: bool = True,
+    seed: int = 0,
+) -> Checkpoint:
+    """An untrained checkpoint: any timm image model, any transformers text model by hub name or folder, fresh heads.
+
+    `pretrained=False` leaves the image encoder's weights random too; the text encoder's come with its name or folder.
+    Raises ConfigError for an unknown image model, CheckpointError for what cannot be downloaded or read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(text)
+        tokenizer = AutoTokenizer.from_pretrained(text)
+        words: Any = AutoModel.from_pretrained(text)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"cannot load the text encoder {text!r}: {_first_line(error)}") from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise CheckpointError(f"the tokenizer of {text!r} does not run on the tokenizers library; choose another model")
+    values = config.to_diff_dict()
+    for name in ("transformers_version", "_name_or_path", "architectures", "dtype"):
+        values.pop(name, None)
+    torch.manual_seed(seed)
+    network = DualEncoderConfig(image=image, text=values, pooling=pooling, dim=dim)
+    preprocessing = _preprocessing(image)
+    try:
+        model = DualEncoder(network, preprocessing, pretrained_image=pretrained)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"cannot load the weights of timm's {image!r}: {_first_line(error)}; pretrained=False starts without them"
+        ) from error
+    published = words.state_dict()
+    encoder = model.text_encoder.model
+    encoder.load_state_dict({name: published[name].float() for name in encoder.state_dict()})
+    length = min(_MAX_TOKENS, int(getattr(config, "max_position_embeddings", _MAX_TOKENS)))
+    tokenization = Tokenization(
+        max_length=length, pad_id=int(tokenizer.pad_token_id or 0), pad_token=str(tokenizer.pad_token or "[PAD]")
+    )
+    return Checkpoint(
+        model.eval(), preprocessing, tokenization, str(backend.to_str()), trained_on=(f"timm:{image}", f"hf:{text}")
+    )
+
+
+def _preprocessing(image: str) -> Preprocessing:
+    """What timm says the image model was trained with; the defaults for a name it does not know."""
+    pretrained = timm.get_pretrained_cfg(image, allow_unregistered=True)
+    if pretrained is None:
+        return Preprocessing()
+    mean, std = (tuple(float(value) for value in values) for values in (pretrained.mean, pretrained.std))
+    return Preprocessing(
+        image_size=int(pretrained.input_size[-1]),
+        interpolation="bilinear" if pretrained.interpolation == "bilinear" else "bicubic",
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,86 @@
+"""A new dual encoder takes the published weights of its text encoder, and what timm says of its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import pictures, word_tokenizer
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from clip_qdrant import ClipEmbedder
+from clip_qdrant.errors import CheckpointError, ConfigError
+from clip_qdrant.model import fresh
+from clip_qdrant.model.checkpoint import load_checkpoint, save_checkpoint
+from clip_qdrant.model.fresh import new_checkpoint
+from clip_qdrant_training import fit
+
+
+@pytest.fixture(scope="module")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = Tokenizer.from_str(word_tokenizer())
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    torch.manual_seed(0)
+    small = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=24,
+    )
+    BertModel(small).save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_text_encoder_is_the_published_one(text_folder: str) -> None:
+    made = new_checkpoint("test_resnet", text_folder, dim=16, pretrained=False)
+    published = BertModel.from_pretrained(text_folder).eval()
+    ids = torch.tensor([[2, 4, 5, 3]])
+    with torch.inference_mode():
+        hidden = published(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
+        assert torch.allclose(made.model.text_encoder(ids, torch.ones_like(ids)), hidden, atol=1e-6)
+    assert (made.model.dim, made.tokenization.max_length, made.preprocessing.image_size) == (16, 24, 160)
+
+
+def test_it_saves_loads_and_embeds_like_any_other(text_folder: str, tmp_path: Path) -> None:
+    made = new_checkpoint("resnet18", text_folder, pretrained=False)
+    assert made.preprocessing.mean == (0.485, 0.456, 0.406)
+    fingerprint = save_checkpoint(made, tmp_path / "new.pt")
+    assert load_checkpoint(tmp_path / "new.pt").fingerprint() == fingerprint == made.fingerprint()
+    rows = ClipEmbedder.from_checkpoint(made, device="cpu").embed_images(pictures(2))
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_resnet50_and_distilbert_are_the_defaults(text_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def remember(image: str, text: str) -> object:
+        asked.append((image, text))
+        return new_checkpoint("test_resnet", text_folder, pretrained=False)
+
+    monkeypatch.setattr("clip_qdrant_training.loop.new_checkpoint", remember)
+    pairs = [(picture, "a dog") for picture in pictures(4)]
+    fit(pairs, text_encoder="some-bert", epochs=1, device="cpu", freeze_encoders=True)
+    fit(pairs, image_encoder="vit_tiny", epochs=1, device="cpu", freeze_encoders=True)
+    assert asked == [("resnet50", "some-bert"), ("vit_tiny", "distilbert-base-uncased")]
+    with pytest.raises(ConfigError, match="not both"):
+        fit(pairs, start="a.pt", image_encoder="vit_tiny")
+
+
+def test_what_cannot_be_had_is_named(text_folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot load the text encoder"):
+        new_checkpoint("test_resnet", str(tmp_path / "nothing"), pretrained=False)
+    with pytest.raises(ConfigError, match="no image model 'resnet49'"):
+        new_checkpoint("resnet49", text_folder, pretrained=False)
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("the hub cannot be reached")
+
+    monkeypatch.setattr(fresh, "DualEncoder", offline)
+    with pytest.raises(CheckpointError, match="timm's 'resnet50': the hub cannot be reached; pretrained=False"):
+        new_checkpoint("resnet50", text_folder)
