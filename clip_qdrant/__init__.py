@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clip_qdrant.adding import AddResult
+    from clip_qdrant.client import connect
     from clip_qdrant.collection import ImageCollection
-    from clip_qdrant.connect import connect
     from clip_qdrant.edge import EdgeClient
     from clip_qdrant.embedder import ClipEmbedder, Embedder
     from clip_qdrant.errors import ClipQdrantError
@@ -41,7 +41,7 @@ _HOMES = {
     "Hit": "records",
     "ImageCollection": "collection",
     "Query": "query",
-    "connect": "connect",
+    "connect": "client",
 }
 
 

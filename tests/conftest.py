@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.connect import connect
+from clip_qdrant.client import connect
 from clip_qdrant.edge import EdgeClient
 
 

@@ -137,7 +137,7 @@ def test_records_and_errors_import_nothing_of_ours_at_their_top() -> None:
 
 
 def test_what_decodes_and_what_filters_know_neither_collections_nor_models() -> None:
-    low = ("clip_qdrant.images", "clip_qdrant.filters", "clip_qdrant.edge", "clip_qdrant.connect", "clip_qdrant.store")
+    low = ("clip_qdrant.images", "clip_qdrant.filters", "clip_qdrant.edge", "clip_qdrant.client", "clip_qdrant.store")
     high = ("clip_qdrant.collection", "clip_qdrant.embedder", "clip_qdrant.model", "clip_qdrant.runtime")
     wrong = [each for each in IMPORTS if within(each.module, *low) and within(each.name, *high)]
 

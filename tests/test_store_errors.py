@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from small_server import Answer, SmallServer, ok, refusal
 
-from clip_qdrant.connect import connect
+from clip_qdrant.client import connect
 from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import (
     CollectionExists,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from small_server import Answer, SmallServer, ok, refusal
 
-from clip_qdrant.connect import connect
+from clip_qdrant.client import connect
 from clip_qdrant.errors import StoreError, StoreUnavailable
 from clip_qdrant.store import call
 

@@ -69,7 +69,7 @@ def open_embedder(settings: Settings) -> Embedder:
 def open_client(settings: Settings) -> QdrantBase:
     """A client of the store that `settings` name. Whoever opens it closes it."""
     _import_qdrant_client()
-    from clip_qdrant.connect import connect
+    from clip_qdrant.client import connect
 
     return connect(settings.location, api_key=settings.api_key, timeout=settings.timeout)
 

@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common import client_warnings
 from small_server import SmallServer, ok
 
-from clip_qdrant.connect import connect
+from clip_qdrant.client import connect
 from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import ConfigError
 
