@@ -77,6 +77,8 @@ class Query:
     @classmethod
     def image(cls, image: ImageInput) -> Query:
         """What an image shows: a path, bytes, a PIL image or a uint8 array (H, W, 3). Read when the query runs."""
+        if isinstance(image, str) and image.startswith("file:"):  # the uri of a hit
+            return cls((Term("image", image, image),))
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             return cls((Term("image", path, path),))

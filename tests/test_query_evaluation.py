@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clip_qdrant.errors import ImageError, QueryError
 from clip_qdrant.query import Query
+from clip_qdrant.records import to_uri
 
 
 def nothing_stored(names: Sequence[str]) -> Mapping[str, np.ndarray]:
@@ -102,3 +103,9 @@ def test_a_query_without_terms_is_refused() -> None:
 def test_an_image_that_cannot_be_read_is_an_image_error() -> None:
     with pytest.raises(ImageError):
         Query.image(b"no image").evaluate(FakeEmbedder(), nothing_stored)
+
+
+def test_the_uri_of_a_hit_is_an_image_too(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "blue one.png", "blue")
+    by_uri, by_path = (Query.image(name).evaluate(FakeEmbedder(), nothing_stored) for name in (to_uri(path), path))
+    np.testing.assert_array_equal(by_uri, by_path)
