@@ -72,6 +72,16 @@ def test_a_bare_state_dict_of_430_keys_gives_the_vectors_of_the_network_it_came_
     assert np.allclose(clip.embed_texts(["A Dog"]), expected_text, atol=1e-5)  # uncased
 
 
+@pytest.mark.slow
+def test_onnx_runtime_gives_the_same_vectors(tmp_path: Path, lineage: Lineage) -> None:
+    torch.save(lineage.state_dict(), tmp_path / "best.pt")
+    onnx = ClipEmbedder.load(tmp_path / "best.pt", runtime="onnx", cache_dir=tmp_path / "cache")
+    other = ClipEmbedder.load(tmp_path / "best.pt", runtime="torch", device="cpu")
+    images, texts = pictures(5, size=(300, 200)), ["a dog", "a brown dog running along the beach in summer"]
+    assert np.allclose(onnx.embed_images(images), other.embed_images(images), atol=1e-4)
+    assert np.allclose(onnx.embed_texts(texts), other.embed_texts(texts), atol=1e-4)
+
+
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "module.", "position_ids", "half"])
 def test_what_other_savers_put_around_it_comes_off(tmp_path: Path, lineage: Lineage, wrapper: str) -> None:
     weights: dict[str, object] = dict(lineage.state_dict())
