@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import uuid
@@ -18,6 +19,8 @@ from clip_qdrant.edge import EdgeClient
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that runs the suite in the background has it ignore SIGINT, and so would every process started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Said once a process by QdrantClient(":memory:"), to whichever test comes first. Nothing here relies on them there.
     config.addinivalue_line("filterwarnings", "ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 

@@ -99,9 +99,9 @@ def test_what_is_installed_is_imported_lightly(installed: Path) -> None:
 
 
 def test_what_is_installed_finds_its_own_weights_and_gallery(installed: Path) -> None:
-    shown = tell(installed, "from clip_qdrant.cli.wiring import content_folder; print(content_folder())")
+    shown = tell(installed, "from clip_qdrant.content import sample_gallery; print(sample_gallery())")
 
-    assert shown == str(installed / "clip_qdrant" / "content")
+    assert shown == str(installed / "clip_qdrant" / "content" / "gallery")
 
 
 def test_training_and_ingestion_are_imported_from_there_too(installed: Path) -> None:
