@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from clip_qdrant.content import bundled_checkpoint
-from clip_qdrant.errors import ConfigError, ExportError
+from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
 from clip_qdrant.images import ImageInput, Limits, load_image
 from clip_qdrant.preprocessing import Preprocessing
 from clip_qdrant.runtime import cpu_count
@@ -83,12 +84,15 @@ class ClipEmbedder:
         *,
         checkpoint: Callable[[], Checkpoint],
         rebuild: Callable[[], OnnxRuntime] | None = None,
+        threads: int | None = None,
         batch_size: int = 32,
         limits: Limits | None = None,
     ) -> None:
         self.preprocessing = Preprocessing.from_dict(meta["preprocessing"])
         self.trained_on: tuple[str, ...] = tuple(meta["trained_on"])
         self.metrics: Mapping[str, float] = dict(meta["metrics"])
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self._dim = int(meta["dim"])
@@ -96,6 +100,8 @@ class ClipEmbedder:
         self._runtime = runtime
         self._checkpoint = checkpoint
         self._rebuild = rebuild
+        self._rebuilding = threading.Lock()
+        self._threads = threads or cpu_count()
         self._tokenize = TextTokenizer(tokenizer, Tokenization(**meta["tokenization"]))
 
     @classmethod
@@ -113,10 +119,13 @@ class ClipEmbedder:
         """An embedder from "bundled", the path of a checkpoint, or "hf:<name or folder>" (CLIP and SigLIP families).
 
         `runtime` "auto" takes torch on a GPU and ONNX Runtime on a CPU; `device` is a torch device or "auto".
-        `threads` bounds the CPU cores used. `cache_dir` keeps the ONNX exports; by default the user's cache folder.
+        `threads` bounds the cores that ONNX Runtime and decoding use; for torch see torch.set_num_threads.
+        `cache_dir` keeps the ONNX exports; by default the user's cache folder.
 
         Raises CheckpointError, ExportError, and ConfigError for arguments that contradict each other.
         """
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads is {threads}: it must be at least 1")
         device, runtime = choose(device, runtime)
         source = str(bundled_checkpoint() if model == BUNDLED else model)
         if runtime == "torch":
@@ -134,6 +143,7 @@ class ClipEmbedder:
             tokenizer.decode(),
             checkpoint=lambda: read_checkpoint(source),
             rebuild=lambda: cache.rebuild(source),
+            threads=threads,
             batch_size=batch_size,
             limits=limits,
         )
@@ -167,13 +177,15 @@ class ClipEmbedder:
         """Train on image-caption pairs; see `clip_qdrant_training.fit` for what `pairs` and the options may be."""
         from clip_qdrant_training import fit
 
-        return cls.from_checkpoint(fit(pairs, **options))
+        return cls.from_checkpoint(fit(pairs, **options), device=options.get("device", "auto"))
 
     def save(self, path: str | Path, *, half: bool = False) -> str:
         """Write the checkpoint (float16 with `half`) and return the fingerprint of the file. Raises CheckpointError."""
         from clip_qdrant.model.checkpoint import save_checkpoint
 
-        return save_checkpoint(self._checkpoint(), path, half=half)
+        checkpoint = self._checkpoint()
+        self._check_same(checkpoint.fingerprint())
+        return save_checkpoint(checkpoint, path, half=half)
 
     @property
     def dim(self) -> int:
@@ -223,9 +235,11 @@ class ClipEmbedder:
         """
         if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
             images = [images]
+        elif isinstance(images, np.ndarray) and _is_one_image(images):
+            images = images[None]
         numbered = enumerate(images)
         done = 0
-        with ThreadPoolExecutor(cpu_count(), thread_name_prefix="decode") as pool:
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
             while batch := list(itertools.islice(numbered, self.batch_size)):
                 rows = self.embed_pixels(np.stack(list(pool.map(self._prepare, batch))))
                 yield from rows
@@ -255,14 +269,31 @@ class ClipEmbedder:
         return self.preprocess(load_image(image, target=self.image_size, limits=self.limits, name=name).rgb)
 
     def _run(self, embed: Callable[[_Runtime], np.ndarray]) -> np.ndarray:
+        runtime = self._runtime
         try:
-            return embed(self._runtime)
+            return embed(runtime)
         except ExportError as error:
             if self._rebuild is None:
                 raise
-            logger.warning("exporting anew: %s", error)
-            self._runtime = self._rebuild()
+            with self._rebuilding:
+                if self._runtime is runtime:  # no other thread has rebuilt it
+                    logger.warning("exporting anew: %s", error)
+                    rebuilt = self._rebuild()
+                    self._check_same(str(rebuilt.meta["fingerprint"]))
+                    self._runtime = rebuilt
             return embed(self._runtime)
+
+    def _check_same(self, fingerprint: str) -> None:
+        if fingerprint != self.fingerprint:
+            raise CheckpointError(
+                f"the model was {self.fingerprint[:12]} when it was loaded, and what lies in its place now is "
+                f"{fingerprint[:12]}: load it again"
+            )
+
+
+def _is_one_image(array: np.ndarray) -> bool:
+    """Whether this is one image, grey or with channels last, and not a sequence of images."""
+    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
 
 
 def _embed_tokens(runtime: _Runtime, *, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -117,10 +117,14 @@ class MetadataError(ClipQdrantError, ValueError):
 
 
 class FilterError(ClipQdrantError, ValueError):
-    """A where expression is wrong. `column` (from 1) points into its text, where there is one."""
+    """A where expression is wrong. `column` (from 1) points into its text, where there is one.
 
-    def __init__(self, message: str, *, column: int | None = None) -> None:
+    `unknown_field` is the name of a field that is not there, if that is what is wrong.
+    """
+
+    def __init__(self, message: str, *, column: int | None = None, unknown_field: str | None = None) -> None:
         self.column = column
+        self.unknown_field = unknown_field
         super().__init__(message)
 
 
@@ -184,3 +188,8 @@ class UnsupportedByEdge(StoreError):
             f"the embedded store cannot do {what}; run a Qdrant server (docker compose up -d) "
             'and connect("http://localhost:6333")'
         )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line: its first, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Tokenizer
 
+from clip_qdrant.errors import ConfigError
+
 __all__ = ["TextTokenizer", "Tokenization"]
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -43,10 +45,14 @@ class TextTokenizer:
         )
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and attention mask, both int64 (n, longest length in this batch)."""
+        """Token ids and attention mask, both int64 (n, longest length in this batch). Raises ConfigError."""
         if self.tokenization.canonicalize:
             texts = [" ".join(text.lower().translate(_NO_PUNCTUATION).split()) for text in texts]
-        encodings = self._tokenizer.encode_batch(list(texts))
+        try:
+            encodings = self._tokenizer.encode_batch(list(texts))
+        except TypeError as error:
+            broken = next((text for text in texts if any("\ud800" <= char <= "\udfff" for char in text)), texts)
+            raise ConfigError(f"the text {broken!r:.80} is not valid Unicode: was it read as UTF-8?") from error
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         return ids, mask

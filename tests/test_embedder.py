@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +84,8 @@ def test_rows_do_not_depend_on_the_batch_size(model_path: Path, exported: Path, 
         )
         alone = np.concatenate([embedder.embed_images([image]) for image in images])
         assert np.allclose(embedder.embed_images(images), alone, atol=1e-5)
-    alone = np.concatenate([embedder.embed_texts([text]) for text in TEXTS])
-    assert np.allclose(embedder.embed_texts(TEXTS), alone, atol=1e-5)
+        alone = np.concatenate([embedder.embed_texts([text]) for text in TEXTS])
+        assert np.allclose(embedder.embed_texts(TEXTS), alone, atol=1e-5)
 
 
 def test_rows_do_not_depend_on_the_runtime(onnx: ClipEmbedder, torch_runtime: ClipEmbedder) -> None:
@@ -100,7 +102,9 @@ def test_a_path_bytes_an_image_and_an_array_are_one_input(clip: ClipEmbedder, tm
     path = tmp_path / "one.png"
     rows = clip.embed_images([path, str(path), path.read_bytes(), image, np.asarray(image)])
     assert np.allclose(rows, rows[0], atol=1e-6)
-    assert np.allclose(clip.embed_images(path), rows[:1], atol=1e-6)  # a single image is not taken for a sequence
+    for single in (path, image, np.asarray(image)):  # one image is not taken for a sequence
+        assert np.allclose(clip.embed_images(single), rows[:1], atol=1e-6)
+    assert clip.embed_images(np.stack([image, image, image])).shape == (3, 32)
 
 
 def test_pixels_are_what_preprocess_makes_of_an_image(clip: ClipEmbedder) -> None:
@@ -140,14 +144,21 @@ def test_bad_input_is_named(clip: ClipEmbedder, tmp_path: Path) -> None:
         clip.embed_images([pictures(1)[0], b"no image at all, but long enough to look at"])
     with pytest.raises(ConfigError, match="not int: 7"):
         clip.embed_texts(["fine", 7])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="not valid Unicode"):
+        clip.embed_texts(["fine", "caf\udce9"])
     assert clip.embed_texts("a dog").shape == (1, 32)  # one text is not taken for its letters
 
 
 def test_arguments_that_contradict_each_other_are_refused(model_path: Path) -> None:
     with pytest.raises(ConfigError, match="auto, onnx and torch"):
         ClipEmbedder.load(model_path, runtime="jax")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="cuda:99"):
-        ClipEmbedder.load(model_path, device="cuda:99")
+    for device in ("cuda:99", "meta", "nonsense"):
+        with pytest.raises(ConfigError, match=device):
+            ClipEmbedder.load(model_path, device=device)
+    with pytest.raises(ConfigError, match="threads is 0"):
+        ClipEmbedder.load(model_path, threads=0)
+    with pytest.raises(ConfigError, match="batch_size is 0"):
+        ClipEmbedder.load(model_path, runtime="torch", device="cpu:0", batch_size=0)
     with pytest.raises(CheckpointError, match=r"no/such\.pt"):
         ClipEmbedder.load("no/such.pt")
 
@@ -212,6 +223,49 @@ def test_another_model_at_the_same_path_is_not_mistaken_for_the_old_one(tmp_path
     second = ClipEmbedder.load(path, runtime="onnx", cache_dir=tmp_path / "cache")
     assert first.fingerprint != second.fingerprint
     assert not np.allclose(first.embed_texts(TEXTS), second.embed_texts(TEXTS), atol=1e-2)
+
+
+def test_an_embedder_does_not_turn_into_another_model(
+    cache: Path, model_path: Path, onnx: ClipEmbedder, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt"
+    shutil.copy(model_path, path)
+    clip = ClipEmbedder.load(path, runtime="onnx", cache_dir=cache)
+    save_checkpoint(tiny_checkpoint(seed=5, image_head="concept", text_head="residual", concepts=9), path)
+    with pytest.raises(CheckpointError, match=f"{onnx.fingerprint[:12]}.*load it again"):
+        clip.save(tmp_path / "copy.pt")
+    assert not (tmp_path / "copy.pt").exists()
+    damage(cache / "exports" / onnx.fingerprint, "truncated graph")
+    with pytest.raises(CheckpointError, match="load it again"):
+        clip.embed_texts(TEXTS)
+
+
+def test_threads_that_find_no_export_make_one_between_them(
+    exported: Path, model_path: Path, onnx: ClipEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports: list[Path] = []
+
+    def export_slowly(_checkpoint: object, target: Path) -> str:
+        exports.append(target)
+        time.sleep(0.2)
+        shutil.copytree(exported / "exports" / onnx.fingerprint, target)
+        return onnx.fingerprint
+
+    monkeypatch.setattr(export, "export_onnx", export_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        loads = [
+            pool.submit(ClipEmbedder.load, model_path, runtime="onnx", cache_dir=tmp_path / "cold") for _ in range(4)
+        ]
+        embedders = [load.result() for load in loads]
+    assert len(exports) == 1
+    for embedder in embedders:
+        assert np.allclose(embedder.embed_texts(TEXTS), onnx.embed_texts(TEXTS), atol=1e-6)
+    damage(tmp_path / "cold" / "exports" / onnx.fingerprint, "flipped bit")
+    fresh = ClipEmbedder.load(model_path, runtime="onnx", cache_dir=tmp_path / "cold")
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(fresh.embed_texts, [TEXTS] * 4))
+    assert len(exports) == 2
+    assert all(np.allclose(row, onnx.embed_texts(TEXTS), atol=1e-6) for row in rows)
 
 
 def test_a_cache_that_cannot_be_written_is_named(model_path: Path, tmp_path: Path) -> None:

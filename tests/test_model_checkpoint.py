@@ -135,6 +135,13 @@ def test_an_incomplete_a_newer_and_an_impossible_checkpoint_are_told_apart(tmp_p
     assert "unknown: stranger" in refused(weights={**content["weights"], "stranger": first})
     wrong = {**content["weights"], "image_projection.fc.bias": torch.zeros(3)}
     assert "image_projection.fc.bias is (3,), expected (32,)" in refused(weights=wrong)
+    text = content["config"]["text"]
+    assert "list in place of weights" in refused(weights=[1])
+    assert "cannot be built" in refused(config={**content["config"], "text": {**text, "num_attention_heads": 0}})
+    assert "cannot be built" in refused(config={**content["config"], "text": {**text, "vocab_size": 10**13}})
+    assert "cannot be built" in refused(config={**content["config"], "dim": -1})
+    assert "cannot be built" in refused(preprocessing={**content["preprocessing"], "std": [1.0, 2.0]})
+    assert "tokenizer that cannot be read" in refused(tokenizer="{")
     del content["tokenizer"]
     assert "tokenizer missing" in refused()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tiny import pictures, word_tokenizer
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5Model
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError
@@ -57,19 +58,28 @@ def test_it_saves_loads_and_embeds_like_any_other(text_folder: str, tmp_path: Pa
 
 
 def test_resnet50_and_distilbert_are_the_defaults(text_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, int]] = []
 
-    def remember(image: str, text: str) -> object:
-        asked.append((image, text))
+    def remember(image: str, text: str, *, seed: int) -> object:
+        asked.append((image, text, seed))
         return new_checkpoint("test_resnet", text_folder, pretrained=False)
 
     monkeypatch.setattr("clip_qdrant_training.loop.new_checkpoint", remember)
     pairs = [(picture, "a dog") for picture in pictures(4)]
     fit(pairs, text_encoder="some-bert", epochs=1, device="cpu", freeze_encoders=True)
-    fit(pairs, image_encoder="vit_tiny", epochs=1, device="cpu", freeze_encoders=True)
-    assert asked == [("resnet50", "some-bert"), ("vit_tiny", "distilbert-base-uncased")]
+    fit(pairs, image_encoder="vit_tiny", seed=7, epochs=1, device="cpu", freeze_encoders=True)
+    assert asked == [("resnet50", "some-bert", 0), ("vit_tiny", "distilbert-base-uncased", 7)]
     with pytest.raises(ConfigError, match="not both"):
         fit(pairs, start="a.pt", image_encoder="vit_tiny")
+    with pytest.raises(CheckpointError, match=r"cannot load hf:\./nowhere"):
+        fit(pairs, start="hf:./nowhere")
+
+
+def test_a_model_that_encodes_no_text_alone_is_refused(text_folder: str, tmp_path: Path) -> None:
+    shutil.copytree(text_folder, tmp_path, dirs_exist_ok=True)
+    T5Model(T5Config(d_model=32, d_ff=32, d_kv=8, num_layers=1, num_heads=2, vocab_size=40)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="does not work as a text encoder here"):
+        new_checkpoint("test_resnet", str(tmp_path), pretrained=False)
 
 
 def test_what_cannot_be_had_is_named(text_folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_siglip_text_is_canonicalised(siglip_folder: Path) -> None:
     assert np.allclose(plain, loud)
 
 
+def test_a_siglip_model_with_another_tokenizer_is_not_canonicalised(siglip_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(siglip_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    siglip = ClipEmbedder.load(f"hf:{tmp_path}", runtime="torch", device="cpu")
+    plain, loud = siglip.embed_texts(["two cats one red square", "Two cats, ONE red square!"])
+    assert not np.allclose(plain, loud)
+
+
 def test_a_hub_model_saved_as_a_checkpoint_gives_the_same_rows_without_its_folder(
     clip_folder: Path, tmp_path: Path
 ) -> None:
@@ -138,9 +147,15 @@ def test_a_hub_model_saved_as_a_checkpoint_gives_the_same_rows_without_its_folde
     assert np.allclose(again.embed_texts(["a dog"]), clip.embed_texts(["a dog"]), atol=1e-6)
 
 
-def test_other_families_and_missing_folders_are_refused_by_name(tmp_path: Path) -> None:
+def test_other_families_and_missing_folders_are_refused_by_name(clip_folder: Path, tmp_path: Path) -> None:
     BertModel(BertConfig(**SMALL, vocab_size=10)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="is a bert model; clip, siglip, siglip2 are supported"):
+    with pytest.raises(CheckpointError, match="is a bert model; clip, siglip are supported"):
         ClipEmbedder.load(f"hf:{tmp_path}", runtime="torch", device="cpu")
+    (clip_folder_copy := tmp_path / "cut").mkdir()
+    shutil.copytree(clip_folder, clip_folder_copy, dirs_exist_ok=True)
+    weights = clip_folder_copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot load"):
+        ClipEmbedder.load(f"hf:{clip_folder_copy}", runtime="torch", device="cpu")
     with pytest.raises(CheckpointError, match="no-such-folder"):
         ClipEmbedder.load("hf:./no-such-folder", runtime="torch", device="cpu")

@@ -81,6 +81,21 @@ def test_recall_equals_a_naive_ranking() -> None:
         assert both == pytest.approx(naive_recall(images, texts, owner, k))
 
 
+def test_vectors_that_are_no_numbers_are_refused_not_ranked_first() -> None:
+    broken = np.full((5, 3), np.nan, dtype=np.float32)
+    with pytest.raises(TrainingError, match="no numbers"):
+        recall(broken, broken, np.arange(5))
+
+
+def test_equal_captions_of_two_images_tie() -> None:
+    rng = np.random.default_rng(3)
+    images, texts = (rng.normal(size=(300, 64)).astype(np.float32) for _ in range(2))
+    images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
+    owner = np.concatenate([np.arange(300), np.roll(np.arange(300), 1)])
+    found = recall(images, np.concatenate([texts, texts]), owner)  # each caption is one of the next image too
+    assert found["image_to_text_recall@1"] == 0
+
+
 def test_a_collapsed_model_scores_nothing() -> None:
     same = np.ones((50, 3), dtype=np.float32)
     assert set(recall(same, same, np.arange(50)).values()) == {0.0}
@@ -106,6 +121,35 @@ def test_frozen_encoders_keep_their_weights_and_heads_do_not(tmp_path: Path, tin
     changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
     assert changed == {"image_projection", "text_projection", "logit_scale"}
     assert torch.equal(old["image_projection.classifier.weight"], new["image_projection.classifier.weight"])
+
+
+def test_heads_first_then_everything_trains_everything(tmp_path: Path, tiny: Checkpoint) -> None:
+    pairs = coloured_pairs(tmp_path)
+    heads = train(tiny, pairs, config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK))
+    everything = train(heads, pairs, config=TrainConfig(epochs=1, **QUICK))
+    old, new = heads.model.state_dict(), everything.model.state_dict()
+    changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+    assert {"image_encoder", "text_encoder", "image_projection", "text_projection"} <= changed
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in heads.model.parameters())
+
+
+def test_a_checkpoint_says_what_it_was_trained_on(tmp_path: Path, tiny: Checkpoint) -> None:
+    pairs = coloured_pairs(tmp_path)
+    lines = [json.dumps({"image": pair.image.name, "captions": list(pair.captions)}) for pair in pairs]
+    (tmp_path / "colours.jsonl").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")  # as some editors save
+    first = fit(tmp_path / "colours.jsonl", start=tiny, epochs=1, **QUICK)
+    second = fit(pairs, start=first, epochs=1, **QUICK)
+    assert first.trained_on == ("nothing", "colours.jsonl")
+    assert second.trained_on == ("nothing", "colours.jsonl", "own pairs")
+
+
+def test_a_target_that_cannot_be_written_is_told_before_training(tmp_path: Path, tiny: Checkpoint) -> None:
+    reports: list[EpochReport] = []
+    (tmp_path / "file").write_text("")
+    for target, complaint in ((tmp_path, "it is a folder"), (tmp_path / "file" / "out.pt", "cannot write")):
+        with pytest.raises(TrainingError, match=complaint):
+            fit(coloured_pairs(tmp_path), start=tiny, output=target, on_epoch=reports.append, epochs=1, **QUICK)
+    assert reports == []
 
 
 def test_training_leaves_its_start_and_batch_norm_statistics_alone(tmp_path: Path, tiny: Checkpoint) -> None:
@@ -185,6 +229,9 @@ def test_too_few_pairs_and_bad_options_are_refused(tiny: Checkpoint) -> None:
         fit(pairs, start=tiny, epoch=3)
     with pytest.raises(ConfigError, match="epochs is 0"):
         fit(pairs, start=tiny, epochs=0)
+    for option, value in (("batch_size", 2.5), ("threads", -1), ("seed", "x")):
+        with pytest.raises(ConfigError, match=f"{option} is"):
+            fit(pairs, start=tiny, **{option: value})
     with pytest.raises(ConfigError, match="warmup is 2"):
         fit(pairs, start=tiny, warmup=2)
     with pytest.raises(TrainingError, match="pair 0 is a int"):

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from clip_qdrant.content import bundled_checkpoint
-from clip_qdrant.errors import CheckpointError, ClipQdrantError
+from clip_qdrant.errors import CheckpointError, ClipQdrantError, first_line
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
 from clip_qdrant.preprocessing import Preprocessing
-from clip_qdrant.tokenization import Tokenization
+from clip_qdrant.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["Checkpoint", "EncoderPair", "load_checkpoint", "save_checkpoint"]
 
@@ -172,9 +172,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             trained_on=tuple(content.get("trained_on", ())),
             metrics=dict(content.get("metrics", {})),
         )
-    except (TypeError, ValueError, KeyError, AttributeError, ClipQdrantError) as error:
-        raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from error
+    except (*_LOAD_ERRORS, ArithmeticError, ClipQdrantError) as error:
+        raise CheckpointError(f"{path} describes a network that cannot be built: {first_line(error)}") from error
     _fill(checkpoint.model, content["weights"], path)
+    try:
+        TextTokenizer(checkpoint.tokenizer, checkpoint.tokenization)
+    except Exception as error:  # the tokenizers library raises Exception itself
+        raise CheckpointError(f"{path} holds a tokenizer that cannot be read: {first_line(error)}") from error
     if checkpoint.fingerprint() != content["fingerprint"]:
         raise CheckpointError(f"{path} is damaged: its weights are not those its fingerprint was made of")
     return checkpoint
@@ -191,9 +195,9 @@ def read_content(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     except _LOAD_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle): {reason}"
+            f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle): "
+            f"{first_line(error)}"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint or a state dict")
@@ -220,6 +224,8 @@ def _rebuilt(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Checkpoin
 
 def _fill(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
     """Load weights strictly; the error names the keys that are missing, foreign or of another shape."""
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{path} holds a {type(weights).__name__} in place of weights")
     expected = model.state_dict()
     problems = []
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
@@ -309,7 +315,11 @@ def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
     prefix = "image_encoder.model."
-    shapes = {n.removeprefix(prefix): tuple(t.shape) for n, t in weights.items() if n.startswith(prefix)}
+    shapes = {
+        name.removeprefix(prefix): tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
     closest, misfits = 0, ""
     for name in _RESNETS:
         with torch.device("meta"):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clip_qdrant.errors import ExportError
+from clip_qdrant.errors import ExportError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.runtime.onnx import EXPORT_FORMAT, OnnxRuntime
 from clip_qdrant.tokenization import TextTokenizer
@@ -96,8 +96,9 @@ def _export(
                 verbose=False,
             )
         except Exception as error:  # the exporter's passes raise whatever they meet
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ExportError(f"cannot export {path.stem} encoder to ONNX, use runtime='torch': {reason}") from error
+            raise ExportError(
+                f"cannot export the {path.stem} encoder to ONNX, use runtime='torch': {first_line(error)}"
+            ) from error
 
 
 def _compare(model: nn.Module, runtime: OnnxRuntime, pixels: Tensor, ids: Tensor, mask: Tensor) -> None:

@@ -8,11 +8,11 @@ import timm
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from clip_qdrant.errors import CheckpointError
+from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
 from clip_qdrant.preprocessing import Preprocessing
-from clip_qdrant.tokenization import Tokenization
+from clip_qdrant.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["new_checkpoint"]
 
@@ -28,9 +28,10 @@ def new_checkpoint(
     pretrained: bool = True,
     seed: int = 0,
 ) -> Checkpoint:
-    """An untrained checkpoint: any timm image model, any transformers text model by hub name or folder, fresh heads.
+    """An untrained checkpoint: any timm image model, any encoder-only transformers text model, and fresh heads.
 
-    `pretrained=False` leaves the image encoder's weights random too; the text encoder's come with its name or folder.
+    `text` is a hub name or a folder, whose weights are taken; `pretrained=False` leaves those of the image encoder
+    random.
     Raises ConfigError for an unknown image model, CheckpointError for what cannot be downloaded or read.
     """
     try:
@@ -38,7 +39,7 @@ def new_checkpoint(
         tokenizer = AutoTokenizer.from_pretrained(text)
         words: Any = AutoModel.from_pretrained(text)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"cannot load the text encoder {text!r}: {_first_line(error)}") from error
+        raise CheckpointError(f"cannot load the text encoder {text!r}: {first_line(error)}") from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"the tokenizer of {text!r} does not run on the tokenizers library; choose another model")
@@ -46,24 +47,34 @@ def new_checkpoint(
     for name in ("transformers_version", "_name_or_path", "architectures", "dtype"):
         values.pop(name, None)
     torch.manual_seed(seed)
+    if not hasattr(config, "hidden_size"):
+        raise CheckpointError(f"{text!r} is a {config.model_type} model, not a text encoder like DistilBERT")
     network = DualEncoderConfig(image=image, text=values, pooling=pooling, dim=dim)
     preprocessing = _preprocessing(image)
     try:
         model = DualEncoder(network, preprocessing, pretrained_image=pretrained)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"cannot load the weights of timm's {image!r}: {_first_line(error)}; pretrained=False starts without them"
+            f"cannot load the weights of timm's {image!r}: {first_line(error)}; pretrained=False starts without them"
         ) from error
     published = words.state_dict()
     encoder = model.text_encoder.model
     encoder.load_state_dict({name: published[name].float() for name in encoder.state_dict()})
+    model.eval()
     length = min(_MAX_TOKENS, int(getattr(config, "max_position_embeddings", _MAX_TOKENS)))
     tokenization = Tokenization(
         max_length=length, pad_id=int(tokenizer.pad_token_id or 0), pad_token=str(tokenizer.pad_token or "[PAD]")
     )
-    return Checkpoint(
-        model.eval(), preprocessing, tokenization, str(backend.to_str()), trained_on=(f"timm:{image}", f"hf:{text}")
+    made = Checkpoint(
+        model, preprocessing, tokenization, str(backend.to_str()), trained_on=(f"timm:{image}", f"hf:{text}")
     )
+    try:
+        ids, mask = TextTokenizer(made.tokenizer, tokenization)(["a photo of " + "a dog " * length])
+        with torch.inference_mode():
+            model.encode_text(torch.from_numpy(ids), torch.from_numpy(mask))
+    except (ValueError, RuntimeError, IndexError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{text!r} does not work as a text encoder here: {first_line(error)}") from error
+    return made
 
 
 def _preprocessing(image: str) -> Preprocessing:
@@ -78,7 +89,3 @@ def _preprocessing(image: str) -> Preprocessing:
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

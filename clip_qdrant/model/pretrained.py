@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.image_processing_base import ImageProcessingMixin
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.hub import cached_file
 
-from clip_qdrant.errors import CheckpointError
+from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.preprocessing import Preprocessing
@@ -21,7 +23,7 @@ from clip_qdrant.tokenization import Tokenization
 
 __all__ = ["FAMILIES", "HubEncoder", "build", "load_pretrained"]
 
-FAMILIES = ("clip", "siglip", "siglip2")
+FAMILIES = ("clip", "siglip")
 _BILINEAR = 2  # PIL's numbers, as preprocessor_config.json writes them
 
 
@@ -83,13 +85,14 @@ def load_pretrained(name: str) -> Checkpoint:
             raise CheckpointError(f"hf:{name} is a {family} model; {', '.join(FAMILIES)} are supported")
         model = AutoModel.from_pretrained(name)
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"cannot load hf:{name}: {str(error).strip().splitlines()[0]}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"cannot load hf:{name}: {first_line(error)}") from error
     preprocessing = _preprocessing(processor, int(config.vision_config.image_size))
     tokenizer, canonicalize = _tokenizer(name, family)
     tokenization = _tokenization(tokenizer, config, family, canonicalize)
+    label = f"hf:{Path(name).name if Path(name).is_dir() else name}"
     encoder = HubEncoder(model.float(), preprocessing).eval()
-    return Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(f"hf:{Path(name).name}",))
+    return Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(label,))
 
 
 def _preprocessing(processor: Mapping[str, Any], image_size: int) -> Preprocessing:
@@ -111,7 +114,7 @@ def _preprocessing(processor: Mapping[str, Any], image_size: int) -> Preprocessi
 
 def _tokenizer(name: str, family: str) -> tuple[str, bool]:
     """The text of a tokenizer.json, and whether texts must be canonicalised before it."""
-    if family != "siglip":
+    if not _is_siglip_tokenizer(name, family):
         try:
             backend = getattr(AutoTokenizer.from_pretrained(name), "backend_tokenizer", None)
         except (OSError, ValueError, ImportError) as error:
@@ -124,6 +127,12 @@ def _tokenizer(name: str, family: str) -> tuple[str, bool]:
     except OSError as error:
         raise CheckpointError(f"hf:{name} has no tokenizer.json: {error}") from error
     return Path(str(path)).read_text(encoding="utf-8"), True
+
+
+def _is_siglip_tokenizer(name: str, family: str) -> bool:
+    """Whether texts go through SigLIP's own tokenizer: SigLIP 2 models call themselves siglip and use Gemma's."""
+    declared = get_tokenizer_config(name).get("tokenizer_class") or ""
+    return family == "siglip" and (not declared or str(declared).startswith("SiglipTokenizer"))
 
 
 def _tokenization(tokenizer: str, config: Any, family: str, canonicalize: bool) -> Tokenization:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, first_line
 
 __all__ = ["choose"]
 
@@ -22,13 +22,15 @@ def choose(device: str, runtime: str) -> tuple[str, Literal["onnx", "torch"]]:
         raise ConfigError(f"runtime is {runtime!r}: auto, onnx and torch are possible")
     if device == "auto":
         device = "cpu" if runtime == "onnx" or not _signs_of_gpu() else _best_device()
-    elif device != "cpu":
+    elif device.partition(":")[0] == "cpu":
+        device = "cpu"
+    else:
         import torch
 
         try:
-            torch.empty(1, device=device)
+            torch.empty(1, device=device).tolist()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"device {device!r} cannot be used: {first_line(error)}") from error
     if runtime == "onnx" and device != "cpu":
         raise ConfigError(f"runtime 'onnx' runs on the CPU, not on {device!r}: use runtime='torch'")
     if runtime == "torch" or device != "cpu":

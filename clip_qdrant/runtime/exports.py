@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["ExportCache", "default_cache_dir", "read_checkpoint"]
 
 logger = logging.getLogger(__name__)
+# torch's exporter works on state of the whole process: one export at a time.
+_exporting = threading.Lock()
 
 
 def default_cache_dir() -> Path:
@@ -56,38 +60,49 @@ class ExportCache:
         self._threads = threads
 
     def open(self, source: str) -> OnnxRuntime:
-        try:
-            pointer = json.loads((self._sources / f"{_source_key(source)}.json").read_text(encoding="utf-8"))
-            return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
-        except (OSError, ValueError, KeyError, TypeError, ExportError) as reason:
-            logger.info("no export of %s yet: %s", source, reason)
-            return self.rebuild(source)
+        """The export of a source, made if it is not there. Raises CheckpointError, ExportError."""
+        key = _source_key(source)
+        return self._found(key) or self._make(source, key)
 
     def rebuild(self, source: str) -> OnnxRuntime:
-        """Export `source` anew, whatever is there."""
-        key = _source_key(source)  # first: what cannot be read is told at once, not after importing torch
-        from clip_qdrant.model.export import export_onnx
+        """The export of a source of which a file turned out to be damaged, made anew unless somebody just did."""
+        return self._make(source, _source_key(source))
 
-        checkpoint = read_checkpoint(source)
+    def _found(self, key: str) -> OnnxRuntime | None:
         try:
-            self._exports.mkdir(parents=True, exist_ok=True)
-            self._sources.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
-                made = Path(scratch) / "export"
-                final = self._exports / export_onnx(checkpoint, made)
-                if final.exists():  # broken, stale, or another process was quicker: out of the way, in one step
-                    final.rename(Path(scratch) / "old")
-                try:
-                    made.rename(final)
-                except OSError:  # another process put its own there meanwhile, as good as ours
-                    logger.debug("%s was exported by another process", final)
-            pointer = self._sources / f"{key}.json"
-            temporary = pointer.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
-            temporary.replace(pointer)
-        except OSError as error:
-            raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
-        return OnnxRuntime(final, threads=self._threads)
+            pointer = json.loads((self._sources / f"{key}.json").read_text(encoding="utf-8"))
+            return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
+        except (OSError, ValueError, KeyError, TypeError, ExportError) as reason:
+            logger.info("no export yet: %s", reason)
+            return None
+
+    def _make(self, source: str, key: str) -> OnnxRuntime:
+        with _exporting:
+            there = self._found(key)
+            if there is not None and there.is_whole():  # another thread was quicker
+                return there
+            from clip_qdrant.model.export import export_onnx
+
+            checkpoint = read_checkpoint(source)
+            try:
+                self._exports.mkdir(parents=True, exist_ok=True)
+                self._sources.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
+                    made = Path(scratch) / "export"
+                    final = self._exports / export_onnx(checkpoint, made)
+                    # Broken or stale, or another process was quicker: out of the way first, a folder is not replaced.
+                    with contextlib.suppress(FileNotFoundError):
+                        final.rename(Path(scratch) / "old")
+                    try:
+                        made.rename(final)
+                    except OSError:
+                        logger.debug("%s was exported by another process meanwhile, as good as ours", final)
+                    pointer = Path(scratch) / "pointer"
+                    pointer.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
+                    pointer.replace(self._sources / f"{key}.json")
+            except OSError as error:
+                raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
+            return OnnxRuntime(final, threads=self._threads)
 
 
 def _source_key(source: str) -> str:

@@ -75,6 +75,13 @@ class OnnxRuntime:
                 self._sessions[name] = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             return self._sessions[name]
 
+    def is_whole(self) -> bool:
+        """Whether every file is there as it was written."""
+        try:
+            return all(self.read(name) for name in self.meta["sha256"])
+        except ExportError:
+            return False
+
     def read(self, name: str) -> bytes:
         """The bytes of a file of the export, as they were written; raises ExportError for any others."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
@@ -17,7 +18,8 @@ class TorchRuntime:
 
     def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
         self.device = torch.device(device)
-        self._model = checkpoint.model.to(self.device)
+        model = checkpoint.model
+        self._model = model if self.device.type == "cpu" else copy.deepcopy(model).to(self.device)
         if self.device.type == "cuda":
             self._model = self._model.to(memory_format=torch.channels_last)
         self._lock = threading.Lock()

@@ -29,7 +29,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     path = Path(path)
     pairs = []
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     pairs.append(_from_line(line, path, number))

