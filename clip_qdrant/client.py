@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, without_user_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,9 @@ def connect(
             return QdrantClient(":memory:")
         if scheme := _HAS_SCHEME.match(location):
             if scheme[1].lower() not in ("http", "https"):
-                raise ConfigError(f"{location!r}: a store is http://…, https://…, a folder or :memory:")
+                raise ConfigError(
+                    f"{without_user_info(location)!r}: a store is http://…, https://…, a folder or :memory:"
+                )
             return _server(location, api_key, timeout)
         if _HOST_AND_PORT.fullmatch(location):
             raise ConfigError(
@@ -67,9 +69,9 @@ def _server(url: str, api_key: str | SecretStr | None, timeout: int) -> QdrantCl
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError as error:
-        raise ConfigError(f"{url!r} is not a URL ({error})") from error
+        raise ConfigError(f"{without_user_info(url)!r} is not a URL ({error})") from error
     if not host:
-        raise ConfigError(f"{url!r} has no host; write http://host:6333")
+        raise ConfigError(f"{without_user_info(url)!r} has no host; write http://host:6333")
     headers = {}
     key = api_key if api_key is None or isinstance(api_key, str) else api_key.get_secret_value()
     if key:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError, UnsupportedByEdge
-from clip_qdrant.filters import Where, build_filter, resolve_field
+from clip_qdrant.filters import Where, build_filter, holds_always, resolve_field
 from clip_qdrant.layout import Layout
 from clip_qdrant.points import batches, checked_record, checked_vectors, hit_of, id_of, whole_number
 from clip_qdrant.query import Query, as_vector, unit
@@ -43,6 +44,8 @@ class ImageCollection:
     """Images and their vectors under one name. Opening is one client call; the first write creates the collection.
 
     `fields` declares metadata fields by name ("year") and type; others are inferred from the first values written.
+    `patience` is how many seconds a call that fails because the store is away or busy is tried again, with growing
+    pauses, before it raises StoreUnavailable; opening counts. A request that times out took its time off it.
     All methods may be called from several threads. Any of them may raise StoreError.
 
     Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by this
@@ -56,14 +59,22 @@ class ImageCollection:
         client: QdrantBase,
         *,
         fields: Mapping[str, FieldType] | None = None,
+        patience: float = 2.0,
     ) -> None:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
+        if not (_is_number(patience) and 0 <= patience < math.inf):
+            raise ConfigError(f"patience must be a finite number of seconds, 0 or more, not {patience!r}")
         self.name = name
         self.embedder = embedder
         self.client = client
         self._layout = Layout(
-            name, client, fingerprint=embedder.fingerprint, dim=embedder.dim, declared=Schema(fields or {})
+            name,
+            client,
+            fingerprint=embedder.fingerprint,
+            dim=embedder.dim,
+            declared=Schema(fields or {}),
+            patience=patience,
         )
 
     def __repr__(self) -> str:
@@ -196,8 +207,10 @@ class ImageCollection:
         """
         limit = whole_number("limit", limit, at_least=1)
         offset = whole_number("offset", offset, at_least=0)
-        if score_threshold is not None and not math.isfinite(score_threshold):
-            raise QueryError(f"score_threshold must be a finite number, not {score_threshold}")
+        if score_threshold is not None:
+            if not _is_number(score_threshold) or not math.isfinite(score_threshold):
+                raise QueryError(f"score_threshold must be a finite number, not {score_threshold!r}")
+            score_threshold = float(score_threshold)
         self._layout.require()
         selection = self._filter(where)
         vector, mentioned = self._query_vector(query)
@@ -258,7 +271,7 @@ class ImageCollection:
         self._layout.require()
         selection = self._filter(where)
         if uris is None:
-            if selection is None or not any(dict(selection).values()):
+            if selection is None or holds_always(selection):
                 raise QueryError("delete() needs uris or where; drop() deletes the whole collection")
             return self._delete(selection)
         deleted = 0
@@ -358,9 +371,16 @@ class ImageCollection:
         """Resolves names of fields; before one is refused, looks whether another process has added it meanwhile."""
         try:
             return resolve()
-        except FilterError:
+        except FilterError as error:
+            if error.unknown_field is None:
+                raise
             known = self.fields
             self._layout.open()
             if self.fields == known:
                 raise
             return resolve()
+
+
+def _is_number(value: object) -> bool:
+    # Real, not float and int: a numpy scalar is as good.
+    return isinstance(value, Real) and not isinstance(value, bool)

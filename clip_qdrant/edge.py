@@ -37,6 +37,7 @@ from clip_qdrant.edge_convert import (
     to_with_payload,
     to_with_vector,
 )
+from clip_qdrant.edge_folder import CollectionEntry
 from clip_qdrant.errors import StoreError, UnsupportedByEdge
 
 __all__ = ["EdgeClient"]
@@ -50,12 +51,13 @@ _POINTS_A_FLUSH = 20_000
 class EdgeClient(EdgeCollections):
     """Collections in a local folder. Safe to use from several threads; not across a fork.
 
-    `path` is made with the first write. Raises ConfigError if it is a file or the storage of another Qdrant.
+    `path` is made with the first write. Raises ConfigError if it is a file or the storage of another Qdrant,
+    StoreError if the system does not let us look.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(path)
-        self._unflushed: Counter[str] = Counter()  # points written since the last flush, by shard folder
+        self._unflushed: Counter[str] = Counter()  # points changed since the last flush, by shard folder
 
     def __enter__(self) -> EdgeClient:
         return self
@@ -92,11 +94,15 @@ class EdgeClient(EdgeCollections):
             for start in range(0, len(checked), _POINTS_A_WRITE):
                 some = checked[start : start + _POINTS_A_WRITE]
                 shard.update(engine.UpdateOperation.upsert_points(some, only, mode))
-            self._unflushed[entry.folder] += len(checked)
-            if self._unflushed[entry.folder] >= _POINTS_A_FLUSH:
-                shard.flush()
-                self._unflushed[entry.folder] = 0
+            self._flush_at_times(entry, shard, len(checked))
         return DONE
+
+    def _flush_at_times(self, entry: CollectionEntry, shard: engine.EdgeShard, points: int) -> None:
+        """Takes note of a change of so many points (1 for those that a filter chose: they are not counted)."""
+        self._unflushed[entry.folder] += points
+        if self._unflushed[entry.folder] >= _POINTS_A_FLUSH:
+            shard.flush()
+            self._unflushed[entry.folder] = 0
 
     def upload_points(
         self, collection_name: str, points: Iterable[models.PointStruct], batch_size: int = 64, **kwargs: Any
@@ -110,10 +116,11 @@ class EdgeClient(EdgeCollections):
         """Delete points by ids (those that are not there are passed over) or by filter."""
         refuse_options(kwargs)
         operation = engine.UpdateOperation
-        with self._folder.use(collection_name, changes=True) as (_, shard):
+        with self._folder.use(collection_name, changes=True) as (entry, shard):
             chosen = _selection(points_selector)
             by_filter = isinstance(chosen, engine.Filter)
             shard.update(operation.delete_points_by_filter(chosen) if by_filter else operation.delete_points(chosen))
+            self._flush_at_times(entry, shard, 1 if by_filter else len(chosen))
         return DONE
 
     def set_payload(
@@ -142,16 +149,18 @@ class EdgeClient(EdgeCollections):
         self, collection_name: str, points: Any, options: Mapping[str, Any], verb: str, *arguments: Any
     ) -> models.UpdateResult:
         refuse_options(options)
-        with self._folder.use(collection_name, changes=True) as (_, shard):
+        with self._folder.use(collection_name, changes=True) as (entry, shard):
             chosen = _selection(points)
             if isinstance(chosen, engine.Filter):
                 shard.update(getattr(engine.UpdateOperation, f"{verb}_by_filter")(chosen, *arguments))
+                self._flush_at_times(entry, shard, 1)
                 return DONE
             # As on a server: the points that are there are changed, then the first that is missing is reported.
             there = {record.id for record in shard.retrieve(chosen, False, False)}
             present = [one for one in chosen if one in there]
             if present:
                 shard.update(getattr(engine.UpdateOperation, verb)(present, *arguments))
+                self._flush_at_times(entry, shard, len(present))
             for one in chosen:
                 if one not in there:
                     raise StoreError(f"there is no point {one} in collection {collection_name!r}")
@@ -255,6 +264,8 @@ class EdgeClient(EdgeCollections):
         """
         refuse_options({"using": using, "prefetch": prefetch, "lookup_from": lookup_from, **kwargs})
         _check_limit(limit)
+        if offset is not None and not 0 <= offset < 2**64:
+            raise StoreError(f"offset {offset} is not from 0 to 2^64 - 1")
         if isinstance(query, models.NearestQuery):
             if query.mmr is not None:
                 raise UnsupportedByEdge("queries with mmr")
@@ -326,8 +337,8 @@ _FACET_TYPES = (
 
 
 def _check_limit(limit: int) -> None:
-    if limit < 1:
-        raise StoreError(f"limit {limit} is not 1 or more")
+    if not 1 <= limit < 2**64:
+        raise StoreError(f"limit {limit} is not from 1 to 2^64 - 1")
 
 
 def _selection(points: Any) -> Any:

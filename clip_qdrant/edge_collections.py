@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from os import PathLike
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import qdrant_edge as engine
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.edge_convert import from_index_info, to_index
+from clip_qdrant.edge_convert import from_index_info, is_index, to_index
 from clip_qdrant.edge_folder import EdgeFolder
 from clip_qdrant.errors import StoreError, UnsupportedByEdge
 
@@ -46,24 +47,11 @@ class EdgeCollections(QdrantBase):
     ) -> bool:
         """An empty collection with one unnamed dense vector. Raises CollectionExists."""
         refuse_options(kwargs)
-        if not isinstance(vectors_config, models.VectorParams):
-            raise UnsupportedByEdge("collections without exactly one unnamed dense vector")
-        chosen = vectors_config.model_dump(exclude_none=True, exclude={"size", "distance"})
-        if chosen:
-            raise UnsupportedByEdge(f"vectors with {', '.join(chosen)}")
-        if not 1 <= vectors_config.size <= 65536:
-            raise StoreError(f"vector size {vectors_config.size} is not from 1 to 65536")
-        if _NAME_CHARACTERS_REFUSED & set(collection_name) or collection_name in ("", ".", ".."):
-            raise StoreError(f'{collection_name!r} is no collection name; it must not be empty or contain <>:"/\\|?*')
-        if len(collection_name) > 255:
-            raise StoreError(f"collection name {collection_name[:20]!r}... has more than 255 characters")
-        self._folder.create(
-            collection_name,
-            size=vectors_config.size,
-            distance=vectors_config.distance.value,
-            metadata=to_jsonable_python(metadata),
-        )
+        self._create(collection_name, _checked_params(collection_name, vectors_config), _checked_metadata(metadata))
         return True
+
+    def _create(self, name: str, params: models.VectorParams, metadata: dict[str, Any] | None) -> None:
+        self._folder.create(name, size=params.size, distance=params.distance.value, metadata=metadata)
 
     def recreate_collection(
         self,
@@ -72,9 +60,12 @@ class EdgeCollections(QdrantBase):
         metadata: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> bool:
-        """Delete the collection if it is there and create it empty."""
+        """Delete the collection if it is there and create it empty. What cannot be created deletes nothing."""
+        refuse_options(kwargs)
+        params, described = _checked_params(collection_name, vectors_config), _checked_metadata(metadata)
         self._folder.delete(collection_name)
-        return self.create_collection(collection_name, vectors_config, metadata=metadata, **kwargs)
+        self._create(collection_name, params, described)
+        return True
 
     def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
         """Delete a collection and its aliases; False if there is none of that name."""
@@ -90,7 +81,7 @@ class EdgeCollections(QdrantBase):
         with self._folder.edit() as catalog:
             name = catalog.resolve(collection_name)
             entry = catalog.collections[name]
-            merged = {**(entry.metadata or {}), **to_jsonable_python(metadata)}
+            merged = {**(entry.metadata or {}), **(_checked_metadata(metadata) or {})}
             kept = {key: value for key, value in merged.items() if value is not None}
             catalog.collections[name] = type(entry)(entry.folder, entry.size, entry.distance, kept)
         return True
@@ -181,7 +172,7 @@ class EdgeCollections(QdrantBase):
         wanted = to_index(schema)
         with self._folder.use(collection_name, changes=True) as (_, shard):
             there = shard.info().payload_schema.get(field_name)
-            if there is None or there.params is not None or there.data_type != wanted:
+            if there is None or not is_index(there, wanted):
                 shard.update(engine.UpdateOperation.create_field_index(field_name, wanted))
         return DONE
 
@@ -198,6 +189,34 @@ def refuse_options(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if value is not None and name not in _HARMLESS and (name not in _DEFAULTS or value != _DEFAULTS[name]):
             raise UnsupportedByEdge(f"the option {name}={value!r}")
+
+
+def _checked_params(
+    name: str, vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None
+) -> models.VectorParams:
+    """The parameters of the one vector, once they and the name are known to make a collection."""
+    if not isinstance(vectors_config, models.VectorParams):
+        raise UnsupportedByEdge("collections without exactly one unnamed dense vector")
+    chosen = vectors_config.model_dump(exclude_none=True, exclude={"size", "distance"})
+    if chosen:
+        raise UnsupportedByEdge(f"vectors with {', '.join(chosen)}")
+    if not 1 <= vectors_config.size <= 65536:
+        raise StoreError(f"vector size {vectors_config.size} is not from 1 to 65536")
+    if _NAME_CHARACTERS_REFUSED & set(name) or name in ("", ".", ".."):
+        raise StoreError(f'{name!r} is no collection name; it must not be empty or contain <>:"/\\|?*')
+    if len(name) > 255:
+        raise StoreError(f"collection name {name[:20]!r}... has more than 255 characters")
+    return vectors_config
+
+
+def _checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Metadata in JSON types. StoreError for what has none."""
+    try:
+        plain: dict[str, Any] | None = to_jsonable_python(metadata)
+        json.dumps(plain, allow_nan=False).encode()
+    except (PydanticSerializationError, ValueError) as error:
+        raise StoreError(f"the metadata of a collection cannot be stored as JSON ({error})") from error
+    return plain
 
 
 def _refuse_taken(alias: str, collections: Mapping[str, object]) -> None:

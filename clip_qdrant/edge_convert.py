@@ -19,12 +19,13 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 
 from clip_qdrant.edge_folder import CollectionEntry
-from clip_qdrant.errors import InvalidPoint, UnsupportedByEdge
+from clip_qdrant.errors import InvalidPoint, StoreError, UnsupportedByEdge
 
 __all__ = [
     "from_index_info",
     "from_record",
     "from_scored",
+    "is_index",
     "to_filter",
     "to_index",
     "to_payload",
@@ -294,6 +295,8 @@ def to_with_vector(choice: object) -> bool:
 def to_index(schema: object) -> Any:
     """The type or parameters of a payload index. UnsupportedByEdge for parameters that do not carry over."""
     if isinstance(schema, str):  # models.PayloadSchemaType is a str too
+        if schema not in (kinds := [kind.value for kind in models.PayloadSchemaType]):
+            raise StoreError(f"{schema!r} is no type of payload index; there are {', '.join(kinds)}")
         return getattr(engine.PayloadSchemaType, models.PayloadSchemaType(schema).value.capitalize())
     if type(schema).__name__ not in dir(models) or not hasattr(engine, type(schema).__name__):
         raise UnsupportedByEdge(f"a payload index given as {type(schema).__name__}")
@@ -304,6 +307,15 @@ def to_index(schema: object) -> Any:
     if "tokenizer" in options:
         options["tokenizer"] = getattr(engine.TokenizerType, models.TokenizerType(options["tokenizer"]).capitalize())
     return getattr(engine, type(schema).__name__)(**options)
+
+
+def is_index(there: engine.PayloadIndexInfo, wanted: object) -> bool:
+    """Whether a payload index is the one that `wanted`, from `to_index`, asks for."""
+    if there.params is None or type(there.params) is not type(wanted):
+        return there.params is None and there.data_type == wanted
+    # The engine's parameters are equal only to themselves.
+    names = [name for name in dir(wanted) if not name.startswith("_")]
+    return all(getattr(there.params, name) == getattr(wanted, name) for name in names)
 
 
 def from_index_info(info: engine.PayloadIndexInfo) -> models.PayloadIndexInfo:

@@ -28,7 +28,14 @@ from typing import Any
 
 from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeVectorParams
 
-from clip_qdrant.errors import CollectionExists, CollectionNotFound, ConfigError, StoreError, StoreLocked
+from clip_qdrant.errors import (
+    ClipQdrantError,
+    CollectionExists,
+    CollectionNotFound,
+    ConfigError,
+    StoreError,
+    StoreLocked,
+)
 
 __all__ = ["Catalog", "CollectionEntry", "EdgeFolder"]
 
@@ -70,7 +77,8 @@ class _FileLock:
     """An exclusive lock on a file between processes and between clients; the system drops it when a process dies."""
 
     def __init__(self, path: Path, *, wait: bool) -> None:
-        self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._fd: int | None = None  # for __del__, which also runs if the next line fails
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
             if sys.platform == "win32":
                 import msvcrt
@@ -118,12 +126,16 @@ class EdgeFolder:
     """The collections under one root folder. Opens a shard at its first use and keeps it open until `close`."""
 
     def __init__(self, root: Path) -> None:
-        if root.exists() and not root.is_dir():
+        try:
+            is_file = root.exists() and not root.is_dir()
+            is_new = not (root / "store.json").exists()
+            owner = next((owner for name, owner in _FOREIGN.items() if is_new and (root / name).exists()), None)
+        except OSError as error:
+            raise StoreError(f"cannot look into {root}: {error}") from error
+        if is_file:
             raise ConfigError(f"{root} is a file; the embedded store needs a folder")
-        if not (root / "store.json").exists():
-            for name, owner in _FOREIGN.items():
-                if (root / name).exists():
-                    raise ConfigError(f"{root} holds the storage of {owner}; give the embedded store another folder")
+        if owner is not None:
+            raise ConfigError(f"{root} holds the storage of {owner}; give the embedded store another folder")
         self.root = root
         self._shards = root / "collections"
         self._mutex = threading.RLock()
@@ -141,18 +153,20 @@ class EdgeFolder:
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if self._seen is not None and self._seen[0] == stamp:
                 return self._seen[1]
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return Catalog()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error}") from error
         try:
-            data = json.loads(text)
+            data = json.loads(text.decode())
             if data["format"] != _FORMAT:
                 raise StoreError(
                     f"{path} has format {data['format']!r}, this version reads {_FORMAT}; upgrade clip-qdrant"
                 )
             entries = {name: CollectionEntry(**entry) for name, entry in data["collections"].items()}
             found = Catalog(entries, dict(data["aliases"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{path} is damaged ({error}); restore it from a backup") from error
         self._seen = (stamp, found)
         return found
@@ -208,10 +222,7 @@ class EdgeFolder:
 
         `changes` says that the block writes, so that closing flushes.
         """
-        catalog = self.catalog()
-        real = catalog.resolve(name)
-        entry = catalog.collections[real]
-        opened = self._opened(real, entry)
+        entry, opened = self._opened(name)
         with opened.lock, _engine_errors(f"use collection {name!r}"):
             if opened.shard is None:
                 self._check_usable()
@@ -275,30 +286,36 @@ class EdgeFolder:
             finally:
                 os.close(fd)
 
-    def _opened(self, name: str, entry: CollectionEntry) -> _OpenShard:
+    def _opened(self, name: str) -> tuple[CollectionEntry, _OpenShard]:
         with self._mutex:
-            self._check_usable()
-            opened = self._open.get(entry.folder)
-            if opened is not None:
-                return opened
-            held = self._lock(name, entry.folder)
-            # Deleted by another process between our look at the catalog and getting the lock.
-            if name not in self.catalog().collections:
-                held.release()
-                raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
-            with _engine_errors(f"open collection {name!r} in {self._shards / entry.folder}"):
+            while True:
+                catalog = self.catalog()
+                real = catalog.resolve(name)
+                entry = catalog.collections[real]
+                opened = self._open.get(entry.folder)
+                if opened is not None:
+                    return entry, opened
+                held = self._lock(real, entry.folder)
+                now = self.catalog().collections.get(real)
+                if now is not None and now.folder == entry.folder:
+                    break
+                # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
+                self._remove(entry.folder, held)
+            with _engine_errors(f"open collection {real!r} in {self._shards / entry.folder}"):
                 opened = self._open[entry.folder] = _OpenShard(EdgeShard.load(str(self._shards / entry.folder)), held)
-            return opened
+            return entry, opened
 
     def _lock(self, name: str, folder: str) -> _FileLock:
         try:
             return _FileLock(self._shards / f"{folder}.lock", wait=False)
-        except (BlockingIOError, PermissionError) as error:
-            if not os.access(self._shards, os.W_OK):
-                raise StoreError(f"{self._shards} is not writable, and the embedded store must write to it") from error
-            raise StoreLocked(
-                f"collection {name!r} of {self.root} is open in another process or client; close that one, "
-                "or let both share a Qdrant server (docker compose up -d)"
+        except OSError as error:
+            if _is_held(error):
+                raise StoreLocked(
+                    f"collection {name!r} of {self.root} is open in another process or client, or in a child forked "
+                    "from this process; close that one, or let both share a Qdrant server (docker compose up -d)"
+                ) from error
+            raise StoreError(
+                f"cannot open collection {name!r}: {error}; the embedded store must be able to write to {self._shards}"
             ) from error
 
     def _sweep(self, catalog: Catalog) -> None:
@@ -306,7 +323,7 @@ class EdgeFolder:
         for path in list(self._shards.iterdir()):
             folder = path.name.removesuffix(".lock")
             if folder not in listed and path.exists():
-                with contextlib.suppress(BlockingIOError, PermissionError):
+                with contextlib.suppress(BlockingIOError, PermissionError):  # in use, or of another user
                     self._remove(folder, _FileLock(self._shards / f"{folder}.lock", wait=False))
 
     def _remove(self, folder: str, held: _FileLock) -> None:
@@ -315,13 +332,20 @@ class EdgeFolder:
         (self._shards / f"{folder}.lock").unlink(missing_ok=True)
 
 
+def _is_held(error: OSError) -> bool:
+    """Whether a lock was refused because somebody has it."""
+    return isinstance(error, BlockingIOError) or (sys.platform == "win32" and isinstance(error, PermissionError))
+
+
 @contextlib.contextmanager
 def _engine_errors(doing: str) -> Iterator[None]:
-    # The engine raises bare Exception, or ValueError for an argument; its panics derive from BaseException alone.
+    # The engine raises bare Exception, ValueError or OverflowError for an argument; its panics derive from
+    # BaseException alone.
     try:
         yield
     except BaseException as error:
-        if type(error) not in (Exception, ValueError) and type(error).__name__ != "PanicException":
+        of_engine = type(error) is Exception or type(error).__name__ == "PanicException"
+        if isinstance(error, ClipQdrantError) or not (of_engine or isinstance(error, ValueError | OverflowError)):
             raise
         if "WouldBlock" in str(error):
             raise StoreLocked(f"cannot {doing}: it is open in another process") from error

@@ -31,6 +31,8 @@ A message says what failed, with which value, and what to do next.
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "CheckpointError",
     "ClipQdrantError",
@@ -193,3 +195,8 @@ class UnsupportedByEdge(StoreError):
 def first_line(error: BaseException) -> str:
     """What an error of another library says, in one line: its first, or its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def without_user_info(text: str) -> str:
+    """A text with the user and password of the URLs in it masked, up to the last @: a password may hold one."""
+    return re.sub(r"(?<=://)[^/?#\s]*(?=@)", "***", text)

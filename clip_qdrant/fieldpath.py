@@ -1,7 +1,8 @@
 """Names of payload fields: JSON paths, as Qdrant writes them.
 
 `exif.camera` is the key `camera` in the dict `exif`. A key with other characters than letters, digits, _ and -
-stands in double quotes: `"odd name"`.
+stands in double quotes: `"odd name"`. No key has a double quote or a backslash in it: Qdrant's
+paths know no escapes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Iterable
 __all__ = ["canonical_name", "join_path", "split_path"]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_PART = re.compile(r'"([^"]+)"|([^".]+)')
+_PART = re.compile(r'"([^"\\]+)"|([^".\\]+)')
 
 
 def split_path(name: str) -> list[str]:
-    """The nested keys of a path; ValueError for text that is none (empty, `a..b`, an unpaired double quote)."""
+    """The nested keys of a path; ValueError for text that is none: empty, `a..b`, an odd double quote, a backslash."""
     keys: list[str] = []
     start = 0
     while True:

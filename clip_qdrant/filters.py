@@ -15,15 +15,14 @@ from qdrant_client import models
 from clip_qdrant.conditions import OPERATORS, build_test, conjunction, disjunction, negation
 from clip_qdrant.errors import FilterError, MetadataError
 from clip_qdrant.fieldpath import canonical_name, join_path, split_path
-from clip_qdrant.records import RESERVED_FIELDS, FieldType
+from clip_qdrant.records import METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.values import is_place, shown, unboxed
 from clip_qdrant.where import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
 
-__all__ = ["Where", "build_filter", "resolve_field"]
+__all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
 
 Where = Union[str, Mapping[str, Any], models.Filter]  # noqa: UP007  # a Filter class has no | before it is built
 
-_PREFIX = "metadata."
 _TOO_DEEP = f"the conditions are nested deeper than {MAX_DEPTH} levels"
 _ALL_OPERATORS = dict.fromkeys(operator for operators in OPERATORS.values() for operator in operators)
 
@@ -42,23 +41,54 @@ def build_filter(where: Where | None, fields: Mapping[str, FieldType]) -> models
     return models.Filter(must=[condition])
 
 
+def holds_always(condition: models.Condition | None) -> bool | None:
+    """True for a condition that every point meets whatever its payload (an empty Filter, also in Filters), False for
+    one that none meets, None where it depends on the point.
+    """
+    if not isinstance(condition, models.Filter):
+        return None
+    answers = [holds_always(one) for one in _listed(condition.must)]
+    answers += [_opposite(holds_always(one)) for one in _listed(condition.must_not)]
+    if should := [holds_always(one) for one in _listed(condition.should)]:
+        answers.append(_at_least(1, should))
+    if condition.min_should is not None:
+        inner = [holds_always(one) for one in condition.min_should.conditions]
+        answers.append(_at_least(condition.min_should.min_count, inner))
+    return False if False in answers else None if None in answers else True
+
+
+def _at_least(number: int, answers: list[bool | None]) -> bool | None:
+    if answers.count(True) >= number:
+        return True
+    return None if len(answers) - answers.count(False) >= number else False
+
+
+def _opposite(answer: bool | None) -> bool | None:
+    return None if answer is None else not answer
+
+
+def _listed(clause: Any) -> list[Any]:
+    """The conditions of a clause of a Filter, which may be one, a list, or none."""
+    return clause if isinstance(clause, list) else [] if clause is None else [clause]
+
+
 def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
     """The full payload key of the field a user calls `name`; FilterError naming the fields there are."""
     spellings = [join_path([name])] if name and '"' not in name else []
     with suppress(ValueError):
         spellings.insert(0, canonical_name(name))
     for path in spellings:
-        for key in (path, _PREFIX + path):
-            if key in fields and (key in RESERVED_FIELDS or key.startswith(_PREFIX)):
+        for key in (path, METADATA_PREFIX + path):
+            if key in fields and (key in RESERVED_FIELDS or key.startswith(METADATA_PREFIX)):
                 return key
-    raise FilterError(_unknown(name, fields))
+    raise FilterError(_unknown(name, fields), unknown_field=name)
 
 
 def _unknown(name: str, fields: Mapping[str, FieldType]) -> str:
     # The user's own fields first: they are the ones meant most often.
     names = [_display(key) for key in sorted(fields, key=lambda key: (key in RESERVED_FIELDS, key.replace('"', "")))]
     lowered = {known.lower(): known for known in reversed(names)}
-    wanted = _display(name if name.startswith(_PREFIX) else _PREFIX + name)
+    wanted = _display(name if name.startswith(METADATA_PREFIX) else METADATA_PREFIX + name)
     close = [lowered[match] for match in get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.7)]
     guess = f"; did you mean {' or '.join(close)}?" if close else ";"
     more = f" and {len(names) - 30} more" if len(names) > 30 else ""
@@ -67,7 +97,7 @@ def _unknown(name: str, fields: Mapping[str, FieldType]) -> str:
 
 def _display(key: str) -> str:
     """A payload key as it is written in a where expression."""
-    bare = key.removeprefix(_PREFIX)
+    bare = key.removeprefix(METADATA_PREFIX)
     try:
         keys = split_path(bare)
     except ValueError:
@@ -104,7 +134,7 @@ def _from_tree(tree: Node, text: str, fields: Mapping[str, FieldType]) -> models
     try:
         key = resolve_field(tree.field, fields)
     except FilterError as error:
-        raise error_at(text, tree.field_at, str(error)) from error
+        raise error_at(text, tree.field_at, str(error), unknown_field=error.unknown_field) from error
     return _checked(tree, key, fields[key], lambda problem, at: error_at(text, at, problem))
 
 
@@ -214,7 +244,7 @@ def _check_filter(where: models.Filter, fields: Mapping[str, FieldType], levels:
         raise FilterError(_TOO_DEEP)
     clauses = [where.must, where.should, where.must_not, where.min_should.conditions if where.min_should else None]
     for clause in clauses:
-        for condition in clause if isinstance(clause, list) else [clause]:
+        for condition in _listed(clause):
             if isinstance(condition, models.Filter):
                 _check_filter(condition, fields, levels - 1, inside)
             elif isinstance(condition, models.NestedCondition):
@@ -240,8 +270,8 @@ def _check_key(key: str, fields: Mapping[str, FieldType]) -> None:
     try:
         path = canonical_name(key.replace("[]", ""))
     except ValueError as error:
-        raise FilterError(_unknown(key, fields)) from error
+        raise FilterError(_unknown(key, fields), unknown_field=key) from error
     if path in fields:
         return
-    hint = f" (the full payload key {_PREFIX}{path} is there)" if _PREFIX + path in fields else ""
-    raise FilterError(f"models.Filter: {_unknown(key, fields)}{hint}")
+    hint = f" (the full payload key {METADATA_PREFIX}{path} is there)" if METADATA_PREFIX + path in fields else ""
+    raise FilterError(f"models.Filter: {_unknown(key, fields)}{hint}", unknown_field=key)

@@ -26,7 +26,7 @@ from clip_qdrant.errors import (
     FingerprintMismatch,
     StoreError,
 )
-from clip_qdrant.records import FIELD_TYPES, FieldType
+from clip_qdrant.records import FIELD_TYPES, METADATA_PREFIX, FieldType
 from clip_qdrant.schema import Schema, index_params
 from clip_qdrant.store import call
 
@@ -34,7 +34,6 @@ __all__ = ["FORMAT", "Layout"]
 
 FORMAT = 1
 _KEY = "clip_qdrant"
-_PREFIX = "metadata."
 _ATTEMPTS = 5
 
 _T = TypeVar("_T")
@@ -68,12 +67,22 @@ class Layout:
     this package, ConfigError if a declared field has another type there.
     """
 
-    def __init__(self, name: str, client: QdrantBase, *, fingerprint: str, dim: int, declared: Schema) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: QdrantBase,
+        *,
+        fingerprint: str,
+        dim: int,
+        declared: Schema,
+        patience: float,
+    ) -> None:
         self.name = name
         self._client = client
         self._fingerprint = fingerprint
         self._dim = dim
         self._declared = declared
+        self._patience = patience
         self._in_process = _is_in_process(client)
         self._state = self._absent()
         self.open()
@@ -94,7 +103,7 @@ class Layout:
     def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
         """`store.call` of one method of the client, in a way that suits several threads."""
         with _in_process if self._in_process else nullcontext():
-            return call(operation, what=what)
+            return call(operation, what=what, patience=self._patience)
 
     def open(self) -> bool:
         """Reads the description (one client call); whether the collection is there."""
@@ -242,9 +251,9 @@ def _admit(
 def _indexed_fields(payload_schema: Mapping[str, models.PayloadIndexInfo]) -> dict[str, FieldType]:
     """Metadata fields that have an index: those whose entry was lost or not yet written are found here."""
     return {
-        key.removeprefix(_PREFIX): info.data_type.value
+        key.removeprefix(METADATA_PREFIX): info.data_type.value
         for key, info in payload_schema.items()
-        if key.startswith(_PREFIX) and info.data_type.value in FIELD_TYPES
+        if key.startswith(METADATA_PREFIX) and info.data_type.value in FIELD_TYPES
     }
 
 

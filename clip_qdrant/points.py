@@ -24,7 +24,9 @@ _NORM_TOLERANCE = 1e-3
 
 
 def id_of(image: str | os.PathLike[str]) -> str:
-    """The point id of a stored image that is named by its uri, path or point id."""
+    """The point id of a stored image that is named by its uri, path or point id. QueryError for what is none."""
+    if not isinstance(image, str | os.PathLike):
+        raise QueryError(f"{image!r} names no stored image; give its uri, path or point id")
     if isinstance(image, str):
         return image.lower() if _UUID.fullmatch(image) else point_id(to_uri(image))
     return point_id(to_uri(Path(image)))

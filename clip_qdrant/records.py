@@ -11,7 +11,7 @@ import os
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 __all__ = [
     "FIELD_TYPES",
+    "METADATA_PREFIX",
     "RESERVED_FIELDS",
     "Facet",
     "FieldType",
@@ -31,10 +32,13 @@ __all__ = [
     "path_of",
     "point_id",
     "to_uri",
+    "with_stored_image",
 ]
 
 FieldType = Literal["keyword", "integer", "float", "bool", "datetime", "geo", "text"]
 FIELD_TYPES: tuple[FieldType, ...] = ("keyword", "integer", "float", "bool", "datetime", "geo", "text")
+
+METADATA_PREFIX = "metadata."  # of the payload keys of user fields
 
 # The payload names that are not user metadata and carry an index in every collection. In a where expression
 # these names mean themselves; any other bare name means metadata.<name>.
@@ -66,10 +70,11 @@ def to_uri(name: str | Path) -> str:
     """The uri of an image: a name that has a scheme already stands for itself, anything else is a local path.
 
     A path becomes absolute and percent-encoded (`file:///…`, RFC 8089), so that any byte in a file name survives.
+    `.` and `..` are taken out, so that one file has one uri from every folder; links are not followed.
     """
     if isinstance(name, str) and _HAS_SCHEME.match(name):
         return name
-    return Path(name).absolute().as_uri()
+    return Path(os.path.abspath(name)).as_uri()  # noqa: PTH100  Path.absolute() keeps `..`
 
 
 def path_of(uri: str) -> Path | None:
@@ -101,9 +106,12 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where an image came from, and what tells whether it changed: `size` in bytes, `mtime` in seconds since 1970."""
+    """Where an image came from, and what tells whether it changed: `size` in bytes, `mtime` in seconds since 1970.
 
-    name: str
+    `name` is that of the source whose word caption and metadata are; None where they came from elsewhere.
+    """
+
+    name: str | None
     etag: str | None = None
     size: int | None = None
     mtime: float | None = None
@@ -147,6 +155,17 @@ class ImageRecord:
             "ingested_at": isoformat(ingested_at),
         }
         return {name: value for name, value in parts.items() if value is not None}
+
+
+def with_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
+    """The record with what a payload of the same bytes says of them: what decoding them had told."""
+    taken_at, location = stored.get("taken_at"), stored.get("location")
+    return replace(
+        record,
+        image=ImageInfo(**{part.name: stored["image"][part.name] for part in fields(ImageInfo)}),
+        taken_at=datetime.fromisoformat(taken_at) if taken_at else None,
+        location=Location(**location) if location else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

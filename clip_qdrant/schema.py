@@ -15,13 +15,12 @@ from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
 from clip_qdrant.fieldpath import canonical_name, join_path, split_path
-from clip_qdrant.records import FIELD_TYPES, RESERVED_FIELDS, FieldType
+from clip_qdrant.records import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.values import at, converted, is_place, is_utf8, kind_of, misfit, shown, unboxed, unsupported
 
 __all__ = ["Schema", "index_params", "infer"]
 
 _MAX_DEPTH = 16  # of nested metadata, far from Python's recursion limit
-_PREFIX = "metadata."
 _WORDS = {"moment": "datetime"}  # a kind of value -> the type it asks for, where the two differ
 
 
@@ -62,7 +61,9 @@ class Schema:
             try:
                 fields[canonical_name(name)] = field_type
             except ValueError as error:
-                raise ConfigError(f"{error}; nested keys are joined by dots, as in exif.camera") from error
+                raise ConfigError(
+                    f"{error}; nested keys are joined by dots, as in exif.camera, and have no backslash"
+                ) from error
         for name in fields:
             inside = next((other for other in fields if other.startswith(name + ".")), None)
             if inside is not None:
@@ -71,7 +72,7 @@ class Schema:
 
     def payload_fields(self) -> dict[str, FieldType]:
         """Full payload keys of all indexed fields, the reserved ones included."""
-        return {**RESERVED_FIELDS, **{_PREFIX + name: field_type for name, field_type in self.fields.items()}}
+        return {**RESERVED_FIELDS, **{METADATA_PREFIX + name: field_type for name, field_type in self.fields.items()}}
 
     def extended(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
         """This schema and the fields that are new in `metadatas`, with the type of their values.
@@ -161,9 +162,10 @@ def _entries(metadata: Any, above: tuple[str, ...], uri: str | None) -> Iterator
     if len(above) >= _MAX_DEPTH:
         raise MetadataError(f"{at(uri)}metadata is nested deeper than {_MAX_DEPTH} levels at {join_path(above)!r}")
     for key, value in metadata.items():
-        if not isinstance(key, str) or not key or '"' in key or not is_utf8(key):
+        if not isinstance(key, str) or not key or '"' in key or "\\" in key or not is_utf8(key):
             raise MetadataError(
-                f"{at(uri)}metadata key {key!r} cannot be a field name: use a non-empty string without double quotes"
+                f"{at(uri)}metadata key {key!r} cannot be a field name: use a non-empty string without double quotes "
+                "and backslashes"
             )
         if value is not None:
             yield str(key), join_path((*above, key)), value

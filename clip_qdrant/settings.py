@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, without_user_info
 
 __all__ = ["Settings"]
 
@@ -33,7 +32,6 @@ PREFIX = "CLIP_QDRANT_"
 TOML_NAME = "clip-qdrant.toml"
 _DEFAULT = "default"
 _ENVIRONMENT = "environment"
-_USER_INFO = re.compile(r"(?<=://)[^/?#@]*(?=@)")
 
 
 def _home(value: Any) -> Any:
@@ -114,8 +112,7 @@ class Settings(BaseSettings):
     ) -> Settings:
         """The settings in force: `given` (None means not given) over environment, `.env`, TOML file and defaults.
 
-        XX
-            Raises ConfigError for unknown names and for values that cannot be used, all of them at once.
+        Raises ConfigError for unknown names, and for values that cannot be used, all of them at once.
         """
         given = {name: value for name, value in (given or {}).items() if value is not None}
         _refuse_unknown(given, cls.model_fields, "there is no setting {}")
@@ -146,7 +143,7 @@ class Settings(BaseSettings):
     @property
     def shown_location(self) -> str:
         """The location without the user and password a URL may hold."""
-        return _USER_INFO.sub("***", self.location)
+        return without_user_info(self.location)
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Name, value as text with secrets masked, and where the value comes from, of every setting."""
@@ -161,7 +158,7 @@ def _problem(name: str, value: Any, origin: str) -> str:
     allowed = extra["allowed"] if isinstance(extra, dict) else ""
     variable = PREFIX + name.upper()
     where = {_ENVIRONMENT: variable, ".env": f"{variable} in .env", "given": name}.get(origin, f"{name} in {origin}")
-    shown = "**********" if name == "api_key" else _USER_INFO.sub("***", repr(value))
+    shown = "**********" if name == "api_key" else without_user_info(repr(value))
     return f"{where} is {shown}: it must be {allowed}"
 
 

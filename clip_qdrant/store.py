@@ -16,7 +16,7 @@ import httpx
 from pydantic import ValidationError
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
 from tenacity.wait import wait_exponential, wait_random
 
 from clip_qdrant.errors import (
@@ -41,20 +41,26 @@ _STATUS_OF_CODE = {
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.ALREADY_EXISTS: 409,
 }
+_OF_A_CLIENT = (
+    *(ApiException, QdrantException, grpc.RpcError, httpx.HTTPError),  # with a server
+    *(ValueError, KeyError, RuntimeError, OSError),  # without one
+)
 _WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
 _BACK_OFF = wait_exponential(multiplier=0.1, max=5) + wait_random(0, 0.1)
 
 
-def call(operation: Callable[[], T], *, what: str, idempotent: bool = True, patience: float = 2.0) -> T:
+def call(operation: Callable[[], T], *, what: str, patience: float = 2.0) -> T:
     """The result of `operation`, one call of a Qdrant client. `what` says in an error what was tried ("count photos").
 
-    If `idempotent`, refused and broken connections, timeouts and the statuses 429, 502, 503 and 504 are tried again
-    with growing pauses, as long as the next try begins within `patience` seconds. Raises StoreUnavailable (no answer,
-    or wrong credentials, which are never tried again), CollectionNotFound, CollectionExists, or StoreError with the
-    server's own words. Errors of this package, those of EdgeClient among them, pass through as they are.
+    Refused and broken connections, timeouts and the statuses 429, 502, 503 and 504 are tried again with growing pauses,
+    as long as the next try begins within `patience` seconds of the first. What a try takes counts: a timeout is tried
+    again only where the client's own timeout is shorter than `patience`. So `operation` must do no harm when it is run
+    twice. Raises StoreUnavailable (no answer, or wrong credentials, which are never tried again), CollectionNotFound,
+    CollectionExists, or StoreError with the server's own words. Errors of this package, those of EdgeClient among them,
+    pass through as they are.
     """
     attempts = Retrying(
-        stop=stop_before_delay(patience) if idempotent else stop_after_attempt(1),
+        stop=stop_before_delay(patience),
         wait=_pause,
         retry=retry_if_exception(_may_pass),
         before_sleep=lambda state: logger.info("%s failed, trying again: %s", what, _outcome(state)),
@@ -64,7 +70,7 @@ def call(operation: Callable[[], T], *, what: str, idempotent: bool = True, pati
         return attempts(operation)
     except ClipQdrantError:
         raise
-    except (ApiException, QdrantException, grpc.RpcError, httpx.HTTPError, ValueError, KeyError, RuntimeError) as error:
+    except _OF_A_CLIENT as error:
         raise _translated(error, what) from error
 
 
@@ -109,7 +115,7 @@ def _translated(error: Exception, what: str) -> StoreError:
         return StoreError(f"{what}: the answer or the request does not fit this version of qdrant-client ({error})")
     if isinstance(error, json.JSONDecodeError):
         return StoreError(f"{what}: the answer is not one of Qdrant ({error}); is the address right?")
-    # The clients without a server (QdrantClient(":memory:") and path=) know ValueError, KeyError and RuntimeError.
+    # What the clients without a server (QdrantClient(":memory:") and path=) raise.
     text = f"there is no point {error}" if isinstance(error, KeyError) else str(error)
     return _named(what, text) or StoreError(f"{what}: {text}")
 

@@ -123,7 +123,7 @@ def parse(text: str) -> Node:
     return tree
 
 
-def error_at(text: str, at: int, problem: str) -> FilterError:
+def error_at(text: str, at: int, problem: str, *, unknown_field: str | None = None) -> FilterError:
     """The error `problem`, with the text and a caret under its character `at` (from 0)."""
     start = text.rfind("\n", 0, at) + 1
     line = text[start:].split("\n", 1)[0]
@@ -132,7 +132,8 @@ def error_at(text: str, at: int, problem: str) -> FilterError:
     shown = ("…" if left > start else "") + before
     ellipsis = "…" if len(line) > at - start + 60 else ""
     rendered = "".join(" " if unicodedata.category(c) == "Cc" else c for c in shown + after + ellipsis)
-    return FilterError(f"{problem}\n  {rendered}\n  {' ' * _columns(shown)}^", column=at + 1)
+    message = f"{problem}\n  {rendered}\n  {' ' * _columns(shown)}^"
+    return FilterError(message, column=at + 1, unknown_field=unknown_field)
 
 
 def _columns(text: str) -> int:

@@ -91,6 +91,37 @@ def test_the_command_it_proposes_works(program: Program) -> None:
     assert len(proposed.json["hits"]) == 10
 
 
+@pytest.mark.parametrize("option", ["--location", "--model", "--api-key"])
+@pytest.mark.parametrize("before", [True, False])
+def test_it_refuses_another_store_or_model(program: Program, option: str, before: bool) -> None:
+    given = [option, "x"]
+
+    outcome = program(*(given if before else []), "demo", *([] if before else given))
+
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: the demo takes no {option}: it ")
+    assert list(program.folder.iterdir()) == []
+
+
+def test_it_has_no_other_collection(program: Program) -> None:
+    outcome = program("demo", "--collection", "x")
+
+    assert outcome.code == 2
+    assert "No such option: --collection" in outcome.err
+
+
+def test_settings_of_other_commands_do_not_lead_it_elsewhere(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCATION", "MODEL", "COLLECTION"):
+        monkeypatch.setenv(f"CLIP_QDRANT_{name}", "elsewhere")
+
+    outcome = program("demo")
+
+    assert outcome.code == 0, outcome.err
+    assert not (program.folder / "elsewhere").exists()
+    found = program("search", "red", "--location", "demo-data/qdrant", "--collection", "gallery", "--json")
+    assert len(found.json["hits"]) == 10
+
+
 def test_after_the_weights_changed_it_starts_afresh(program: Program) -> None:
     program("demo")
     program.embedder = FakeEmbedder(dim=24, name="newer")

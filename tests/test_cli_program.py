@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -130,6 +131,54 @@ def test_a_bug_is_one_line_and_the_way_to_its_traceback(program: Program, monkey
     assert outcome.err == (
         "error: unexpected KeyError: 'no such thing'\n  this is a bug in clip-qdrant: --debug shows where\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "--image", "\x1b[31mnope.jpg"],
+        ["search", "x", "--where", "\x1b[31m = 'x'"],
+        ["search", "x", "--\x1b[31m"],
+        ["\x1b[31m"],
+        ["info", "--config", "\x1b[31m.toml"],
+    ],
+)
+def test_errors_cannot_colour_the_terminal(program: Program, arguments: list[str]) -> None:
+    write_image(program.folder / "photos" / "red.png", "red")
+    program("ingest", "photos")
+
+    for debug in ([], ["--debug"]):
+        outcome = program(*debug, *arguments)
+
+        assert outcome.code in (2, 5)
+        assert "error: " in outcome.err
+        assert "[31m" in outcome.err or "--where" in arguments
+        assert outcome.err.replace("\n", "").isprintable()
+
+
+def test_warnings_cannot_either(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(settings: object) -> None:
+        logging.getLogger("clip_qdrant.any").warning("a file is named %s", "\x1b[31m\r.png")
+        raise errors.StoreError("enough")
+
+    monkeypatch.setattr(wiring, "open_client", warning)
+
+    outcome = program("search", "red")
+
+    assert outcome.err.splitlines()[0] == "warning: a file is named \N{REPLACEMENT CHARACTER}[31m"
+    assert outcome.err.replace("\n", "").isprintable()
+
+
+def test_the_caret_of_a_wrong_filter_points_at_its_place(program: Program) -> None:
+    write_image(program.folder / "photos" / "red.png", "red")
+    program("ingest", "photos")
+
+    lines = program("search", "x", "--where", "image.width  >=  = 3").err.splitlines()
+
+    (text,) = (line for line in lines[1:] if "image.width" in line)
+    caret = lines[lines.index(text) + 1]
+    assert text[caret.index("^")] == "="
+    assert text.index("  >=  = 3") + 6 == caret.index("^")
 
 
 def test_an_interrupt_ends_with_130(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

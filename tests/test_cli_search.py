@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes import write_image
 from program import Program, program_in
+from tiny import tiny_checkpoint
+
+from clip_qdrant.cli import wiring
+from clip_qdrant.embedder import ClipEmbedder
+from clip_qdrant.model.checkpoint import save_checkpoint
 
 PHOTOS = {
     "red.png": ("red", {"caption": "a red thing", "year": 2020, "album": "warm"}),
@@ -54,6 +60,23 @@ def test_a_stored_image_finds_the_others(program: Program) -> None:
 def test_not_leads_away(program: Program) -> None:
     assert names(program, "magenta", "-n", "1") == ["magenta.png"]
     assert names(program, "magenta", "--not", "blue", "--not", "blue", "-n", "1") == ["red.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are Unicode there")
+@pytest.mark.parametrize("arguments", [["caf\udce9"], ["red", "--not", "caf\udce9"]])
+def test_a_text_that_is_no_unicode_is_refused(
+    program: Program, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    save_checkpoint(tiny_checkpoint(), program.folder / "tiny.pt")
+    embedder = ClipEmbedder.load("tiny.pt", runtime="torch", device="cpu")
+    monkeypatch.setattr(wiring, "open_embedder", lambda _: embedder)
+    assert program("ingest", "photos", "--collection", "tiny").code == 0
+
+    outcome = program("search", *arguments, "--collection", "tiny")
+
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err == "error: the text 'caf\\udce9' is not valid Unicode: was it read as UTF-8?\n"
 
 
 def test_where_filters(program: Program) -> None:

@@ -70,6 +70,58 @@ def test_hub_models_are_not_trained(program: Program) -> None:
     assert "hf:openai/clip cannot be trained" in outcome.err
 
 
+class _Stop(Exception):
+    """Raised where a run would begin."""
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a run of `train` hands over; published encoders would be downloaded if it went on."""
+    handed: dict[str, object] = {}
+
+    def fit(data: object, **options: object) -> None:
+        handed.update(options)
+        raise _Stop
+
+    monkeypatch.setattr("clip_qdrant_training.fit", fit)
+    return handed
+
+
+@pytest.mark.parametrize("model", ["bundled", "mine.pt", "hf:openai/clip"])
+@pytest.mark.parametrize("option", ["--image-encoder", "--text-encoder"])
+def test_encoders_to_start_anew_from_win_over_the_setting_of_a_model(
+    program: Program, begun: dict[str, object], monkeypatch: pytest.MonkeyPatch, model: str, option: str
+) -> None:
+    monkeypatch.setenv("CLIP_QDRANT_MODEL", model)
+
+    outcome = program("train", "pairs.jsonl", option, "some", "--output", "x.pt")
+
+    assert "_Stop" in outcome.err
+    assert begun["start"] is None
+    assert begun[option[2:].replace("-", "_")] == "some"
+
+
+def test_a_model_of_the_settings_is_where_training_starts(
+    program: Program, begun: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIP_QDRANT_MODEL", "mine.pt")
+
+    program("train", "pairs.jsonl", "--output", "x.pt")
+
+    assert begun["start"] == "mine.pt"
+    assert "image_encoder" not in begun
+
+
+def test_a_model_and_encoders_on_one_command_line_contradict_each_other(
+    program: Program, begun: dict[str, object]
+) -> None:
+    outcome = program("train", "pairs.jsonl", "--model", "mine.pt", "--image-encoder", "resnet50", "--output", "x.pt")
+
+    assert outcome.code == 2
+    assert outcome.err == "error: give --model, or the encoders to start anew from, not both\n"
+    assert begun == {}
+
+
 def test_pairs_that_cannot_be_read_are_told_with_their_line(program: Program, tiny: str) -> None:
     (program.folder / "bad.jsonl").write_text('{"image": "images/red.png"}\n')
 

@@ -72,7 +72,7 @@ def test_creating_a_collection_twice_says_it_exists(client, collection_name):
     client.create_collection(collection_name, vectors_config=COSINE)
 
     with pytest.raises(CollectionExists, match=collection_name):
-        call(lambda: client.create_collection(collection_name, vectors_config=COSINE), what="create", idempotent=False)
+        call(lambda: client.create_collection(collection_name, vectors_config=COSINE), what="create")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,15 @@ def test_a_recreated_collection_is_empty(client, photos):
     client.create_collection(photos, vectors_config=COSINE)
 
     assert client.count(photos).count == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*recreate_collection:DeprecationWarning")
+def test_a_collection_recreated_in_one_call_is_empty_too(client, photos):
+    for _ in range(2):
+        assert client.recreate_collection(photos, vectors_config=COSINE, metadata={"a": 1}) is True
+        assert client.count(photos).count == 0
+        assert client.get_collection(photos).config.metadata == {"a": 1}
+        client.delete_collection(photos)  # so that the second time there is nothing to delete
 
 
 def test_an_alias_stands_for_its_collection_until_it_is_deleted(client, photos):

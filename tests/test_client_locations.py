@@ -126,3 +126,11 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
 def test_a_timeout_must_be_positive(timeout: int) -> None:
     with pytest.raises(ConfigError, match=f"timeout {timeout}"):
         connect(":memory:", timeout=timeout)
+
+
+@pytest.mark.parametrize("url", ["ftp://me:se@cret@host", "http://me:se@cret@host:port", "http://me:se@cret@:6333"])
+def test_a_password_in_a_url_is_not_repeated_in_the_error(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        connect(url)
+    assert "cret" not in str(caught.value)
+    assert "://***@" in str(caught.value)

@@ -291,3 +291,35 @@ def test_vectors_of_another_length_than_described_are_refused(client: QdrantBase
     client.create_collection("photos", models.VectorParams(size=8, distance=models.Distance.COSINE), metadata=profile)
     with pytest.raises(StoreError, match="16 dimensions"):
         ImageCollection("photos", FakeEmbedder(dim=16), client)
+
+
+@pytest.mark.parametrize("where", ["year =", "= 3", "year ~ 'x'", "year = 'x'", {"year": {"like": 1}}, 7])
+def test_a_where_that_is_wrong_in_itself_is_refused_without_asking_the_store(client: QdrantBase, where: Any) -> None:
+    recorder: Any = RecordingClient(client)
+    photos = ImageCollection("photos", FakeEmbedder(), recorder)
+    photos.add(RED, metadata=[{"year": 2024}])
+    recorder.calls.clear()
+    with pytest.raises(FilterError):
+        photos.search("red", where=where)
+    assert recorder.calls == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "decade = 202",
+        {"decade": 202},
+        models.Filter(must=[models.FieldCondition(key="metadata.decade", match=models.MatchValue(value=202))]),
+    ],
+)
+def test_a_field_that_is_not_known_is_looked_for_once(client: QdrantBase, where: Any) -> None:
+    recorder: Any = RecordingClient(client)
+    photos = ImageCollection("photos", FakeEmbedder(), recorder)
+    photos.add(RED, metadata=[{"year": 2024}])
+    recorder.calls.clear()
+    with pytest.raises(FilterError, match="decade") as caught:
+        photos.count(where)
+    assert caught.value.unknown_field in ("decade", "metadata.decade")
+    assert recorder.calls == ["get_collection"]
+    ImageCollection("photos", FakeEmbedder(), client).add([solid_image("blue")], metadata=[{"decade": 202}])
+    assert photos.count(where) == 1

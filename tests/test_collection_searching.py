@@ -124,6 +124,8 @@ def test_a_stored_image_that_is_missing_is_named(photos: ImageCollection) -> Non
         ({"limit": True}, "limit.*True"),
         ({"offset": -1}, "offset.*-1"),
         ({"score_threshold": float("nan")}, "score_threshold.*nan"),
+        ({"score_threshold": "0.5"}, "score_threshold.*'0.5'"),
+        ({"score_threshold": [0.5]}, "score_threshold"),
     ],
 )
 def test_an_argument_out_of_range_is_named_with_its_value(
@@ -157,6 +159,13 @@ def test_get_takes_a_uri_a_path_and_a_point_id(photos: ImageCollection, tmp_path
         assert hit is not None
         assert (hit.path, hit.score, hit.caption) == (path, None, "a red card")
     assert photos.get(tmp_path / "nothing.png") is None
+
+
+@pytest.mark.parametrize("name", [5, None, b"a.png", ["a.png"]])
+def test_what_cannot_name_an_image_is_refused(photos: ImageCollection, name: Any) -> None:
+    for use in (lambda: photos.get(name), lambda: photos.delete(uris=[name])):
+        with pytest.raises(QueryError, match="names no stored image"):
+            use()
 
 
 def test_count_is_exact(photos: ImageCollection) -> None:
@@ -205,11 +214,40 @@ def test_delete_with_both_deletes_what_is_in_both(photos: ImageCollection, tmp_p
     assert photos.get(paths[1]) is None
 
 
-@pytest.mark.parametrize("where", [None, "", "  ", {}, models.Filter(), models.Filter(must=[])])
+EMPTY = models.Filter()
+BLUE = models.FieldCondition(key="metadata.year", match=models.MatchValue(value=2022))
+EVERYTHING = [
+    *(None, "", "  ", {}, EMPTY, models.Filter(must=[])),
+    models.Filter(must=[EMPTY]),
+    models.Filter(must=models.Filter(must=[EMPTY, EMPTY])),
+    models.Filter(should=[BLUE, EMPTY]),
+    models.Filter(must_not=[models.Filter(must_not=[EMPTY, BLUE])]),
+    models.Filter(min_should=models.MinShould(conditions=[EMPTY, BLUE], min_count=1)),
+]
+
+
+@pytest.mark.parametrize("where", EVERYTHING)
 def test_deleting_everything_by_accident_is_refused(photos: ImageCollection, where: Any) -> None:
     with pytest.raises(QueryError, match="drop"):
         photos.delete(where=where)
     assert photos.count() == 5
+
+
+@pytest.mark.parametrize(
+    ("where", "deleted"),
+    [
+        (models.Filter(must=[EMPTY, BLUE]), 1),
+        (models.Filter(should=[BLUE, models.Filter(must_not=[EMPTY])]), 1),
+        (models.Filter(must_not=[BLUE]), 4),
+        (models.Filter(must=[EMPTY], must_not=[EMPTY]), 0),
+        (models.Filter(min_should=models.MinShould(conditions=[EMPTY, BLUE], min_count=2)), 1),
+    ],
+)
+def test_a_filter_that_leaves_something_out_deletes_what_it_selects(
+    photos: ImageCollection, where: models.Filter, deleted: int
+) -> None:
+    assert photos.delete(where=where) == deleted
+    assert photos.count() == 5 - deleted
 
 
 def test_a_single_uri_for_delete_is_refused_with_the_way_out(photos: ImageCollection) -> None:

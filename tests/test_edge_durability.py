@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -145,14 +146,64 @@ def test_a_deleted_collection_leaves_nothing_on_disk(tmp_path: Path) -> None:
         assert list((tmp_path / "collections").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 1, "collections": {"c": {}}, "aliases": {}}'])
-def test_a_damaged_catalog_is_reported_and_left_alone(tmp_path: Path, text: str) -> None:
-    (tmp_path / "store.json").write_text(text)
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{",
+        b"[]",
+        b'{"format": 1}',
+        b'{"format": 1, "collections": {"c": {}}, "aliases": {}}',
+        b'{"format": 1, "caf\xe9": 1}',
+        b"[" * 100_000,
+    ],
+    ids=["cut", "a list", "without collections", "without entries", "not UTF-8", "nested"],
+)
+def test_a_damaged_catalog_is_reported_and_left_alone(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "store.json").write_bytes(text)
 
     with EdgeClient(tmp_path) as client, pytest.raises(StoreError, match=r"store\.json is damaged"):
         client.create_collection("c", COSINE)
 
-    assert (tmp_path / "store.json").read_text() == text
+    assert (tmp_path / "store.json").read_bytes() == text
+
+
+def test_a_catalog_that_cannot_be_read_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "store.json").mkdir()
+
+    with EdgeClient(tmp_path) as client:
+        for use in (client.get_collections, lambda: client.count("c"), lambda: client.create_collection("c", COSINE)):
+            with pytest.raises(StoreError, match=r"cannot read .*store\.json"):
+                use()
+
+
+def test_a_folder_of_collections_that_is_gone_is_a_store_error(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+    (tmp_path / "collections").rename(tmp_path / "elsewhere")
+
+    with EdgeClient(tmp_path) as client:
+        for use in (lambda: client.count("c"), lambda: client.get_collection("c"), lambda: client.delete("c", [1])):
+            with pytest.raises(StoreError, match=r"cannot open collection 'c'.*No such file"):
+                use()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are others there")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EROFS, errno.EMFILE, errno.EACCES])
+def test_a_lock_that_the_system_cannot_give_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for what in ("os.open", "fcntl.flock"):
+        with EdgeClient(tmp_path) as client, monkeypatch.context() as patch:
+            patch.setattr(what, refuse)
+            with pytest.raises(StoreError, match=os.strerror(number)) as caught:
+                client.count("c")
+        assert type(caught.value) is StoreError
 
 
 def test_a_catalog_of_a_newer_version_is_not_read(tmp_path: Path) -> None:
@@ -184,3 +235,36 @@ def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.Mo
 
         assert client._unflushed.total() == 70  # flushed after 140
         assert client.count("c").count == 210
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client, i: client.set_payload("c", {"n": i}, points=[0, 1]),
+        lambda client, i: client.overwrite_payload("c", {"n": i}, points=[0, 1]),
+        lambda client, i: client.clear_payload("c", points_selector=[0, 1]),
+        lambda client, i: client.delete_payload("c", ["n"], points=[0, 1]),
+        lambda client, i: client.delete("c", [5, 6]),
+    ],
+)
+def test_changes_of_payloads_and_deletions_are_flushed_on_the_way_too(
+    edge_client: EdgeClient, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 10)
+    edge_client.create_collection("c", COSINE)
+    edge_client.upsert("c", [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(3)])
+    for i in range(5):
+        change(edge_client, i)
+
+    assert edge_client._unflushed.total() == 2  # flushed after 3 + 4 * 2
+
+
+def test_changes_by_filter_are_flushed_on_the_way_too(edge_client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 3)
+    edge_client.create_collection("c", COSINE)
+    edge_client.set_payload("c", {"n": 1}, points=models.Filter())
+    edge_client.delete("c", models.Filter())
+    assert edge_client._unflushed.total() == 2
+
+    edge_client.delete("c", models.Filter())
+    assert edge_client._unflushed.total() == 0

@@ -9,13 +9,14 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.edge import EdgeClient
-from clip_qdrant.errors import StoreError, UnsupportedByEdge
+from clip_qdrant.errors import MetadataError, StoreError, UnsupportedByEdge
+from clip_qdrant.schema import Schema
 
 WORDS = ["dog", "cat", "green", "grass", "beach", "Übung", "don't", "x1"]
 TAGS = ["pets", "trips", "", "Pets", "a b", "ünï", "trip"]
@@ -234,6 +235,24 @@ def test_a_filter_that_the_engine_cannot_read_is_a_store_error(
 ) -> None:
     with pytest.raises(StoreError):
         selected(stores["edge"], models.Filter(must=[condition]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.one_of(st.sampled_from("\"\\\\'`[].*/ \n\t\0%$-_aZ0é"), st.characters()), min_size=1, max_size=4))
+@example("a\\b")
+@example("\\")
+@example("[0]")
+def test_a_key_that_metadata_may_have_can_be_indexed_and_asked_for(edge_client: EdgeClient, key: str) -> None:
+    if not edge_client.collection_exists("keys"):
+        edge_client.create_collection("keys", models.VectorParams(size=2, distance=models.Distance.COSINE))
+    try:
+        [path] = [name for name in Schema().extended([{key: 1}]).payload_fields() if name.startswith("metadata.")]
+    except MetadataError:
+        return
+    edge_client.create_payload_index("keys", path, "integer")
+    edge_client.upsert("keys", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"metadata": {key: 1}})])
+    chosen = models.Filter(must=[models.FieldCondition(key=path, match=models.MatchValue(value=1))])
+    assert edge_client.count("keys", count_filter=chosen).count == 1
 
 
 def test_what_is_no_filter_is_refused(stores: dict[str, QdrantBase]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import RecordingClient
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
@@ -80,11 +81,105 @@ def test_a_rejected_write_does_not_come_back_when_the_store_is_opened_again(tmp_
         for bad in ([1.0], [0.0, 0.0, 0.0], {"other": GOOD}):
             with pytest.raises(InvalidPoint):
                 client.upsert("c", [point(vector=bad)])
-        with pytest.raises(StoreError):
-            client.set_payload("c", {"a": 1}, points=[77])
 
     with EdgeClient(tmp_path) as client:
         assert client.scroll("c") == ([], None)
+
+
+def test_a_change_of_a_missing_point_changes_no_other_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    client.upsert("c", [point(id=1, payload={"n": 1}), point(id=2, payload={"n": 2})])
+    for change in (client.set_payload, client.overwrite_payload):
+        with pytest.raises(StoreError, match="there is no point 77"):
+            change("c", {"a": 1}, points=[1, 77])
+    acknowledged = client.scroll("c")
+    assert [record.payload for record in acknowledged[0]] == [{"a": 1}, {"n": 2}]
+    del client, change  # not closed: what comes back is what the log holds
+
+    with EdgeClient(tmp_path) as client:
+        assert client.scroll("c") == acknowledged
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda c: c.set_payload("c", {"a": 1}, points=[1], key='a"b'),
+        lambda c: c.set_payload("c", {"a": 1}, points=models.Filter(), key="a[b"),
+        lambda c: c.overwrite_payload("c", {"a": 1}, points=[1], key="a\\b"),
+        lambda c: c.delete_payload("c", ["n", 'a"b'], points=[1]),
+        lambda c: c.delete_payload("c", ["n", "\udc80"], points=[1]),
+        lambda c: c.create_payload_index("c", 'metadata."a\\b"', "keyword"),
+        lambda c: c.create_payload_index("c", "", "keyword"),
+        lambda c: c.delete("c", models.Filter(must=[models.HasIdCondition(has_id=[1]), BAD_PATH])),
+    ],
+)
+def test_what_the_engine_refuses_by_itself_does_not_come_back_either(tmp_path: Path, refused: Any) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    client.upsert("c", [point(id=1, payload={"n": 1})])
+    with pytest.raises(StoreError):
+        refused(client)
+    client.upsert("c", [point(id=2, payload={"n": 2})])
+    del client  # not closed: what comes back is what the log holds
+
+    with EdgeClient(tmp_path) as client:
+        assert [record.payload for record in client.scroll("c")[0]] == [{"n": 1}, {"n": 2}]
+        assert client.get_collection("c").payload_schema == {}
+        client.upsert("c", [point(id=3)])
+
+
+BAD_PATH = models.FieldCondition(key='a"b', match=models.MatchValue(value=1))
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "error"),
+    [
+        ({"x": COSINE}, {}, UnsupportedByEdge),
+        (None, {}, UnsupportedByEdge),
+        (COSINE.model_copy(update={"size": 0}), {}, StoreError),
+        (COSINE, {"shard_number": 2}, UnsupportedByEdge),
+        (COSINE, {"metadata": {"a": object()}}, StoreError),
+        (COSINE, {"metadata": {"a": float("nan")}}, StoreError),
+    ],
+)
+def test_a_collection_that_cannot_be_recreated_stays_as_it_is(
+    client: EdgeClient, params: Any, options: dict[str, Any], error: type[StoreError]
+) -> None:
+    client.upsert("c", [point(id=1)])
+
+    with pytest.raises(error):
+        client.recreate_collection("c", params, **options)
+
+    assert client.count("c").count == 1
+
+
+def test_optimize_of_the_engine_is_never_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 5)
+    for opening in range(2):
+        with EdgeClient(tmp_path) as client:
+            if opening == 0:
+                client.create_collection("c", COSINE)
+            shard = recorded_shard(client)
+            client.create_payload_index("c", "n", "integer")
+            client.upsert("c", [point(id=i, payload={"n": i}) for i in range(20)])
+            client.set_payload("c", {"m": 1}, points=[0])
+            client.query_points("c", query=GOOD, search_params=models.SearchParams(exact=True))
+            client.scroll("c")
+            client.facet("c", "n")
+            client.delete("c", [1])
+            client.get_collection("c")
+        assert {"update", "query", "scroll", "facet", "flush", "info", "close"} <= set(shard.calls)
+        assert "optimize" not in shard.calls
+
+
+def recorded_shard(client: EdgeClient) -> RecordingClient:
+    """The shard of the collection c, from now on behind a record of what it is asked."""
+    client.count("c")
+    [opened] = client._folder._open.values()
+    recorder: Any = RecordingClient(opened.shard)
+    opened.shard = recorder
+    return recorder
 
 
 @pytest.mark.parametrize("bad", [[1.0], [0.0, 0.0, 0.0], [float("nan"), 0, 0], "no-uuid"])
@@ -140,6 +235,32 @@ def test_a_limit_below_one_is_refused(client: EdgeClient, limit: int) -> None:
     for use in (client.query_points, client.scroll):
         with pytest.raises(StoreError, match=f"limit {limit}"):
             use("c", limit=limit)
+
+
+@pytest.mark.parametrize("number", [-1, 2**64, 10**30])
+def test_numbers_that_the_engine_cannot_hold_are_refused(client: EdgeClient, number: int) -> None:
+    for use in (
+        lambda: client.query_points("c", query=GOOD, offset=number),
+        lambda: client.query_points("c", query=GOOD, limit=number),
+        lambda: client.scroll("c", limit=number),
+        lambda: client.facet("c", "n", limit=number),
+        lambda: client.query_points("c", query=GOOD, search_params=models.SearchParams.model_construct(hnsw_ef=number)),
+    ):
+        with pytest.raises(StoreError):
+            use()
+
+
+@pytest.mark.parametrize("limit", [2**40, 2**64 - 1])
+def test_a_limit_far_beyond_the_points_gives_them_all(client: EdgeClient, limit: int) -> None:
+    client.upsert("c", [point(id=1)])
+
+    assert len(client.query_points("c", query=GOOD, limit=limit).points) == 1
+    assert client.query_points("c", query=GOOD, offset=limit).points == []
+
+
+def test_an_unknown_type_of_index_is_refused_naming_those_there_are(client: EdgeClient) -> None:
+    with pytest.raises(StoreError, match=r"'foo' is no type of payload index; there are keyword, integer"):
+        client.create_payload_index("c", "year", "foo")
 
 
 def test_a_missing_collection_error_names_those_there_are(client: EdgeClient) -> None:
@@ -263,6 +384,27 @@ def test_an_index_of_another_type_replaces_the_first(client: EdgeClient) -> None
     assert [(hit.value, hit.count) for hit in client.facet("c", "year").hits] == [(2024, 1)]
 
 
+def test_an_index_that_is_there_already_is_not_built_again(client: EdgeClient) -> None:
+    text = models.TextIndexParams(type=models.TextIndexType.TEXT, tokenizer=models.TokenizerType.WORD, lowercase=True)
+    tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+    wanted = {"caption": text, "album": tenant, "year": models.PayloadSchemaType.INTEGER, "place": "geo"}
+    for name, schema in wanted.items():
+        client.create_payload_index("c", name, schema)
+    shard = recorded_shard(client)
+
+    for name, schema in wanted.items():
+        client.create_payload_index("c", name, schema.model_copy() if name in ("caption", "album") else schema)
+    assert "update" not in shard.calls
+
+    client.create_payload_index("c", "caption", text.model_copy(update={"phrase_matching": True}))
+    client.create_payload_index("c", "album", "keyword")
+    client.create_payload_index("c", "year", "float")
+    assert shard.calls.count("update") == 3
+    schema = client.get_collection("c").payload_schema
+    assert schema["caption"].params.phrase_matching is True
+    assert schema["year"].data_type == models.PayloadSchemaType.FLOAT
+
+
 def test_the_engine_gives_its_name_and_version(client: EdgeClient) -> None:
     assert client.info().title == "qdrant-edge-py"
     assert client.info().version.split(".")[0].isdigit()
@@ -300,6 +442,11 @@ def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
         assert not client.collection_exists("c")
         with pytest.raises(StoreError, match="cannot write to"):
             client.create_collection("c", COSINE)
+
+
+def test_a_path_that_the_system_cannot_look_at_is_a_store_error() -> None:
+    with pytest.raises(StoreError, match="cannot look into"):
+        EdgeClient("x" * 5000)
 
 
 def test_uuids_are_read_in_every_usual_spelling(client: EdgeClient) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -193,3 +194,55 @@ def test_a_forked_child_gets_an_error_and_the_parent_goes_on(edge_client: EdgeCl
     assert "start workers with the spawn method" in message
     edge_client.upsert("c", [point(2)])
     assert edge_client.count("c").count == 2
+
+
+def test_a_collection_made_anew_by_another_client_meanwhile_is_opened_as_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+
+    with EdgeClient(tmp_path) as client:
+        lock = client._folder._lock
+        turns = iter(["recreate", "delete"])
+
+        def after_another(name: str, folder: str) -> Any:
+            with EdgeClient(tmp_path) as other:
+                if (turn := next(turns, None)) is not None:
+                    other.delete_collection("c")
+                if turn == "recreate":
+                    other.create_collection("c", models.VectorParams(size=2, distance=models.Distance.DOT))
+            return lock(name, folder)
+
+        monkeypatch.setattr(client._folder, "_lock", after_another)
+        with pytest.raises(CollectionNotFound):
+            client.count("c")
+        assert list((tmp_path / "collections").iterdir()) == []
+
+        with EdgeClient(tmp_path) as other:
+            other.create_collection("c", COSINE)
+        turns = iter(["recreate"])
+        assert client.get_collection("c").config.params.vectors.size == 2
+        assert len(list((tmp_path / "collections").iterdir())) == 2  # one shard and its lock
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_that_keeps_the_lock_is_mentioned(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    client.close()
+
+    with EdgeClient(tmp_path) as again:
+        with pytest.raises(StoreLocked, match="or in a child forked from this process"):
+            again.count("c")
+        os.close(writing)
+        os.waitpid(child, 0)
+        assert again.count("c").count == 0

@@ -5,17 +5,37 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from fakes import COLOURS, write_image
 
 import clip_qdrant
+from clip_qdrant.cli.app import app
+from clip_qdrant.cli.wiring import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-TREE = README[README.index("## Files") :]
+TREE = README[README.index("## Files") :].split("```\n")[1]
+COMMANDS = re.findall(r"^\$ clip-qdrant (.+)$", "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL)), re.M)
+
+
+def named_in(tree: str) -> Iterator[str]:
+    """The paths of the folders and files in a tree. All files of a line lie in its folder, or in the one it is."""
+    folders: list[str] = []
+    for line in tree.splitlines():
+        first = line.split()[0]
+        del folders[(len(line) - len(line.lstrip())) // 2 :]
+        if first.endswith("/"):
+            folders.append(first)
+            yield "".join(folders)
+        for name in re.findall(r"(?<![\w/.-])[\w-]+\.(?:py|md|pt|jsonl|yml)\b", line):
+            yield "".join([*folders, name])
 
 
 def test_the_first_example_runs_with_the_bundled_weights(
@@ -49,9 +69,34 @@ def test_the_training_example_runs_and_its_file_loads(tmp_path: Path, monkeypatc
 
 def test_the_file_tree_names_every_module_and_no_other() -> None:
     folders = ("clip_qdrant", "training", "ingestion", "benchmarks")
-    modules = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")} - {"__init__.py"}
-    named = set(re.findall(r"[\w]+\.py\b", TREE)) - {"fakes.py", "tiny.py", "program.py"}
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py")
+    modules = {path.relative_to(ROOT).as_posix() for path in files}
+    named = {path for path in named_in(TREE) if path.endswith(".py") and not path.startswith("tests/")}
     assert named == modules
+
+
+def test_everything_in_the_file_tree_is_there() -> None:
+    paths = list(named_in(TREE))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert len(paths) == len(set(paths))
+
+
+def test_a_module_missing_in_the_file_tree_is_not_hidden_by_its_namesake() -> None:
+    assert "\n    ingest.py  search.py" in TREE
+    without = set(named_in(TREE.replace("\n    ingest.py  search.py", "\n    search.py")))
+    assert set(named_in(TREE)) - without == {"clip_qdrant/cli/ingest.py"}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_line_of_a_console_block_parses(line: str) -> None:
+    program: Any = typer.main.get_command(app)
+    name, *arguments = shlex.split(line, comments=True)
+    assert name in program.commands
+    program.get_command(None, name).make_context(name, arguments, obj=Options())
+
+
+def test_there_are_console_blocks_with_every_command() -> None:
+    assert {line.split()[0] for line in COMMANDS} >= {"ingest", "search", "facet", "train", "evaluate", "info"}
 
 
 def test_links_lead_to_files() -> None:

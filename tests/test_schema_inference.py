@@ -71,7 +71,7 @@ def test_a_name_is_a_value_or_a_group_not_both() -> None:
         Schema({"exif": "keyword", "exif.iso": "integer"})
 
 
-@pytest.mark.parametrize("name", ["", "a..b", ".a", "a.", 'a"b'])
+@pytest.mark.parametrize("name", ["", "a..b", ".a", "a.", 'a"b', "a\\b", '"a\\b"', "a.\\"])
 def test_a_name_that_is_no_path_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is not a field name"):
         Schema({name: "keyword"})

@@ -111,7 +111,7 @@ def test_a_field_without_a_type_is_brought_into_json_types_only() -> None:
             Schema().normalise({"f": value})
 
 
-@pytest.mark.parametrize("metadata", [{"": 1}, {'a"b': 1}, {3: 1}, {"\udc80": 1}, ["a"]])
+@pytest.mark.parametrize("metadata", [{"": 1}, {'a"b': 1}, {"a\\b": 1}, {"a": {"\\": 1}}, {3: 1}, {"\udc80": 1}, ["a"]])
 def test_metadata_needs_usable_names(metadata: Any) -> None:
     with pytest.raises(MetadataError, match="u: metadata"):
         Schema().normalise(metadata, uri="u")

@@ -191,6 +191,16 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     assert settings.location == "https://me:hunter2@qdrant.example:6333"
 
 
+@pytest.mark.parametrize("user", ["me:p@ss", "me:@", "m@e:p@s@s", "me:p@:ss"])
+def test_an_at_sign_in_a_password_does_not_show_the_rest_of_it(user: str) -> None:
+    location = f"http://{user}@h:1/a@b?c@d"
+
+    assert Settings.load({"location": location}).shown_location == "http://***@h:1/a@b?c@d"
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({"runtime": location})
+    assert "'http://***@h:1/a@b?c@d'" in str(caught.value)
+
+
 def test_a_secret_of_the_wrong_type_is_not_in_the_message(folder: Path) -> None:
     (folder / "clip-qdrant.toml").write_text("api_key = 12345\n")
 

@@ -157,3 +157,9 @@ def test_errors_of_grpc_become_ours(code: grpc.StatusCode, details: str, kind: t
 def test_an_error_without_details_is_told_by_its_type() -> None:
     with pytest.raises(StoreUnavailable, match="ConnectError"):
         call(raising(httpx.ConnectError("")), what="try", patience=0.01)
+
+
+def test_an_error_of_the_file_system_becomes_ours() -> None:
+    with pytest.raises(StoreError, match=r"write: .*No space left on device") as caught:
+        call(raising(OSError(28, "No space left on device")), what="write")
+    assert type(caught.value) is StoreError

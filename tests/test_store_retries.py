@@ -7,19 +7,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from fakes import FakeEmbedder
+from qdrant_client.client_base import QdrantBase
 from small_server import Answer, SmallServer, ok, refusal
 
 from clip_qdrant.client import connect
-from clip_qdrant.errors import StoreError, StoreUnavailable
+from clip_qdrant.collection import ImageCollection
+from clip_qdrant.errors import ConfigError, StoreError, StoreUnavailable
 from clip_qdrant.store import call
 
 
-def count_once(url: str, *, timeout: int = 5, idempotent: bool = True, patience: float = 2.0) -> int:
+def count_once(url: str, *, timeout: int = 5, patience: float = 2.0) -> int:
     client = connect(url, timeout=timeout)
     try:
-        return call(lambda: client.count("photos").count, what="count photos", idempotent=idempotent, patience=patience)
+        return call(lambda: client.count("photos").count, what="count photos", patience=patience)
     finally:
         client.close()
 
@@ -74,13 +78,6 @@ def test_more_patience_means_more_tries() -> None:
         with pytest.raises(StoreUnavailable):
             count_once(server.url, patience=0.5)
         assert len(server.requests) >= 3
-
-
-def test_what_is_not_idempotent_is_tried_once() -> None:
-    with SmallServer(failing(1, (503, b"", {}))).running() as server:
-        with pytest.raises(StoreUnavailable):
-            count_once(server.url, idempotent=False)
-        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -158,3 +155,38 @@ def test_a_connection_that_breaks_is_tried_again() -> None:
     with SmallServer(broken_once).running() as server:
         assert count_once(server.url) == 3
         assert len(server.requests) == 2
+
+
+def test_a_timeout_is_tried_again_while_patience_lasts() -> None:
+    finished = threading.Event()
+
+    def hang_once(number: int) -> Answer:
+        if number == 0:
+            finished.wait(5)
+        return ok({"count": 3})
+
+    with SmallServer(hang_once).running() as server:
+        assert count_once(server.url, timeout=1, patience=3) == 3
+        assert len(server.requests) == 2
+        finished.set()
+
+
+def test_a_collection_waits_for_its_store_as_long_as_it_was_told() -> None:
+    def busy_for_three_seconds(number: int) -> Answer:
+        missing = refusal(404, "Not found: Collection `photos` doesn't exist!")
+        return (503, b"", {}) if number < 6 else missing  # the first, and five tries after pauses of 0.1 to 1.6 s
+
+    with SmallServer(busy_for_three_seconds).running() as server:
+        client = connect(server.url)
+        with pytest.raises(StoreUnavailable, match="opening collection 'photos'"):
+            ImageCollection("photos", FakeEmbedder(), client, patience=0)
+        assert len(server.requests) == 1
+        assert not ImageCollection("photos", FakeEmbedder(), client, patience=6)._layout.exists
+        assert len(server.requests) == 7
+        client.close()
+
+
+@pytest.mark.parametrize("patience", [-1, float("nan"), float("inf"), "2", None])
+def test_patience_is_a_number_of_seconds(memory_client: QdrantBase, patience: Any) -> None:
+    with pytest.raises(ConfigError, match=f"patience .*{patience}"):
+        ImageCollection("photos", FakeEmbedder(), memory_client, patience=patience)

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from clip_qdrant.cli import demo, failures, info, ingest, search, training
+from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
 
@@ -179,13 +180,20 @@ def _let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _PlainFormatter(logging.Formatter):
+    """Messages name files, and a file may be named to make a terminal act."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).splitlines()))
+
+
 @contextlib.contextmanager
 def _logging(options: Options, arguments: Sequence[str]) -> Iterator[None]:
     """Warnings of this package go to stderr as one line each; with --debug its whole log, and Python's warnings."""
     debug = options.debug or "--debug" in arguments
     handler = logging.StreamHandler()
     handler.setFormatter(
-        logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s" if debug else "warning: %(message)s")
+        _PlainFormatter("%(asctime)s %(name)s %(levelname)s %(message)s" if debug else "warning: %(message)s")
     )
     loggers = [logging.getLogger(name) for name in ("clip_qdrant", "clip_qdrant_training", "clip_qdrant_ingestion")]
     before = [logger.level for logger in loggers]

@@ -14,7 +14,7 @@ from clip_qdrant.cli.ingest import ingest_source
 from clip_qdrant.cli.output import plain, print_line, print_table, write_text
 from clip_qdrant.cli.search import score
 from clip_qdrant.content import sample_gallery
-from clip_qdrant.errors import FingerprintMismatch
+from clip_qdrant.errors import ConfigError, FingerprintMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,11 @@ __all__ = ["demo"]
 
 _COLLECTION = "gallery"
 _SHOWN = 5
+_FIXED = {
+    "location": "it keeps its store in --folder",
+    "model": "it shows the bundled model",
+    "api_key": "it needs no server",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,13 @@ def demo(
         "demo-data"
     ),
 ) -> None:
-    """Ingest the sample gallery with the bundled model, and run a few searches. Needs no server and no network."""
+    """Ingest the sample gallery with the bundled model, and run a few searches. Needs no server and no network.
+
+    Its store and its model are its own: --location, --model and --api-key are for the other commands.
+    """
+    for name in wiring.options_given(context):
+        if name in _FIXED:
+            raise ConfigError(f"the demo takes no --{name.replace('_', '-')}: {_FIXED[name]}")
     store = folder / "qdrant"
     settings = wiring.settings_of(
         context, {"location": str(store.absolute()), "collection": _COLLECTION, "model": "bundled"}

@@ -6,8 +6,19 @@ import sys
 import traceback
 
 from clip_qdrant import errors
+from clip_qdrant.cli.output import printable
 
-__all__ = ["BROKEN_PIPE", "EXIT_CODES", "FAILURE", "INTERRUPTED", "QUARANTINED", "USAGE", "exit_code", "tell"]
+__all__ = [
+    "BROKEN_PIPE",
+    "EXIT_CODES",
+    "FAILURE",
+    "INTERRUPTED",
+    "QUARANTINED",
+    "USAGE",
+    "exit_code",
+    "print_error",
+    "tell",
+]
 
 FAILURE = 1
 USAGE = 2
@@ -36,7 +47,8 @@ def exit_code(error: BaseException) -> int:
 def tell(error: BaseException, *, debug: bool) -> None:
     """Writes an error to stderr; its traceback too with `debug`."""
     if debug:
-        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+        pages = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        print(*map(printable, pages.splitlines()), sep="\n", file=sys.stderr)
     if isinstance(error, errors.ClipQdrantError):
         print_error(str(error))
     else:
@@ -46,5 +58,5 @@ def tell(error: BaseException, *, debug: bool) -> None:
 
 def print_error(message: str) -> None:
     """One `error:` line and, indented, the others of the message."""
-    first, *others = message.splitlines() or ["unknown"]
+    first, *others = map(printable, message.splitlines() or ["unknown"])
     print(f"error: {first}", *(f"  {line}" for line in others), sep="\n", file=sys.stderr)

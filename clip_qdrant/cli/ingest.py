@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest", "ingest_source"]
 
+_PATIENCE = 30.0  # seconds: a long run outlives the restart of a server
 _SHOWN = 50  # quarantined files in the table; --json has them all
 
 
@@ -50,7 +51,7 @@ def ingest(
     from clip_qdrant_ingestion import FolderSource
 
     source = FolderSource(folder, include=include or (), exclude=exclude or ())
-    with wiring.open_collection(settings) as images:
+    with wiring.open_collection(settings, patience=_PATIENCE) as images:
         report = ingest_source(source, images, settings)
     if as_json:
         print_json(_document(report, settings))

@@ -29,6 +29,7 @@ __all__ = [
     "print_json",
     "print_line",
     "print_table",
+    "printable",
     "stderr_console",
     "write_text",
 ]
@@ -38,8 +39,12 @@ _PIPE_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 def plain(value: object) -> str:
     """A value as one line of printable text."""
-    text = " ".join(str(value).split())
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(" ".join(str(value).split()))
+
+
+def printable(line: str) -> str:
+    """A line without what a terminal acts on; its spaces stay, for a caret below it to point at the right column."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def place(hit: Hit) -> str:

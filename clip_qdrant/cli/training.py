@@ -53,11 +53,14 @@ def train(
 ) -> None:
     """Train the model on image-caption pairs, starting from --model, and write the best checkpoint."""
     settings = wiring.settings_of(context, {"device": device})
-    if settings.model.startswith("hf:"):
+    anew = image_encoder is not None or text_encoder is not None
+    if anew and "model" in wiring.options_given(context):
+        raise ConfigError("give --model, or the encoders to start anew from, not both")
+    if not anew and settings.model.startswith("hf:"):
         raise ConfigError(f"{settings.model} cannot be trained, only embedded with: start from a checkpoint file")
     from clip_qdrant_training import fit
 
-    start = None if settings.model == "bundled" else settings.model
+    start = None if anew or settings.model == "bundled" else settings.model
     options = {
         "epochs": epochs,
         "batch_size": batch_size,

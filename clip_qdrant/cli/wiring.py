@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from clip_qdrant.cli.output import plain
+
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
     from clip_qdrant.images import Limits
     from clip_qdrant.settings import Settings
 
-__all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "settings_of"]
+__all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "options_given", "settings_of"]
 
-_PATIENCE = 2.0  # seconds after which the user is told what takes so long
+_QUIET = 2.0  # seconds after which the user is told what takes so long
 
 
 @dataclass(slots=True)
@@ -46,6 +48,11 @@ def settings_of(context: typer.Context, given: Mapping[str, Any] | None = None) 
     return Settings.load({**options.settings, **(given or {})}, config=options.config)
 
 
+def options_given(context: typer.Context) -> Mapping[str, Any]:
+    """The settings that stand on the command line, for commands that have no use for some of them."""
+    return context.ensure_object(Options).settings
+
+
 def limits_of(settings: Settings) -> Limits:
     from clip_qdrant.images import Limits
 
@@ -56,11 +63,12 @@ def open_embedder(settings: Settings) -> Embedder:
     """The embedder that `settings` name."""
     from clip_qdrant.embedder import ClipEmbedder
 
-    with _patience("loading the model; its first use on a computer prepares it, which takes up to a minute"):
+    with _told("loading the model; its first use on a computer prepares it, which takes up to a minute"):
         return ClipEmbedder.load(
             settings.model,
             runtime=settings.runtime,
             device=settings.device,
+            batch_size=settings.batch_size,
             limits=limits_of(settings),
             cache_dir=settings.cache_dir,
         )
@@ -75,13 +83,16 @@ def open_client(settings: Settings) -> QdrantBase:
 
 
 @contextlib.contextmanager
-def open_collection(settings: Settings) -> Iterator[ImageCollection]:
-    """The collection that `settings` name, its client closed at the end."""
+def open_collection(settings: Settings, *, patience: float = 2.0) -> Iterator[ImageCollection]:
+    """The collection that `settings` name, its client closed at the end. `patience` is that of ImageCollection."""
     client = open_client(settings)  # first, for the sake of its quick import
     from clip_qdrant.collection import ImageCollection
 
     try:
-        yield ImageCollection(settings.collection, open_embedder(settings), client)
+        embedder = open_embedder(settings)
+        with _told(f"waiting for the store at {plain(settings.shown_location)}"):
+            images = ImageCollection(settings.collection, embedder, client, patience=patience)
+        yield images
     finally:
         client.close()
 
@@ -109,8 +120,9 @@ def _import_qdrant_client() -> None:
 
 
 @contextlib.contextmanager
-def _patience(message: str) -> Iterator[None]:
-    timer = threading.Timer(_PATIENCE, print, [f"{message} ..."], {"file": sys.stderr, "flush": True})
+def _told(message: str) -> Iterator[None]:
+    """Says so on stderr if what is done within takes long."""
+    timer = threading.Timer(_QUIET, print, [f"{message} ..."], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
     try:
