@@ -45,7 +45,7 @@ class ImageCollection:
 
     `fields` declares metadata fields by name ("year") and type; others are inferred from the first values written.
     `patience` is how many seconds a call that fails because the store is away or busy is tried again, with growing
-    pauses, before it raises StoreUnavailable; opening counts. A request that times out took its time off it.
+    pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it.
     All methods may be called from several threads. Any of them may raise StoreError.
 
     Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by this

@@ -35,6 +35,7 @@ __all__ = ["FORMAT", "Layout"]
 FORMAT = 1
 _KEY = "clip_qdrant"
 _ATTEMPTS = 5
+_OPENING_PATIENCE = 2.0  # seconds
 
 _T = TypeVar("_T")
 
@@ -82,10 +83,11 @@ class Layout:
         self._fingerprint = fingerprint
         self._dim = dim
         self._declared = declared
-        self._patience = patience
+        self._patience = min(patience, _OPENING_PATIENCE)  # a wrong address is told soon
         self._in_process = _is_in_process(client)
         self._state = self._absent()
         self.open()
+        self._patience = patience
 
     @property
     def exists(self) -> bool:

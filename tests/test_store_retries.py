@@ -171,18 +171,28 @@ def test_a_timeout_is_tried_again_while_patience_lasts() -> None:
         finished.set()
 
 
-def test_a_collection_waits_for_its_store_as_long_as_it_was_told() -> None:
-    def busy_for_three_seconds(number: int) -> Answer:
-        missing = refusal(404, "Not found: Collection `photos` doesn't exist!")
-        return (503, b"", {}) if number < 6 else missing  # the first, and five tries after pauses of 0.1 to 1.6 s
+def test_a_collection_waits_for_its_store_as_long_as_it_was_told_once_it_is_open() -> None:
+    missing = refusal(404, "Not found: Collection `photos` doesn't exist!")
 
-    with SmallServer(busy_for_three_seconds).running() as server:
+    def busy_for_three_seconds_after_opening(number: int) -> Answer:
+        return (503, b"", {}) if 0 < number < 6 else missing  # then tries after pauses of 0.1 to 1.6 s
+
+    with SmallServer(busy_for_three_seconds_after_opening).running() as server:
         client = connect(server.url)
-        with pytest.raises(StoreUnavailable, match="opening collection 'photos'"):
-            ImageCollection("photos", FakeEmbedder(), client, patience=0)
-        assert len(server.requests) == 1
-        assert not ImageCollection("photos", FakeEmbedder(), client, patience=6)._layout.exists
+        photos = ImageCollection("photos", FakeEmbedder(), client, patience=6)
+        assert not photos.exists()
         assert len(server.requests) == 7
+        client.close()
+
+
+def test_opening_gives_up_soon_however_patient_the_collection_is() -> None:
+    with SmallServer(lambda number: (503, b"", {})).running() as server:
+        client = connect(server.url)
+        for patience, tries in ((0, 1), (60, 6)):
+            before = len(server.requests)
+            with pytest.raises(StoreUnavailable, match="opening collection 'photos'"):
+                ImageCollection("photos", FakeEmbedder(), client, patience=patience)
+            assert len(server.requests) - before <= tries
         client.close()
 
 
