@@ -1,7 +1,8 @@
 """ImageCollection.add: images and what goes with them, a batch at a time, writing only what changed.
 
 A file is read once and let go before the next is read, so the memory in use is that of one decoded image and of
-`batch_size` images at the embedder's size. Hashes are compared before decoding: adding a folder again costs reading it.
+`batch_size` images at the embedder's size. Hashes are compared before decoding: adding a folder again costs reading it,
+and what decoding had told of an image is taken from its payload.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from PIL import Image
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images import ImageInput, LoadedImage, load_image, read_bytes
 from clip_qdrant.points import batches
-from clip_qdrant.records import ImageRecord, SourceInfo, to_uri
+from clip_qdrant.records import ImageRecord, SourceInfo, path_of, to_uri, with_stored_image
 from clip_qdrant.values import same_json
 
 if TYPE_CHECKING:
     from clip_qdrant.collection import ImageCollection
 
-__all__ = ["AddResult", "add_images"]
+__all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
 
 _END = object()
 
@@ -109,6 +110,8 @@ def _rows(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> I
 
 
 def _uri(image: ImageInput, given: Any, index: int) -> str:
+    if isinstance(image, str) and path_of(to_uri(image)) is None:
+        raise SourceError(f"image {index} ({image}): nothing is fetched from a URL; download it and pass path or bytes")
     if given is None:
         return to_uri(image if isinstance(image, str) else Path(image)) if isinstance(image, str | os.PathLike) else ""
     if isinstance(given, os.PathLike):
@@ -137,20 +140,13 @@ def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
         record, there = records[uri], stored.get(uri)
         with _named(row):
             content, sha256, loaded = _content(row, embedder.image_size)
-            same_vector = (
-                there is not None
-                and there.get("image", {}).get("sha256") == sha256
-                and there.get("fingerprint") == embedder.fingerprint
-            )
-            if same_vector and there is not None and _says_the_same(record, there):
+            if there is not None and same_bytes(there, sha256, fingerprint=embedder.fingerprint):
+                if not says_the_same(record, there):
+                    changed.append(with_stored_image(replace(record, source=_source(there)), there))
                 continue
             loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
-            record = replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location)
-            if same_vector and there is not None:
-                changed.append(replace(record, source=_source(there)))
-            else:
-                repainted.append(record)
-                pixels.append(embedder.preprocess(loaded.rgb))
+            repainted.append(replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location))
+            pixels.append(embedder.preprocess(loaded.rgb))
     if repainted and changed:
         collection.prepare([*repainted, *changed])  # a value that does not fit keeps out both, not only its own half
     if repainted:
@@ -188,7 +184,14 @@ def _content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | Non
     return data, loaded.info.sha256, loaded
 
 
-def _says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
+def same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
+    """Whether the stored vector is that of these bytes."""
+    image = stored.get("image") or {}
+    return bool(image.get("sha256") == sha256 and stored.get("fingerprint") == fingerprint)
+
+
+def says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
+    """Whether caption and metadata are as they are stored. The record is one that `ImageCollection.check` gave."""
     return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
 
 

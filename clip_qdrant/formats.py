@@ -117,13 +117,46 @@ def _plugin(image_format: str) -> Opener | None:
     if not getattr(module, "SUPPORTED", True):
         return None
     decoder: type[ImageFile.ImageFile] = getattr(module, class_name)
-    if image_format == "JPEG":  # it parses EXIF for the resolution while opening, and warns if that is broken
-        decoder = type("JpegImageFile", (decoder,), {"_read_dpi_from_exif": _read_nothing})
-    return decoder
+    return _strict_jpeg(decoder) if image_format == "JPEG" else decoder
 
 
-def _read_nothing(image: ImageFile.ImageFile) -> None:
-    """In place of a method whose result is not used here."""
+def _strict_jpeg(base: type[ImageFile.ImageFile]) -> type[ImageFile.ImageFile]:
+    """Pillow's JPEG decoder, but for what ends early: libjpeg paints grey what it has no data for, and says nothing."""
+
+    class JpegImageFile(base):  # type: ignore[valid-type, misc]  # the base is known when Pillow is loaded
+        def _read_dpi_from_exif(self) -> None:
+            """Not used here; Pillow does it while opening, and warns if the EXIF data is broken."""
+
+        def load_read(self, size: int) -> bytes:
+            # Another library may have set ImageFile.LOAD_TRUNCATED_IMAGES; then Pillow makes up an end here.
+            data: bytes = self.fp.read(size)
+            if not data:
+                raise TruncatedImage("the JPEG ends before its last pixel")
+            return data
+
+        def load_end(self) -> None:
+            corner = self.getpixel((self.width - 1, self.height - 1))
+            if set(corner if isinstance(corner, tuple) else (corner,)) <= _UNPAINTED:
+                _check_end(base, self.fp.getvalue())
+
+    return JpegImageFile
+
+
+_UNPAINTED = {127, 128}  # what zero coefficients decode to; 127 in CMYK, which is stored inverted
+_MORE_DATA = bytes(range(1, 255)) * 16
+
+
+def _check_end(decoder: type[ImageFile.ImageFile], data: bytes) -> None:
+    """Refuses a JPEG that has its end marker before its last pixel: with more data in front of it the picture differs.
+
+    Behind the last pixel a decoder passes over such data.
+    """
+    end = data.rfind(b"\xff\xd9")
+    if end < 0:
+        return
+    pictures = [decoder(io.BytesIO(content)) for content in (data, data[:end] + _MORE_DATA + data[end:])]
+    if pictures[0].tobytes() != pictures[1].tobytes():
+        raise TruncatedImage("the JPEG has its end marker before its last pixel")
 
 
 def _opener(image_format: str) -> Opener | None:

@@ -96,7 +96,8 @@ def load_image(
     `info.sha256` is over the bytes of the file; for PIL images and arrays over size, mode and pixels.
 
     Raises ImageError (EmptyImage, NotAnImage, UnsupportedImage, TruncatedImage, ImageTooLarge), and SourceError
-    for a path that cannot be read.
+    for a path that cannot be read. Damage is refused where the decoder can tell: a JPEG has no checksum, so one with
+    other bytes in its middle may be a wrong picture, and a progressive one without its last passes a blurred picture.
     """
     if target is not None and target < 1:
         raise ValueError(f"target is the short side in pixels, at least 1, not {target}")

@@ -13,6 +13,7 @@ from fakes import COLOURS, FakeEmbedder, RecordingClient, solid_image, write_ima
 from PIL import Image
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant import adding
 from clip_qdrant.adding import AddResult
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.errors import ConfigError, ImageError, MetadataError, SourceError
@@ -83,6 +84,23 @@ def test_other_metadata_replaces_the_payload_without_embedding(photos: ImageColl
     assert hit is not None
     assert hit.metadata == {"year": 2024}
     assert photos.search("red", limit=1)[0].score == pytest.approx(1, abs=1e-3)
+
+
+def test_metadata_of_a_known_image_is_replaced_without_decoding_it(
+    photos: ImageCollection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x9003: "2021:07:04 18:30:00", 0x9011: "+02:00"})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 15.0), 3: "E", 4: (11.0, 34.0, 30.0)})
+    path = tmp_path / "a.jpg"
+    solid_image("red").save(path, exif=exif)
+    photos.add([path], metadata=[{"year": 2023}])
+    before = photos.stored([path.as_uri()])[path.as_uri()]
+    monkeypatch.setattr(adding, "load_image", None)
+    assert photos.add([path], metadata=[{"year": 2024}]) == AddResult(updated=1)
+    after = photos.stored([path.as_uri()])[path.as_uri()]
+    assert "location" in before
+    assert {**after, "ingested_at": ""} == {**before, "metadata": {"year": 2024}, "ingested_at": ""}
 
 
 def test_what_ingestion_knew_of_the_source_survives_a_change_of_metadata(
@@ -254,3 +272,25 @@ def test_a_batch_size_that_is_no_positive_number_is_refused(photos: ImageCollect
 def test_a_caption_that_is_no_text_is_refused(photos: ImageCollection) -> None:
     with pytest.raises(MetadataError, match="caption must be text, not 7"):
         photos.add([solid_image("red")], captions=[7])  # type: ignore[list-item]  # the mistake under test
+
+
+def test_a_url_is_not_fetched_and_the_error_says_so(photos: ImageCollection) -> None:
+    with pytest.raises(SourceError, match=r"image 0 \(http://example\.com/x\.jpg\): nothing is fetched from a URL"):
+        photos.add(["http://example.com/x.jpg"])
+
+
+def test_one_file_by_two_paths_is_one_image(photos: ImageCollection, tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", "red")
+    (tmp_path / "sub").mkdir()
+    photos.add([path])
+    around = tmp_path / "sub" / ".." / "a.png"
+    for name in (around, str(around)):
+        assert photos.add([name]) == AddResult(unchanged=1)
+        assert photos.get(name) is not None
+    assert photos.count() == 1
+
+
+def test_a_link_is_an_image_of_its_own(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", "red")
+    (tmp_path / "b.png").symlink_to(path)
+    assert to_uri(tmp_path / "b.png") == (tmp_path / "b.png").as_uri()

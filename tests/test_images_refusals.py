@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from clip_qdrant.errors import (
     EmptyImage,
@@ -29,6 +29,13 @@ def encoded(image_format: str, size: tuple[int, int] = (64, 48), **options: obje
     noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(file, image_format, **options)
+    return file.getvalue()
+
+
+def noise(image_format: str, mode: str = "RGB", **options: object) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (160, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(file, image_format, **options)
     return file.getvalue()
 
 
@@ -189,6 +196,47 @@ def test_a_jpeg_whose_second_half_is_zeros_is_truncated() -> None:
     data = encoded("JPEG", (320, 240))
     with pytest.raises(TruncatedImage):
         load_image(data[: len(data) // 2] + bytes(len(data) - len(data) // 2), target=16)
+
+
+def test_a_truncated_jpeg_is_refused_also_where_another_library_has_told_pillow_to_accept_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = noise("JPEG")
+    for end in (len(data) // 3, len(data) // 2, len(data) - 50):
+        with pytest.raises(TruncatedImage):
+            load_image(data[:end])
+    assert load_image(data).rgb.size == (200, 160)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("target", [None, 20])
+def test_a_jpeg_that_is_cut_and_closed_with_an_end_marker_is_truncated(
+    mode: str, options: dict[str, object], target: int | None
+) -> None:
+    data = noise("JPEG", mode, **options)
+    for end in range(len(data) // 3, len(data) - 100, len(data) // 9):
+        with pytest.raises(TruncatedImage):
+            load_image(data[:end].rstrip(b"\xff") + b"\xff\xd9", target=target)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 1}, {"quality": 100, "subsampling": 0}],
+    ids=str,
+)
+@pytest.mark.parametrize("behind", [b"", bytes(100), b"more \xff\xd9 more"])
+def test_a_jpeg_that_really_is_grey_at_its_end_is_accepted(
+    mode: str, options: dict[str, object], behind: bytes
+) -> None:
+    grey = Image.new("RGB", (50, 40), (128, 128, 128))
+    grey.paste((10, 200, 30), (0, 0, 50, 16))
+    picture = Image.new("CMYK", grey.size, (127, 127, 127, 127)) if mode == "CMYK" else grey.convert(mode)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", **options)
+    assert load_image(file.getvalue() + behind).rgb.size == (50, 40)
 
 
 def test_a_lazily_opened_truncated_pil_image_is_truncated() -> None:

@@ -60,6 +60,14 @@ def make_images(folder: Path) -> Path:
     return folder
 
 
+def change(photos: Path) -> None:
+    """Another caption for every image, and other bytes for one in five."""
+    table = photos / "metadata.csv"
+    table.write_text(table.read_text().replace(",number ", ",changed "))
+    for number in range(0, IMAGES, 5):
+        write_image(photos / f"{number % 3}" / f"{number:03}.png", (number * 2, 255 - number, 200), (13, 9))
+
+
 def start(photos: Path, store: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(photos), str(store)]
     process = subprocess.Popen(
@@ -92,7 +100,7 @@ def finish(photos: Path, store: Path) -> None:
         report = ingest(FolderSource(photos), ImageCollection("photos", FakeEmbedder(), client), batch_size=8)
         assert not report.interrupted
         assert report.added + report.payload_updated + report.updated + report.skipped == IMAGES
-        assert report.payload_updated == report.updated == 0
+        assert not (report.added and report.payload_updated + report.updated)
 
 
 def killed_runs_lead_to_the_undisturbed_collection(tmp_path: Path, kills: int, *, seed: int = 0) -> list[int]:
@@ -117,6 +125,38 @@ def killed_runs_lead_to_the_undisturbed_collection(tmp_path: Path, kills: int, *
     finish(photos, tmp_path / "killed")
     assert contents(tmp_path / "killed") == expected
     return found
+
+
+def killed_updates_lead_to_the_undisturbed_collection(tmp_path: Path, kills: int, *, seed: int = 0) -> list[int]:
+    """The same for runs that write stored images anew; gives how many of them were found changed after each kill."""
+    photos = make_images(tmp_path / "photos")
+    for store in ("undisturbed", "killed"):
+        finish(photos, tmp_path / store)
+    before = contents(tmp_path / "undisturbed")
+    change(photos)
+    finish(photos, tmp_path / "undisturbed")
+    after = contents(tmp_path / "undisturbed")
+    chance, found = random.Random(seed), []
+    for number in range(kills):
+        process = start(photos, tmp_path / "killed")
+        wait_until_done(process, IMAGES * (number + 1) // (kills + 1))
+        time.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+        points = contents(tmp_path / "killed")
+        assert points.keys() == before.keys()
+        assert all(point in (before[key], after[key]) for key, point in points.items()), "half of a change was stored"
+        found.append(sum(point == after[key] for key, point in points.items()))
+    finish(photos, tmp_path / "killed")
+    assert contents(tmp_path / "killed") == after
+    return found
+
+
+@pytest.mark.slow
+def test_updating_runs_killed_at_any_moment_are_continued_to_the_same_collection(tmp_path: Path) -> None:
+    found = killed_updates_lead_to_the_undisturbed_collection(tmp_path, kills=3)
+    assert found == sorted(found), "an acknowledged batch was lost"
+    assert 0 < found[0] < found[-1] < IMAGES, f"the kills hit nothing: {found}"
 
 
 @pytest.mark.slow
@@ -146,7 +186,9 @@ def test_ctrl_c_finishes_the_batches_in_hand_and_says_so(tmp_path: Path) -> None
 
 if __name__ == "__main__":
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    with tempfile.TemporaryDirectory() as folder:
-        print(
-            "points after each kill:", killed_runs_lead_to_the_undisturbed_collection(Path(folder), kills, seed=kills)
-        )
+    for name, killed in (
+        ("points", killed_runs_lead_to_the_undisturbed_collection),
+        ("changed points", killed_updates_lead_to_the_undisturbed_collection),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"{name} after each kill:", killed(Path(folder), kills, seed=kills))

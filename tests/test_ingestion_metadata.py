@@ -8,16 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clip_qdrant.images import Limits
-from clip_qdrant_ingestion import FolderSource
-from clip_qdrant_ingestion.metadata import Sidecars, parse_csv, parse_jsonl
+from clip_qdrant_ingestion import Folder, FolderSource, SourceObject
+from clip_qdrant_ingestion.metadata import Description, Sidecars, parse_csv, parse_jsonl
 
 Described = dict[str, tuple[str | None, dict[str, Any]]]
 
 
 def describe(root: Path, files: dict[str, str | bytes]) -> tuple[Described, list[str]]:
     """What the images of a folder are described as, and the problems, each beginning with the name of its file."""
+    found, problems = descriptions(root, files)
+    return {name: (said.caption, dict(said.metadata)) for name, said in found.items()}, problems
+
+
+def partial(root: Path, files: dict[str, str | bytes]) -> set[str]:
+    """The images of which something may be missing, as a sidecar could not be read."""
+    return {name for name, said in descriptions(root, files)[0].items() if said.partial}
+
+
+def descriptions(root: Path, files: dict[str, str | bytes]) -> tuple[dict[str, Description], list[str]]:
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +41,7 @@ def describe(root: Path, files: dict[str, str | bytes]) -> tuple[Described, list
     described = {}
     for folder in source.folders():
         for image, description in sidecars.describe(folder):
-            described[image.name] = (description.caption, description.metadata)
+            described[image.name] = description
     sidecars.close()
     return described, problems
 
@@ -144,6 +156,7 @@ def test_csv_with_quotes_line_breaks_bom_and_crlf_is_read(tmp_path: Path) -> Non
         ('{"file_name": "b.jpg", "metadata": [1]}', "metadata must be a JSON object"),
         ('{"file_name": "a.jpg"}', "has a row already, in line 1"),
         ("[" * 5000, "not JSON"),
+        ('{"file_name": "b.jpg", "n": ' + "9" * 5000 + "}", "not JSON"),
     ],
 )
 def test_a_broken_jsonl_row_is_told_with_its_line_and_the_others_are_used(line: str, what: str) -> None:
@@ -197,3 +210,99 @@ def test_rows_that_name_no_image_are_warned_of(tmp_path: Path, caplog: pytest.Lo
     assert [record.getMessage() for record in caplog.records] == [
         "2 rows of the metadata in folder 'sub' name no image there, such as 'A.jpg'"
     ]
+
+
+PHOTOS: dict[str, str | bytes] = {"a.jpg": "", "b.jpg": "", "sub/c.jpg": "", "other/d.jpg": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a.txt": "a cat", "b.json": "{}"}, set()),
+        ({"a.json": "{"}, {"a.jpg"}),
+        ({"a.jpg.txt": b"\xff"}, {"a.jpg"}),
+        ({"metadata.csv": b"file,caption\na.jpg,caf\xe9\n"}, {"a.jpg", "b.jpg", "sub/c.jpg", "other/d.jpg"}),
+        ({"sub/metadata.csv": "name,year\nc.jpg,1\n"}, {"sub/c.jpg"}),
+        # The lost line may be of any image that has no other.
+        ({"metadata.jsonl": '{"file": "a.jpg"}\n{"file": "b.j\n{"file": "sub/c.jpg"}\n'}, {"b.jpg", "other/d.jpg"}),
+        ({"metadata.csv": "file,x\na.jpg,1\nb.jpg,1,2\nsub/c.jpg,1\nother/d.jpg,2\n"}, {"b.jpg"}),
+        ({"metadata.csv": "file,x\na.jpg,1\na.jpg,2\n"}, set()),
+        ({"metadata.csv": b"\xff", "metadata.jsonl": '{"file": "a.jpg"}\n', "a.txt": "a cat"}, set(PHOTOS)),
+    ],
+)
+def test_what_could_not_be_read_is_told_of_the_images_it_may_be_about(
+    tmp_path: Path, files: dict[str, str | bytes], expected: set[str]
+) -> None:
+    assert partial(tmp_path, PHOTOS | files) == expected
+
+
+def test_columns_without_a_name_are_left_out_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tables = {
+        "pandas/metadata.csv": ",file_name,year\n0,a.jpg,2020\n1,b.jpg,2021\n",
+        "sheet/metadata.csv": "file_name,year,,\na.jpg,2020,,\nb.jpg,2021,,\n",
+    }
+    images = {f"{folder}/{name}.jpg": "" for folder in ("pandas", "sheet") for name in "ab"}
+    with caplog.at_level(logging.WARNING):
+        described, problems = describe(tmp_path, {**images, **tables})
+    assert problems == []
+    assert described == {name: (None, {"year": 2020 if "a.jpg" in name else 2021}) for name in images}
+    assert [record.getMessage() for record in caplog.records] == [
+        "pandas/metadata.csv: 1 columns without a name are not used",
+        "sheet/metadata.csv: 2 columns without a name are not used",
+    ]
+
+
+def test_names_match_in_either_unicode_form_and_suffixes_in_either_case(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    described, problems = describe(
+        tmp_path,
+        {
+            f"{decomposed}.jpg": "", f"{composed}2.jpg": "", "b.JPG": "", "c.jpg": "",
+            "Metadata.CSV": f"file,x\n{composed}.jpg,1\n{decomposed}2.jpg,2\nb.JPG,3\n",
+            f"{composed}.txt": "coffee", "b.TXT": "upper", "c.TXT": "upper", "c.txt": "lower", "c.JSON": '{"x": 4}',
+        },
+    )  # fmt: skip
+    assert problems == []
+    assert described == {
+        f"{decomposed}.jpg": ("coffee", {"x": 1}),
+        f"{composed}2.jpg": (None, {"x": 2}),
+        "b.JPG": ("upper", {"x": 3}),
+        "c.jpg": ("lower", {"x": 4}),
+    }
+
+
+class OneFolder:
+    """Sidecars of one folder, out of memory."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+        self.problems: list[str] = []
+
+    def describe(self) -> list[Description]:
+        sidecars = Sidecars(lambda item: self._files[item.name], lambda item, text: self.problems.append(text))
+        objects = {name: SourceObject(f"urn:{name}", name) for name in self._files}
+        folder = Folder("", [SourceObject("urn:a.jpg", "a.jpg")], objects)
+        found = [description for _, description in sidecars.describe(folder)]
+        sidecars.close()
+        return found
+
+
+_CONTENT = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.lists(st.sampled_from([
+        b"file_name", b"a.jpg", b",", b"\n", b"\r\n", b'"', b"{", b"}", b"[", b"]", b":", b"\0", b"\xff",
+        b"\xef\xbb\xbf",
+        b'"a.jpg"', b'"file_name"', b'"caption"', b'"metadata"', b"null", b"NaN", b"-1e999", b"9" * 5000, b"[" * 3000,
+        b'{"file_name": "a.jpg", "x": 1}\n', b"file_name,x\na.jpg,1\n", b'"\\ud800"', b"x" * 140_000,
+    ]), max_size=12).map(b"".join),
+)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.sampled_from(["metadata.csv", "metadata.jsonl", "a.json", "a.jpg.json", "a.txt"]), _CONTENT))
+def test_any_bytes_in_sidecars_give_a_description_or_a_problem(files: dict[str, bytes]) -> None:
+    folder = OneFolder(files)
+    (description,) = folder.describe()
+    assert description.caption is None or description.caption.strip()
+    assert not description.partial or folder.problems

@@ -171,6 +171,177 @@ def test_images_that_add_stored_are_adopted_without_embedding(photos: Path, coll
     assert counts(ingest(FolderSource(photos), collection)) == (0, 0, 0, 6, 0)
 
 
+def described(collection: ImageCollection, path: Path) -> tuple[str | None, dict[str, Any], str | None]:
+    """Caption, metadata, and the name of the source whose word they are."""
+    hit = collection.get(path)
+    assert hit is not None
+    return hit.caption, dict(hit.metadata), hit.payload["source"].get("name")
+
+
+def test_what_add_stored_stays_where_the_source_says_nothing(photos: Path, collection: ImageCollection) -> None:
+    (photos / "metadata.csv").unlink()
+    (photos / "a" / "green.json").write_text('{"year": 2021}')
+    red, green, blue = photos / "b" / "red.png", photos / "a" / "green.png", photos / "b" / "blue.png"
+    collection.add([red, green, blue], captions=["mine", "mine", None], metadata=[{"album": "x"}, {"album": "x"}, None])
+    name = FolderSource(photos).name
+    for number in range(3):
+        if number == 1:
+            write_image(red, "white")  # embedded anew, and still the caption of somebody else
+        report = ingest(FolderSource(photos), collection)
+        assert (report.payload_updated, report.updated, report.skipped) == [(3, 0, 0), (0, 1, 5), (0, 0, 6)][number]
+        assert described(collection, red) == ("mine", {"album": "x"}, None)
+        assert described(collection, green) == ("mine", {"album": "x", "year": 2021}, None)
+        assert described(collection, blue) == (None, {}, name)
+
+
+def test_runs_over_a_folder_and_one_inside_it_settle_without_reading_anything_again(
+    photos: Path, collection: ImageCollection
+) -> None:
+    (photos / "b" / "metadata.csv").write_text("file_name,rating\nred.png,5\n")
+    whole, part = FolderSource(photos), FolderSource(photos / "b")
+    ingest(whole, collection)
+    expected = ("a red wall", {"year": 2020, "rating": 5}, whole.name)
+    for folder in (part, whole, part):
+        source = CountingSource(folder)
+        report = ingest(source, collection)
+        assert (report.skipped, source.images_read) == (report.listed, [])
+        assert described(collection, photos / "b" / "red.png") == expected
+    (photos / "b" / "metadata.csv").write_text("file_name,rating\nred.png,1\n")
+    assert counts(ingest(part, collection)) == (0, 0, 1, 2, 0)
+    assert counts(ingest(whole, collection)) == (0, 0, 0, 6, 0)
+    assert described(collection, photos / "b" / "red.png") == ("a red wall", {"year": 2020, "rating": 1}, whole.name)
+    (photos / "metadata.csv").unlink()
+    assert counts(ingest(part, collection)) == (0, 0, 0, 3, 0)  # what the other had said is not its to take back
+    assert counts(ingest(whole, collection)) == (0, 0, 6, 0, 0)
+    assert described(collection, photos / "b" / "red.png") == (None, {"rating": 1}, whole.name)
+
+
+def test_a_run_that_begins_inside_a_folder_and_goes_on_with_all_of_it_settles_too(
+    photos: Path, collection: ImageCollection
+) -> None:
+    (photos / "b" / "metadata.csv").write_text("file_name,rating\nred.png,5\n")
+    whole, part = FolderSource(photos), FolderSource(photos / "b")
+    assert counts(ingest(part, collection)) == (3, 0, 0, 0, 0)
+    assert counts(ingest(whole, collection)) == (3, 0, 3, 0, 0)
+    for source in (part, whole):
+        assert (report := ingest(source, collection)).skipped == report.listed
+    assert described(collection, photos / "b" / "red.png") == ("a red wall", {"year": 2020, "rating": 5}, whole.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kept"),
+    [
+        ("metadata.csv", "file_name,caption,year\nb/red.png,caf\xe9,1\n".encode("latin-1"), 6),
+        ("metadata.csv", b"name,year\nb/red.png,1\n", 6),
+        ("metadata.jsonl", b'{"file_name": "b/red.png", "year": 1\n', 6),
+        ("b/red.json", b'{"n": ' + b"9" * 5000 + b"}", 1),
+        ("b/red.png.txt", b"caf\xe9", 1),
+    ],
+    ids=["table in Latin-1", "table without names", "table with a lost line", "huge number", "caption in Latin-1"],
+)
+def test_a_sidecar_that_cannot_be_read_takes_nothing_away(
+    photos: Path, collection: ImageCollection, name: str, content: bytes, kept: int
+) -> None:
+    ingest(FolderSource(photos), collection)
+    paths = [photos / ("a" if n % 2 else "b") / f"{colour}.png" for n, colour in enumerate(COLOURS)]
+    before = [described(collection, path) for path in paths]
+    (photos / "metadata.csv").unlink()
+    (photos / name).write_bytes(content)
+    for changed in (False, True, False):
+        if changed:
+            write_image(paths[0], "white", (30, 30))
+        report = ingest(FolderSource(photos), collection)
+        assert [(row.uri, row.reason) for row in report.quarantined] == [(uri(photos / name), "bad metadata")]
+        assert report.updated == changed
+        assert [described(collection, path) for path in paths[:kept]] == before[:kept]
+        assert [described(collection, path)[:2] for path in paths[kept:]] == [(None, {})] * (6 - kept)
+    assert collection.search("white", limit=1)[0].uri == uri(paths[0])
+    (photos / name).unlink()
+    ingest(FolderSource(photos), collection)
+    assert described(collection, paths[0])[:2] == (None, {})
+
+
+def test_a_sidecar_that_cannot_be_read_keeps_a_new_image_from_nothing_else(
+    photos: Path, collection: ImageCollection
+) -> None:
+    (photos / "b" / "red.json").write_text("{")
+    assert counts(ingest(FolderSource(photos), collection)) == (6, 0, 0, 0, 1)
+    assert described(collection, photos / "b" / "red.png")[:2] == ("a red wall", {"year": 2020})
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_type_of_a_field_is_inferred_from_all_images_planned_together(
+    tmp_path: Path, memory_client: QdrantBase, workers: int
+) -> None:
+    folder, lines = tmp_path / "many", ["file_name,note"]
+    for number in range(40):
+        write_image(folder / f"{number:02}.png", (number, 5, 5), (8, 8))
+        lines.append(f"{number:02}.png,{'2024-05-01' if number < 32 else 'unknown'}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    (folder / "05.json").write_text('{"note": 7}')
+    collection = ImageCollection("photos", FakeEmbedder(), memory_client)
+    report = ingest(FolderSource(folder), collection, batch_size=8, workers=workers)
+    assert counts(report) == (39, 0, 0, 0, 1)
+    assert (report.quarantined[0].uri, report.quarantined[0].reason) == (uri(folder / "05.png"), "bad metadata")
+    assert collection.fields["metadata.note"] == "keyword"
+    assert counts(ingest(FolderSource(folder), collection)) == (0, 0, 0, 39, 1)
+
+
+def test_an_image_deleted_between_plan_and_write_is_stored_anew(photos: Path, client: QdrantBase) -> None:
+    collection = ImageCollection("photos", FakeEmbedder(), client)
+    ingest(FolderSource(photos), collection)
+    table = photos / "metadata.csv"
+    table.write_text(table.read_text().replace("wall", "door"))
+    (photos / "a" / "green.txt").write_text("a lawn")
+    write_payloads, deleted = collection.write_payloads, [photos / "b" / "red.png", photos / "a" / "green.png"]
+
+    def late(records: Any) -> None:
+        while deleted:
+            collection.delete(uris=[deleted.pop()])
+        write_payloads(records)
+
+    collection.write_payloads = late  # type: ignore[method-assign]  # another process, at the worst moment
+    report = ingest(FolderSource(photos), collection)
+    assert counts(report) == (2, 0, 4, 0, 0)
+    assert collection.count() == 6
+    assert described(collection, photos / "b" / "red.png")[:2] == ("a red door", {"year": 2020})
+    assert collection.search("green", limit=1)[0].caption == "a lawn"
+
+
+def test_an_image_deleted_from_store_and_folder_between_plan_and_write_is_quarantined(
+    photos: Path, collection: ImageCollection
+) -> None:
+    ingest(FolderSource(photos), collection)
+    table, red = photos / "metadata.csv", photos / "b" / "red.png"
+    table.write_text(table.read_text().replace("wall", "door"))
+    write_payloads = collection.write_payloads
+
+    def late(records: Any) -> None:
+        if red.exists():
+            collection.delete(uris=[red])
+            red.unlink()
+        write_payloads(records)
+
+    collection.write_payloads = late  # type: ignore[method-assign]  # as above
+    report = ingest(FolderSource(photos), collection)
+    assert counts(report) == (0, 0, 5, 0, 1)
+    assert (report.quarantined[0].uri, report.quarantined[0].reason) == (uri(red), "unreadable")
+
+
+def test_a_collection_deleted_between_plan_and_write_is_filled_anew(photos: Path, collection: ImageCollection) -> None:
+    ingest(FolderSource(photos), collection)
+    table, write_payloads = photos / "metadata.csv", collection.write_payloads
+    table.write_text(table.read_text().replace("wall", "door"))
+
+    def late(records: Any) -> None:
+        collection.client.delete_collection("photos")
+        write_payloads(records)
+
+    collection.write_payloads = late  # type: ignore[method-assign]  # as above
+    assert counts(ingest(FolderSource(photos), collection)) == (6, 0, 0, 0, 0)
+    assert collection.count("caption ~ 'door'") == 6
+
+
 def test_mtimes_and_metadata_with_fractions_survive_the_store(tmp_path: Path, edge_collection: ImageCollection) -> None:
     """The embedded store changes the last bit of some floats; that must not look like a change."""
     folder = tmp_path / "many"
@@ -389,12 +560,44 @@ def test_progress_is_told_on_the_calling_thread_and_ends_complete(photos: Path, 
     assert all(event.queued <= event.queue_size for event in events)
 
 
-def test_an_error_in_the_progress_callback_ends_the_run(photos: Path, collection: ImageCollection) -> None:
-    def failing(event: Progress) -> None:
-        raise KeyError("drawing")
+@pytest.mark.parametrize("number", [1, 4])
+def test_an_error_in_the_progress_callback_ends_the_run_and_its_threads(
+    tmp_path: Path, memory_client: QdrantBase, number: int
+) -> None:
+    class Slow(FakeEmbedder):
+        def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+            time.sleep(0.8)  # longer than four events
+            return super().embed_pixels(pixels)
 
+    for index in range(8):
+        write_image(tmp_path / "many" / f"{index:02}.png", (index, 5, 5), (8, 8))
+    events: list[Progress] = []
+
+    def failing(event: Progress) -> None:
+        events.append(event)
+        if len(events) >= number:
+            raise KeyError("drawing")
+
+    collection = ImageCollection("photos", Slow(), memory_client)
     with pytest.raises(KeyError, match="drawing"):
-        ingest(FolderSource(photos), collection, progress=failing)
+        ingest(FolderSource(tmp_path / "many"), collection, batch_size=4, workers=2, progress=failing)
+    assert len(events) == number
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ingest-")]
+
+
+def test_ctrl_c_while_the_threads_start_leaves_none(
+    photos: Path, collection: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name == "ingest-2":
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    assert ingest(FolderSource(photos), collection, workers=4).interrupted
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ingest-")]
 
 
 def test_the_report_tells_the_seconds_of_every_stage(photos: Path, collection: ImageCollection) -> None:

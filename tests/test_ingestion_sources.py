@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import write_image
 
-from clip_qdrant.errors import ImageTooLarge, SourceError
+from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant.records import path_of, to_uri
 from clip_qdrant_ingestion import FolderSource
@@ -56,11 +56,37 @@ def test_files_that_are_no_images_and_hidden_files_are_left_out(tmp_path: Path) 
         ([], ["**/*.png", "b.*"], ["x/c.jpg", "x/y/d.jpg"]),
         (["*.jpg"], ["x/y/**"], ["b.jpg", "x/c.jpg"]),
         (["b.jp*g(1)"], [], []),
+        (["[[]*", "[a&&b].jpg", "[]]*", "[!a-c].jpg"], [], ["b.jpg", "x/y/d.jpg"]),
+        (["[c-e].*"], [], ["x/c.jpg", "x/e.png", "x/y/d.jpg"]),
+        (["x[/]c.jpg"], [], []),
     ],
 )
 def test_globs_include_and_exclude(tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]) -> None:
     touch(tmp_path, "a.dat", "b.jpg", "x/c.jpg", "x/e.png", "x/y/d.jpg")
     assert names(FolderSource(tmp_path, include=include, exclude=exclude)) == expected
+
+
+def test_sidecars_and_other_files_are_no_images_unless_a_pattern_names_their_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, "2024/a.jpg", "2024/a.txt", "2024/metadata.csv", "2024/a.mp4", "2024/scan.dat", "2024/3f9a")
+    assert names(FolderSource(tmp_path, include=["2024/**"])) == ["2024/3f9a", "2024/a.jpg"]
+    assert names(FolderSource(tmp_path, include=["*.dat", "*.txt"])) == ["2024/scan.dat"]
+    (folder,) = [folder for folder in FolderSource(tmp_path, include=["2024/**"]).folders() if folder.images]
+    assert sorted(folder.sidecars) == ["a.txt", "metadata.csv"]
+
+
+def test_a_pattern_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'\[z-a\]\*'"):
+        FolderSource(tmp_path, exclude=["[z-a]*"])
+
+
+def test_the_same_folder_has_the_same_uris_however_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "photos/a.jpg", "work/notes.md")
+    (tmp_path / "link").symlink_to(tmp_path / "photos", target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "work")
+    source = FolderSource("../photos")
+    assert source.name == FolderSource(tmp_path / "photos").name
+    assert [image.uri for folder in source.folders() for image in folder.images] == [to_uri(tmp_path / "photos/a.jpg")]
+    assert FolderSource("../link").path == tmp_path / "link"
 
 
 def test_an_excluded_folder_is_not_even_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,10 @@ What is nearer to the image wins, field by field: a table in its folder over one
 `metadata.csv`, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over all of them.
 
 A CSV column is of one type: integers, numbers, booleans (true, false) if all its cells are, otherwise text; so a
-column with "007" in it stays text. An empty cell is an absent value.
+column with "007" in it stays text. An empty cell is an absent value, and a column without a name is not used.
+
+Names are compared in Unicode's composed form (NFC), and suffixes and the names of tables without regard to case: an
+archive made on a Mac decomposes them, and Windows writes `CAT.TXT`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -45,22 +49,29 @@ Problem = Callable[[SourceObject, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What sidecars say about one image."""
+    """What sidecars say about one image. `partial`: one that may speak of it could not be read."""
 
     caption: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    partial: bool = False
 
     def over(self, other: Description) -> Description:
         """This description where it says something, the other elsewhere."""
-        return Description(self.caption or other.caption, {**other.metadata, **self.metadata})
+        partial = self.partial or other.partial
+        return Description(self.caption or other.caption, {**other.metadata, **self.metadata}, partial)
 
 
 @dataclass(slots=True)
 class Table:
-    """The rows of one metadata file, by path from its folder; `problems` are texts that begin with the line."""
+    """The rows of one metadata file, by path from its folder; `problems` are texts that begin with the line.
+
+    `partial`: a row was lost, and which image it named nobody knows. `unnamed` columns are not used.
+    """
 
     rows: dict[str, Description] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    partial: bool = False
+    unnamed: int = 0
     _lines: dict[str, int] = field(default_factory=dict)
 
     def add(self, line: int, row: Any) -> None:
@@ -68,12 +79,21 @@ class Table:
         try:
             name, description = _described_row(row)
         except MetadataError as error:
-            self.problems.append(f"line {line}: {error}")
+            self.lose(f"line {line}: {error}")
             return
         if name in self._lines:
             self.problems.append(f"line {line}: {name!r} has a row already, in line {self._lines[name]}")
             return
         self.rows[name], self._lines[name] = description, line
+
+    def lose(self, problem: str) -> None:
+        """Takes note of a row that cannot be used."""
+        self.problems.append(problem)
+        self.partial = True
+
+    def describe(self, name: str) -> Description:
+        """What the table says about the image at this path."""
+        return self.rows.get(name) or Description(partial=self.partial)
 
 
 class Sidecars:
@@ -82,7 +102,8 @@ class Sidecars:
     def __init__(self, read: Callable[[SourceObject], bytes], problem: Problem) -> None:
         self._read = read
         self._problem = problem
-        self._tables: dict[str, Table] = {}  # by folder: of this folder and those above it
+        self._tables: dict[str, list[Table]] = {}  # by folder: of this folder and those above it
+        self._beside: dict[str, SourceObject] = {}  # the sidecars of the folder in hand, by comparable name
         self._unused: dict[str, set[str]] = {}
 
     def describe(self, folder: Folder) -> Iterator[tuple[SourceObject, Description]]:
@@ -90,7 +111,7 @@ class Sidecars:
         self._leave(folder.name)
         self._enter(folder)
         for image in folder.images:
-            yield image, self._one(image, folder)
+            yield image, self._one(image)
 
     def close(self) -> None:
         """After the last folder: tells of rows that named no image."""
@@ -108,50 +129,79 @@ class Sidecars:
             del self._tables[above]
 
     def _enter(self, folder: Folder) -> None:
-        merged = Table()
+        self._beside = _by_comparable_name(folder.sidecars)
+        tables = []
         for name in TABLES:
-            item = folder.sidecars.get(name)
-            text = self._text(item) if item else None
-            if item is None or text is None:
+            item = self._beside.get(name)
+            if item is None:
+                continue
+            text = self._text(item)
+            if text is None:
+                tables.append(Table(partial=True))
                 continue
             table = parse_csv(text) if name.endswith(".csv") else parse_jsonl(text)
             for problem in table.problems:
                 self._problem(item, problem)
-            for key, description in table.rows.items():
-                merged.rows[key] = description.over(merged.rows[key]) if key in merged.rows else description
-        if merged.rows:
-            self._tables[folder.name] = merged
-            self._unused[folder.name] = set(merged.rows)
+            if table.unnamed:
+                logger.warning("%s: %d columns without a name are not used", item.name, table.unnamed)
+            tables.append(table)
+        if any(table.rows or table.partial for table in tables):
+            self._tables[folder.name] = tables
+            self._unused[folder.name] = {name for table in tables for name in table.rows}
 
-    def _one(self, image: SourceObject, folder: Folder) -> Description:
+    def _one(self, image: SourceObject) -> Description:
         description = Description()
-        for above, table in self._tables.items():  # from the top down: the nearest is last and wins
-            key = image.name[len(above) + 1 :] if above else image.name
-            if key in table.rows:
-                description = table.rows[key].over(description)
-                self._unused[above].discard(key)
-        file_name = image.name.rpartition("/")[2]
+        for above, tables in self._tables.items():  # from the top down: the nearest is last and wins
+            key = _composed(image.name[len(above) + 1 :] if above else image.name)
+            for table in tables:
+                description = table.describe(key).over(description)
+            self._unused[above].discard(key)
+        file_name = _composed(image.name.rpartition("/")[2])
         stem = file_name.rpartition(".")[0]
-        for name in (f"{stem}.json", f"{file_name}.json"):
-            if (item := folder.sidecars.get(name)) and (text := self._text(item)) is not None:
-                try:
-                    description = _described(_parse_json(text)).over(description)
-                except MetadataError as error:
-                    self._problem(item, str(error))
-        for name in (f"{stem}.txt", f"{file_name}.txt"):
-            if (item := folder.sidecars.get(name)) and (text := self._text(item)) is not None:
-                description = Description(caption=text.strip() or None).over(description)
+        for name in (f"{stem}.json", f"{file_name}.json", f"{stem}.txt", f"{file_name}.txt"):
+            if item := self._beside.get(name):
+                description = self._said(item, name).over(description)
         return description
+
+    def _said(self, item: SourceObject, name: str) -> Description:
+        """What the sidecar of one image says."""
+        text = self._text(item)
+        if text is None:
+            return Description(partial=True)
+        if name.endswith(".txt"):
+            return Description(text.strip() or None)
+        try:
+            return _described(_parse_json(text))
+        except MetadataError as error:
+            self._problem(item, str(error))
+            return Description(partial=True)
 
     def _text(self, item: SourceObject) -> str | None:
         try:
-            return self._read(item).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = self._read(item)[: error.start].count(b"\n") + 1
-            self._problem(item, f"line {line}: not UTF-8 text; save the file as UTF-8")
+            data = self._read(item)
         except ClipQdrantError as error:
             self._problem(item, str(error))
-        return None
+            return None
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            self._problem(item, f"line {line}: not UTF-8 text; save the file as UTF-8")
+            return None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _by_comparable_name(sidecars: Mapping[str, SourceObject]) -> dict[str, SourceObject]:
+    found: dict[str, SourceObject] = {}
+    for name, item in sidecars.items():
+        stem, dot, suffix = _composed(name).rpartition(".")
+        comparable = name.lower() if name.lower() in TABLES else f"{stem}{dot}{suffix.lower()}"
+        if comparable not in found or name == comparable:  # of cat.txt and cat.TXT the plain one
+            found[comparable] = item
+    return found
 
 
 def _is_within(name: str, above: str) -> bool:
@@ -167,7 +217,7 @@ def parse_jsonl(text: str) -> Table:
         try:
             row = _parse_json(line)
         except MetadataError as error:
-            table.problems.append(f"line {number}: {error}")
+            table.lose(f"line {number}: {error}")
             continue
         table.add(number, row)
     return table
@@ -185,7 +235,7 @@ def parse_csv(text: str) -> Table:
         except StopIteration:
             break
         except csv.Error as error:
-            table.problems.append(f"line {line}: {error}")
+            table.lose(f"line {line}: {error}")
             line = reader.line_num + 1
             continue
         if cells:
@@ -195,17 +245,18 @@ def parse_csv(text: str) -> Table:
         return table
     header = [name.strip() for name in rows.pop(0)[1]]
     if not set(header) & set(KEY_COLUMNS):
-        table.problems.append(f"line 1: none of the columns is {' or '.join(KEY_COLUMNS)}, but {', '.join(header)}")
+        table.lose(f"line 1: none of the columns is {' or '.join(KEY_COLUMNS)}, but {', '.join(header)}")
         return table
-    if doubled := {name for name in header if header.count(name) > 1}:
-        table.problems.append(f"line 1: there are several columns {', '.join(map(repr, sorted(doubled)))}")
+    table.unnamed = header.count("")  # the index of pandas, or what a spreadsheet leaves at the end of its lines
+    if doubled := {name for name in header if name and header.count(name) > 1}:
+        table.lose(f"line 1: there are several columns {', '.join(map(repr, sorted(doubled)))}")
         return table
     good = []
     for line, cells in rows:
         if len(cells) == len(header):
             good.append((line, [cell.strip() for cell in cells]))
         else:
-            table.problems.append(f"line {line}: it has {len(cells)} cells, the header {len(header)}")
+            table.lose(f"line {line}: it has {len(cells)} cells, the header {len(header)}")
     plain = {"caption", *KEY_COLUMNS}
     converters = [
         str if name in plain else _column_type([cells[number] for _, cells in good if cells[number]])
@@ -213,7 +264,7 @@ def parse_csv(text: str) -> Table:
     ]
     for line, cells in good:
         values = zip(header, converters, cells, strict=True)
-        table.add(line, {name: convert(cell) for name, convert, cell in values if cell})
+        table.add(line, {name: convert(cell) for name, convert, cell in values if name and cell})
     return table
 
 
@@ -230,7 +281,7 @@ def _column_type(cells: list[str]) -> Callable[[str], Any]:
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for an integer of thousands of digits
         raise MetadataError(f"not JSON: {error}") from error
 
 
@@ -246,7 +297,7 @@ def _described_row(row: Any) -> tuple[str, Description]:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise MetadataError(f"{key} {name!r} is not a path below the folder of this file")
-    return str(path), _described({column: value for column, value in row.items() if column != key})
+    return _composed(str(path)), _described({column: value for column, value in row.items() if column != key})
 
 
 def _described(row: Any) -> Description:
@@ -263,5 +314,8 @@ def _described(row: Any) -> Description:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

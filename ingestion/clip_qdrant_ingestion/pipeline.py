@@ -5,7 +5,8 @@
 The calling thread lists the source, asks the collection what it holds, and puts what is new or changed, in batches,
 into a short queue. Each worker thread takes a batch and carries it through: read, decode, embed, write. While one
 worker decodes or writes, the others embed, so all cores stay busy without further queues, and what is in memory is
-`workers` batches in hand and as many waiting.
+`workers` batches in hand and as many waiting. The types of new metadata fields are inferred there too, from all images
+that are planned at once, so that they do not depend on which worker writes first.
 
 A batch is written whole or not at all, and ids come from uris, so a run that ends at any moment is continued by
 running it again. One bad object is one quarantined row. A store that does not answer ends the run with StoreError.
@@ -20,12 +21,13 @@ import queue
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
+from clip_qdrant.adding import same_bytes
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.errors import (
     ClipQdrantError,
@@ -34,14 +36,16 @@ from clip_qdrant.errors import (
     InvalidPoint,
     MetadataError,
     SourceError,
+    StoreError,
     StoreUnavailable,
 )
 from clip_qdrant.images import Limits, load_image
 from clip_qdrant.points import batches
-from clip_qdrant.records import ImageRecord, SourceInfo
+from clip_qdrant.records import METADATA_PREFIX, ImageRecord, with_stored_image
 from clip_qdrant.runtime import cpu_count
+from clip_qdrant.schema import Schema
 from clip_qdrant_ingestion.metadata import Description, Sidecars
-from clip_qdrant_ingestion.plan import Action, Task, decide, same_bytes, with_stored_image
+from clip_qdrant_ingestion.plan import Action, Task, decide, fitting, wanted
 from clip_qdrant_ingestion.report import Progress, Quarantined, Report
 from clip_qdrant_ingestion.sources import Source, SourceObject
 
@@ -111,15 +115,8 @@ class _Run:
         self._last_event = 0.0
 
     def run(self) -> Report:
-        for thread in self._threads:
-            thread.start()
         try:
-            self._feed()
-            self._join()
-        except KeyboardInterrupt:
-            logger.warning("interrupted: finishing the batches in hand")
-            self._halt.set()
-            self._join()
+            self._until_interrupted()
         except BaseException as error:  # noqa: BLE001  it is raised again, after the batches in hand
             self._fail(error)
             self._join()
@@ -136,6 +133,17 @@ class _Run:
         return report
 
     # The calling thread
+
+    def _until_interrupted(self) -> None:
+        try:
+            for thread in self._threads:
+                thread.start()
+            self._feed()
+            self._join()
+        except KeyboardInterrupt:
+            logger.warning("interrupted: finishing the batches in hand")
+            self._halt.set()
+            self._join()
 
     def _feed(self) -> None:
         try:
@@ -194,30 +202,45 @@ class _Run:
             stored = self._collection.stored([item.uri for item, _ in chunk])
         tasks = []
         for item, description in chunk:
-            record = ImageRecord(
-                uri=item.uri,
-                caption=description.caption,
-                metadata=description.metadata,
-                source=SourceInfo(self._source.name, etag=item.etag, size=item.size, mtime=item.mtime),
-            )
             with self._quarantining(item):
-                record = self._collection.check(record)
                 there = stored.get(item.uri)
+                record = self._collection.check(wanted(item, description, there, source=self._source.name))
                 action = decide(record, there, fingerprint=self._fingerprint)
                 if action is Action.SKIP:
                     self._count("skipped")
                 else:
                     tasks.append(Task(item, record, there, action))
-        return tasks
+        return self._prepared(tasks)
+
+    def _prepared(self, tasks: list[Task]) -> list[Task]:
+        """Those of the tasks whose metadata fit together, after the collection was made fit to hold them."""
+        described = [task for task in tasks if task.record.metadata]
+        if not described:
+            return tasks
+        known = {
+            name.removeprefix(METADATA_PREFIX): kind
+            for name, kind in self._collection.fields.items()
+            if name.startswith(METADATA_PREFIX)
+        }
+        good, bad = fitting(described, Schema(known))
+        for task, error in bad:
+            with self._quarantining(task.item):
+                raise error
+        # Another writer may have brought in other fields meanwhile; then each write finds out for itself.
+        with contextlib.suppress(MetadataError), self._store:
+            self._collection.prepare([task.record for task in good])
+        refused = {task.item.uri for task, _ in bad}
+        return [task for task in tasks if task.item.uri not in refused] if refused else tasks
 
     def _emit(self, *, force: bool = False) -> None:
         now = time.monotonic()
-        if self._progress is None or (now - self._last_event < _TICK and not force):
+        progress = self._progress
+        if progress is None or (now - self._last_event < _TICK and not force):
             return
         self._last_event = now
         with self._lock:
             counts, quarantined = Counter(self._counts), len(self._quarantined)
-        self._progress(
+        progress(
             Progress(
                 **{name: counts[name] for name in ("listed", "added", "updated", "payload_updated", "skipped")},
                 quarantined=quarantined,
@@ -255,10 +278,20 @@ class _Run:
     def _fail(self, error: BaseException) -> None:
         with self._lock:
             self._failure = self._failure or error
+        self._progress = None  # its own error may be what failed, and must not keep the threads from being joined
         self._halt.set()
 
     def _carry(self, batch: list[Task]) -> None:
         """One batch from listing to store."""
+        loaded, rewrites = self._load_all(batch)
+        self._embed(loaded)
+        written, gone = self._rewrite(rewrites)
+        self._count("payload_updated", written)
+        if gone:
+            self._embed(self._load_all([replace(task, stored=None, action=Action.LOAD) for task in gone])[0])
+
+    def _load_all(self, batch: list[Task]) -> tuple[list[tuple[Task, np.ndarray]], list[Task]]:
+        """Tasks with their pixels, and tasks of which only the payload is to be written."""
         rewrites: list[Task] = []
         loaded: list[tuple[Task, np.ndarray]] = []
         for task in batch:
@@ -268,19 +301,38 @@ class _Run:
                     rewrites.append(done)
                 else:
                     loaded.append(done)
-        if loaded:
-            with self._timed("embed"):
-                vectors = self._collection.embedder.embed_pixels(np.stack([pixels for _, pixels in loaded]))
-            tasks = [task for task, _ in loaded]
-            positions = {task.record.uri: position for position, task in enumerate(tasks)}
+        return loaded, rewrites
 
-            def write(records: Sequence[ImageRecord]) -> None:
-                self._collection.write(records, vectors[[positions[record.uri] for record in records]])
+    def _embed(self, loaded: list[tuple[Task, np.ndarray]]) -> None:
+        if not loaded:
+            return
+        with self._timed("embed"):
+            vectors = self._collection.embedder.embed_pixels(np.stack([pixels for _, pixels in loaded]))
+        tasks = [task for task, _ in loaded]
+        positions = {task.record.uri: position for position, task in enumerate(tasks)}
 
-            for task in self._write(tasks, write):
-                self._count("added" if task.stored is None else "updated")
-        for _ in self._write(rewrites, self._collection.write_payloads):
-            self._count("payload_updated")
+        def write(records: Sequence[ImageRecord]) -> None:
+            self._collection.write(records, vectors[[positions[record.uri] for record in records]])
+
+        for task in self._write(tasks, write):
+            self._count("added" if task.stored is None else "updated")
+
+    def _rewrite(self, tasks: list[Task]) -> tuple[int, list[Task]]:
+        """Writes payloads; gives how many, and those whose image somebody else has deleted since it was planned."""
+        gone: list[Task] = []
+        while True:
+            try:
+                return len(self._write(tasks, self._collection.write_payloads)), gone
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                with self._store:
+                    there = self._collection.stored([task.item.uri for task in tasks])
+                missing = [task for task in tasks if task.item.uri not in there]
+                if not missing:
+                    raise
+                gone += missing
+                tasks = [task for task in tasks if task.item.uri in there]
 
     def _load(self, task: Task) -> Task | tuple[Task, np.ndarray]:
         """A task of which only the payload is to be written, or one with its pixels."""
@@ -297,7 +349,7 @@ class _Run:
             record = replace(task.record, image=image.info, taken_at=image.taken_at, location=image.location)
             return replace(task, record=record), embedder.preprocess(image.rgb)
 
-    def _write(self, tasks: list[Task], write: Callable[[Sequence[ImageRecord]], None]) -> Iterable[Task]:
+    def _write(self, tasks: list[Task], write: Callable[[Sequence[ImageRecord]], None]) -> Sequence[Task]:
         """Writes tasks at once, or, where one of them is refused, each by itself; gives those that were written."""
         if not tasks:
             return []

@@ -1,18 +1,26 @@
-"""What to do with one listed image, given what the collection holds of it: nothing, a new payload, or all of it."""
+"""What to do with one listed image, given what the collection holds of it: nothing, a new payload, or all of it.
+
+Whose word caption and metadata are is told by `source.name` of a payload. What a source had said it may take back.
+What somebody else had said, `ImageCollection.add` or a run over a folder further up or down, it may only add to and
+change: so runs over overlapping folders settle instead of undoing each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from clip_qdrant.records import ImageInfo, ImageRecord, Location, SourceInfo
+from clip_qdrant.adding import says_the_same
+from clip_qdrant.errors import MetadataError
+from clip_qdrant.records import ImageRecord, SourceInfo
+from clip_qdrant.schema import Schema
 from clip_qdrant.values import same_json
+from clip_qdrant_ingestion.metadata import Description
 from clip_qdrant_ingestion.sources import SourceObject
 
-__all__ = ["Action", "Task", "decide", "same_bytes", "with_stored_image"]
+__all__ = ["Action", "Task", "decide", "fitting", "wanted"]
 
 
 class Action(Enum):
@@ -33,39 +41,70 @@ class Task:
     action: Action
 
 
+def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
+    """The record to store for an image that the source called `source` describes as `said`."""
+    owner: str | None = source
+    description = said
+    if stored is not None:
+        theirs = (stored.get("source") or {}).get("name")
+        there = Description(stored.get("caption"), stored.get("metadata") or {})
+        if said.partial:  # what is missing may be what could not be read
+            owner, description = theirs, there
+        elif theirs != source:
+            description = said.over(there)
+            owner = source if description == said else theirs
+    return ImageRecord(
+        uri=item.uri,
+        caption=description.caption,
+        metadata=description.metadata,
+        source=SourceInfo(owner, etag=item.etag, size=item.size, mtime=item.mtime),
+    )
+
+
 def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint: str) -> Action:
     """What an image needs, from its listing alone. `record` must be normalised by `ImageCollection.check`."""
     if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
         return Action.LOAD
-    if not _same_source(record.source, stored.get("source")):
+    if not _same_object(record.source, stored.get("source")):
         return Action.LOAD
-    same = record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
-    return Action.SKIP if same else Action.REWRITE
+    return Action.SKIP if says_the_same(record, stored) else Action.REWRITE
 
 
-def _same_source(source: SourceInfo | None, stored: Mapping[str, Any] | None) -> bool:
-    """Whether the bytes must be the ones that were read: the etag decides, or else size and mtime."""
-    if source is None or not stored or source.name != stored.get("name"):
+def _same_object(listed: SourceInfo | None, stored: Mapping[str, Any] | None) -> bool:
+    """Whether the bytes must be the ones that were read, by whatever source: the etag decides, or size and mtime."""
+    if listed is None or not stored:
         return False
-    if source.etag is not None:
-        return source.etag == stored.get("etag") and source.size == stored.get("size")
-    known = source.size is not None and source.mtime is not None
-    return known and source.size == stored.get("size") and same_json(source.mtime, stored.get("mtime"))
+    if listed.etag is not None:
+        return listed.etag == stored.get("etag") and listed.size == stored.get("size")
+    known = listed.size is not None and listed.mtime is not None
+    return known and listed.size == stored.get("size") and same_json(listed.mtime, stored.get("mtime"))
 
 
-def same_bytes(stored: Mapping[str, Any] | None, sha256: str, *, fingerprint: str) -> bool:
-    """Whether the stored vector is that of these bytes."""
-    if stored is None or stored.get("fingerprint") != fingerprint:
-        return False
-    return bool(stored.get("image", {}).get("sha256") == sha256)
+def fitting(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task], list[tuple[Task, MetadataError]]]:
+    """The tasks whose metadata can be stored together, and those at fault; where two disagree the first is right.
+
+    All at once, so that a type is inferred from all values at hand: the first thirty may be dates, the next a word.
+    """
+    good: list[Task] = []
+    bad: list[tuple[Task, MetadataError]] = []
+    groups = [list(tasks)]
+    while groups:
+        group = groups.pop()
+        try:
+            _check_together([*good, *group], schema)
+        except MetadataError as error:
+            if len(group) == 1:
+                bad.append((group[0], error))
+            else:  # halves, the first on top
+                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+        else:
+            good += group
+    return good, bad
 
 
-def with_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
-    """The record with what its bytes had told when they were decoded."""
-    taken_at, location = stored.get("taken_at"), stored.get("location")
-    return replace(
-        record,
-        image=ImageInfo(**stored["image"]),
-        taken_at=datetime.fromisoformat(taken_at) if taken_at else None,
-        location=Location(**location) if location else None,
-    )
+def _check_together(tasks: Sequence[Task], schema: Schema) -> None:
+    metadatas, uris = [task.record.metadata for task in tasks], [task.record.uri for task in tasks]
+    extended = schema.extended(metadatas, uris=uris)
+    if extended.fields != schema.fields:  # what was checked before, was checked without the new types
+        for metadata, uri in zip(metadatas, uris, strict=True):
+            extended.normalise(metadata, uri=uri)

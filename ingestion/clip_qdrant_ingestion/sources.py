@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from clip_qdrant.errors import SourceError
+from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images import Limits, read_bytes
 from clip_qdrant.records import to_uri
 
@@ -75,12 +75,15 @@ class Source(Protocol):
 class FolderSource:
     """The images below a local folder.
 
-    Without `include` a file is an image if its suffix says so (IMAGE_SUFFIXES). `include` and `exclude` are glob
-    patterns, upper and lower case alike: one without "/" is held against the file's name, one with "/" against the
-    path below the folder, where "**" stands for any number of folders. An excluded folder is not entered. Hidden
-    files and folders (".name") are left out unless `hidden` is set.
+    A file is an image if its suffix says so (IMAGE_SUFFIXES). `include` and `exclude` are glob patterns, upper and
+    lower case alike: one without "/" is held against the file's name, one with "/" against the path below the
+    folder, where "**" stands for any number of folders. With `include` only what matches one of its patterns is taken;
+    a pattern that ends in a suffix ("*.dat") takes files of that suffix as images too, any other one files that have
+    no suffix; sidecars are never images. An excluded folder is not entered. Hidden files and folders (".name") are left
+    out unless `hidden` is set.
 
     Symbolic links are followed; a folder that was seen already, by whatever way, is not entered again.
+    Raises ConfigError for a pattern that there cannot be.
     """
 
     def __init__(
@@ -92,7 +95,8 @@ class FolderSource:
         hidden: bool = False,
         name: str | None = None,
     ) -> None:
-        self.path = Path(path).absolute()
+        # Not resolve: a link keeps the name it was given. But photos and ../photos must be the same uris.
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100  Path.absolute leaves ".." in
         self.name = name or to_uri(self.path)
         self._include = [_Glob(pattern) for pattern in include]
         self._exclude = [_Glob(pattern) for pattern in exclude]
@@ -151,9 +155,14 @@ class FolderSource:
         return Folder(name, images, sidecars), below
 
     def _is_image(self, name: str, file_name: str, suffix: str) -> bool:
-        if self._include:
-            return any(glob.matches(name, file_name) for glob in self._include)
-        return suffix in IMAGE_SUFFIXES
+        if suffix in _SIDECAR_SUFFIXES:
+            return False
+        usual = suffix in IMAGE_SUFFIXES
+        if not self._include:
+            return usual
+        return any(
+            (usual or glob.names_suffix or not suffix) and glob.matches(name, file_name) for glob in self._include
+        )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -182,19 +191,32 @@ class _Glob:
     _TOKENS = re.compile(r"\*\*/?|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 
     def __init__(self, pattern: str) -> None:
-        pattern = pattern.strip("/") if "/" in pattern.strip("/") else pattern.rstrip("/")
-        self._whole_path = "/" in pattern
+        path = pattern.strip("/") if "/" in pattern.strip("/") else pattern.rstrip("/")
+        path = path.removeprefix("/")
+        self._whole_path = "/" in path
+        self.names_suffix = re.search(r"\.[^./*?\[\]]+\Z", path) is not None
         parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
         regex = ""
-        for token in self._TOKENS.findall(pattern.removeprefix("/")):
+        for token in self._TOKENS.findall(path):
             if token in parts:
                 regex += parts[token]
-            elif len(token) > 1:
-                body = token[1:-1].replace("\\", "\\\\")
-                regex += f"[^/{body[1:]}]" if body.startswith("!") else f"[{body}]"
             else:
-                regex += re.escape(token)
-        self._regex = re.compile(regex, re.IGNORECASE | re.DOTALL)
+                regex += _character_set(token[1:-1]) if len(token) > 1 else re.escape(token)
+        try:
+            self._regex = re.compile(regex, re.IGNORECASE | re.DOTALL)
+        except re.error as error:
+            raise ConfigError(f"the pattern {pattern!r} cannot be used: {error.msg}") from error
 
     def matches(self, name: str, file_name: str) -> bool:
         return self._regex.fullmatch(name if self._whole_path else file_name) is not None
+
+
+def _character_set(body: str) -> str:
+    """The regular expression for what stands between the brackets of a glob: characters, ranges, "!" in front."""
+    characters = body.removeprefix("!")
+    regex, at = "", 0
+    while at < len(characters):
+        span = 3 if characters[at + 1 : at + 2] == "-" and at + 2 < len(characters) else 1
+        regex += "-".join(re.escape(one) for one in characters[at : at + span : 2])
+        at += span
+    return f"[^/{regex}]" if body.startswith("!") else f"(?!/)[{regex}]"
