@@ -1,6 +1,6 @@
 """Where the time of a search goes: text encoding, Qdrant, and our own code around them.
 
-    python benchmarks/search.py DATA_FOLDER [--images 2000] [--queries 200] [--where "image.width >= 100"]
+    python benchmarks/search.py DATA_FOLDER [--images 1000] [--queries 200] [--where "image.width >= 100"]
 
 Ingests the first images of DATA_FOLDER into a temporary embedded store and asks it short texts, each one once.
 """
@@ -65,7 +65,7 @@ class TimedEmbedder:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--where")
