@@ -11,11 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.client import connect
 from clip_qdrant.edge import EdgeClient
+
+
+# A machine that is busy with something else is no reason for a property to fail.
+settings.register_profile("unhurried", parent=settings(), deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
