@@ -18,7 +18,6 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.client import connect
 from clip_qdrant.edge import EdgeClient
 
-
 # A machine that is busy with something else is no reason for a property to fail.
 settings.register_profile("unhurried", parent=settings(), deadline=None)
 settings.load_profile("unhurried")
