@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
-from clip_qdrant.images import ImageInput, LoadedImage, load_image, read_bytes
+from clip_qdrant.images import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
 from clip_qdrant.points import batches
 from clip_qdrant.records import ImageRecord, SourceInfo, path_of, to_uri, with_stored_image
 from clip_qdrant.values import same_json
@@ -80,10 +79,7 @@ def add_images(
 
 def _check_lengths(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> None:
     """Refuses, before anything is read, a single image, and lengths that can be seen to differ."""
-    one_array = isinstance(images, np.ndarray) and (
-        images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
-    )
-    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image):
+    if is_one_image(images):
         raise ConfigError(f"add() takes an iterable of images; for a single {type(images).__name__} put it in a list")
     for name, column in given.items():
         if isinstance(column, str | bytes | Mapping):

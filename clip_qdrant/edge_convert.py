@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 
 from clip_qdrant.edge_folder import CollectionEntry
-from clip_qdrant.errors import InvalidPoint, StoreError, UnsupportedByEdge
+from clip_qdrant.errors import InvalidPoint, StoreError, UnsupportedByEdge, first_line
 
 __all__ = [
     "from_index_info",
@@ -115,8 +115,7 @@ def _point(name: str, key: int | uuid.UUID, vector: list[float], payload: dict[s
     try:
         return engine.Point(key, vector, payload)
     except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidPoint(f"{name}: the payload cannot be stored as JSON ({reason})") from error
+        raise InvalidPoint(f"{name}: the payload cannot be stored as JSON ({first_line(error)})") from error
 
 
 def to_points(points: models.Batch | Sequence[models.PointStruct], entry: CollectionEntry) -> list[engine.Point]:

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 from PIL import Image
 
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
-from clip_qdrant.images import ImageInput, Limits, load_image
+from clip_qdrant.images import ImageInput, Limits, is_one_image, load_image
 from clip_qdrant.preprocessing import Preprocessing
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
@@ -159,17 +159,13 @@ class ClipEmbedder:
     def _on_torch(cls, checkpoint: Checkpoint, device: str, *, batch_size: int, limits: Limits | None) -> ClipEmbedder:
         from clip_qdrant.runtime.torch import TorchRuntime
 
-        meta = {
-            "fingerprint": checkpoint.fingerprint(),
-            "dim": checkpoint.model.dim,
-            "preprocessing": checkpoint.preprocessing.to_dict(),
-            "tokenization": checkpoint.tokenization.to_dict(),
-            "trained_on": checkpoint.trained_on,
-            "metrics": checkpoint.metrics,
-        }
-        runtime = TorchRuntime(checkpoint, device=device)
         return cls(
-            runtime, meta, checkpoint.tokenizer, checkpoint=lambda: checkpoint, batch_size=batch_size, limits=limits
+            TorchRuntime(checkpoint, device=device),
+            checkpoint.meta(),
+            checkpoint.tokenizer,
+            checkpoint=lambda: checkpoint,
+            batch_size=batch_size,
+            limits=limits,
         )
 
     @classmethod
@@ -233,11 +229,7 @@ class ClipEmbedder:
 
         `progress` is called with the number of images done after each batch. Raises ImageError, SourceError.
         """
-        if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
-            images = [images]
-        elif isinstance(images, np.ndarray) and _is_one_image(images):
-            images = images[None]
-        numbered = enumerate(images)
+        numbered = enumerate([cast("ImageInput", images)] if is_one_image(images) else images)
         done = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
             while batch := list(itertools.islice(numbered, self.batch_size)):
@@ -289,11 +281,6 @@ class ClipEmbedder:
                 f"the model was {self.fingerprint[:12]} when it was loaded, and what lies in its place now is "
                 f"{fingerprint[:12]}: load it again"
             )
-
-
-def _is_one_image(array: np.ndarray) -> bool:
-    """Whether this is one image, grey or with channels last, and not a sequence of images."""
-    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
 
 
 def _embed_tokens(runtime: _Runtime, *, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ from clip_qdrant.errors import (
 from clip_qdrant.formats import gif_frame_size, open_decoder, sniff
 from clip_qdrant.records import ImageInfo, Location, path_of
 
-__all__ = ["ImageInput", "Limits", "LoadedImage", "load_image", "perceptual_hash", "read_bytes"]
+__all__ = ["ImageInput", "Limits", "LoadedImage", "is_one_image", "load_image", "perceptual_hash", "read_bytes"]
 
 ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, "np.ndarray[Any, Any]"]
 
@@ -123,6 +123,16 @@ def load_image(
         if image_format == "TIFF":
             stack.enter_context(_no_bomb_warning(pixels))
         return _finish(image, image_format, len(data), hashlib.sha256(data).hexdigest(), target)
+
+
+def is_one_image(images: object) -> bool:
+    """Whether this is one image, of any kind that `load_image` takes, where a sequence of images is expected.
+
+    An array is one if it is grey or has its channels last.
+    """
+    if isinstance(images, np.ndarray):
+        return images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
+    return isinstance(images, (str, bytes, os.PathLike, Image.Image))
 
 
 def read_bytes(source: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> bytes:

@@ -77,6 +77,17 @@ class Checkpoint:
             return {"family": "dual_encoder", **self.model.config.to_dict()}
         return {"family": "transformers", **self.model.config_dict()}
 
+    def meta(self) -> dict[str, Any]:
+        """What an embedder must know of it to embed on whatever runtime, in JSON types."""
+        return {
+            "fingerprint": self.fingerprint(),
+            "dim": self.model.dim,
+            "preprocessing": self.preprocessing.to_dict(),
+            "tokenization": self.tokenization.to_dict(),
+            "trained_on": list(self.trained_on),
+            "metrics": dict(self.metrics),
+        }
+
     def fingerprint(self) -> str:
         """sha256 over the float32 weights and all that shapes a vector: equal for a half-precision copy read back."""
         module: nn.Module = self.model

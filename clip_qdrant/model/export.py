@@ -56,20 +56,14 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> str:
     _export(model, model.encode_image, (pixels,), ({0: batch},), folder / "image.onnx", ["pixels"])
     _export(model, model.encode_text, (ids, mask), (text_shape, text_shape), folder / "text.onnx", ["ids", "mask"])
     (folder / "tokenizer.json").write_text(checkpoint.tokenizer, encoding="utf-8")
-    fingerprint = checkpoint.fingerprint()
     meta = {
+        **checkpoint.meta(),
         "format": EXPORT_FORMAT,
-        "fingerprint": fingerprint,
-        "dim": model.dim,
-        "preprocessing": checkpoint.preprocessing.to_dict(),
-        "tokenization": checkpoint.tokenization.to_dict(),
-        "trained_on": list(checkpoint.trained_on),
-        "metrics": dict(checkpoint.metrics),
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     _compare(model, OnnxRuntime(folder), pixels, ids, mask)
-    return fingerprint
+    return str(meta["fingerprint"])
 
 
 def _export(

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_qdrant.errors import CheckpointError, ExportError
+from clip_qdrant.errors import CheckpointError, ExportError, first_line
 from clip_qdrant.runtime.onnx import OnnxRuntime
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _source_key(source: str) -> str:
                     while block := stream.read(1 << 20):
                         digest.update(block)
     except (OSError, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error).strip().splitlines()[0]
-        raise CheckpointError(f"cannot read the model {source}: {reason}") from error
+        raise CheckpointError(
+            f"cannot read the model {source}: {getattr(error, 'strerror', None) or first_line(error)}"
+        ) from error
     return digest.hexdigest()

@@ -101,9 +101,6 @@ class _Run:
         self._fingerprint = collection.embedder.fingerprint
         self._queue: queue.Queue[list[Task]] = queue.Queue(maxsize=workers)
         self._threads = [threading.Thread(target=self._work, name=f"ingest-{number}") for number in range(workers)]
-        # One call at a time: QdrantClient(":memory:") is not thread-safe, embedded Qdrant holds the GIL anyway, and a
-        # server takes a batch in a few hundredths of a second.
-        self._store = threading.Lock()
         self._lock = threading.Lock()  # of all that follows
         self._counts: Counter[str] = Counter()
         self._busy: defaultdict[str, float] = defaultdict(float)
@@ -198,8 +195,7 @@ class _Run:
 
     def _plan(self, chunk: Sequence[tuple[SourceObject, Description]]) -> list[Task]:
         self._count("listed", len(chunk))
-        with self._store:
-            stored = self._collection.stored([item.uri for item, _ in chunk])
+        stored = self._collection.stored([item.uri for item, _ in chunk])
         tasks = []
         for item, description in chunk:
             with self._quarantining(item):
@@ -227,7 +223,7 @@ class _Run:
             with self._quarantining(task.item):
                 raise error
         # Another writer may have brought in other fields meanwhile; then each write finds out for itself.
-        with contextlib.suppress(MetadataError), self._store:
+        with contextlib.suppress(MetadataError):
             self._collection.prepare([task.record for task in good])
         refused = {task.item.uri for task, _ in bad}
         return [task for task in tasks if task.item.uri not in refused] if refused else tasks
@@ -326,8 +322,7 @@ class _Run:
             except StoreUnavailable:
                 raise
             except StoreError:
-                with self._store:
-                    there = self._collection.stored([task.item.uri for task in tasks])
+                there = self._collection.stored([task.item.uri for task in tasks])
                 missing = [task for task in tasks if task.item.uri not in there]
                 if not missing:
                     raise
@@ -353,7 +348,7 @@ class _Run:
         """Writes tasks at once, or, where one of them is refused, each by itself; gives those that were written."""
         if not tasks:
             return []
-        with self._store, self._timed("write"):
+        with self._timed("write"):
             try:
                 write([task.record for task in tasks])
             except (MetadataError, InvalidPoint):
