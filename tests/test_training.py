@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny import COLOURS, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
 from clip_qdrant_training import EpochReport, Pair, TrainConfig, evaluate, fit, read_pairs, recall, train
+from clip_qdrant_training.inputs import FeatureInputs, PixelInputs
 from clip_qdrant_training.losses import info_nce
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
@@ -150,6 +152,28 @@ def test_a_target_that_cannot_be_written_is_told_before_training(tmp_path: Path,
         with pytest.raises(TrainingError, match=complaint):
             fit(coloured_pairs(tmp_path), start=tiny, output=target, on_epoch=reports.append, epochs=1, **QUICK)
     assert reports == []
+
+
+def test_an_image_is_mirrored_unless_a_caption_says_left_or_right(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [picture] = pictures(1)
+    frozen = FeatureInputs(tiny, [Pair(picture, ("a dog",)), Pair(picture, ("a dog", "a cat, Left of it"))])
+    rng = random.Random(0)
+    rows = torch.stack([frozen.rows([0, 1], rng)[0] for _ in range(20)])  # (draws, pairs, dim)
+    either, never = (len(torch.unique(rows[:, pair], dim=0)) for pair in (0, 1))
+    assert (either, never) == (2, 1)
+
+    mirrored: list[object] = []
+    mirror = ImageOps.mirror
+    monkeypatch.setattr(ImageOps, "mirror", lambda image: mirrored.append(image) or mirror(image))
+    learning = PixelInputs(tiny, frozen.pairs)
+    for _ in range(20):
+        learning.rows([1], rng)
+    assert mirrored == []
+    for _ in range(20):
+        learning.rows([0], rng)
+    assert 3 <= len(mirrored) <= 17
 
 
 def test_training_leaves_its_start_and_batch_norm_statistics_alone(tmp_path: Path, tiny: Checkpoint) -> None:
