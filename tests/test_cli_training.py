@@ -1,4 +1,4 @@
-"""`clip-qdrant train` and `evaluate`: from pairs to a checkpoint, and from a checkpoint to recalls."""
+"""`clip-qdrant train`: from pairs to a checkpoint."""
 
 from __future__ import annotations
 
@@ -129,24 +129,3 @@ def test_pairs_that_cannot_be_read_are_told_with_their_line(program: Program, ti
 
     assert outcome.code == 1
     assert "bad.jsonl line 1 needs captions" in outcome.err
-
-
-def test_evaluate_measures_recall(program: Program) -> None:
-    outcome = program("evaluate", "bundled", "pairs.jsonl", "--json")
-
-    assert outcome.code == 0
-    assert outcome.json["images"] == len(COLOURS)
-    assert outcome.json["captions"] == 2 * len(COLOURS)
-    assert outcome.json["fingerprint"] == program.embedder.fingerprint
-    assert outcome.json["metrics"]["text_to_image_recall@1"] == 100.0
-
-
-def test_evaluate_shows_both_directions(program: Program) -> None:
-    rows = [
-        [cell.strip() for cell in line.split("|")]
-        for line in program("evaluate", "bundled", "pairs.jsonl").out.splitlines()
-    ]
-
-    assert ["", "R@1", "R@5", "R@10"] in rows
-    assert ["text to image", "100.0", "100.0", "100.0"] in rows
-    assert ["image to text", "100.0", "100.0", "100.0"] in rows

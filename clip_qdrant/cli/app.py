@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clip_qdrant.cli import demo, failures, info, ingest, search, training
+from clip_qdrant.cli import demo, evaluate, failures, info, ingest, search, training
 from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
@@ -128,7 +128,7 @@ app.command("search")(search.search)
 app.command("facet")(search.facet)
 app.command("info")(info.info)
 app.command("train")(training.train)
-app.command("evaluate")(training.evaluate)
+app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
 
 

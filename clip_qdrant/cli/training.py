@@ -1,4 +1,4 @@
-"""`clip-qdrant train` and `clip-qdrant evaluate`: hand over to clip_qdrant_training."""
+"""`clip-qdrant train`: hands over to clip_qdrant_training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clip_qdrant.cli import wiring
-from clip_qdrant.cli.output import plain, print_json, print_line, print_table
+from clip_qdrant.cli.output import plain, print_json, print_line
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from clip_qdrant_training import EpochReport
 
-__all__ = ["evaluate", "train"]
+__all__ = ["train"]
 
-_AT = (1, 5, 10)
 _Data = Annotated[
     Path, typer.Argument(help='Lines like {"image": "cat.jpg", "captions": ["a cat"]}.', metavar="DATA.jsonl")
 ]
@@ -95,40 +94,6 @@ def train(
         )
         return
     print_line(f"written to {plain(output)}; use it with --model {plain(output)}")
-
-
-def evaluate(
-    context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help='A checkpoint, "bundled", or hf:NAME.', metavar="MODEL")],
-    data: _Data,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the recalls as JSON.")] = False,
-) -> None:
-    """Measure how often MODEL finds a caption's own image among all of DATA.jsonl, and the reverse."""
-    settings = wiring.settings_of(context, {"model": checkpoint})
-    from clip_qdrant_training import evaluate as measure
-    from clip_qdrant_training import read_pairs
-
-    pairs = read_pairs(data)
-    embedder = wiring.open_embedder(settings)
-    metrics = measure(embedder, pairs)
-    captions = sum(len(pair.captions) for pair in pairs)
-    if as_json:
-        print_json(
-            {
-                "model": checkpoint,
-                "fingerprint": embedder.fingerprint,
-                "images": len(pairs),
-                "captions": captions,
-                "metrics": metrics,
-            }
-        )
-        return
-    rows = [
-        (name.replace("_", " "), *(f"{metrics[f'{name}_recall@{k}']:.1f}" for k in _AT))
-        for name in ("text_to_image", "image_to_text")
-    ]
-    title = f"{checkpoint}: recall in percent over {len(pairs)} images and {captions} captions"
-    print_table(title, ("", *(f">R@{k}" for k in _AT)), rows)
 
 
 def _tell_epoch(report: EpochReport, *, error: bool) -> None:

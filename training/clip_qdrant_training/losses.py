@@ -1,4 +1,9 @@
-"""Contrastive losses over unit rows: pure functions."""
+"""Contrastive losses over rows of images and texts: pure functions, in float32 or wider whatever autocast says.
+
+Rows are of norm 1 unless a docstring says otherwise. n images go with m = n * c texts, and text j belongs to image
+j // c: with c > 1 every image brings several captions. `ignore` is a bool (n, m) mask of pairs that are no true
+negatives, such as copies of one photo (`duplicates` makes it); what it says of an image's own texts has no effect.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,156 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip_qdrant.errors import TrainingError
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE
 
-__all__ = ["info_nce"]
+__all__ = ["distillation", "duplicates", "info_nce", "sigmoid", "soft_targets"]
 
 
-def info_nce(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE of n matching unit rows (n, dim) each; `logit_scale` is the log of the inverse temperature.
+def info_nce(
+    images: Tensor,
+    texts: Tensor,
+    logit_scale: Tensor,
+    *,
+    ignore: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    hardness: float = 0.0,
+) -> Tensor:
+    """Symmetric InfoNCE of images (n, dim) and texts (m, dim): CLIP (Radford et al. 2021, figure 3). A scalar.
 
-    The scale is clamped to 100 as in CLIP (Radford et al. 2021, section 2.5). Returns a scalar.
+    `logit_scale` is the log of the inverse temperature, clamped so that the factor is at most 100 (section 2.5).
+    Of several captions each is ranked against the texts of other images, never against its siblings.
+    `label_smoothing` spreads that share of the target over all candidates of a row. `hardness`, the beta of
+    Robinson et al. 2021 (Contrastive Learning with Hard Negative Samples) and of HN-NCE (Radenovic et al. 2023,
+    arXiv 2301.02280), weights each negative of a row by exp(hardness * logit), normalised to a mean of 1; no
+    gradient flows through the weights. The logits have their scale in them, so a little goes far: try 0.25.
     """
-    logits = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * images @ texts.T
-    targets = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    logits = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * _products(images, texts)  # (n, m)
+    own = _own(len(images), len(texts), logits.device)
+    negative = ~own if ignore is None else ~(own | ignore)
+    columns = torch.arange(len(texts), device=logits.device)
+    captions = columns.view(len(images), -1)  # (n, c): where each image's own texts are
+    photos = (columns // captions.shape[1])[:, None]  # (m, 1): where each text's own image is
+    to_text = _cross_entropy(logits, captions, negative, label_smoothing, hardness)
+    to_image = _cross_entropy(logits.T, photos, negative.T, label_smoothing, hardness)
+    return (to_text + to_image) / 2
+
+
+def sigmoid(
+    images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor, *, ignore: Tensor | None = None
+) -> Tensor:
+    """Every pair of images (n, dim) and texts (m, dim) as a yes-or-no question, summed and divided by n. A scalar.
+
+    SigLIP (Zhai et al. 2023, algorithm 1). `logit_scale` is the log of the factor, which the paper does not clamp;
+    it starts at log 10 with a bias of -10.
+    """
+    logits = logit_scale.exp() * _products(images, texts) + logit_bias  # (n, m)
+    own = _own(len(images), len(texts), logits.device)
+    losses = -F.logsigmoid(torch.where(own, logits, -logits))
+    if ignore is not None:
+        losses = losses.masked_fill(ignore & ~own, 0.0)
+    return losses.sum() / len(images)
+
+
+def soft_targets(images: Tensor, texts: Tensor, temperature: float = 1.0) -> Tensor:
+    """The loss of the tutorial lineage, on images and texts (n, dim) that are NOT normalised. A scalar.
+
+    Image i and text j are as right a pair as i's image is like j's image, and i's text like j's text. Kept as the
+    lineage trains (Shariatnia 2021, "Simple Implementation of OpenAI CLIP model: A Tutorial"): the temperature
+    multiplies the likeness that one would expect it to divide, the targets of a column need not add up to 1, and the
+    gradient flows through the targets.
+    """
+    _captions_an_image(len(images), len(texts), most=1)
+    logits = _products(texts, images) / temperature  # (n, n): a text a row
+    likeness = (_products(images, images) + _products(texts, texts)) / 2
+    targets = F.softmax(likeness * temperature, dim=-1)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+
+
+def distillation(
+    images: Tensor,
+    texts: Tensor,
+    teacher_images: Tensor,
+    teacher_texts: Tensor,
+    logit_scale: Tensor,
+    *,
+    teacher_scale: Tensor | float,
+) -> Tensor:
+    """How far the student's ranking of a batch is from its teacher's, in nats: KL divergence, mean of both directions.
+
+    The affinity mimicking of TinyCLIP (Wu et al. 2023, section 3.1), the contrastive relational distillation of
+    CLIP-KD (Yang et al. 2024). Student rows (n, dim), (m, dim); the teacher's may have another dim.
+    Both scales are logs of the factor; the student's is clamped as in `info_nce`, the teacher's is taken as it is.
+    No gradient reaches the teacher. A scalar.
+    """
+    student = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * _products(images, texts)  # (n, m)
+    with torch.no_grad():
+        factor = torch.as_tensor(teacher_scale, dtype=student.dtype, device=student.device).exp()
+        teacher = factor * _products(teacher_images, teacher_texts).to(student.dtype)
+    if student.shape != teacher.shape:
+        raise TrainingError(
+            f"the student ranked {student.shape[0]} images and {student.shape[1]} texts, its teacher "
+            f"{teacher.shape[0]} and {teacher.shape[1]}: give both the same batch"
+        )
+    return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
+
+
+def duplicates(image_keys: Tensor, text_keys: Tensor) -> Tensor:
+    """The pairs of a batch that only look like negatives, as a bool (n, m) mask for `ignore`.
+
+    True where text j belongs to a copy of image i, or equals one of image i's own texts; never for an own pair.
+    Keys are int64, (n,) and (m,): equal keys, such as hashes, mean equal images or texts.
+    """
+    n, m = len(image_keys), len(text_keys)
+    captions = _captions_an_image(n, m)
+    same = image_keys[:, None] == image_keys.repeat_interleave(captions)[None, :]
+    for own in text_keys.view(n, captions).T:  # one caption of every image at a time: (n, c, m) would not fit
+        same |= own[:, None] == text_keys[None, :]
+    return same & ~_own(n, m, same.device)
+
+
+def _cross_entropy(logits: Tensor, own: Tensor, negative: Tensor, smoothing: float, hardness: float) -> Tensor:
+    """Mean over rows and positives. logits and negative: (rows, columns); own: (rows, positives), column indices."""
+    positives = logits.gather(1, own)
+    count = negative.sum(dim=1, keepdim=True, dtype=logits.dtype)
+    # A large number, not infinity: in the backward pass of a row without any negative that makes a NaN, which is
+    # masked after, but which torch.autograd.set_detect_anomaly stops at.
+    nothing = torch.finfo(logits.dtype).min
+    others = logits
+    if hardness:
+        exponents = hardness * logits.detach()
+        total = exponents.masked_fill(~negative, nothing).logsumexp(dim=1, keepdim=True)
+        others = logits + exponents - total + count.clamp(min=1).log()
+    against = others.masked_fill(~negative, nothing).logsumexp(dim=1, keepdim=True)
+    normaliser = torch.logaddexp(positives, against)  # each positive with the negatives, without its siblings
+    loss = normaliser - (1 - smoothing) * positives
+    if smoothing:
+        candidates = positives + others.masked_fill(~negative, 0.0).sum(dim=1, keepdim=True)
+        loss = loss - smoothing / (count + 1) * candidates
+    return loss.mean()
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="batchmean", log_target=True)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right.T: (rows, columns). Never in half precision: at a factor of 100 bfloat16 errs by 0.4 of a logit."""
+    with torch.autocast(left.device.type, enabled=False):
+        left, right = (
+            rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows for rows in (left, right)
+        )
+        return left @ right.T
+
+
+def _own(n: int, m: int, device: torch.device) -> Tensor:
+    """Which of n * m pairs belong together: bool (n, m)."""
+    captions = _captions_an_image(n, m)
+    return torch.arange(n, device=device)[:, None] == (torch.arange(m, device=device) // captions)[None, :]
+
+
+def _captions_an_image(n: int, m: int, *, most: int | None = None) -> int:
+    if not n or not m or m % n or (most and m // n > most):
+        wanted = "one text an image" if most == 1 else "the same number of texts for each image"
+        raise TrainingError(f"{m} texts do not go with {n} images: the loss needs {wanted}")
+    return m // n

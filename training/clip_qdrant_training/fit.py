@@ -1,0 +1,93 @@
+"""`fit`: from pairs and options to a trained checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clip_qdrant.content import bundled_checkpoint
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.fresh import new_checkpoint
+from clip_qdrant.runtime.exports import read_checkpoint
+from clip_qdrant_training.config import TrainConfig
+from clip_qdrant_training.data import Mixture, Part, as_pairs
+from clip_qdrant_training.loop import train
+from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
+
+__all__ = ["fit", "read_start"]
+
+
+def fit(
+    pairs: Any,
+    *,
+    validation: Any = None,
+    start: Checkpoint | str | Path | None = None,
+    recipe: str | Path | None = None,
+    output: str | Path | None = None,
+    run: str | Path | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> Checkpoint:
+    """Train on `pairs` and return the best checkpoint by mean recall on `validation`, or the last one without it.
+
+    `pairs` and `validation`: a path that `read_pairs` knows, an iterable of (image, caption or captions), or a Mixture.
+    `start`: a checkpoint or its path, by default the bundled weights; `image_encoder` and `text_encoder` among the
+    options start anew instead. `recipe`: the name of a recipe or a .toml file; `options`: fields of TrainConfig, which
+    win over it. `output`: where to write the best. `run`: a folder for the state of the run, from which `resume` goes
+    on. `on_epoch` is told of each epoch, `watcher` of everything.
+
+    Raises TrainingError for unusable pairs or a loss that is no number, ConfigError for unusable options.
+    """
+    config = TrainConfig.load(recipe, **options)
+    label = Path(pairs).name if isinstance(pairs, (str, Path)) else "own pairs"
+    mixture = pairs if isinstance(pairs, Mixture) else Mixture([Part(as_pairs(pairs))])  # before any weights are loaded
+    judged = None if validation is None else as_pairs(validation)
+    return train(
+        read_start(start, config),
+        mixture,
+        validation=judged,
+        config=config,
+        teacher=None if config.teacher is None else read_checkpoint(config.teacher),
+        trained_on=label,
+        output=None if output is None else Path(output),
+        run=None if run is None else Path(run),
+        resume=resume,
+        watcher=_OnEpoch(on_epoch) if watcher is None and on_epoch else watcher,
+    ).checkpoint
+
+
+def read_start(start: Checkpoint | str | Path | None, config: TrainConfig) -> Checkpoint:
+    """What a run begins from: a checkpoint, its path, the bundled weights (None), or new heads on new encoders."""
+    if config.image_encoder or config.text_encoder:
+        if start is not None:
+            raise ConfigError("give a start, or encoders to start anew from, not both")
+        image, text = config.image_encoder or "resnet50", config.text_encoder or "distilbert-base-uncased"
+        return new_checkpoint(
+            image, text, dim=config.dim, pooling=config.pooling, pretrained=config.pretrained, seed=config.seed
+        )
+    if isinstance(start, Checkpoint):
+        return start
+    return read_checkpoint(str(bundled_checkpoint() if start in (None, "bundled") else start))
+
+
+class _OnEpoch:
+    """A watcher that tells one function of epochs alone."""
+
+    def __init__(self, told: Callable[[EpochReport], None]) -> None:
+        self._told = told
+
+    def started(self, run: RunStart) -> None:
+        pass
+
+    def stepped(self, report: StepReport) -> None:
+        pass
+
+    def epoch_ended(self, report: EpochReport) -> None:
+        self._told(report)
+
+    def ended(self) -> None:
+        pass

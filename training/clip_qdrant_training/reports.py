@@ -1,0 +1,73 @@
+"""What a training run tells while it goes on: frozen records for everything that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["EpochReport", "RunStart", "StepReport", "Watcher"]
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What is about to be trained; `config` in JSON types, `step` the steps that a resumed run has behind it."""
+
+    epochs: int
+    steps: int
+    step: int
+    pairs: int
+    captions: int
+    trainable: int  # parameters that learn
+    parameters: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimiser step did. `step` counts from 1 over the whole run.
+
+    `lr` is the learning rate of each group of parameters, `waited` the share of the step's time that it waited for
+    data, `seconds` the time of the step.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    lr: Mapping[str, float]
+    logit_scale: float  # the factor itself, not its log
+    grad_norm: float  # before clipping
+    images_per_second: float
+    waited: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did; `metrics` are the recalls on the validation pairs, empty without any."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    images_per_second: float
+    seconds: float
+    best: bool
+    waited: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Watcher(Protocol):
+    """Follows a run. Methods are called in the process that trains, in order, on the main process only."""
+
+    def started(self, run: RunStart) -> None:
+        """Before the first step."""
+
+    def stepped(self, report: StepReport) -> None:
+        """After each step."""
+
+    def epoch_ended(self, report: EpochReport) -> None:
+        """After each epoch and its validation."""
+
+    def ended(self) -> None:
+        """After the last epoch, or when the run stops early or by an error."""
