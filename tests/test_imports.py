@@ -28,7 +28,7 @@ TORCH = ("torch", "torchvision", "timm", "transformers", "safetensors")
 # What may import torch as soon as it is imported itself.
 TORCH_HOMES = ("clip_qdrant.model", "clip_qdrant.runtime.torch", "clip_qdrant_training")
 # The program is put together here; nothing of ours imports these.
-ROOTS = ("clip_qdrant.cli", "clip_qdrant.settings")
+ROOTS = ("clip_qdrant.cli", "clip_qdrant.settings", "clip_qdrant_training.__main__")
 # Below all others: these import only the standard library, and each other.
 LEAVES = ("clip_qdrant.records", "clip_qdrant.errors")
 

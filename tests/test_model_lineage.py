@@ -1,20 +1,29 @@
-"""A bare state dict of the tutorial lineage loads: dims from the shapes, wrappers and prefixes off, errors by name."""
+"""A bare state dict of the tutorial lineage loads: dims from the shapes, wrappers and prefixes off, errors by name.
+
+And a checkpoint of such a network is written as one.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
-from tiny import pictures
+from tiny import pictures, tiny_checkpoint, word_tokenizer
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertModel
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model.checkpoint import load_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from clip_qdrant.model.dual_encoder import DualEncoder
+from clip_qdrant.model.lineage import from_state_dict, save_state_dict, to_state_dict
+from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.tokenization import Tokenization
 
 VOCABULARY = 30522  # bert-base-uncased
 
@@ -127,3 +136,72 @@ def test_missing_wrong_and_foreign_keys_are_named(tmp_path: Path, lineage: Linea
     words = "text_encoder.model.embeddings.word_embeddings.weight"
     assert "knows 10 tokens" in refused({**good, words: torch.zeros(10, 64)})
     assert "nothing" in refused({})
+
+
+@pytest.fixture(scope="module")
+def small() -> Checkpoint:
+    """As read from a state dict of a small ResNet and a DistilBERT of one head."""
+    torch.manual_seed(1)
+    return from_state_dict(Lineage("resnet10t", dim=32).state_dict(), "a test")
+
+
+def changed(checkpoint: Checkpoint, **fields: Any) -> Checkpoint:
+    """With another network of the same shapes, whose config says something else."""
+    config = replace(checkpoint.model.config, **fields)
+    return replace(checkpoint, model=DualEncoder(config, checkpoint.preprocessing).eval())
+
+
+def test_a_checkpoint_is_written_as_the_430_keys_that_the_lineage_loads(tmp_path: Path, lineage: Lineage) -> None:
+    ours = from_state_dict(lineage.state_dict(), "a test")
+    save_checkpoint(ours, tmp_path / "ours.pt")
+    save_state_dict(load_checkpoint(tmp_path / "ours.pt"), tmp_path / "new folder" / "best.pt")
+    weights = torch.load(tmp_path / "new folder" / "best.pt", weights_only=True)
+    assert len(weights) == 430
+    other = Lineage()
+    other.load_state_dict(weights)  # strict: no key is missing and none is foreign
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in lineage.state_dict().items())
+    assert load_checkpoint(tmp_path / "new folder" / "best.pt").fingerprint() == ours.fingerprint()
+
+
+def test_a_checkpoint_written_and_read_back_gives_the_same_vectors(tmp_path: Path, small: Checkpoint) -> None:
+    trained = replace(small, trained_on=("dogs",), metrics={"recall": 1.0})
+    with torch.no_grad():
+        trained.model.logit_scale.fill_(1.0)  # the file has no place for it, and embedding no need of it
+    save_state_dict(trained, tmp_path / "best.pt")
+    read = load_checkpoint(tmp_path / "best.pt")
+    one, other = (ClipEmbedder.from_checkpoint(each, device="cpu") for each in (trained, read))
+    assert np.array_equal(one.embed_images(pictures(2)), other.embed_images(pictures(2)))
+    assert np.array_equal(one.embed_texts(["a dog"]), other.embed_texts(["a dog"]))
+
+
+def test_other_networks_have_no_state_dict_of_the_lineage(small: Checkpoint) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        to_state_dict(tiny_checkpoint(image_head="concept", text_head="residual"))
+    for part in ("'test_efficientnet'", "kind 'bert'", "pooling='mean'", "head 'concept'", "head 'residual'"):
+        assert part in str(caught.value)
+    with pytest.raises(CheckpointError, match="the network is a Linear"):
+        to_state_dict(replace(small, model=nn.Linear(2, 2)))
+
+
+def test_what_a_reader_could_not_know_is_refused(small: Checkpoint) -> None:
+    def refused(checkpoint: Checkpoint) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            to_state_dict(checkpoint)
+        return str(caught.value)
+
+    assert "image_size 176, not 224" in refused(replace(small, preprocessing=Preprocessing(176)))
+    assert "interpolation 'bicubic', not 'bilinear'" in refused(replace(small, preprocessing=Preprocessing()))
+    assert "max_length 77, not 200" in refused(replace(small, tokenization=Tokenization(77)))
+    assert "n_heads 4, not 1" in refused(changed(small, text={**small.model.config.text, "n_heads": 4}))
+    assert "activation 'relu'" in refused(changed(small, text={**small.model.config.text, "activation": "relu"}))
+    assert "knows 100 tokens" in refused(changed(small, text={**small.model.config.text, "vocab_size": 100}))
+    cased = small.tokenizer.replace('"lowercase":true', '"lowercase":false')
+    assert cased != small.tokenizer
+    assert "another tokenizer" in refused(replace(small, tokenizer=cased))
+    assert "another tokenizer" in refused(replace(small, tokenizer=word_tokenizer()))
+
+
+def test_a_state_dict_that_cannot_be_written_is_told(tmp_path: Path, small: Checkpoint) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write the state dict"):
+        save_state_dict(small, tmp_path / "file" / "best.pt")

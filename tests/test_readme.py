@@ -51,8 +51,9 @@ def test_the_first_example_runs_with_the_bundled_weights(
 
 
 @pytest.mark.slow
-def test_the_training_example_runs_and_its_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_examples_run_and_their_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIP_QDRANT_CACHE_DIR", str(tmp_path / "cache"))
     for split in ("train", "dev"):
         rows = []
         for colour in COLOURS:
@@ -65,6 +66,8 @@ def test_the_training_example_runs_and_its_file_loads(tmp_path: Path, monkeypatc
     assert isinstance(trained, clip_qdrant.ClipEmbedder)
     again = clip_qdrant.ClipEmbedder.load(tmp_path / "mine.pt", runtime="torch", device="cpu")
     assert again.fingerprint == trained.fingerprint
+    exec(compile(BLOCKS[2], "README.md", "exec"), {})
+    assert (tmp_path / "matches.png").stat().st_size > 1000
 
 
 def test_the_file_tree_names_every_module_and_no_other() -> None:

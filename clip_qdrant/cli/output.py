@@ -31,6 +31,7 @@ __all__ = [
     "print_table",
     "printable",
     "stderr_console",
+    "stdout_console",
     "write_text",
 ]
 
@@ -107,6 +108,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 def stderr_console() -> Console:
     """Where progress is drawn."""
     return _console(stderr=True)
+
+
+def stdout_console() -> Console:
+    """Where a table that grows is drawn."""
+    return _console(stderr=False)
 
 
 def _console(*, stderr: bool) -> Console:

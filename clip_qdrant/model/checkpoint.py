@@ -1,4 +1,4 @@
-"""Checkpoints: one self-describing file that holds everything to embed with, and the reader of bare state dicts.
+"""Checkpoints: one self-describing file that holds everything to embed with.
 
 The file is a `torch.save` of plain containers and tensors: `format, config, preprocessing, tokenization, tokenizer,
 weights, trained_on, metrics, fingerprint`. It is read with `weights_only=True`, so nothing in it is ever executed,
@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import pickle
-import re
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -19,11 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ClipQdrantError, first_line
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
 from clip_qdrant.preprocessing import Preprocessing
@@ -150,7 +147,12 @@ def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(dict(content), file)
+            try:
+                torch.save(dict(content), file)
+            except RuntimeError as error:  # what torch makes of a write that failed does not say why it did
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
@@ -167,7 +169,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     content = read_content(path)
     if "weights" not in content and "format" not in content:
-        return _from_state_dict(content, path)
+        from clip_qdrant.model.lineage import from_state_dict  # builds on this module
+
+        return from_state_dict(content, path)
     found = content.get("format")
     if found != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {found!r}, not {FORMAT}: update clip-qdrant")
@@ -185,7 +189,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     except (*_LOAD_ERRORS, ArithmeticError, ClipQdrantError) as error:
         raise CheckpointError(f"{path} describes a network that cannot be built: {first_line(error)}") from error
-    _fill(checkpoint.model, content["weights"], path)
+    fill(checkpoint.model, content["weights"], path)
     try:
         TextTokenizer(checkpoint.tokenizer, checkpoint.tokenization)
     except Exception as error:  # the tokenizers library raises Exception itself
@@ -233,7 +237,7 @@ def _rebuilt(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Checkpoin
     return replace(checkpoint, model=model)
 
 
-def _fill(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
+def fill(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
     """Load weights strictly; the error names the keys that are missing, foreign or of another shape."""
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{path} holds a {type(weights).__name__} in place of weights")
@@ -241,121 +245,25 @@ def _fill(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> Non
     problems = []
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         strangers = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
-        problems.append(f"not tensors: {_some(strangers)}")
+        problems.append(f"not tensors: {some(strangers)}")
         weights = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
     if missing := [name for name in expected if name not in weights]:
-        problems.append(f"missing: {_some(missing)}")
+        problems.append(f"missing: {some(missing)}")
     if foreign := [name for name in weights if name not in expected]:
-        problems.append(f"unknown: {_some(foreign)}")
+        problems.append(f"unknown: {some(foreign)}")
     shapes = [
         f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
     if shapes:
-        problems.append(f"wrong shapes: {_some(shapes)}")
+        problems.append(f"wrong shapes: {some(shapes)}")
     if problems:
         raise CheckpointError(f"the weights in {path} do not fit their network; {'; '.join(problems)}")
     model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
 
 
-def _some(names: list[str], limit: int = 5) -> str:
+def some(names: list[str], limit: int = 5) -> str:
+    """The first names, and how many more there are, for a message."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-# --- bare state dicts of the tutorial lineage ------------------------------------------------------------------
-
-_LINEAGE_MAX_LENGTH = 200
-_LINEAGE_PREPROCESSING = Preprocessing(resize="squash", interpolation="bilinear")
-_RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152", "resnet26", "resnet14t", "resnet10t")
-
-
-def _from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
-    """ResNet + DistilBERT + two heads: everything but the number of attention heads follows from the shapes."""
-    weights = _unwrapped(content)
-    needed = {
-        "image": "image_projection.projection.weight",
-        "text": "text_projection.projection.weight",
-        "words": "text_encoder.model.embeddings.word_embeddings.weight",
-        "positions": "text_encoder.model.embeddings.position_embeddings.weight",
-        "hidden": "text_encoder.model.transformer.layer.0.ffn.lin1.weight",
-    }
-    missing = [name for name in needed.values() if not isinstance(weights.get(name), Tensor)]
-    if missing:
-        held = _some([str(name) for name in weights], 3) or "nothing"
-        raise CheckpointError(
-            f"{path} is neither a clip_qdrant checkpoint nor a state dict of image_encoder, text_encoder and their "
-            f"projections: {_some(missing)} missing; it holds {held}"
-        )
-    shape = {key: tuple(weights[name].shape) for key, name in needed.items()}
-    if any(len(size) != 2 for size in shape.values()):
-        raise CheckpointError(f"{path} has weights of the wrong rank: {shape}")
-    layers = {int(m[1]) for n in weights if (m := re.match(r"text_encoder\.model\.transformer\.layer\.(\d+)\.", n))}
-    width = shape["words"][1]
-    text = {
-        "model_type": "distilbert",
-        "vocab_size": shape["words"][0],
-        "max_position_embeddings": shape["positions"][0],
-        "dim": width,
-        "hidden_dim": shape["hidden"][0],
-        "n_layers": len(layers),
-        "n_heads": max(1, width // 64),  # 64 dimensions a head, as in every released DistilBERT
-    }
-    config = DualEncoderConfig(
-        image=_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
-    )
-    tokenizer = _bundled_tokenizer()
-    _check_vocabulary(tokenizer, shape["words"][0], path)
-    model = DualEncoder(config, _LINEAGE_PREPROCESSING).eval()
-    _fill(model, {"logit_scale": model.logit_scale.detach(), **weights}, path)  # the lineage keeps no temperature
-    length = min(_LINEAGE_MAX_LENGTH, shape["positions"][0])
-    return Checkpoint(model, _LINEAGE_PREPROCESSING, Tokenization(max_length=length), tokenizer)
-
-
-def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping):
-            content = inner
-            break
-    weights = {str(name).removeprefix("module."): value for name, value in content.items()}
-    weights.pop("text_encoder.model.embeddings.position_ids", None)  # a buffer that older transformers saved
-    return weights
-
-
-def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
-    prefix = "image_encoder.model."
-    shapes = {
-        name.removeprefix(prefix): tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
-        for name, tensor in weights.items()
-        if name.startswith(prefix)
-    }
-    closest, misfits = 0, ""
-    for name in _RESNETS:
-        with torch.device("meta"):
-            expected = timm.create_model(name, num_classes=0, global_pool="avg").state_dict()
-        same = sum(shapes.get(key) == tuple(tensor.shape) for key, tensor in expected.items())
-        if same == len(expected) == len(shapes):
-            return name
-        if same > closest:
-            wrong = [key for key, tensor in expected.items() if shapes.get(key) != tuple(tensor.shape)]
-            wrong += [key for key in shapes if key not in expected]
-            closest, misfits = same, f"timm's {name}, but for {_some([prefix + key for key in wrong])}"
-    if closest:
-        raise CheckpointError(f"the image encoder in {path} is like {misfits}")
-    raise CheckpointError(f"the image encoder in {path} is none of {', '.join(_RESNETS)}")
-
-
-def _bundled_tokenizer() -> str:
-    """bert-base-uncased's WordPiece: the lineage's tokenizer is also the one that the bundled checkpoint carries."""
-    return str(read_content(bundled_checkpoint())["tokenizer"])
-
-
-def _check_vocabulary(tokenizer: str, rows: int, path: str | Path) -> None:
-    words = len(json.loads(tokenizer)["model"]["vocab"])
-    if rows != words:
-        raise CheckpointError(
-            f"the text encoder in {path} knows {rows} tokens, bert-base-uncased has {words}: "
-            "it was trained with another tokenizer; load it from a checkpoint that carries it"
-        )

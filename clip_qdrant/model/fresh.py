@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import timm
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.errors import CheckpointError, ConfigError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
 from clip_qdrant.preprocessing import Preprocessing
@@ -26,12 +27,14 @@ def new_checkpoint(
     dim: int = 256,
     pooling: Pooling = "cls",
     pretrained: bool = True,
+    image_size: int | None = None,
+    interpolation: Literal["bilinear", "bicubic"] | None = None,
     seed: int = 0,
 ) -> Checkpoint:
     """An untrained checkpoint: any timm image model, any encoder-only transformers text model, and fresh heads.
 
     `text` is a hub name or a folder, whose weights are taken; `pretrained=False` leaves those of the image encoder
-    random.
+    random. `image_size` and `interpolation` are by default those that timm says the image model was trained with.
     Raises ConfigError for an unknown image model, CheckpointError for what cannot be downloaded or read.
     """
     try:
@@ -51,6 +54,11 @@ def new_checkpoint(
         raise CheckpointError(f"{text!r} is a {config.model_type} model, not a text encoder like DistilBERT")
     network = DualEncoderConfig(image=image, text=values, pooling=pooling, dim=dim)
     preprocessing = _preprocessing(image)
+    preprocessing = replace(
+        preprocessing,
+        image_size=image_size or preprocessing.image_size,
+        interpolation=interpolation or preprocessing.interpolation,
+    )
     try:
         model = DualEncoder(network, preprocessing, pretrained_image=pretrained)
     except (OSError, RuntimeError) as error:
@@ -74,7 +82,17 @@ def new_checkpoint(
             model.encode_text(torch.from_numpy(ids), torch.from_numpy(mask))
     except (ValueError, RuntimeError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{text!r} does not work as a text encoder here: {first_line(error)}") from error
+    if image_size:
+        _check_size(model, image, image_size)
     return made
+
+
+def _check_size(model: DualEncoder, image: str, size: int) -> None:
+    try:
+        with torch.inference_mode():
+            model.encode_image(torch.zeros((1, size, size, 3), dtype=torch.uint8))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"timm's {image!r} does not take images of {size} px: {first_line(error)}") from error
 
 
 def _preprocessing(image: str) -> Preprocessing:

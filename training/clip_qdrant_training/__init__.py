@@ -1,11 +1,17 @@
 """Training and judging dual encoders on image-text pairs."""
 
+from clip_qdrant_training.check import check
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data import Mixture, Pair, read_pairs
 from clip_qdrant_training.evaluate import evaluate, recall
 from clip_qdrant_training.fit import fit
+from clip_qdrant_training.judge import judge
 from clip_qdrant_training.loop import train
+from clip_qdrant_training.lr_range import lr_range_test
+from clip_qdrant_training.matches import draw_matches, find_matches
+from clip_qdrant_training.report import run_report
 from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant_training.run import run_training
 
 __all__ = [
     "EpochReport",
@@ -15,9 +21,16 @@ __all__ = [
     "StepReport",
     "TrainConfig",
     "Watcher",
+    "check",
+    "draw_matches",
     "evaluate",
+    "find_matches",
     "fit",
+    "judge",
+    "lr_range_test",
     "read_pairs",
     "recall",
+    "run_report",
+    "run_training",
     "train",
 ]

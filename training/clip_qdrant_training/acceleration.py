@@ -88,28 +88,29 @@ def accelerated(encoder: nn.Module, example: Tensor, *, fold: bool) -> Iterator[
 
 
 def _output(encoder: nn.Module, example: Tensor) -> Tensor:
-    was_training = encoder.training
+    training = [module for module in encoder.modules() if module.training]  # frozen norms among them are not
     encoder.eval()
     try:
         with torch.no_grad():
             output: Tensor = encoder(example)
     finally:
-        encoder.train(was_training)
+        for module in training:
+            module.training = True
     return output
 
 
 def _conv_norm_pairs(encoder: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Convolutions whose output goes into one BatchNorm and nowhere else that a module could see."""
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no id is given twice
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     users: dict[int, list[nn.Module]] = {}
     hooks = []
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs and isinstance(inputs[0], Tensor):
+        if inputs and id(inputs[0]) in made:  # alive, so that its id is its own
             users.setdefault(id(inputs[0]), []).append(module)
 
     def after(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(module, nn.Conv2d) and isinstance(output, Tensor):
+        if isinstance(module, nn.Conv2d) and _is_plain(module) and isinstance(output, Tensor):
             made[id(output)] = (module, output)
 
     for module in encoder.modules():
@@ -128,6 +129,11 @@ def _conv_norm_pairs(encoder: nn.Module, example: Tensor) -> list[tuple[nn.Conv2
         if isinstance(user, nn.BatchNorm2d) and not others and user.track_running_stats:
             pairs.append((conv, user))
     return pairs
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether it does what `_convolve` does: some classes standardise or mix their weights first."""
+    return type(conv).forward in (nn.Conv2d.forward, Conv2dSame.forward) and conv.padding_mode == "zeros"
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:

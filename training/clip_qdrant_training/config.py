@@ -8,6 +8,7 @@ Recipes lie in training/recipes, each with the figure it reached.
 from __future__ import annotations
 
 import ast
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -30,22 +31,26 @@ _IN_REPOSITORY = Path(__file__).parent.parent / "recipes"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Learning rates are peaks of a linear warm-up and half a cosine down to zero.
+    """How to train. Learning rates are peaks: of a linear warm-up, and then of `schedule`, half a cosine down to zero,
+    the peak all along, or a fifth less whenever two epochs bring no better recall on the validation pairs ("plateau").
 
     Start: the given checkpoint or the bundled weights, or anew from `image_encoder` (a timm name) and `text_encoder`
-    (a transformers name or folder), with `dim`-wide heads; `pretrained=False` leaves the image encoder random.
+    (a transformers name or folder), with `dim`-wide heads; `pretrained=False` leaves the image encoder random, and
+    `image_size` and `interpolation` replace what timm says it was trained with.
     `freeze_encoders` trains the heads alone: minutes on a CPU. `frozen_stages` freezes the first stages of the image
     encoder (the stem counts as the first), `frozen_layers` the word embeddings (1) and the first layers of the text
     encoder, `freeze` every parameter whose name matches one of the patterns. `unfreeze_after` epochs the encoders
     begin to learn: all that may, or, with `unfreeze_stages`, so many stages and layers more an epoch, from the heads
     down. What never learns is computed once for each of `views` augmented views of an image, and kept.
-    Learning rates and weight decay default to those of the tutorial lineage.
+    Learning rates and weight decay default to those of the tutorial lineage; the recipe "tutorial" follows it in all.
     """
 
     # start
     image_encoder: str | None = None
     text_encoder: str | None = None
     pretrained: bool = True
+    image_size: int | None = None
+    interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
     dim: int = 256
     pooling: Literal["cls", "mean"] = "cls"
     dropout: float | None = None  # of the heads; None leaves that of the start
@@ -67,6 +72,8 @@ class TrainConfig:
     hardness: float = 0.0
     distill: float = 0.0  # weight of a teacher's in-batch similarities
     teacher: str | None = None  # its checkpoint; None takes the start itself
+    anchors: str | None = None  # a file of texts, one a line: the teacher is followed on these, not on the captions
+    anchors_per_step: int = 64
     # optimisation
     epochs: int = 10
     batch_size: int = 64
@@ -75,9 +82,11 @@ class TrainConfig:
     image_lr: float = 1e-4
     text_lr: float = 1e-5
     weight_decay: float = 1e-3
+    encoder_weight_decay: float | None = None  # None takes that of the heads
     layer_decay: float = 1.0  # factor of the learning rate from a layer to the one before it
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     warmup: float = 0.05  # share of all steps
-    clip_norm: float = 1.0
+    clip_norm: float = 1.0  # 0 is off
     freeze_encoders: bool = False
     frozen_stages: int = 0
     frozen_layers: int = 0
@@ -98,25 +107,24 @@ class TrainConfig:
         kinds = get_type_hints(TrainConfig)
         for item in fields(self):
             object.__setattr__(self, item.name, _checked(item.name, getattr(self, item.name), kinds[item.name]))
-        _require(
-            self, "above 0", lambda v: v > 0, "epochs head_lr clip_norm dim captions_per_image cache_gb temperature"
-        )
-        _require(self, "at least 1", lambda v: v >= 1, "threads chunk_size views")
+        _require(self, "above 0", lambda v: v > 0, "epochs head_lr dim captions_per_image cache_gb temperature")
+        _require(self, "at least 1", lambda v: v >= 1, "threads chunk_size views image_size anchors_per_step")
         _require(
             self,
             "0 or more",
             lambda v: v >= 0,
-            "image_lr text_lr weight_decay frozen_stages frozen_layers unfreeze_after unfreeze_stages early_stopping "
-            "hardness distill save_every",
+            "image_lr text_lr weight_decay encoder_weight_decay clip_norm frozen_stages frozen_layers unfreeze_after "
+            "unfreeze_stages early_stopping hardness distill save_every",
         )
         _require(self, "from 0 to below 1", lambda v: 0 <= v < 1, "warmup label_smoothing ema dropout")
         _require(self, "above 0 and at most 1", lambda v: 0 < v <= 1, "layer_decay")
+        _require(self, "a number that fits 64 bits", lambda v: -(2**63) <= v < 2**63, "seed")
         if self.batch_size < 2:
             raise ConfigError(
                 f"batch_size is {self.batch_size}: a contrastive loss needs at least 2 pairs to tell apart"
             )
-        if any(weight <= 0 for weight in self.weights):
-            raise ConfigError(f"weights is {self.weights}: each must be above 0")
+        if not all(0 < weight < math.inf for weight in self.weights):  # false for a NaN
+            raise ConfigError(f"weights is {self.weights}: each must be a number above 0")
         if self.chunk_size is not None and self.chunk_size < self.batch_size and self.batch_norm == "train":
             raise ConfigError(
                 "batch_norm is 'train' and chunk_size is below batch_size: statistics of chunks are not those of the "
@@ -126,10 +134,18 @@ class TrainConfig:
             raise ConfigError(
                 "captions_per_image must be 1 with loss=soft_targets, which pairs each image with one text"
             )
-        if self.loss == "sigmoid" and (self.label_smoothing or self.hardness):
-            raise ConfigError("label_smoothing and hardness are options of loss=info_nce, not of sigmoid")
+        if self.loss != "info_nce" and (self.label_smoothing or self.hardness):
+            raise ConfigError(f"label_smoothing and hardness are options of loss=info_nce, not of {self.loss}")
+        if self.loss != "soft_targets" and self.temperature is not None and not 0.01 <= self.temperature <= 1:
+            raise ConfigError(
+                f"temperature is {self.temperature}: it must be from 0.01 to 1, which the logit scale is kept within"
+            )
         if self.teacher is not None and not self.distill:
             raise ConfigError(f"teacher is {self.teacher!r} but distill is 0: give the weight of the teacher")
+        if self.anchors is not None and not self.distill:
+            raise ConfigError(
+                f"anchors is {self.anchors!r} but distill is 0: give the weight of what is not to be forgotten"
+            )
         self.augmentation  # noqa: B018  # checks its fields
 
     @property
@@ -161,8 +177,10 @@ class TrainConfig:
         """A recipe file that gives this config."""
         import json
 
-        lines = [f"{name} = {json.dumps(value)}" for name, value in self.to_dict().items() if value is not None]
-        return "\n".join(lines) + "\n"
+        # JSON's text is TOML's but for pairs of surrogates and DEL.
+        given = {name: value for name, value in self.to_dict().items() if value is not None}
+        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in given.items()]
+        return "".join(lines).replace("\x7f", "\\u007f")
 
 
 def recipe_names() -> list[str]:
@@ -199,8 +217,11 @@ def _from_text(key: str, text: str) -> Any:
     _check_known(key)
     kind = get_type_hints(TrainConfig)[key]
     if get_origin(kind) is tuple:
-        return tuple(_literal(part.strip()) for part in text.strip("[]() ").split(",") if part.strip())
-    return _literal(text)
+        inner = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
+        return tuple(_literal(part.strip()) for part in inner.split(",") if part.strip())
+    value = _literal(text)
+    # A folder may be called 2024: what is to be text stays as it was typed.
+    return text if value is not None and str in (kind, *get_args(kind)) and not isinstance(value, str) else value
 
 
 def _literal(text: str) -> Any:
@@ -209,7 +230,7 @@ def _literal(text: str) -> Any:
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval says it raises
         return text
 
 
@@ -242,9 +263,13 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     [wanted] = [each for each in choices if each is not type(None)] if optional else [kind]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if wanted is str and isinstance(value, Path):
+        return str(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         raise ConfigError(f"{name} is {value!r}: it must be {words[wanted]}")
+    if wanted is float and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value!r}: it must be finite")
     return value
 
 

@@ -2,22 +2,38 @@
 
     torchrun --nproc-per-node 2 -m clip_qdrant_training train.jsonl --val dev.jsonl --output mine.pt
 
-Without torchrun there is one process, and everything here does nothing.
+Without torchrun there is one process, and everything here does nothing. A process that fails says why and leaves; the
+others, which would wait for it forever, fail at their next exchange, or torchrun ends them before.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, TrainingError, first_line
 
-__all__ = ["Processes", "joined"]
+__all__ = ["Processes", "is_main", "joined"]
+
+T = TypeVar("T")
+
+# The others wait while the main process judges and writes, longer than the half hour of torch's default if need be.
+_PATIENCE = timedelta(hours=4)
+_MEETING = timedelta(minutes=5)
+
+_runs = itertools.count(1)  # of this process, which all processes have begun alike
+
+
+_Item = TypeVar("_Item")
 
 
 class Processes:
@@ -31,7 +47,7 @@ class Processes:
         """Whether this process tells, judges and writes."""
         return self.rank == 0
 
-    def share(self, numbers: Sequence[int]) -> Sequence[int]:
+    def share(self, numbers: Sequence[_Item]) -> Sequence[_Item]:
         """This process's part of a batch: consecutive, so that gathered rows have the order of the batch."""
         size = len(numbers) // self.world
         return numbers[self.rank * size : (self.rank + 1) * size]
@@ -41,7 +57,8 @@ class Processes:
         if self.world == 1:
             return rows
         parts = [torch.empty_like(rows) for _ in range(self.world)]
-        dist.all_gather(parts, rows.contiguous())
+        with _together():
+            dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     def own(self, rows: Tensor) -> Tensor:
@@ -50,34 +67,44 @@ class Processes:
         return rows[self.rank * size : (self.rank + 1) * size]
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Gradients of all processes, added up."""
+        """Gradients of all processes, added up. What has none in any process keeps none, as in a single one."""
         if self.world == 1:
             return
-        for parameter in parameters:
-            if parameter.requires_grad:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        has_one = torch.tensor([float(p.grad is not None) for p in learning], device=learning[0].device)
+        with _together():
+            dist.all_reduce(has_one)
+        learning = [parameter for parameter, count in zip(learning, has_one.tolist(), strict=True) if count]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange, not hundreds of small ones
+        with _together():
+            dist.all_reduce(flat)
+        for parameter, part in zip(learning, torch.split(flat, [p.numel() for p in learning]), strict=True):
+            parameter.grad = part.view_as(parameter)
 
-    def agree(self, value: float) -> float:
-        """The main process's value, in every process."""
+    def agree(self, value: T) -> T:
+        """The main process's value, in every process. It is pickled on its way."""
         if self.world == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            told = told.cuda()
-        dist.broadcast(told, 0)
-        return float(told)
+        told = [value]
+        with _together():
+            dist.broadcast_object_list(told, 0)
+        return told[0]
+
+
+def is_main() -> bool:
+    """Whether this is the process that tells and writes, known before the processes have joined."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[tuple[Processes, str]]:
     """The processes that torchrun started, and the device of this one. Raises ConfigError for too few GPUs."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _number("WORLD_SIZE", "1")
     if world == 1:
         yield Processes(), device
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    rank, local = _number("RANK"), _number("LOCAL_RANK", "0")
     if device.partition(":")[0] == "cuda":
         if local >= torch.cuda.device_count():
             raise ConfigError(
@@ -87,10 +114,52 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     ours = not dist.is_initialized()
+    backend = "nccl" if device.startswith("cuda") else "gloo"
     if ours:
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        try:
+            # Under a name of its own, for a second run in these processes would find the addresses of the first.
+            store = dist.PrefixStore(f"clip-qdrant {next(_runs)}", _store())
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE)
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"the {world} processes of this run did not meet: {first_line(error)}; start them by torchrun"
+            ) from error
     try:
         yield Processes(rank, world), device
-    finally:
-        if ours:
+        with _together():
+            dist.barrier()  # nobody goes on before the main process has written everything
+    except BaseException:
+        # Closed connections end the others, too. NCCL would wait for them; it is torchrun that ends those.
+        if ours and backend == "gloo":
             dist.destroy_process_group()
+        raise
+    if ours:
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """An exchange of all processes. That one of them has failed shows here as a lost connection."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's DistError is one
+        raise TrainingError(
+            "another process of this run has stopped, and its own message says why; then start all of them again, "
+            f"with --resume if there is a run folder ({first_line(error)})"
+        ) from error
+
+
+@functools.cache
+def _store() -> dist.Store:
+    """Where processes leave each other their addresses; the first process may be its host, for as long as it lives."""
+    store, _, _ = next(dist.rendezvous("env://", timeout=_MEETING))
+    return store
+
+
+def _number(name: str, default: str = "") -> int:
+    """A variable of the environment that torchrun sets."""
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        told = f"is {value!r}" if value else "is not set"
+        raise ConfigError(f"{name} {told} in the environment: start the processes of a run by torchrun")
+    return int(value)

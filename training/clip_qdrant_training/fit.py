@@ -15,8 +15,9 @@ from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data import Mixture, Part, as_pairs
 from clip_qdrant_training.loop import train
 from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant_training.run import run_training
 
-__all__ = ["fit", "read_start"]
+__all__ = ["fit", "read_start", "read_teacher"]
 
 
 def fit(
@@ -37,27 +38,48 @@ def fit(
     `pairs` and `validation`: a path that `read_pairs` knows, an iterable of (image, caption or captions), or a Mixture.
     `start`: a checkpoint or its path, by default the bundled weights; `image_encoder` and `text_encoder` among the
     options start anew instead. `recipe`: the name of a recipe or a .toml file; `options`: fields of TrainConfig, which
-    win over it. `output`: where to write the best. `run`: a folder for the state of the run, from which `resume` goes
-    on. `on_epoch` is told of each epoch, `watcher` of everything.
+    win over it. `output`: where to write the best. `run`: a folder for settings, log, pictures and state of the run,
+    `resume` to go on from the state. `on_epoch` is told of each epoch, `watcher` of everything.
 
     Raises TrainingError for unusable pairs or a loss that is no number, ConfigError for unusable options.
     """
     config = TrainConfig.load(recipe, **options)
     label = Path(pairs).name if isinstance(pairs, (str, Path)) else "own pairs"
-    mixture = pairs if isinstance(pairs, Mixture) else Mixture([Part(as_pairs(pairs))])  # before any weights are loaded
+    mixture = pairs if isinstance(pairs, Mixture) else Mixture([Part(as_pairs(pairs), name=label)])
     judged = None if validation is None else as_pairs(validation)
-    return train(
-        read_start(start, config),
+    if resume and run is None:
+        raise ConfigError("resume=True needs the run to go on with: run=FOLDER")
+    begin, teacher = read_start(start, config), read_teacher(config)  # the pairs first, which may be wrong
+    path = None if output is None else Path(output)
+    follower = _OnEpoch(on_epoch) if watcher is None and on_epoch else watcher
+    if run is None:
+        return train(
+            begin,
+            mixture,
+            validation=judged,
+            config=config,
+            teacher=teacher,
+            trained_on=label,
+            output=path,
+            watcher=follower,
+        ).checkpoint
+    return run_training(
+        begin,
         mixture,
         validation=judged,
         config=config,
-        teacher=None if config.teacher is None else read_checkpoint(config.teacher),
+        teacher=teacher,
         trained_on=label,
-        output=None if output is None else Path(output),
-        run=None if run is None else Path(run),
+        output=path,
+        folder=Path(run),
         resume=resume,
-        watcher=_OnEpoch(on_epoch) if watcher is None and on_epoch else watcher,
-    ).checkpoint
+        watchers=[follower] if follower else (),
+    )
+
+
+def read_teacher(config: TrainConfig) -> Checkpoint | None:
+    """Who a run learns from besides its pairs, if the config names one."""
+    return None if config.teacher is None else read_checkpoint(config.teacher)
 
 
 def read_start(start: Checkpoint | str | Path | None, config: TrainConfig) -> Checkpoint:
@@ -67,7 +89,14 @@ def read_start(start: Checkpoint | str | Path | None, config: TrainConfig) -> Ch
             raise ConfigError("give a start, or encoders to start anew from, not both")
         image, text = config.image_encoder or "resnet50", config.text_encoder or "distilbert-base-uncased"
         return new_checkpoint(
-            image, text, dim=config.dim, pooling=config.pooling, pretrained=config.pretrained, seed=config.seed
+            image,
+            text,
+            dim=config.dim,
+            pooling=config.pooling,
+            pretrained=config.pretrained,
+            image_size=config.image_size,
+            interpolation=None if config.interpolation == "auto" else config.interpolation,
+            seed=config.seed,
         )
     if isinstance(start, Checkpoint):
         return start

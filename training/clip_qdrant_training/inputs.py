@@ -169,10 +169,13 @@ class Samples:
         limit = int(config.cache_gb * 1e9) if config.cache != "off" else 0
         self.views = views if towers.frozen_stages else 0
         self._kept = _KeptMaps(len(pairs), self.views, limit, folder if config.cache == "disk" else None)
+        # What crops are made of, large enough that not even the smallest is enlarged (up to four times the bytes), and,
+        # numbered behind them, plain images just as an embedder sees them.
+        self._source_size = math.ceil(self.preprocessing.image_size * min(2.0, config.crop**-0.5))
         self._decoded = PixelCache(
             self._load,
-            len(pairs),
-            size=self.preprocessing.image_size,
+            2 * len(pairs),
+            size=self._source_size,
             limit_bytes=limit if not towers.frozen_stages else 0,  # frozen features are kept instead
             folder=folder if config.cache == "disk" else None,
         )
@@ -229,7 +232,7 @@ class Samples:
 
     def all_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Every image and every caption in order, unaugmented: float32 (pairs, dim), (captions, dim), unit rows."""
-        with torch.inference_mode():
+        with torch.no_grad():  # inference_mode would mark the kept features, and later steps train on them
             images = torch.cat([self.towers.image_rows(part).float().cpu() for part in self._plain()])
             order = sorted(range(len(self.texts)), key=lambda i: len(self.texts[i]))
             texts = torch.empty(len(order), images.shape[1])
@@ -301,15 +304,17 @@ class Samples:
         return drawn.apply(rgb, self.preprocessing)
 
     def _plain_pixels(self, number: int) -> np.ndarray:
-        return self.preprocessing(self._decoded[number])
+        return np.asarray(self._decoded[len(self.pairs) + number])
 
     def name(self, number: int) -> str:
         """What a message calls the image of a pair."""
         return image_name(self.pairs[number].image, number)
 
     def _load(self, number: int) -> Image.Image:
-        image = self.pairs[number].image
-        return load_image(image_input(image), target=self.preprocessing.image_size, name=self.name(number)).rgb
+        plain, number = divmod(number, len(self.pairs))
+        size = self.preprocessing.image_size if plain else self._source_size
+        rgb = load_image(image_input(self.pairs[number].image), target=size, name=self.name(number)).rgb
+        return Image.fromarray(self.preprocessing(rgb)) if plain else rgb
 
 
 class _KeptMaps:

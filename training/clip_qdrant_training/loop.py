@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clip_qdrant.errors import TrainingError
+from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, save_checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
 from clip_qdrant.runtime import cpu_count
@@ -32,24 +33,25 @@ from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data import Mixture, Pair, Part
 from clip_qdrant_training.distributed import Processes, joined
 from clip_qdrant_training.evaluate import owners, recall
-from clip_qdrant_training.inputs import Batch, Samples, Towers
+from clip_qdrant_training.inputs import Batch, Samples, Towers, seeded
 from clip_qdrant_training.optim import (
     AveragedWeights,
     Freezing,
     learning_rates,
     make_optimizer,
+    plateau,
     schedule,
     set_learning_rates,
 )
 from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
 from clip_qdrant_training.stages import image_depth
-from clip_qdrant_training.state import data_fingerprint, generators, read_state, set_generators, write_state
+from clip_qdrant_training.state import origin, read_state, remove_unfinished, write_state
 from clip_qdrant_training.step import Objective, backward
 
 __all__ = ["Outcome", "Trainer", "train"]
 
 logger = logging.getLogger(__name__)
-STATE = "last.state"
+STATE, BEST = "last.state", "best.pt"  # in the folder of a run
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,14 @@ def train(
     run: Path | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
+    on_first_batch: Callable[[Batch], None] | None = None,
 ) -> Outcome:
     """Train `start`, which is left as it is, and return the best by mean recall on `validation`, or the last.
 
     `output` is where to write the best, in float16 with `half`. `run` is a folder for the state of the run, which
     `resume` goes on from if it is there. `trained_on` is the label of the pairs, kept in the checkpoint behind those of
-    its start. `teacher` is who `config.distill` learns from, by default the start.
+    its start. `teacher` is who `config.distill` learns from, by default the start. `on_first_batch` gets what the first
+    step will see, before training and in the main process; not in a resumed run, which has had its first step.
     """
     config = config or TrainConfig()
     if not isinstance(start.model, DualEncoder):
@@ -91,7 +95,7 @@ def train(
         if path:
             check_writable(path)
     device, _ = choose(config.device, "torch")
-    with joined(device) as (processes, device), _threads(config.threads or max(1, cpu_count() // processes.world)):
+    with joined(device) as (processes, device), limited_threads(config.threads, processes):
         trainer = Trainer(
             start,
             mixture,
@@ -104,8 +108,14 @@ def train(
             trained_on=trained_on,
         )
         with contextlib.closing(trainer):
+            if processes.main:
+                for path in (output, *((run / STATE, run / BEST) if run else ())):
+                    if path:
+                        remove_unfinished(path)
             if resume:
                 trainer.load()
+            if on_first_batch and processes.main and not trainer.done:
+                on_first_batch(trainer.first_batch())
             return trainer.train(
                 watcher if processes.main else None, output=output if processes.main else None, half=half
             )
@@ -129,6 +139,11 @@ class Trainer:
     ) -> None:
         self.config = config
         self.processes = processes or Processes()
+        if config.batch_norm == "train" and self.processes.world > 1:
+            raise ConfigError(
+                "batch_norm is 'train' with several processes, each of which would have statistics of its own: use "
+                "batch_norm=frozen"
+            )
         self.device = device
         self.mixture = mixture
         self.validation = validation
@@ -154,43 +169,78 @@ class Trainer:
         folder = run / "cache" if run else None
         self.samples = Samples(checkpoint, mixture.pairs, towers, config, views=config.views, folder=folder)
         self.judged = Samples(checkpoint, validation, towers, config, views=1, folder=folder) if validation else None
-        self.teacher = _Teacher(teacher or start, mixture.pairs, config, device, precision) if config.distill else None
+        taught_by = (teacher or start) if config.distill else None
+        self.teacher = _Teacher(taught_by, mixture.pairs, config, device, precision) if taught_by else None
         self.batch_size = self._batch_size()
+        self.origin = origin(start, mixture, validation, taught_by, self.batch_size) if run else {}
         self.epoch_steps = [mixture.size(epoch) // self.batch_size for epoch in range(config.epochs)]
         self.steps = sum(self.epoch_steps)
         self.done = 0  # steps behind us
+        self.total = 0.0  # the losses of those of them that are of the current epoch
+        self.scores: list[float] = []  # of the epochs behind us
         self.best_score, self.best_epoch = -math.inf, 0
         self.best: Outcome | None = None
 
     def close(self) -> None:
-        for samples in (self.samples, self.judged):
+        for samples in (self.samples, self.judged, self.teacher):
             if samples:
                 samples.close()
 
     def train(self, watcher: Watcher | None = None, *, output: Path | None = None, half: bool = False) -> Outcome:
         """All epochs that are left."""
         epoch, behind = self._position()
-        model, fold = self.model, self.config.batch_norm == "frozen"
+        if self.best and self.processes.main:  # of a resumed run, whose output may be another or gone
+            self._write_best(output, half)
         if watcher:
             watcher.started(self._run_start())
         try:
-            with accelerated(model.image_encoder, self._example(), fold=fold), ThreadPoolExecutor(1) as ahead:
-                while epoch <= self.config.epochs:
+            with self._accelerated(), ThreadPoolExecutor(1) as ahead:
+                while epoch <= self.config.epochs and not self._stops_early(epoch):
                     self._epoch(epoch, behind, ahead, watcher, output, half)
                     epoch, behind = epoch + 1, 0
-                    waiting = epoch - 1 - self.best_epoch
-                    if self.config.early_stopping and self.validation and waiting >= self.config.early_stopping:
-                        logger.info("no improvement in %d epochs: stopping", waiting)
-                        break
         finally:
             if watcher:
                 watcher.ended()
-        assert self.best is not None, "a run has at least one epoch"
-        return self.best
+        best = self._shared_best()
+        assert best is not None, "a run has at least one epoch"
+        return best
+
+    def first_batch(self) -> Batch:
+        """What the first step of this process trains on."""
+        return self.samples.prepare(self.processes.share(self.mixture.epoch(self.config.seed, 0)[: self.batch_size]), 1)
 
     def step(self, batch: Batch) -> tuple[float, float]:
         """One optimiser step: the loss, and the norm of the gradient before clipping. Raises TrainingError for NaN."""
-        set_learning_rates(self.optimizer, schedule(self.done, self.steps, self.config.warmup))
+        factor = schedule(self.done, self.steps, self.config.warmup, cosine=self.config.schedule == "cosine")
+        factor *= plateau(self.scores) if self.config.schedule == "plateau" else 1.0
+        set_learning_rates(self.optimizer, factor)
+        loss, norm = self.gradients(batch)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._stop_for_nan(batch, loss, norm)
+        self._update()
+        self.total += loss
+        return loss, norm
+
+    def sweep(self, factors: Iterable[float]) -> Iterator[float]:
+        """The loss before each of as many steps as there are factors, taken at these on the peak rates in place of the
+        schedule. Ends early at a loss or a gradient that is no number. Trains the network, and judges nothing."""
+        with self._accelerated(), ThreadPoolExecutor(1) as ahead:
+            self.freezing.apply(self.model, 1)
+            _train_mode(self.model, self.config, self.freezing)
+            batches = (batch for epoch in itertools.count(1) for batch, _ in self._batches(epoch, 0, ahead))
+            for factor, batch in zip(factors, batches, strict=False):
+                loss, norm = self.gradients(batch)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    return
+                yield loss
+                set_learning_rates(self.optimizer, factor)
+                self._update()
+
+    def gradients(self, batch: Batch) -> tuple[float, float]:
+        """Sets the gradient of a batch, clipped and of all processes: the loss, and the norm before clipping."""
+        # Dropout follows from the seed, the step and the process alone, as all else that is random: a resumed run needs
+        # no state of generators, and no two processes drop the same units.
+        torch.manual_seed(seeded(self.config.seed, self.done, self.processes.rank).getrandbits(63))
         self.optimizer.zero_grad(set_to_none=True)
         loss = backward(
             self.samples.towers,
@@ -200,20 +250,35 @@ class Trainer:
             self.objective,
             chunk_size=self.config.chunk_size,
             processes=self.processes,
-            teacher=self.teacher.rows(batch, self.config.captions_per_image) if self.teacher else None,
+            **self._taught(batch),
         )
         learning = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.processes.add_gradients(learning)
-        norm = float(nn.utils.clip_grad_norm_(learning, self.config.clip_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._stop_for_nan(batch, loss, norm)
+        return loss, float(nn.utils.clip_grad_norm_(learning, self.config.clip_norm or math.inf))
+
+    def _taught(self, batch: Batch) -> dict[str, Any]:
+        """What `backward` takes of the teacher in this step."""
+        if self.teacher is None:
+            return {}
+        if not self.teacher.anchors:
+            first = batch.texts[:: self.config.captions_per_image]
+            return {"teacher": (self.teacher.images(batch), self.teacher.texts(first))}
+        count = min(self.config.anchors_per_step, len(self.teacher.anchors)) // self.processes.world
+        # The seed is that of all processes: each keeps its share of the same anchors in place.
+        drawn = seeded(self.config.seed, self.done, 2).sample(self.teacher.anchors, count * self.processes.world)
+        own = list(self.processes.share(drawn))
+        return {
+            "teacher": (self.teacher.images(batch), self.teacher.texts(own)),
+            "anchors": self.samples.towers.text_inputs(own),
+        }
+
+    def _update(self) -> None:
         self.optimizer.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         self.done += 1
         if self.averaged:
             self.averaged.update(self.model, self.done)
-        return loss, norm
 
     def save(self, path: Path) -> None:
         """The state of the run between two steps."""
@@ -221,13 +286,14 @@ class Trainer:
             path,
             {
                 "config": self.config.to_dict(),
-                "data": data_fingerprint(self.mixture.pairs),
+                "origin": self.origin,
                 "done": self.done,
+                "total": self.total,
                 "model": self.model.state_dict(),
                 "objective": {name: p.detach() for name, p in self.objective.parameters.items()},
                 "optimizer": self.optimizer.state_dict(),
                 "averaged": self.averaged.weights if self.averaged else {},
-                "generators": generators(),
+                "scores": self.scores,
                 "best_score": self.best_score,
                 "best_epoch": self.best_epoch,
                 "best": _packed(self.best),
@@ -237,9 +303,16 @@ class Trainer:
     def load(self) -> None:
         """Go on from the state in the run folder. Nothing to go on from is a fresh start."""
         path = self.run / STATE if self.run else None
-        if path is None or not path.exists():
-            return
-        state = read_state(path, self.config.to_dict(), data_fingerprint(self.mixture.pairs))
+        if path is not None and path.exists():
+            self._restore(read_state(path, self.config.to_dict(), self.origin))
+        begun = self.processes.agree(self.done)
+        if begun != self.done:
+            raise TrainingError(
+                f"process {self.processes.rank} found a state after step {self.done} in {self.run}, the main process "
+                f"one after step {begun}: put the run folder where all processes see it"
+            )
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         with torch.no_grad():
             for name, parameter in self.objective.parameters.items():
@@ -247,8 +320,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
             self.averaged.weights = {name: each.to(self.device) for name, each in state["averaged"].items()}
-        set_generators(state["generators"])
-        self.done = state["done"]
+        self.done, self.total = state["done"], state["total"]
+        self.scores = list(state["scores"])
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
         self.best = self._unpacked(state["best"])
 
@@ -264,26 +337,24 @@ class Trainer:
         half: bool,
     ) -> None:
         """The steps of an epoch but for the first `behind`, then the judgement."""
-        began, total, waited, count = time.perf_counter(), 0.0, 0.0, 0
+        began, waited, count = time.perf_counter(), 0.0, 0
         self.freezing.apply(self.model, epoch)
         _train_mode(self.model, self.config, self.freezing)
         for batch, waiting in self._batches(epoch, behind, ahead):
             at = time.perf_counter()
             loss, norm = self.step(batch)
             seconds = time.perf_counter() - at + waiting
-            total, waited, count = total + loss, waited + waiting, count + 1
+            waited, count = waited + waiting, count + 1
             if watcher:
                 watcher.stepped(self._step_report(epoch, loss, norm, seconds, waiting))
             if self._due(epoch):
                 self.save(self._state_path())
         seconds = time.perf_counter() - began
         metrics, improved = self._judge(epoch, output, half)
-        if self.run and self.processes.main:
-            self.save(self._state_path())
         report = EpochReport(
             epoch=epoch,
             epochs=self.config.epochs,
-            loss=total / max(1, count),
+            loss=self.total / max(1, behind + count),
             images_per_second=count * self.batch_size / seconds,
             seconds=seconds,
             best=improved,
@@ -293,6 +364,9 @@ class Trainer:
         logger.info("%s", report)
         if watcher:
             watcher.epoch_ended(report)
+        self.total = 0.0
+        if self.run and self.processes.main:  # once the epoch is told, or its report would be lost to a kill between
+            self.save(self._state_path())
 
     def _batches(self, epoch: int, behind: int, ahead: ThreadPoolExecutor) -> Iterator[tuple[Batch, float]]:
         """Each batch of an epoch, prepared while the one before it trains, and how long it was waited for.
@@ -313,7 +387,7 @@ class Trainer:
 
     def _judge(self, epoch: int, output: Path | None, half: bool) -> tuple[Mapping[str, float], bool]:
         """Recalls on the validation pairs, by the averaged weights if there are any; keeps the best."""
-        improved, metrics = False, {}
+        improved, metrics, score = False, {}, 0.0
         if self.processes.main:
             swapped = self.averaged.swapped_in(self.model) if self.averaged else contextlib.nullcontext()
             self.model.eval()
@@ -326,13 +400,23 @@ class Trainer:
                 if improved:
                     checkpoint = replace(self._finished(), metrics=metrics)
                     self.best, self.best_score, self.best_epoch = Outcome(checkpoint, images, texts), score, epoch
-                    for path in (output, self.run and self.run / "best.pt"):
-                        if path:
-                            save_checkpoint(checkpoint, path, half=half)
-        self.best_epoch = int(self.processes.agree(self.best_epoch))
-        if self.best is None:  # another process has it
-            self.best = Outcome(self._finished())
+                    self._write_best(output, half)
+        self.scores.append(self.processes.agree(score))
+        self.best_epoch = self.processes.agree(self.best_epoch)
         return metrics, improved
+
+    def _shared_best(self) -> Outcome | None:
+        """The main process's best, in all of them: a script goes on in each."""
+        if self.processes.world == 1:
+            return self.best
+        packed = self.processes.agree(_packed(self.best))
+        return self.best if self.processes.main else self._unpacked(packed)
+
+    def _write_best(self, output: Path | None, half: bool) -> None:
+        assert self.best is not None
+        for path in (output, self.run and self.run / BEST):
+            if path:
+                save_checkpoint(self.best.checkpoint, path, half=half)
 
     def _finished(self) -> Checkpoint:
         """The network as it is now, on the CPU, without a trace of how it was trained."""
@@ -357,6 +441,14 @@ class Trainer:
             behind -= steps
         return self.config.epochs + 1, 0
 
+    def _stops_early(self, epoch: int) -> bool:
+        """Whether this epoch is not to be begun, for those before it improved nothing."""
+        waiting = epoch - 1 - self.best_epoch
+        stops = bool(self.config.early_stopping and self.validation and waiting >= self.config.early_stopping)
+        if stops:
+            logger.info("no improvement in %d epochs: stopping", waiting)
+        return stops
+
     def _due(self, epoch: int) -> bool:
         """Whether the state is to be saved after this step; the last of an epoch is saved when it has been judged."""
         every = self.config.save_every
@@ -367,10 +459,11 @@ class Trainer:
         assert self.run is not None
         return self.run / STATE
 
-    def _example(self) -> Tensor:
+    def _accelerated(self) -> contextlib.AbstractContextManager[None]:
         size = self.start.preprocessing.image_size
         example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        return example.to(self.device)
+        fold = self.config.batch_norm == "frozen"
+        return accelerated(self.model.image_encoder, example.to(self.device), fold=fold)
 
     def _run_start(self) -> RunStart:
         parameters = list(self.model.named_parameters())
@@ -459,14 +552,36 @@ class _Teacher:
             unit=True,
         )
         self._samples = Samples(frozen, pairs, towers, config, views=1)
+        self._features: dict[str, Tensor] = {}
+        self.anchors = _read_anchors(config.anchors) if config.anchors else []
 
-    def rows(self, batch: Batch, captions_per_image: int) -> tuple[Tensor, Tensor]:
-        """Unit rows of the batch's images, unaugmented, and of the first caption of each."""
+    def close(self) -> None:
+        self._samples.close()
+
+    def images(self, batch: Batch) -> Tensor:
+        """Unit rows of the batch's images, unaugmented."""
         samples = self._samples
         with torch.no_grad():
-            images = samples.towers.image_rows(samples.image_inputs(samples.prepare(batch.numbers, 0)))
-            first = replace(batch, texts=batch.texts[::captions_per_image])
-            return images, samples.towers.text_rows(*samples.text_inputs(first))
+            return samples.towers.image_rows(samples.image_inputs(samples.prepare(batch.numbers, 0)))
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit rows of texts."""
+        towers = self._samples.towers
+        with torch.no_grad():
+            for text in texts:  # alone: the last bits of a row depend on the texts that are padded with it
+                if text not in self._features:
+                    [self._features[text]] = towers.text_inputs([text])[0]
+            return towers.text_rows(torch.stack([self._features[text] for text in texts]))
+
+
+def _read_anchors(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"anchors is {path!r}: cannot read it as texts, one a line: {error}") from error
+    if not any(line.strip() for line in lines):
+        raise ConfigError(f"anchors is {path!r}, which holds no text: write one a line")
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
 def _prepared(model: DualEncoder, config: TrainConfig, device: str) -> DualEncoder:
@@ -528,10 +643,10 @@ def check_writable(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """torch's threads within a block: more than there are cores stall small models."""
+def limited_threads(count: int | None, processes: Processes) -> Iterator[None]:
+    """torch's threads within a block: this process's share of the cores by default, for more stall small models."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(count or max(1, cpu_count() // processes.world))
     try:
         yield
     finally:

@@ -14,7 +14,9 @@ from torch import Tensor
 from clip_qdrant.errors import TrainingError
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE
 
-__all__ = ["distillation", "duplicates", "info_nce", "sigmoid", "soft_targets"]
+__all__ = ["anchoring", "distillation", "duplicates", "info_nce", "sigmoid", "soft_targets"]
+
+ANCHOR_SCALE = 30.0
 
 
 def info_nce(
@@ -103,6 +105,21 @@ def distillation(
             f"{teacher.shape[0]} and {teacher.shape[1]}: give both the same batch"
         )
     return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
+
+
+def anchoring(images: Tensor, anchors: Tensor, teacher_images: Tensor, teacher_anchors: Tensor) -> Tensor:
+    """How far images and anchors, texts that a model is not to forget, are from where its teacher has them. A scalar.
+
+    The loss of learning without forgetting (Li and Hoiem 2016, section 3) with texts for the old classes: the KL
+    divergence of each image's distribution over the anchors, at a factor of 30, plus one minus the cosine of each
+    anchor to its old self, which holds those that no image of the batch shows. Unit rows (n, dim) and (a, dim), all of
+    one space. No gradient reaches the teacher.
+    """
+    scale = torch.tensor(ANCHOR_SCALE, device=images.device)
+    old = F.log_softmax(scale * _products(teacher_images, teacher_anchors), dim=1).detach()
+    new = F.log_softmax(scale * _products(images, anchors), dim=1)
+    moved = 1 - (anchors * teacher_anchors.detach()).sum(dim=1)
+    return F.kl_div(new, old, reduction="batchmean", log_target=True) + moved.mean()
 
 
 def duplicates(image_keys: Tensor, text_keys: Tensor) -> Tensor:

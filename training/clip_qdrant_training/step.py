@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip_qdrant.model.dual_encoder import INITIAL_LOGIT_SCALE
@@ -42,8 +43,18 @@ class Objective:
         """Whether it wants rows of norm 1; the tutorial's soft targets take what the heads give."""
         return self.config.loss != "soft_targets"
 
-    def __call__(self, images: Tensor, texts: Tensor, ignore: Tensor, teacher: tuple[Tensor, Tensor] | None) -> Tensor:
-        """images (n, dim), texts (n * captions_per_image, dim), ignore bool (n, n * captions_per_image) -> scalar."""
+    def __call__(
+        self,
+        images: Tensor,
+        texts: Tensor,
+        ignore: Tensor,
+        teacher: tuple[Tensor, Tensor] | None = None,
+        anchors: Tensor | None = None,
+    ) -> Tensor:
+        """images (n, dim), texts (n * captions_per_image, dim), ignore bool (n, n * captions_per_image) -> scalar.
+
+        `teacher` are a teacher's rows of the images, and of `anchors` (a, dim) or else of the first text of each image.
+        """
         config = self.config
         if config.loss == "info_nce":
             loss = losses.info_nce(
@@ -59,10 +70,16 @@ class Objective:
         else:
             loss = losses.soft_targets(images, texts, config.temperature or 1.0)
         if teacher is not None:
-            first = texts[:: config.captions_per_image]  # one text an image, as the teacher's rows are
-            loss = loss + config.distill * losses.distillation(
-                images, first, *teacher, self.logit_scale, teacher_scale=INITIAL_LOGIT_SCALE
-            )
+            taught = texts[:: config.captions_per_image] if anchors is None else anchors
+            if not self.unit:  # cosines are to be compared with the teacher's
+                images, taught = F.normalize(images, dim=-1), F.normalize(taught, dim=-1)
+            if anchors is None:
+                kept = losses.distillation(
+                    images, taught, *teacher, self.logit_scale, teacher_scale=INITIAL_LOGIT_SCALE
+                )
+            else:
+                kept = losses.anchoring(images, taught, *teacher)
+            loss = loss + config.distill * kept
         return loss
 
 
@@ -88,19 +105,22 @@ def backward(
     chunk_size: int | None = None,
     processes: Processes | None = None,
     teacher: tuple[Tensor, Tensor] | None = None,
+    anchors: tuple[Tensor, ...] | None = None,
 ) -> float:
     """Adds the gradient of the loss of one batch to the parameters, and returns the loss (of all processes).
 
     `chunk_size` is how many pairs have activations in memory at once; None is the whole batch. `teacher` are a
-    teacher's unit rows of this process's images, and of the first text of each.
+    teacher's unit rows of this process's images, and of the first text of each or, if there are text inputs of
+    `anchors`, of these.
     """
     processes = processes or Processes()
     captions = len(batch.text_keys) // len(batch.image_keys)
     pairs = chunk_size or len(batch.image_keys)
-    sides = (
+    texts = [text_inputs] if anchors is None else [text_inputs, anchors]
+    sides = [
         _Side(towers.image_rows, (image_inputs,), pairs),
-        _Side(towers.text_rows, text_inputs, pairs * captions),
-    )
+        *(_Side(towers.text_rows, inputs, pairs * captions) for inputs in texts),
+    ]
     chunked = pairs < len(batch.image_keys)
     encoded = [_without_graph(side) if chunked else ([side.encode(*side.inputs)], []) for side in sides]
     rows = [torch.cat(parts) for parts, _ in encoded]
@@ -108,7 +128,7 @@ def backward(
     device = everyone[0].device
     keys = [processes.gather(each.to(device)) for each in (batch.image_keys, batch.text_keys)]
     taught = None if teacher is None else (processes.gather(teacher[0]), processes.gather(teacher[1]))
-    loss = objective(everyone[0], everyone[1], losses.duplicates(keys[0], keys[1]), taught)
+    loss = objective(everyone[0], everyone[1], losses.duplicates(keys[0], keys[1]), taught, *everyone[2:])
     (loss / processes.world).backward()  # type: ignore[no-untyped-call]  # the loss's own parameters, once a process
     for side, (_, states), all_rows, own_rows in zip(sides, encoded, everyone, rows, strict=True):
         assert all_rows.grad is not None

@@ -1,0 +1,275 @@
+"""How much faster training is than a plain loop, written as the tutorial lineage writes it.
+
+    python benchmarks/train.py DATA_FOLDER [--images 256] [--batch 32] [--steps 4] [--rounds 3] [--threads 2]
+
+DATA_FOLDER holds train.jsonl. ResNet50 and DistilBERT with random weights, so nothing is downloaded: the speed is that
+of the real ones. Each loop runs in a process of its own, for its peak memory; they take turns, so that a change in the
+load of the machine meets both, and the median of the turns counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from clip_qdrant.content import bundled_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint, read_content
+from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
+from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.runtime import cpu_count
+from clip_qdrant.tokenization import TextTokenizer, Tokenization
+from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, read_pairs, train
+from clip_qdrant_training.acceleration import chosen_precision
+from clip_qdrant_training.losses import soft_targets
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both loops train on."""
+
+    pairs: list[Pair]
+    batch: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step by the clock, and how much of it went by before the batch was there."""
+
+    seconds: float
+    waited: float
+
+
+class Turns:
+    """Lets a loop run for as many steps as the other end of the pipe asks for, and tells it their times.
+
+    The first step of a turn is not told: what a loop prepared while it stood still was for free.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._wanted = self._next()
+        self._steps: list[Step] = []
+
+    def stepped(self, step: Step) -> None:
+        """After each step; raises StopTurns after the last."""
+        self._steps.append(step)
+        if len(self._steps) > self._wanted:
+            self._pipe.send((self._steps[1:], _peak_gigabytes()))
+            self._steps, self._wanted = [], self._next()
+
+    def _next(self) -> int:
+        wanted = int(self._pipe.recv())
+        if not wanted:
+            raise StopTurns
+        return wanted
+
+
+class StopTurns(Exception):
+    """There are no more turns."""
+
+
+def checkpoint() -> Checkpoint:
+    """The network of the recipe "tutorial" with random weights, and bert-base-uncased's tokenizer."""
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(interpolation="bilinear")
+    model = DualEncoder(DualEncoderConfig(), preprocessing)
+    tokenizer = str(read_content(bundled_checkpoint())["tokenizer"])
+    return Checkpoint(model.eval(), preprocessing, Tokenization(max_length=200), tokenizer)
+
+
+def plain(setting: Setting, turns: Turns) -> None:
+    """As the tutorial does it: each image decoded in the step that needs it, float32, BatchNorm in training mode."""
+    start = checkpoint()
+    model = start.model.train()
+    groups = [
+        {"params": model.image_encoder.parameters(), "lr": 1e-4},
+        {"params": model.text_encoder.parameters(), "lr": 1e-5},
+        {"params": [*model.image_projection.parameters(), *model.text_projection.parameters()], "lr": 1e-3},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    loader = torch.utils.data.DataLoader(Rows(setting.pairs, start), setting.batch, shuffle=True, drop_last=True)
+    while True:
+        at = time.perf_counter()
+        for batch in loader:
+            waited = time.perf_counter() - at
+            image_features = model.image_encoder(batch["image"])
+            text_features = model.text_encoder(batch["ids"], batch["mask"])
+            loss = soft_targets(model.image_projection(image_features), model.text_projection(text_features))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            loss.item()
+            turns.stepped(Step(time.perf_counter() - at, waited))
+            at = time.perf_counter()
+
+
+class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """The tutorial's dataset: all captions tokenised in advance and padded to the longest, images decoded when asked
+    for."""
+
+    def __init__(self, pairs: list[Pair], start: Checkpoint) -> None:
+        self.images = [pair.image for pair in pairs]
+        tokenize = TextTokenizer(start.tokenizer, start.tokenization)
+        self.ids, self.mask = (torch.from_numpy(each) for each in tokenize([pair.captions[0] for pair in pairs]))
+        self.mean, self.std = (torch.tensor(each) for each in (start.preprocessing.mean, start.preprocessing.std))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        with Image.open(self.images[number]) as file:
+            rgb = file.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+        pixels = (torch.from_numpy(np.array(rgb)).float() / 255 - self.mean) / self.std
+        return {"image": pixels.permute(2, 0, 1), "ids": self.ids[number], "mask": self.mask[number]}
+
+
+def ours(setting: Setting, turns: Turns) -> None:
+    """The package's loop, with the loss and the rates of the recipe."""
+    config = TrainConfig.load(
+        "tutorial",
+        batch_norm="frozen",
+        precision="auto",
+        schedule="constant",
+        batch_size=setting.batch,
+        threads=setting.threads,
+        epochs=1_000_000,
+        device="cpu",
+    )
+    start = checkpoint()
+    set_statistics(start, setting)
+    train(start, setting.pairs, config=config, watcher=Steps(turns))
+
+
+def set_statistics(start: Checkpoint, setting: Setting) -> None:
+    """Those of a few images in every BatchNorm: frozen, random weights would let activations grow layer by layer."""
+    norms = [module for module in start.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = None
+    rows = Rows(setting.pairs[:8], start)
+    with torch.no_grad():
+        start.model.image_encoder(torch.stack([rows[number]["image"] for number in range(len(rows))]))
+    start.model.eval()
+
+
+class Steps:
+    """A watcher that hands the times of steps on."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def started(self, run: RunStart) -> None:
+        pass
+
+    def stepped(self, report: StepReport) -> None:
+        self._turns.stepped(Step(report.seconds, report.waited * report.seconds))
+
+    def epoch_ended(self, report: EpochReport) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
+
+
+LOOPS: dict[str, Callable[[Setting, Turns], None]] = {"plain": plain, "clip_qdrant": ours}
+
+
+def run(name: str, setting: Setting, pipe: Connection) -> None:
+    """A loop in its own process."""
+    torch.set_num_threads(setting.threads)
+    try:
+        LOOPS[name](setting, Turns(pipe))
+    except StopTurns:
+        pipe.close()
+
+
+def take_turns(setting: Setting, steps: int, rounds: int) -> Iterator[tuple[str, list[Step], float]]:
+    """The steps of each turn and the peak memory of its process in GB, after a first turn that is not told."""
+    context = multiprocessing.get_context("spawn")
+    loops: dict[str, tuple[Connection, Any]] = {}
+    for name in LOOPS:
+        here, there = context.Pipe()
+        process = context.Process(target=run, args=(name, setting, there), daemon=True)
+        process.start()
+        there.close()
+        loops[name] = (here, process)
+    for number in range(rounds + 1):
+        for name, (pipe, _) in loops.items():
+            pipe.send(steps if number else 1)
+            told, peak = pipe.recv()
+            if number:
+                yield name, told, peak
+    for pipe, process in loops.values():
+        pipe.send(0)
+        process.join()
+
+
+def _peak_gigabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6 / 1.024)  # bytes there, KiB elsewhere
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=4, help="in a turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
+    parser.add_argument("--threads", type=int, default=cpu_count())
+    options = parser.parse_args()
+
+    rows = read_pairs(options.folder / "train.jsonl")[: options.images]
+    pairs = [Pair(row.image, row.captions[:1]) for row in rows]
+    setting = Setting(pairs, options.batch, options.threads)
+    rates: dict[str, list[float]] = {name: [] for name in LOOPS}
+    waits: dict[str, list[float]] = {name: [] for name in LOOPS}
+    peaks: dict[str, float] = {}
+    for name, steps, peak in take_turns(setting, options.steps, options.rounds):
+        seconds = sum(step.seconds for step in steps)
+        rates[name].append(options.batch * len(steps) / seconds)
+        waits[name].append(sum(step.waited for step in steps) / seconds)
+        peaks[name] = peak
+
+    table = Table(title=f"ResNet50 and DistilBERT, batches of {options.batch}, {options.threads} threads")
+    for heading in ("loop", "images/s", "lowest", "highest", "times plain", "waits for data", "peak memory"):
+        table.add_column(heading, justify="left" if heading == "loop" else "right")
+    for name, measured in rates.items():
+        rate = statistics.median(measured)
+        table.add_row(
+            name,
+            f"{rate:.2f}",
+            f"{min(measured):.2f}",
+            f"{max(measured):.2f}",
+            f"{rate / statistics.median(rates['plain']):.2f}",
+            f"{100 * statistics.median(waits[name]):.1f} %",
+            f"{peaks[name]:.2f} GB",
+        )
+    console = Console()
+    console.print(table)
+    precision = str(chosen_precision("auto", "cpu")).removeprefix("torch.")
+    console.print(
+        "plain: float32, BatchNorm in training mode, images decoded in their step, captions as long as the longest of "
+        f"all.\nclip_qdrant: {precision}, BatchNorm frozen and folded, images decoded ahead and kept, captions as long "
+        "as the longest of the batch."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Bare state dicts of the tutorial lineage, both ways: ResNet, DistilBERT and two projection heads, without a config.
+
+    save_state_dict(load_checkpoint("mine.pt"), "best.pt")     # 430 keys for a ResNet50; torch.load reads it anywhere
+    load_checkpoint("best.pt")                                 # and back
+
+The lineage is "Simple Implementation of OpenAI CLIP model: A Tutorial" (Shariatnia 2021) and what was made of it.
+Such a file holds weights and nothing else. What else an embedder must know, its readers take from the tutorial: images
+squashed to 224 px, ImageNet's mean and deviation, bert-base-uncased's tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from clip_qdrant.content import bundled_checkpoint
+from clip_qdrant.errors import CheckpointError
+from clip_qdrant.model.checkpoint import Checkpoint, fill, read_content, some, write_atomically
+from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
+from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.tokenization import TextTokenizer, Tokenization
+
+__all__ = ["from_state_dict", "save_state_dict", "to_state_dict"]
+
+_MAX_LENGTH = 200
+_PREPROCESSING = Preprocessing(resize="squash", interpolation="bilinear")
+_RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152", "resnet26", "resnet14t", "resnet10t")
+# Weights do not show these, so a reader takes those of every released DistilBERT.
+_UNSEEN = ("n_heads", "activation")
+_PROBE = "A photo of Zoë's dog: red, 3.5 m, 猫, don't stop-over! "
+
+
+def save_state_dict(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Write `to_state_dict(checkpoint)` to one file, atomically. Raises CheckpointError."""
+    weights, path = to_state_dict(checkpoint), Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, weights)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write the state dict {path}: {error}") from error
+
+
+def to_state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights under the lineage's names: 430 of them for ResNet50 and DistilBERT. The temperature is left out.
+
+    Raises CheckpointError for a network of another kind, and for one that a reader would run in another way than it
+    was trained: the file does not say how big images are, or which tokenizer goes with it.
+    """
+    model = checkpoint.model
+    _check_kind(model)
+    weights = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if n != "logit_scale"}
+    read = from_state_dict(weights, "a state dict of this checkpoint")
+    differences = [
+        *_differences(_PREPROCESSING.to_dict(), checkpoint.preprocessing.to_dict()),
+        *_differences(read.tokenization.to_dict(), checkpoint.tokenization.to_dict()),
+        *_differences(
+            {"image": read.model.config.image, **{name: _text(read, name) for name in _UNSEEN}},
+            {"image": model.config.image.partition(".")[0], **{name: _text(checkpoint, name) for name in _UNSEEN}},
+        ),
+    ]
+    if not _same_tokens(read, checkpoint):
+        differences.append("another tokenizer than bert-base-uncased's")
+    if differences:
+        raise CheckpointError(
+            f"a state dict cannot say that this checkpoint has {'; '.join(differences)}: its readers would embed in "
+            "another way than it was trained; save_checkpoint keeps it"
+        )
+    return weights
+
+
+def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+    """ResNet + DistilBERT + two heads: everything but the number of attention heads follows from the shapes.
+
+    `path` is named in the CheckpointError that says what is missing, foreign or of another shape.
+    """
+    weights = _unwrapped(content)
+    needed = {
+        "image": "image_projection.projection.weight",
+        "text": "text_projection.projection.weight",
+        "words": "text_encoder.model.embeddings.word_embeddings.weight",
+        "positions": "text_encoder.model.embeddings.position_embeddings.weight",
+        "hidden": "text_encoder.model.transformer.layer.0.ffn.lin1.weight",
+    }
+    missing = [name for name in needed.values() if not isinstance(weights.get(name), Tensor)]
+    if missing:
+        held = some([str(name) for name in weights], 3) or "nothing"
+        raise CheckpointError(
+            f"{path} is neither a clip_qdrant checkpoint nor a state dict of image_encoder, text_encoder and their "
+            f"projections: {some(missing)} missing; it holds {held}"
+        )
+    shape = {key: tuple(weights[name].shape) for key, name in needed.items()}
+    if any(len(size) != 2 for size in shape.values()):
+        raise CheckpointError(f"{path} has weights of the wrong rank: {shape}")
+    layers = {int(m[1]) for n in weights if (m := re.match(r"text_encoder\.model\.transformer\.layer\.(\d+)\.", n))}
+    width = shape["words"][1]
+    text = {
+        "model_type": "distilbert",
+        "vocab_size": shape["words"][0],
+        "max_position_embeddings": shape["positions"][0],
+        "dim": width,
+        "hidden_dim": shape["hidden"][0],
+        "n_layers": len(layers),
+        "n_heads": max(1, width // 64),  # 64 dimensions a head, as in every released DistilBERT
+    }
+    config = DualEncoderConfig(
+        image=_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
+    )
+    tokenizer = _bundled_tokenizer()
+    _check_vocabulary(tokenizer, shape["words"][0], path)
+    model = DualEncoder(config, _PREPROCESSING).eval()
+    fill(model, {"logit_scale": model.logit_scale.detach(), **weights}, path)  # the lineage keeps no temperature
+    length = min(_MAX_LENGTH, shape["positions"][0])
+    return Checkpoint(model, _PREPROCESSING, Tokenization(max_length=length), tokenizer)
+
+
+def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        inner = content.get(wrapper)
+        if isinstance(inner, Mapping):
+            content = inner
+            break
+    weights = {str(name).removeprefix("module."): value for name, value in content.items()}
+    weights.pop("text_encoder.model.embeddings.position_ids", None)  # a buffer that older transformers saved
+    return weights
+
+
+def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
+    prefix = "image_encoder.model."
+    shapes = {
+        name.removeprefix(prefix): tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
+    closest, misfits = 0, ""
+    for name in _RESNETS:
+        expected = _resnet_shapes(name)
+        same = sum(shapes.get(key) == shape for key, shape in expected.items())
+        if same == len(expected) == len(shapes):
+            return name
+        if same > closest:
+            wrong = [key for key, shape in expected.items() if shapes.get(key) != shape]
+            wrong += [key for key in shapes if key not in expected]
+            closest, misfits = same, f"timm's {name}, but for {some([prefix + key for key in wrong])}"
+    if closest:
+        raise CheckpointError(f"the image encoder in {path} is like {misfits}")
+    raise CheckpointError(f"the image encoder in {path} is none of {', '.join(_RESNETS)}")
+
+
+@cache
+def _resnet_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0, global_pool="avg")
+    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+
+
+def _bundled_tokenizer() -> str:
+    """bert-base-uncased's WordPiece: the lineage's tokenizer is also the one that the bundled checkpoint carries."""
+    return str(read_content(bundled_checkpoint())["tokenizer"])
+
+
+def _check_vocabulary(tokenizer: str, rows: int, path: str | Path) -> None:
+    words = len(json.loads(tokenizer)["model"]["vocab"])
+    if rows != words:
+        raise CheckpointError(
+            f"the text encoder in {path} knows {rows} tokens, bert-base-uncased has {words}: "
+            "it was trained with another tokenizer; load it from a checkpoint that carries it"
+        )
+
+
+def _check_kind(model: Any) -> None:
+    """Raises CheckpointError unless it is a ResNet and a DistilBERT with projection heads."""
+    way_out = "only ResNet, DistilBERT and projection heads have a state dict of the tutorial lineage; save_checkpoint"
+    if not isinstance(model, DualEncoder):
+        raise CheckpointError(f"the network is a {type(model).__name__}: {way_out} keeps it")
+    config, kind = model.config, model.text_encoder.model.config.model_type
+    found = [
+        *([] if config.image.partition(".")[0] in _RESNETS else [f"the image encoder {config.image!r}"]),
+        *([] if kind == "distilbert" else [f"a text encoder of the kind {kind!r}"]),
+        *([] if config.pooling == "cls" else [f"pooling={config.pooling!r}, not 'cls'"]),
+        *([] if config.image_head == "projection" else [f"the image head {config.image_head!r}"]),
+        *([] if config.text_head == "projection" else [f"the text head {config.text_head!r}"]),
+    ]
+    if found:
+        raise CheckpointError(f"the network has {', '.join(found)}: {way_out} keeps any")
+
+
+def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {found[name]!r}, not {value!r}" for name, value in expected.items() if found[name] != value]
+
+
+def _text(checkpoint: Checkpoint, name: str) -> Any:
+    return getattr(checkpoint.model.text_encoder.model.config, name)
+
+
+def _same_tokens(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether both know the same words, and split and clean a text full of oddities alike."""
+    words = [json.loads(each.tokenizer)["model"].get("vocab") for each in (one, other)]
+    ids = [TextTokenizer(each.tokenizer, each.tokenization)([_PROBE])[0].tolist() for each in (one, other)]
+    return bool(words[0] == words[1] and ids[0] == ids[1])
