@@ -4,7 +4,8 @@
 
 DATA_FOLDER holds train.jsonl. ResNet50 and DistilBERT with random weights, so nothing is downloaded: the speed is that
 of the real ones. Each loop runs in a process of its own, for its peak memory; they take turns, so that a change in the
-load of the machine meets both, and the median of the turns counts.
+load of the machine meets both, and the median of the turns counts. "waits" is the share of the time before a batch was
+there. On a machine that others use, compare the CPU seconds, with --threads 1.
 """
 
 from __future__ import annotations
@@ -49,29 +50,36 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step by the clock, and how much of it went by before the batch was there."""
+class Turn:
+    """Some steps in a row: seconds by the clock, those of them before a batch was there, those of all cores, and the
+    process's peak memory so far."""
 
     seconds: float
     waited: float
+    busy: float
+    gigabytes: float
 
 
 class Turns:
-    """Lets a loop run for as many steps as the other end of the pipe asks for, and tells it their times.
+    """Lets a loop run for as many steps as the other end of the pipe asks for, and tells it of them.
 
-    The first step of a turn is not told: what a loop prepared while it stood still was for free.
+    The first step of a turn does not count: what a loop prepared while it stood still was for free.
     """
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._wanted = self._next()
-        self._steps: list[Step] = []
+        self._steps: list[tuple[float, float]] = []
+        self._busy = 0.0
 
-    def stepped(self, step: Step) -> None:
+    def stepped(self, seconds: float, waited: float) -> None:
         """After each step; raises StopTurns after the last."""
-        self._steps.append(step)
+        if not self._steps:
+            self._busy = time.process_time()
+        self._steps.append((seconds, waited))
         if len(self._steps) > self._wanted:
-            self._pipe.send((self._steps[1:], _peak_gigabytes()))
+            seconds, waited = (sum(each) for each in zip(*self._steps[1:], strict=True))
+            self._pipe.send(Turn(seconds, waited, time.process_time() - self._busy, _peak_gigabytes()))
             self._steps, self._wanted = [], self._next()
 
     def _next(self) -> int:
@@ -116,7 +124,7 @@ def plain(setting: Setting, turns: Turns) -> None:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             loss.item()
-            turns.stepped(Step(time.perf_counter() - at, waited))
+            turns.stepped(time.perf_counter() - at, waited)
             at = time.perf_counter()
 
 
@@ -178,7 +186,7 @@ class Steps:
         pass
 
     def stepped(self, report: StepReport) -> None:
-        self._turns.stepped(Step(report.seconds, report.waited * report.seconds))
+        self._turns.stepped(report.seconds, report.waited * report.seconds)
 
     def epoch_ended(self, report: EpochReport) -> None:
         pass
@@ -187,7 +195,7 @@ class Steps:
         pass
 
 
-LOOPS: dict[str, Callable[[Setting, Turns], None]] = {"plain": plain, "clip_qdrant": ours}
+LOOPS: dict[str, Callable[[Setting, Turns], None]] = {"plain": plain, "ours": ours}
 
 
 def run(name: str, setting: Setting, pipe: Connection) -> None:
@@ -199,8 +207,8 @@ def run(name: str, setting: Setting, pipe: Connection) -> None:
         pipe.close()
 
 
-def take_turns(setting: Setting, steps: int, rounds: int) -> Iterator[tuple[str, list[Step], float]]:
-    """The steps of each turn and the peak memory of its process in GB, after a first turn that is not told."""
+def take_turns(setting: Setting, steps: int, rounds: int) -> Iterator[tuple[str, Turn]]:
+    """Each turn of each loop, after a first one that is not told."""
     context = multiprocessing.get_context("spawn")
     loops: dict[str, tuple[Connection, Any]] = {}
     for name in LOOPS:
@@ -212,9 +220,9 @@ def take_turns(setting: Setting, steps: int, rounds: int) -> Iterator[tuple[str,
     for number in range(rounds + 1):
         for name, (pipe, _) in loops.items():
             pipe.send(steps if number else 1)
-            told, peak = pipe.recv()
+            turn: Turn = pipe.recv()
             if number:
-                yield name, told, peak
+                yield name, turn
     for pipe, process in loops.values():
         pipe.send(0)
         process.join()
@@ -238,35 +246,34 @@ def main() -> None:
     rows = read_pairs(options.folder / "train.jsonl")[: options.images]
     pairs = [Pair(row.image, row.captions[:1]) for row in rows]
     setting = Setting(pairs, options.batch, options.threads)
-    rates: dict[str, list[float]] = {name: [] for name in LOOPS}
-    waits: dict[str, list[float]] = {name: [] for name in LOOPS}
-    peaks: dict[str, float] = {}
-    for name, steps, peak in take_turns(setting, options.steps, options.rounds):
-        seconds = sum(step.seconds for step in steps)
-        rates[name].append(options.batch * len(steps) / seconds)
-        waits[name].append(sum(step.waited for step in steps) / seconds)
-        peaks[name] = peak
+    turns: dict[str, list[Turn]] = {name: [] for name in LOOPS}
+    for name, turn in take_turns(setting, options.steps, options.rounds):
+        turns[name].append(turn)
+    images = options.batch * options.steps
+    rates = {name: [images / turn.seconds for turn in told] for name, told in turns.items()}
+    usual = statistics.median(rates["plain"])
 
     table = Table(title=f"ResNet50 and DistilBERT, batches of {options.batch}, {options.threads} threads")
-    for heading in ("loop", "images/s", "lowest", "highest", "times plain", "waits for data", "peak memory"):
-        table.add_column(heading, justify="left" if heading == "loop" else "right")
-    for name, measured in rates.items():
-        rate = statistics.median(measured)
+    for heading in ("loop", "images/s", "lowest", "highest", "ratio", "CPU s/image", "waits", "peak GB"):
+        table.add_column(heading, justify="left" if heading == "loop" else "right", no_wrap=True)
+    for name, told in turns.items():
+        rate = statistics.median(rates[name])
         table.add_row(
             name,
             f"{rate:.2f}",
-            f"{min(measured):.2f}",
-            f"{max(measured):.2f}",
-            f"{rate / statistics.median(rates['plain']):.2f}",
-            f"{100 * statistics.median(waits[name]):.1f} %",
-            f"{peaks[name]:.2f} GB",
+            f"{min(rates[name]):.2f}",
+            f"{max(rates[name]):.2f}",
+            f"{rate / usual:.2f}",
+            f"{statistics.median(turn.busy for turn in told) / images:.3f}",
+            f"{100 * statistics.median(turn.waited / turn.seconds for turn in told):.1f} %",
+            f"{told[-1].gigabytes:.2f}",
         )
     console = Console()
     console.print(table)
     precision = str(chosen_precision("auto", "cpu")).removeprefix("torch.")
     console.print(
         "plain: float32, BatchNorm in training mode, images decoded in their step, captions as long as the longest of "
-        f"all.\nclip_qdrant: {precision}, BatchNorm frozen and folded, images decoded ahead and kept, captions as long "
+        f"all.\nours: {precision}, BatchNorm frozen and folded, images decoded ahead and kept, captions as long "
         "as the longest of the batch."
     )
 

@@ -206,6 +206,7 @@ def test_the_parts_of_one_file_train_and_judge(
     assert handed["notes"] == [
         f"data: {program.folder / 'split.csv'}, split train",
         f"val: {program.folder / 'split.csv'}, split val",
+        "model: tiny.pt",
     ]
 
 
@@ -381,6 +382,7 @@ def test_find_lr_suggests_rates_and_writes_nothing(program: Program, tiny: str) 
     assert "loss by learning rate" in outcome.out
     assert outcome.out.splitlines()[-1].startswith("suggestion: ")
     assert "--set head_lr=" in outcome.out
+    assert "text_lr" not in outcome.out  # nothing of a frozen encoder learns
     assert not (program.folder / "runs").exists()
 
 

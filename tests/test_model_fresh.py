@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,12 @@ def test_it_saves_loads_and_embeds_like_any_other(text_folder: str, tmp_path: Pa
 def test_resnet50_and_distilbert_are_the_defaults(text_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str, int]] = []
 
-    def remember(image: str, text: str, *, seed: int) -> object:
+    def remember(image: str, text: str, *, seed: int, **others: object) -> object:
         asked.append((image, text, seed))
         return new_checkpoint("test_resnet", text_folder, pretrained=False)
 
-    monkeypatch.setattr("clip_qdrant_training.loop.new_checkpoint", remember)
+    # The package exports a function of the module's name, which a dotted path would find instead.
+    monkeypatch.setattr(sys.modules["clip_qdrant_training.fit"], "new_checkpoint", remember)
     pairs = [(picture, "a dog") for picture in pictures(4)]
     fit(pairs, text_encoder="some-bert", epochs=1, device="cpu", freeze_encoders=True)
     fit(pairs, image_encoder="vit_tiny", seed=7, epochs=1, device="cpu", freeze_encoders=True)

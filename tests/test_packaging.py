@@ -74,6 +74,13 @@ def test_weights_and_gallery_are_inside_the_package(installed: Path) -> None:
     assert all((content / "gallery" / row["file_name"]).is_file() for row in rows)
 
 
+def test_recipes_are_inside_the_training_package_without_what_makes_the_content(installed: Path) -> None:
+    shipped = {path.name for path in (installed / "clip_qdrant_training" / "recipes").iterdir()}
+
+    assert "tutorial.toml" in shipped
+    assert shipped == {path.name for path in (ROOT / "training" / "recipes").glob("*.toml")}
+
+
 def test_licence_and_readme_are_in_the_metadata(installed: Path) -> None:
     (info,) = installed.glob("*.dist-info")
 

@@ -67,12 +67,12 @@ def test_training_learns_to_tell_colours_apart(tmp_path: Path, tiny: Checkpoint,
     pairs = coloured_pairs(tmp_path)
     before = evaluate(ClipEmbedder.from_checkpoint(tiny, device="cpu"), one_of_each(pairs))
     reports: list[EpochReport] = []
-    config = TrainConfig(epochs=40, freeze_encoders=frozen, head_lr=3e-3, image_lr=1e-3, text_lr=1e-3, **QUICK)
+    config = TrainConfig(epochs=60, freeze_encoders=frozen, head_lr=3e-3, image_lr=1e-3, text_lr=1e-3, **QUICK)
     trained = train(tiny, pairs, validation=one_of_each(pairs), config=config, watcher=Epochs(reports)).checkpoint
     after = evaluate(ClipEmbedder.from_checkpoint(trained, device="cpu"), one_of_each(pairs))
     assert after["text_to_image_recall@1"] == 100 > before["text_to_image_recall@1"]
     assert reports[-1].loss < 0.7 * reports[0].loss
-    assert [report.epoch for report in reports] == list(range(1, 31))
+    assert [report.epoch for report in reports] == list(range(1, 61))
 
 
 def test_frozen_encoders_keep_their_weights_and_heads_do_not(tmp_path: Path, tiny: Checkpoint) -> None:
@@ -231,31 +231,60 @@ def test_dropout_and_temperature_can_be_changed(tmp_path: Path, tiny: Checkpoint
     config = TrainConfig(epochs=1, dropout=0.4, temperature=0.05, head_lr=1e-9, **QUICK)
     trained = train(tiny, pairs, config=config).checkpoint
     assert trained.model.config.dropout == 0.4
-    assert float(trained.model.logit_scale.exp()) == pytest.approx(20, rel=1e-3)
+    assert float(trained.model.logit_scale.detach().exp()) == pytest.approx(20, rel=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "soft_targets"])
 def test_every_loss_learns_colours(tmp_path: Path, tiny: Checkpoint, loss: str) -> None:
     pairs = coloured_pairs(tmp_path)
-    config = TrainConfig(epochs=30, loss=loss, freeze_encoders=True, head_lr=3e-3, **QUICK)
+    config = TrainConfig(epochs=80, loss=loss, freeze_encoders=True, head_lr=3e-3, **QUICK)
     outcome = train(tiny, pairs, validation=one_of_each(pairs), config=config)
     assert outcome.checkpoint.metrics["text_to_image_recall@1"] == 100
 
 
-def test_a_student_keeps_the_similarities_of_its_teacher(tmp_path: Path, tiny: Checkpoint) -> None:
+@pytest.mark.parametrize("captions", [1, 2])
+def test_a_student_comes_close_to_the_similarities_of_its_teacher(
+    tmp_path: Path, tiny: Checkpoint, captions: int
+) -> None:
     pairs, teacher = coloured_pairs(tmp_path), tiny_checkpoint(seed=5)
     texts = [caption for pair in pairs for caption in pair.captions]
 
     def similarities(checkpoint: Checkpoint) -> np.ndarray:
         clip = ClipEmbedder.from_checkpoint(checkpoint, device="cpu")
-        return clip.embed_images([pair.image for pair in pairs]) @ clip.embed_texts(texts).T
+        rows = clip.embed_images([pair.image for pair in pairs]) @ clip.embed_texts(texts).T
+        return rows - rows.mean(axis=1, keepdims=True)  # what a softmax tells apart
 
+    options = {"epochs": 40, "freeze_encoders": True, "views": 1, "head_lr": 3e-3, "captions_per_image": captions}
     distances = []
-    for distill in (0.0, 30.0):
-        config = TrainConfig(epochs=30, distill=distill, freeze_encoders=True, views=1, head_lr=3e-3, **QUICK)
+    for distill in (0.0, 50.0):
+        config = TrainConfig(distill=distill, **options, **QUICK)
         trained = train(tiny, pairs, config=config, teacher=teacher).checkpoint
         distances.append(float(np.abs(similarities(trained) - similarities(teacher)).mean()))
-    assert distances[1] < 0.8 * distances[0]
+    assert distances[1] < 0.7 * distances[0]
+
+
+def test_anchors_stay_where_they_are_while_the_rest_learns(tmp_path: Path, tiny: Checkpoint) -> None:
+    pairs, words = coloured_pairs(tmp_path), ["a dog", "two cats on the grass", "a circle"]
+    (tmp_path / "anchors.txt").write_text("\n".join([*words, "", words[0]]))
+    before = ClipEmbedder.from_checkpoint(tiny, device="cpu").embed_texts(words)
+    moved = []
+    for changes in ({}, {"distill": 20.0, "anchors": str(tmp_path / "anchors.txt"), "anchors_per_step": 2}):
+        config = TrainConfig(epochs=20, text_lr=1e-3, image_lr=0, head_lr=3e-3, **QUICK, **changes)
+        trained = train(tiny, pairs, config=config).checkpoint
+        after = ClipEmbedder.from_checkpoint(trained, device="cpu").embed_texts(words)
+        moved.append(float(1 - (before * after).sum(1).mean()))
+    assert moved[1] < 0.3 * moved[0]
+
+
+def test_anchors_that_cannot_be_read_are_told(tmp_path: Path, tiny: Checkpoint) -> None:
+    pairs = coloured_pairs(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n \n")
+    for name, complaint in (("empty.txt", "holds no text"), ("none.txt", "cannot read it as texts")):
+        config = TrainConfig(distill=1.0, anchors=str(tmp_path / name), **QUICK)
+        with pytest.raises(ConfigError, match=complaint):
+            train(tiny, pairs, config=config)
+    with pytest.raises(ConfigError, match=r"anchors is 'a\.txt' but distill is 0"):
+        TrainConfig(anchors="a.txt")
 
 
 def test_an_epoch_of_a_mixture_follows_its_weights(tmp_path: Path, tiny: Checkpoint) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant_training.losses import distillation, duplicates, info_nce, sigmoid, soft_targets
+from clip_qdrant_training.losses import anchoring, distillation, duplicates, info_nce, sigmoid, soft_targets
 
 SCALE = torch.tensor(7.0, dtype=torch.float64).log()
 CLOSE = 1e-9
@@ -303,3 +303,27 @@ def test_the_scale_is_clamped_at_a_hundred_but_not_that_of_the_sigmoid_loss() ->
     assert of_both[0] == pytest.approx(of_both[1])
     bias = torch.tensor(-10.0)
     assert sigmoid(images, texts, beyond, bias).item() > 5 * sigmoid(images, texts, highest, bias).item()
+
+
+def test_anchoring_is_a_divergence_over_the_anchors_and_the_way_they_moved() -> None:
+    images, anchors, old_images, old_anchors = (rows(n, seed=seed) for seed, n in enumerate((4, 5, 4, 5)))
+    expected = 0.0
+    for i in range(4):
+        old = [30 * float(old_images[i] @ old_anchors[j]) for j in range(5)]
+        new = [30 * float(images[i] @ anchors[j]) for j in range(5)]
+        old_total, new_total = (math.log(sum(math.exp(each) for each in logits)) for logits in (old, new))
+        for j in range(5):
+            log_p, log_q = old[j] - old_total, new[j] - new_total
+            expected += math.exp(log_p) * (log_p - log_q) / 4
+    expected += sum(1 - float(anchors[j] @ old_anchors[j]) for j in range(5)) / 5
+
+    loss = anchoring(images, anchors, old_images, old_anchors)
+
+    assert loss.item() == pytest.approx(expected, abs=CLOSE)
+    assert anchoring(images, anchors, images, anchors).item() == pytest.approx(0, abs=CLOSE)
+
+
+def test_anchoring_leaves_the_teacher_alone() -> None:
+    sides = [rows(n, seed=seed).requires_grad_(True) for seed, n in enumerate((4, 5, 4, 5))]
+    anchoring(*sides).backward()
+    assert [each.grad is not None for each in sides] == [True, True, False, False]

