@@ -428,3 +428,12 @@ def test_rows_that_are_not_to_be_unit_are_what_the_heads_give(tiny: Checkpoint, 
         expected = tiny.model.image_projection(tiny.model.image_encoder(tiny.model.pixel_norm(batch.pixels)))
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(rows, F.normalize(rows, dim=-1), atol=0.1)
+
+
+def test_a_copy_of_an_image_under_another_name_is_the_same_image(tmp_path: Path, make: Make) -> None:
+    for number, picture in enumerate(pictures(2)):
+        picture.save(tmp_path / f"{number}.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "0.png").read_bytes())
+    samples = make([Pair(tmp_path / f"{name}.png", ("a dog",)) for name in ("0", "1", "copy")])
+    first, second, copy = samples.prepare([0, 1, 2], 1).image_keys.tolist()
+    assert first == copy != second

@@ -1,7 +1,7 @@
 """Pictures of a run: its curves, and what the model gets to see. Files are replaced whole: a viewer sees no half one.
 
 from clip_qdrant_training.curves import draw_curves
-from clip_qdrant_training.watch import read_log
+from clip_qdrant_training.runlog import read_log
 Path("curves.png").write_bytes(draw_curves(read_log("runs/first")))
 """
 

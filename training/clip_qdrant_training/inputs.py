@@ -29,7 +29,7 @@ from clip_qdrant.tokenization import TextTokenizer
 from clip_qdrant_training.acceleration import autocast
 from clip_qdrant_training.augment import draw, says_side, swap_sides
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.data import Pair, caption_key, image_input, image_name, pair_keys
+from clip_qdrant_training.data import Pair, caption_key, image_input, image_name
 from clip_qdrant_training.pixels import PixelCache
 from clip_qdrant_training.stages import Stage, image_stages
 
@@ -160,7 +160,7 @@ class Samples:
         self.first = np.cumsum([0, *(len(pair.captions) for pair in pairs)])
         self._pool = ThreadPoolExecutor(cpu_count(), thread_name_prefix="decode")
         self._sided = [any(says_side(caption) for caption in pair.captions) for pair in pairs]
-        self._image_keys = pair_keys(list(pairs))
+        self._contents: dict[int, int] = {}  # a number that equal images share, once an image has been read
         keys: dict[str, int] = {}
         self._text_keys = {text: keys.setdefault(caption_key(text), len(keys)) for text in self.texts}
         for text in self.texts if config.flip == "words" else ():  # keys of what a mirrored image's caption becomes
@@ -205,7 +205,7 @@ class Samples:
             missing=missing,
             pixels=torch.from_numpy(np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)),
             texts=texts,
-            image_keys=torch.from_numpy(self._image_keys[list(numbers)]),
+            image_keys=torch.tensor([self._contents[number] for number in numbers]),  # all read, now or before
             text_keys=torch.tensor([self._text_keys[text] for text in texts]),
         )
 
@@ -313,8 +313,9 @@ class Samples:
     def _load(self, number: int) -> Image.Image:
         plain, number = divmod(number, len(self.pairs))
         size = self.preprocessing.image_size if plain else self._source_size
-        rgb = load_image(image_input(self.pairs[number].image), target=size, name=self.name(number)).rgb
-        return Image.fromarray(self.preprocessing(rgb)) if plain else rgb
+        loaded = load_image(image_input(self.pairs[number].image), target=size, name=self.name(number))
+        self._contents[number] = int(loaded.info.sha256[:15], 16)
+        return Image.fromarray(self.preprocessing(loaded.rgb)) if plain else loaded.rgb
 
 
 class _KeptMaps:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-__all__ = ["EpochReport", "RunStart", "StepReport", "Watcher"]
+__all__ = ["EpochReport", "RunStart", "StepReport", "Watcher", "as_row"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,16 @@ class Watcher(Protocol):
 
     def ended(self) -> None:
         """After the last epoch, or when the run stops early or by an error."""
+
+
+def as_row(report: RunStart | StepReport | EpochReport) -> dict[str, Any]:
+    """The fields of a report in JSON types, with null for an infinity or NaN: JSON has neither."""
+    return {item.name: _finite(getattr(report, item.name)) for item in fields(report)}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

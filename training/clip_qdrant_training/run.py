@@ -28,7 +28,8 @@ from clip_qdrant_training.mixture import Mixture
 from clip_qdrant_training.pairs import Pair
 from clip_qdrant_training.report import run_report
 from clip_qdrant_training.reports import Watcher
-from clip_qdrant_training.watch import RunLog, Together, read_log
+from clip_qdrant_training.runlog import RunLog, read_log
+from clip_qdrant_training.watch import Together
 
 __all__ = ["run_training"]
 

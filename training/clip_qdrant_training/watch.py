@@ -1,6 +1,7 @@
-"""What follows a run: its log and curves, a live table, TensorBoard, Weights & Biases.
+"""What shows a run while it goes on: a live table, TensorBoard, Weights & Biases.
 
-from clip_qdrant_training.watch import LiveTable, RunLog, TensorBoard, Together
+from clip_qdrant_training.runlog import RunLog
+from clip_qdrant_training.watch import LiveTable, TensorBoard, Together
 watcher = Together([RunLog("runs/first"), LiveTable(Console()), TensorBoard("runs/first/tensorboard")])
 """
 
@@ -12,18 +13,17 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
-from clip_qdrant_training.curves import Average, draw_curves, need_matplotlib, replace_file
-from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant.errors import ConfigError, MissingExtra
+from clip_qdrant_training.curves import Average
+from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher, as_row
 
 if TYPE_CHECKING:
     import wandb
@@ -32,147 +32,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Display",
     "LiveTable",
-    "RunLog",
     "TensorBoard",
     "Together",
     "WeightsAndBiases",
     "epoch_line",
-    "read_log",
 ]
 
 logger = logging.getLogger(__name__)
 
-LOG = "log.jsonl"
-CURVES = "curves.png"
-
 _MODES = ("online", "offline", "disabled")
-_DRAWING = 0.05  # the share of a run that drawing its curves may take: epochs on ready features last a second
 _REFRESH = 0.25  # seconds between two looks at the live line
 
 
 class Display:
     """Base of the watchers that a run can do without: `Together` drops one that fails, and the run goes on."""
-
-
-class RunLog:
-    """Keeps `log.jsonl`, a row per event, and `curves.png`, redrawn after an epoch, in the folder of a run.
-
-    A row is {"kind": "start" | "step" | "epoch" | "end", "time": unix seconds, "step": n} and the fields of its report;
-    a number that is none is null. `every` thins the rows of steps. Where a run resumes, the rows beyond the step it
-    resumes from are cut off; a run from step 0 begins a new log. Raises TrainingError if the folder cannot be written.
-    """
-
-    def __init__(self, folder: str | Path, *, every: int = 1, curves: bool = True) -> None:
-        if every < 1:
-            raise ConfigError(f"every is {every}: log every step (1), or every so many")
-        if curves:
-            need_matplotlib()
-        self.folder = Path(folder)
-        self._every = every
-        self._curves = curves
-        self._undrawn = False
-        self._drawn_at, self._drawing = -math.inf, 0.0
-        self._step = 0
-        self._file: BinaryIO | None = None
-
-    def started(self, run: RunStart) -> None:
-        path = self.folder / LOG
-        kept = [line for line, row in _lines(path) if row.get("step", 0) <= run.step] if run.step else []
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(path, b"".join(line + b"\n" for line in kept))
-            self._file = path.open("ab")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        self._step = run.step
-        self._write("start", run)
-
-    def stepped(self, report: StepReport) -> None:
-        self._step = report.step
-        if report.step % self._every == 0 or report.step == report.steps:
-            self._write("step", report)
-            self._undrawn = True
-
-    def epoch_ended(self, report: EpochReport) -> None:
-        self._write("epoch", report)
-        self._undrawn = True
-        if (time.monotonic() - self._drawn_at) * _DRAWING >= self._drawing:
-            self._draw()
-
-    def ended(self) -> None:
-        if self._file is None:  # never started, or its disk is full
-            return
-        self._write("end")
-        self._file.close()
-        self._file = None
-        if self._undrawn:
-            self._draw()
-
-    def _write(self, kind: str, report: RunStart | StepReport | EpochReport | None = None) -> None:
-        assert self._file is not None, "started() comes first"
-        row = {"kind": kind, "time": time.time(), "step": self._step, **(_fields(report) if report else {})}
-        try:
-            self._file.write(json.dumps(_finite(row)).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            with contextlib.suppress(OSError):  # closing writes what is left, which fails again
-                self._file.close()
-            self._file = None
-            raise self._unwritable(error) from error
-
-    def _draw(self) -> None:
-        if not self._curves:
-            return
-        began = time.monotonic()
-        try:
-            picture = draw_curves(read_log(self.folder))
-        except Exception:  # hours of training do not die of a picture; the log has its numbers
-            logger.warning("cannot draw %s: the run goes on without", self.folder / CURVES, exc_info=True)
-            self._curves = False
-            return
-        try:
-            replace_file(self.folder / CURVES, picture)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        self._undrawn = False
-        self._drawn_at = time.monotonic()
-        self._drawing = self._drawn_at - began
-
-    def _unwritable(self, error: OSError) -> TrainingError:
-        why = error.strerror or error
-        return TrainingError(f"cannot write the log of the run in {self.folder}: {why}; make room there, then resume")
-
-
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of the log in a run's folder, in order, without a last line that was only half written.
-
-    Raises TrainingError if there is none, or if it is no log.
-    """
-    path = Path(folder) / LOG
-    if not path.exists():
-        raise TrainingError(f"there is no {LOG} in {folder}: give the folder of a run")
-    return [row for _, row in _lines(path)]
-
-
-def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Each line of a log and the row it holds; none where there is no file."""
-    try:
-        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise TrainingError(f"cannot read {path}: {error.strerror or error}") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict) and "kind" in row:
-            rows.append((line, row))
-        elif number < len(lines):
-            raise TrainingError(f"{path}: line {number} is no row of a log: move the file away, or mend it")
-    return rows
 
 
 class LiveTable(Display):
@@ -270,7 +143,7 @@ class TensorBoard(Display):
         # TensorBoard forgets what an earlier start wrote from purge_step on.
         self._writer = SummaryWriter(str(self._folder), purge_step=run.step + 1 if run.step else None)
         self._step = run.step
-        self._writer.add_text("run", f"```\n{json.dumps(_finite(_fields(run)), indent=2)}\n```", run.step)
+        self._writer.add_text("run", f"```\n{json.dumps(as_row(run), indent=2)}\n```", run.step)
 
     def stepped(self, report: StepReport) -> None:
         self._step = report.step
@@ -321,7 +194,7 @@ class WeightsAndBiases(Display):
             name=self._name,
             dir=str(self._folder),
             mode=self._mode,  # type: ignore[arg-type]  # checked above to be one of its literals
-            config=_finite(_fields(run)),
+            config=as_row(run),
             id=known,
             resume="allow" if known else None,
             settings=wandb.Settings(silent=True, console="off"),  # capturing the console would break the live line
@@ -439,16 +312,3 @@ def _epoch_scalars(report: EpochReport) -> dict[str, float]:
         "epoch/seconds": report.seconds,
         **{f"recall/{name.replace('_recall', '')}": value for name, value in report.metrics.items()},
     }
-
-
-def _fields(report: RunStart | StepReport | EpochReport) -> dict[str, Any]:
-    return {item.name: getattr(report, item.name) for item in fields(report)}
-
-
-def _finite(value: Any) -> Any:
-    """JSON types, with null for an infinity or NaN: JSON has neither, and other readers refuse Python's spelling."""
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
