@@ -7,7 +7,6 @@ clip = ClipEmbedder.fit("train.jsonl", validation="dev.jsonl", output="mine.pt")
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import json
 import logging
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, save_checkpoint
@@ -34,6 +33,7 @@ from clip_qdrant_training.data import Mixture, Pair, Part
 from clip_qdrant_training.distributed import Processes, joined
 from clip_qdrant_training.evaluate import owners, recall
 from clip_qdrant_training.inputs import Batch, Samples, Towers, seeded
+from clip_qdrant_training.network import prepared, train_mode, with_weights
 from clip_qdrant_training.optim import (
     AveragedWeights,
     Freezing,
@@ -44,9 +44,9 @@ from clip_qdrant_training.optim import (
     set_learning_rates,
 )
 from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
-from clip_qdrant_training.stages import image_depth
 from clip_qdrant_training.state import origin, read_state, remove_unfinished, write_state
 from clip_qdrant_training.step import Objective, backward
+from clip_qdrant_training.teacher import Teacher
 
 __all__ = ["Outcome", "Trainer", "train"]
 
@@ -151,7 +151,7 @@ class Trainer:
         self.labels = tuple(dict.fromkeys((*start.trained_on, trained_on)))
         torch.manual_seed(config.seed)
         self.start = start
-        self.model = _prepared(start.model, config, device)
+        self.model = prepared(start.model, config, device)
         checkpoint = replace(start, model=self.model)
         self.freezing = Freezing(self.model, config)
         self.objective = Objective(config, self.model.logit_scale)
@@ -170,7 +170,7 @@ class Trainer:
         self.samples = Samples(checkpoint, mixture.pairs, towers, config, views=config.views, folder=folder)
         self.judged = Samples(checkpoint, validation, towers, config, views=1, folder=folder) if validation else None
         taught_by = (teacher or start) if config.distill else None
-        self.teacher = _Teacher(taught_by, mixture.pairs, config, device, precision) if taught_by else None
+        self.teacher = Teacher(taught_by, mixture.pairs, config, device, precision) if taught_by else None
         self.batch_size = self._batch_size()
         self.origin = origin(start, mixture, validation, taught_by, self.batch_size) if run else {}
         self.epoch_steps = [mixture.size(epoch) // self.batch_size for epoch in range(config.epochs)]
@@ -226,7 +226,7 @@ class Trainer:
         schedule. Ends early at a loss or a gradient that is no number. Trains the network, and judges nothing."""
         with self._accelerated(), ThreadPoolExecutor(1) as ahead:
             self.freezing.apply(self.model, 1)
-            _train_mode(self.model, self.config, self.freezing)
+            train_mode(self.model, self.config, self.freezing)
             batches = (batch for epoch in itertools.count(1) for batch, _ in self._batches(epoch, 0, ahead))
             for factor, batch in zip(factors, batches, strict=False):
                 loss, norm = self.gradients(batch)
@@ -339,7 +339,7 @@ class Trainer:
         """The steps of an epoch but for the first `behind`, then the judgement."""
         began, waited, count = time.perf_counter(), 0.0, 0
         self.freezing.apply(self.model, epoch)
-        _train_mode(self.model, self.config, self.freezing)
+        train_mode(self.model, self.config, self.freezing)
         for batch, waiting in self._batches(epoch, behind, ahead):
             at = time.perf_counter()
             loss, norm = self.step(batch)
@@ -420,7 +420,7 @@ class Trainer:
 
     def _finished(self) -> Checkpoint:
         """The network as it is now, on the CPU, without a trace of how it was trained."""
-        return _with_weights(self.start, self.model, self.model.state_dict(), self.labels)
+        return with_weights(self.start, self.model, self.model.state_dict(), self.labels)
 
     # --- small things ----------------------------------------------------------------------------------------------
 
@@ -518,7 +518,7 @@ class Trainer:
     def _unpacked(self, packed: Mapping[str, Any]) -> Outcome | None:
         if not packed:
             return None
-        made = _with_weights(self.start, self.model, packed["weights"], self.labels)
+        made = with_weights(self.start, self.model, packed["weights"], self.labels)
         arrays = [None if packed[name] is None else packed[name].numpy() for name in ("images", "texts")]
         return Outcome(replace(made, metrics=packed["metrics"]), *arrays)
 
@@ -533,99 +533,6 @@ def _packed(best: Outcome | None) -> dict[str, Any]:
         "images": None if best.images is None else torch.from_numpy(best.images),
         "texts": None if best.texts is None else torch.from_numpy(best.texts),
     }
-
-
-class _Teacher:
-    """A frozen dual encoder whose similarities within a batch the student is to keep; computed once."""
-
-    def __init__(
-        self, checkpoint: Checkpoint, pairs: Sequence[Pair], config: TrainConfig, device: str, precision: torch.dtype
-    ) -> None:
-        if not isinstance(checkpoint.model, DualEncoder):
-            raise TrainingError("a teacher is a dual encoder of a timm and a transformers model, not an hf: model")
-        frozen = replace(checkpoint, model=copy.deepcopy(checkpoint.model).to(device).eval())
-        towers = Towers(
-            frozen,
-            frozen_stages=image_depth(frozen.model.image_encoder),
-            frozen_text=True,
-            precision=precision,
-            unit=True,
-        )
-        self._samples = Samples(frozen, pairs, towers, config, views=1)
-        self._features: dict[str, Tensor] = {}
-        self.anchors = _read_anchors(config.anchors) if config.anchors else []
-
-    def close(self) -> None:
-        self._samples.close()
-
-    def images(self, batch: Batch) -> Tensor:
-        """Unit rows of the batch's images, unaugmented."""
-        samples = self._samples
-        with torch.no_grad():
-            return samples.towers.image_rows(samples.image_inputs(samples.prepare(batch.numbers, 0)))
-
-    def texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit rows of texts."""
-        towers = self._samples.towers
-        with torch.no_grad():
-            for text in texts:  # alone: the last bits of a row depend on the texts that are padded with it
-                if text not in self._features:
-                    [self._features[text]] = towers.text_inputs([text])[0]
-            return towers.text_rows(torch.stack([self._features[text] for text in texts]))
-
-
-def _read_anchors(path: str) -> list[str]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"anchors is {path!r}: cannot read it as texts, one a line: {error}") from error
-    if not any(line.strip() for line in lines):
-        raise ConfigError(f"anchors is {path!r}, which holds no text: write one a line")
-    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-
-
-def _prepared(model: DualEncoder, config: TrainConfig, device: str) -> DualEncoder:
-    """A copy to be trained, with what the config says of its dropout and temperature."""
-    copied = copy.deepcopy(model).to(device)
-    copied.image_encoder.to(memory_format=torch.channels_last)
-    if config.dropout is not None:
-        copied.config = replace(copied.config, dropout=config.dropout)
-        for head in (copied.image_projection, copied.text_projection):
-            for module in head.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = config.dropout
-    if config.temperature is not None:
-        with torch.no_grad():
-            copied.logit_scale.fill_(min(MAX_LOGIT_SCALE, -math.log(config.temperature)))
-    elif config.loss == "sigmoid":
-        with torch.no_grad():
-            copied.logit_scale.fill_(math.log(10))  # Zhai et al. 2023, section 3.2
-    if config.gradient_checkpointing:
-        copied.text_encoder.model.gradient_checkpointing_enable()
-    return copied
-
-
-def _with_weights(
-    start: Checkpoint, model: DualEncoder, weights: Mapping[str, Tensor], labels: tuple[str, ...]
-) -> Checkpoint:
-    finished = copy.deepcopy(start.model)
-    finished.config = model.config
-    finished.load_state_dict(weights)
-    return replace(start, model=finished.eval().requires_grad_(True), trained_on=labels)
-
-
-def _train_mode(model: DualEncoder, config: TrainConfig, freezing: Freezing) -> None:
-    """Dropout on, except in what is frozen. Frozen BatchNorm keeps the statistics it came with: small batches spoil
-    them."""
-    model.train()
-    if freezing.stages == freezing.depths["image_encoder"]:
-        model.image_encoder.eval()
-    if freezing.text:
-        model.text_encoder.eval()
-    if config.batch_norm == "frozen":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
 
 
 def check_writable(output: Path) -> None:
