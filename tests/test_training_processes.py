@@ -275,15 +275,16 @@ def test_statistics_of_batches_are_refused_in_several_processes() -> None:
 
 
 SCRIPT = """
-import sys
+import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tiny import tiny_checkpoint
 from test_training_processes import RUN, Pair, make_pairs, train
 folder = Path(sys.argv[2])
 pairs = make_pairs(folder / "images")
-for _ in range(2):
-    print("reached", train(tiny_checkpoint(), pairs, config=RUN).checkpoint.fingerprint(), flush=True)
+for number in range(2):
+    reached = train(tiny_checkpoint(), pairs, config=RUN).checkpoint.fingerprint()
+    (folder / f"reached-{number}-{os.environ['RANK']}").write_text(reached)
 train(tiny_checkpoint(), [*pairs[:7], Pair(folder / "broken.png", ("a dog",))], config=RUN)
 """
 
@@ -299,10 +300,10 @@ def test_torchrun_starts_runs_and_ends_all_processes_when_one_fails(tmp_path: Pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=600,
         check=False,
     )
-    reached = [line.split()[-1] for line in ended.stdout.splitlines() if "reached" in line]
+    reached = [path.read_text() for path in tmp_path.glob("reached-*")]
     assert len(reached) == 4, ended.stderr
     assert len(set(reached)) == 1
     assert ended.returncode != 0
