@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.runtime.choice import choose
@@ -26,7 +28,7 @@ from clip_qdrant_training.mixture import Mixture
 
 __all__ = ["LrRange", "lr_range_test"]
 
-_FEWEST_STEPS = 10
+_FEWEST_STEPS = 10  # and the smoothing is over a tenth of them
 _HOPELESS = 4  # times the best loss: where fastai's finder stops, too
 
 
@@ -34,18 +36,16 @@ _HOPELESS = 4  # times the best loss: where fastai's finder stops, too
 class LrRange:
     """What the losses were at growing rates. `factors` multiply the peak rates of the config, all at once.
 
-    `losses` are smoothed over a tenth of the steps. `suggestion` is the factor to train with: a tenth of the last one
-    at which the loss was at least halfway from where it began down to its lowest. Of the two rules in use that one
-    needs no derivative: the point of the steepest descent lies anywhere in the noise when the start is trained already
-    and its loss falls little, while the rise at the end is plain in any run. A tenth, because the loss shows late that
-    a rate is too high, and a training stays at its rates for long. `diverged` is false where the loss did not rise up
-    to the highest factor: a higher one may do as well.
+    `losses` are smoothed over a tenth of the steps. `suggestion` is the factor to train with: the middle of the decade
+    of factors in which the loss fell most steeply, for there a step gains most, and a tenth of what is too high is
+    hard to tell where the loss rises late, or falls again (LayerNorm bears nearly any rate). Where it fell by no more
+    than its noise, because the start is trained already, no descent can be seen: there it is a tenth of the first
+    factor at which the loss was above its noise. A tenth, because a training stays at its rates for long.
     """
 
     factors: tuple[float, ...]
     losses: tuple[float, ...]
     suggestion: float
-    diverged: bool
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only."""
@@ -104,25 +104,29 @@ def lr_range_test(
     factors = [lowest * (highest / lowest) ** (number / (steps - 1)) for number in range(steps)]
     config = replace(config, unfreeze_after=0, unfreeze_stages=0, ema=0.0)
     device, _ = choose(config.device, "torch")
-    average, losses = Average(keep=math.exp(-_FEWEST_STEPS / steps)), []
     trainer = Trainer(start, mixture, None, config, device=device, teacher=teacher)
+    average, raw, losses = Average(keep=math.exp(-_FEWEST_STEPS / steps)), [], []
     with contextlib.closing(trainer), limited_threads(config.threads, Processes()):
         for loss in trainer.sweep(factors):
+            raw.append(loss)
             losses.append(average.add(loss))
             if losses[-1] > _HOPELESS * min(losses):
                 break
     if not losses:
         raise TrainingError("the loss is no number before the first step: check the pairs and the start")
-    last = _last_good(losses)
-    return LrRange(
-        factors=tuple(factors[: len(losses)]),
-        losses=tuple(losses),
-        suggestion=max(lowest, factors[last] / 10),
-        diverged=last < steps - 1,
-    )
+    factors = factors[: len(losses)]
+    decade = max(3, round((steps - 1) / math.log10(highest / lowest)))  # in steps
+    return LrRange(tuple(factors), tuple(losses), max(lowest, _suggestion(factors, raw, losses, decade)))
 
 
-def _last_good(losses: Sequence[float]) -> int:
-    """Where the loss was last at least halfway down from its first value to its lowest."""
-    halfway = (losses[0] + min(losses)) / 2
-    return max(number for number, loss in enumerate(losses) if loss <= halfway)
+def _suggestion(factors: Sequence[float], raw: Sequence[float], losses: Sequence[float], decade: int) -> float:
+    """See LrRange. The noise is that of the first quarter of the losses, whose rates are too low to matter."""
+    still = raw[: max(3, len(raw) // 4)]
+    before, noise = float(np.mean(still)), float(np.std(still))
+    lowest = int(np.argmin(losses))
+    if before - losses[lowest] > 2 * noise and lowest >= decade:
+        starts = range(lowest - decade + 1)
+        slopes = [np.polyfit(range(decade), losses[first : first + decade], 1)[0] for first in starts]
+        return factors[int(np.argmin(slopes)) + decade // 2]
+    above = (factor for factor, loss in zip(factors, losses, strict=True) if loss > before + 2 * noise)
+    return next(above, factors[-1]) / 10
