@@ -57,8 +57,6 @@ def find_rates(mixture: Mixture, config: TrainConfig, start: str | None, *, as_j
     print_table("loss by learning rate", (">times", ">loss"), [(f"{x:.2g}", f"{loss:.4f}") for x, loss in rows])
     learning = _RATES[:1] if config.freeze_encoders else _RATES
     rates = (f"--set {name}={getattr(config, name) * found.suggestion:.2g}" for name in learning)
-    if not found.diverged:
-        print_line("the loss did not rise up to the highest rate: a higher one than is suggested may do as well")
     print_line(f"suggestion: {found.suggestion:.2g} times the learning rates, {' '.join(rates)}")
 
 
