@@ -33,6 +33,7 @@ LOSSES = {
     "soft targets": TrainConfig(clip_norm=0, loss="soft_targets", **QUICK),
     "chunks": TrainConfig(clip_norm=0, chunk_size=3, captions_per_image=2, **QUICK),
     "a teacher": TrainConfig(clip_norm=0, distill=2.0, frozen_stages=2, **QUICK),
+    "anchors": TrainConfig(clip_norm=0, distill=2.0, freeze_encoders=True, views=1, **QUICK),
 }
 RUN = TrainConfig(epochs=2, head_lr=1e-3, image_lr=1e-5, text_lr=1e-6, ema=0.8, save_every=1, **QUICK)
 # Processes that share their imports: each is a fork of one that has imported everything and done nothing.
@@ -83,11 +84,16 @@ def pairs_with_copies(folder: Path) -> list[Pair]:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
+def losses(folder: Path) -> dict[str, TrainConfig]:
+    anchors = str(folder / "images" / "anchors.txt")
+    return {**LOSSES, "anchors": replace(LOSSES["anchors"], anchors=anchors, anchors_per_step=3)}
+
+
 def step_of_each_loss(folder: Path, rank: int) -> dict[str, dict[str, torch.Tensor]]:
     """The loss and the gradients of one batch, by the name of the config."""
     found = {}
     pairs = pairs_with_copies(folder)
-    for name, config in LOSSES.items():
+    for name, config in losses(folder).items():
         with joined("cpu") as (processes, device):
             found[name] = one_step(pairs, config, processes, device)
     return {name: {key: each.numpy() for key, each in step.items()} for name, step in found.items()}
@@ -110,10 +116,10 @@ def test_loss_and_gradients_are_those_of_one_process(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     first, second = in_two_processes(step_of_each_loss, tmp_path)
     pairs = pairs_with_copies(tmp_path)
-    for name, config in LOSSES.items():
+    for name, config in losses(tmp_path).items():
         expected = one_step(pairs, config, Processes(), "cpu")
         assert expected.keys() == first[name].keys() == second[name].keys()
-        assert len(expected) > 20
+        assert len(expected) > 10
         for key, gradient in expected.items():
             assert (first[name][key] == second[name][key]).all(), (name, key)
             got = torch.from_numpy(first[name][key])

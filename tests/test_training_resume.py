@@ -24,6 +24,7 @@ from clip_qdrant.errors import TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, train
 from clip_qdrant_training.data import Mixture, Part
+from clip_qdrant_training.run import run_training
 from clip_qdrant_training.state import write_state
 
 PAIRS = 12
@@ -31,11 +32,12 @@ QUICK = {"epochs": 3, "batch_size": 4, "device": "cpu", "threads": 1, "precision
 HEADS = TrainConfig(freeze_encoders=True, views=1, **QUICK)
 CONFIGS = {
     "end to end": TrainConfig(dropout=0.3, ema=0.9, save_every=1, **QUICK),
-    "frozen stages": TrainConfig(frozen_stages=2, views=2, save_every=2, early_stopping=9, **QUICK),
+    "frozen stages": TrainConfig(frozen_stages=2, views=2, distill=0.5, save_every=2, early_stopping=9, **QUICK),
     "heads in chunks": TrainConfig(
         freeze_encoders=True, chunk_size=3, loss="sigmoid", captions_per_image=2, dropout=0.2, save_every=2, **QUICK
     ),
 }
+ON_DISK = {"frozen stages on disk": replace(CONFIGS["frozen stages"], cache="disk")}
 # Processes that share their imports: each is a fork of one that has imported everything and done nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["clip_qdrant_training.loop", "transformers.models.bert.modeling_bert", "tokenizers"])
@@ -64,8 +66,9 @@ class Watching:
 
 
 def make_pairs(folder: Path) -> list[Pair]:
-    """Twelve pictures with two captions each, some of which say a side."""
+    """Twelve pictures with two captions each, some of which say a side; beside them texts to be no worse on."""
     folder.mkdir(exist_ok=True)
+    (folder / "anchors.txt").write_text("a dog on grass\na red cat\ntwo squares\na photo of a circle\n")
     pairs = []
     words = ("dog", "cat", "red", "square", "circle", "grass")
     for number, picture in enumerate(pictures(PAIRS, seed=3)):
@@ -149,13 +152,16 @@ def attempt(folder: Path, name: str, kind: str, amount: float) -> None:
 
     writes = 0
     os.fsync = cut_and_die
+    config = {**CONFIGS, **ON_DISK}[name]
+    if config.distill:
+        config = replace(config, anchors=str(folder.parent / "images" / "anchors.txt"), anchors_per_step=3)
     pairs = make_pairs(folder.parent / "images")
     clock = threading.Thread(target=later, daemon=True)
     outcome = train(
         tiny_checkpoint(),
         pairs,
         validation=pairs[:4],
-        config=CONFIGS[name],
+        config=config,
         output=folder / "out.pt",
         run=folder,
         resume=True,
@@ -301,6 +307,26 @@ def test_what_killed_writes_left_is_removed_when_a_run_starts(
     train(tiny, pairs, config=replace(HEADS, epochs=1), run=tmp_path)
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {".last.state.notes", "best.pt.12345678", "best.pt", "last.state"}
+
+
+def test_a_killed_run_leaves_no_files_of_its_cache(tmp_path: Path) -> None:
+    make_pairs(tmp_path / "images")
+    (tmp_path / "run").mkdir()
+    code, _ = attempt_in_process(tmp_path / "run", "frozen stages on disk", "step", 2)
+    assert code == -signal.SIGKILL
+    assert (tmp_path / "run" / "cache").is_dir()
+    assert list((tmp_path / "run" / "cache").iterdir()) == []
+
+
+def test_a_run_that_cannot_resume_keeps_its_config(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
+    def run(config: TrainConfig, *, resume: bool) -> None:
+        run_training(tiny, Mixture([Part(pairs)]), config=config, folder=tmp_path / "run", resume=resume)
+
+    run(replace(HEADS, epochs=1), resume=False)
+    written = (tmp_path / "run" / "config.toml").read_text()
+    with pytest.raises(TrainingError, match="epochs=1, not 2"):
+        run(replace(HEADS, epochs=2), resume=True)
+    assert (tmp_path / "run" / "config.toml").read_text() == written
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

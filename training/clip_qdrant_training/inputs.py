@@ -6,6 +6,7 @@ samples are prepared ahead of their step, and a resumed run sees what an undistu
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -21,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from clip_qdrant.errors import TrainingError
 from clip_qdrant.images import load_image
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder
@@ -358,10 +360,24 @@ class _KeptMaps:
         shape = (self._slots, *_channels_last(maps).shape)
         if self._folder is None or not self._slots:
             return torch.empty(shape, dtype=maps.dtype)  # the system gives memory only for what is written
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._file = self._folder / f"features-{os.getpid()}-{id(self)}.cache"
         size = math.prod(shape)
-        return torch.from_file(str(self._file), shared=True, size=size, dtype=maps.dtype).view(shape)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._file.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):  # else a disk that is full later ends the process by a signal
+                    os.posix_fallocate(file.fileno(), 0, size * maps.element_size())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.unlink()
+            raise TrainingError(
+                f"cannot keep {size * maps.element_size() / 1e9:.1f} GB of features in {self._folder}: "
+                f"{error.strerror or error}; give a run folder on a disk with more room, or a smaller cache_gb"
+            ) from error
+        kept = torch.from_file(str(self._file), shared=True, size=size, dtype=maps.dtype).view(shape)
+        with contextlib.suppress(OSError):  # Windows holds on to it; elsewhere it goes with its process even if killed
+            self._file.unlink()
+        return kept
 
 
 def _channels_last(maps: Tensor) -> Tensor:

@@ -37,10 +37,10 @@ class LrRange:
     """What the losses were at growing rates. `factors` multiply the peak rates of the config, all at once.
 
     `losses` are smoothed over a tenth of the steps. `suggestion` is the factor to train with: the middle of the decade
-    of factors in which the loss fell most steeply, for there a step gains most, and a tenth of what is too high is
-    hard to tell where the loss rises late, or falls again (LayerNorm bears nearly any rate). Where it fell by no more
-    than its noise, because the start is trained already, no descent can be seen: there it is a tenth of the first
-    factor at which the loss was above its noise. A tenth, because a training stays at its rates for long.
+    of factors in which the loss fell most steeply, where a step gains most. Where the loss rises says less: heads that
+    end in a LayerNorm bear nearly any rate for a while. But a start that is trained already shows no descent beyond
+    its noise. There it is a tenth of the first factor at which the loss rose above the noise; a tenth, because the loss
+    shows late that a rate is too high, and a training stays at its rates for long.
     """
 
     factors: tuple[float, ...]

@@ -61,7 +61,7 @@ def run_training(
     if (folder / STATE).exists() and not resume:
         raise ConfigError(f"{folder} holds a run: go on with it (--resume, resume=True), or give another (--run)")
     pictures = _pictures()
-    if is_main():
+    if is_main() and not (folder / STATE).exists():  # a run that cannot resume with this config keeps its own
         _write_config(folder, config, start, mixture, validation, notes)
     outcome = train(
         start,

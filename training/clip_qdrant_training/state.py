@@ -21,7 +21,7 @@ __all__ = ["origin", "read_state", "remove_unfinished", "write_state"]
 _FORMAT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE = ("device", "threads", "cache", "cache_gb", "save_every")
-_PARTS = ("config", "origin", "done", "model", "optimizer", "best")
+_PARTS = ("config", "origin", "done", "total", "model", "objective", "optimizer", "averaged", "scores", "best")
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
