@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tiny import COLOURS, pictures, tiny_checkpoint
+from tiny import coloured_pairs, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
@@ -19,17 +18,6 @@ from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepRepor
 from clip_qdrant_training.data import Part
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
-
-
-def coloured_pairs(folder: Path) -> list[Pair]:
-    """Eight images, two of each colour, whose captions name it."""
-    pairs = []
-    for name, colour in COLOURS.items():
-        for shade in (1.0, 0.8):
-            path = folder / f"{name}-{shade}.png"
-            Image.new("RGB", (64, 64), tuple(int(channel * shade) for channel in colour)).save(path)
-            pairs.append(Pair(path, (f"a {name} square", f"photo of {name}")))
-    return pairs
 
 
 class Epochs:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import COLOURS, tiny_checkpoint
+from tiny import coloured_pairs, tiny_checkpoint
 
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
@@ -28,14 +28,7 @@ def start() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
-    folder = tmp_path_factory.mktemp("images")
-    made = []
-    for name, colour in COLOURS.items():
-        for shade in (1.0, 0.8):
-            path = folder / f"{name}-{shade}.png"
-            Image.new("RGB", (64, 64), tuple(int(channel * shade) for channel in colour)).save(path)
-            made.append(Pair(path, (f"a {name} square", f"photo of {name}")))
-    return made
+    return coloured_pairs(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
 from clip_qdrant.preprocessing import Preprocessing
 from clip_qdrant.tokenization import Tokenization
+from clip_qdrant_training import Pair
 
 SIZE = 64
 WORDS = ["a", "photo", "of", "dog", "cat", "red", "square", "circle", "on", "the", "grass", "two", "runs"]
@@ -67,3 +69,14 @@ def pictures(n: int, *, seed: int = 0, size: tuple[int, int] = (80, 70)) -> list
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
     return [Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC) for pixels in coarse]
+
+
+def coloured_pairs(folder: Path) -> list[Pair]:
+    """Eight images, two of each colour, whose captions name it."""
+    pairs = []
+    for name, colour in COLOURS.items():
+        for shade in (1.0, 0.8):
+            path = folder / f"{name}-{shade}.png"
+            Image.new("RGB", (64, 64), tuple(int(channel * shade) for channel in colour)).save(path)
+            pairs.append(Pair(path, (f"a {name} square", f"photo of {name}")))
+    return pairs

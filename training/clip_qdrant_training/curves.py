@@ -153,10 +153,14 @@ def samples(folder: str | Path, pixels: np.ndarray, captions: Sequence[str]) -> 
         grid.paste(cell, (index % columns * width, index // columns * height))
     buffer = io.BytesIO()
     grid.save(buffer, "PNG")
-    path = Path(folder) / "samples.png"
+    return write_picture(Path(folder) / "samples.png", buffer.getvalue())
+
+
+def write_picture(path: Path, content: bytes) -> Path:
+    """`replace_file` in a folder that is made if it is not there; TrainingError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, buffer.getvalue())
+        replace_file(path, content)
     except OSError as error:
         raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -21,7 +21,7 @@ from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.curves import Average, need_matplotlib, replace_file
+from clip_qdrant_training.curves import Average, need_matplotlib, write_picture
 from clip_qdrant_training.distributed import Processes
 from clip_qdrant_training.loop import Trainer, limited_threads
 from clip_qdrant_training.mixture import Mixture
@@ -70,13 +70,7 @@ class LrRange:
         axes.legend()
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, buffer.getvalue())
-        except OSError as error:
-            raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
-        return path
+        return write_picture(Path(path), buffer.getvalue())
 
 
 def lr_range_test(
