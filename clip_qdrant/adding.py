@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
 
 _END = object()
+_SOURCE_PARTS = frozenset(part.name for part in fields(SourceInfo))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def _source(stored: Mapping[str, Any]) -> SourceInfo | None:
     source = stored.get("source")
     if not source:
         return None
-    return SourceInfo(**{part.name: source.get(part.name) for part in fields(SourceInfo)})
+    return SourceInfo(**{"name": None, **{k: source[k] for k in source if k in _SOURCE_PARTS}})
 
 
 @contextlib.contextmanager

@@ -137,6 +137,45 @@ class ImageCollection:
             self._layout.forget()
             return {}
 
+    def expect(self, fields: Mapping[str, FieldType]) -> None:
+        """Types of metadata fields that may come: a new field gets the type named here, where its first values fit it.
+
+        Nothing is created. So a field of titles stays text although the first ones may all look like dates.
+        """
+        self._layout.expect(fields)
+
+    def scan(self, where: Where | None = None, *, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The payloads of all images that `where` holds for, page by page, in the order of their ids.
+
+        `parts` are the payload keys wanted ("uri", "image.sha256"); everything without it.
+        """
+        if not self._layout.exists and not self._layout.open():
+            return
+        selection, offset = self._filter(where), None
+        while True:
+            records, offset = self._scroll(selection, offset, True if parts is None else list(parts), False)
+            yield from (dict(record.payload or {}) for record in records)
+            if offset is None:
+                return
+
+    def of_bytes(self, sha256: Sequence[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
+        """Payload and vector, float32 (dim,), of one stored image for each of these hashes of files that there is."""
+        if not sha256 or (not self._layout.exists and not self._layout.open()):
+            return {}
+        conditions: list[models.Condition] = [
+            models.FieldCondition(key="image.sha256", match=models.MatchAny(any=[*sha256])),
+            models.FieldCondition(key="fingerprint", match=models.MatchValue(value=self.embedder.fingerprint)),
+        ]
+        found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
+        offset = None
+        while True:
+            records, offset = self._scroll(models.Filter(must=conditions), offset, True, True)
+            for record in records:
+                payload = dict(record.payload or {})
+                found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
+            if offset is None or len(found) == len(set(sha256)):
+                return found
+
     def prepare(self, records: Sequence[ImageRecord]) -> None:
         """Makes the collection fit to hold these records: creates it, and the fields that are new.
 
@@ -342,6 +381,21 @@ class ImageCollection:
     def _retrieve_chunk(self, ids: list[str], with_payload: bool, with_vectors: bool) -> list[models.Record]:
         return self._layout.ask(
             lambda: self.client.retrieve(self.name, ids=ids, with_payload=with_payload, with_vectors=with_vectors),
+            what=f"reading from collection {self.name!r}",
+        )
+
+    def _scroll(
+        self, selection: models.Filter | None, offset: Any, with_payload: bool | list[str], with_vectors: bool
+    ) -> tuple[list[models.Record], Any]:
+        return self._layout.ask(
+            lambda: self.client.scroll(
+                self.name,
+                scroll_filter=selection,
+                limit=_IDS_PER_CALL,
+                offset=offset,
+                with_payload=with_payload,
+                with_vectors=with_vectors,
+            ),
             what=f"reading from collection {self.name!r}",
         )
 

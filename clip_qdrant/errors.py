@@ -17,7 +17,9 @@
     │   ├── ExportError                 a model could not be exported to ONNX
     │   └── FingerprintMismatch         a collection was made by another embedder
     ├── TrainingError                   a training run or its data cannot go on
-    ├── SourceError                     a source cannot be listed or read
+    ├── SourceError                     a source, or one object of it, cannot be listed or read
+    │   └── SourceUnavailable           it does not answer any more
+    ├── StateError                      the state file of ingestion cannot be used
     └── StoreError
         ├── StoreUnavailable            no answer, or refused credentials
         ├── StoreLocked                 an embedded store is open in another process
@@ -52,6 +54,8 @@ __all__ = [
     "NotAnImage",
     "QueryError",
     "SourceError",
+    "SourceUnavailable",
+    "StateError",
     "StoreError",
     "StoreLocked",
     "StoreUnavailable",
@@ -155,7 +159,19 @@ class TrainingError(ClipQdrantError):
 
 
 class SourceError(ClipQdrantError):
-    """A source cannot be listed or read."""
+    """A source cannot be listed or read. `transient`: it may pass by itself, as a timeout or throttling does."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+
+class SourceUnavailable(SourceError):
+    """A source does not answer any more: one read after the other failed although each was tried again."""
+
+
+class StateError(ClipQdrantError):
+    """The state file of ingestion cannot be read or written."""
 
 
 class StoreError(ClipQdrantError):

@@ -1,6 +1,7 @@
-"""When and where a photo was taken, from its EXIF data. What is nonsense there is ignored, never an error.
+"""What the EXIF data of a photo says: when and where it was taken, and with what. Nonsense is ignored, never an error.
 
-Source: CIPA DC-008 (Exif 3.0). Dates are `DateTimeOriginal` with `OffsetTimeOriginal`, places the GPS block.
+Source: CIPA DC-008 (Exif 3.0). Dates are `DateTimeOriginal` with `OffsetTimeOriginal`, places the GPS block. The XP…
+tags are those that Windows writes, in UTF-16.
 """
 
 from __future__ import annotations
@@ -8,30 +9,71 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from PIL import Image
+
 from clip_qdrant.records import Location
 
-__all__ = ["location", "taken_at"]
+__all__ = ["Exif", "fields", "location", "plausible", "read", "taken_at"]
 
-EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+_PHOTO_IFD, _GPS_IFD = 0x8769, 0x8825
+_ORIENTATION = 0x0112
+_DESCRIPTION, _MAKE, _MODEL, _SOFTWARE, _ARTIST, _COPYRIGHT = 0x010E, 0x010F, 0x0110, 0x0131, 0x013B, 0x8298
+_XP_TITLE, _XP_KEYWORDS = 0x9C9B, 0x9C9E
 _DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL = 0x9003, 0x9011
-_LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4
+_EXPOSURE_TIME, _F_NUMBER, _FOCAL_LENGTH, _LENS_MODEL = 0x829A, 0x829D, 0x920A, 0xA434
+_SENSITIVITY, _EXPOSURE_INDEX = 0x8827, 0x8832
+_LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE = 1, 2, 3, 4, 5, 6
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)|Z")
 _FIRST_PHOTO = 1826
+_OVER_65534 = 65535  # what 16 bits of sensitivity say when there is more
+# What cameras write by themselves where their owner's words belong.
+_NO_DESCRIPTION = re.compile(r".*digital camera|sony dsc|exif[_ ]jpeg.*|dcim|untitled|default", re.IGNORECASE)
 
 
-def taken_at(exif: Mapping[int, Any]) -> datetime | None:
+@dataclass(frozen=True, slots=True)
+class Exif:
+    """The blocks of EXIF data: tag numbers to values as Pillow gives them."""
+
+    main: Mapping[int, Any]
+    photo: Mapping[int, Any]
+    gps: Mapping[int, Any]
+
+    @property
+    def orientation(self) -> Any:
+        """1 to 8 in a good file; anything else means upright."""
+        return self.main.get(_ORIENTATION)
+
+
+def read(image: Image.Image) -> Exif:
+    """The EXIF data of an image; empty blocks in place of those that are broken or missing."""
+    try:
+        main = image.getexif()
+    except Exception:  # noqa: BLE001  Pillow raises anything here, struct.error and SyntaxError included
+        return Exif({}, {}, {})
+    return Exif(main, _ifd(main, _PHOTO_IFD), _ifd(main, _GPS_IFD))
+
+
+def _ifd(main: Image.Exif, ifd: int) -> Mapping[int, Any]:
+    try:
+        return main.get_ifd(ifd)
+    except Exception:  # noqa: BLE001  as above: broken EXIF is no reason to refuse a picture
+        return {}
+
+
+def taken_at(photo: Mapping[int, Any]) -> datetime | None:
     """The moment in the Exif block, without a zone where the camera gave none; None if it is missing or nonsense."""
-    text = _text(exif.get(_DATE_TIME_ORIGINAL))
+    text = _ascii(photo.get(_DATE_TIME_ORIGINAL))
     try:
         moment = datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
-    if not _FIRST_PHOTO <= moment.year <= 2200:
+    if not plausible(moment):
         return None
-    offset = _OFFSET.fullmatch(_text(exif.get(_OFFSET_TIME_ORIGINAL)))
+    offset = _OFFSET.fullmatch(_ascii(photo.get(_OFFSET_TIME_ORIGINAL)))
     if not offset:
         return moment
     if offset[0] == "Z":
@@ -40,6 +82,11 @@ def taken_at(exif: Mapping[int, Any]) -> datetime | None:
     if distance > timedelta(hours=14):  # no zone of the earth is further from UTC
         return moment
     return moment.replace(tzinfo=timezone(-distance if offset[1] == "-" else distance))
+
+
+def plausible(moment: datetime) -> bool:
+    """Whether a photo may be from then."""
+    return _FIRST_PHOTO <= moment.year <= 2200
 
 
 def location(gps: Mapping[int, Any]) -> Location | None:
@@ -51,9 +98,61 @@ def location(gps: Mapping[int, Any]) -> Location | None:
     return Location(lat=lat, lon=lon)
 
 
+def fields(exif: Exif) -> dict[str, Any]:
+    """The fields of `clip_qdrant.tags` in EXIF data, as they stand there; numbers that cannot be are None."""
+    main, photo, gps = exif.main, exif.photo, exif.gps
+    description = _text(main.get(_DESCRIPTION))
+    return {
+        "camera": _camera(_text(main.get(_MAKE)), _text(main.get(_MODEL))),
+        "lens": _text(photo.get(_LENS_MODEL)),
+        "exposure_time": _number(photo.get(_EXPOSURE_TIME), 1e-9, 1e6),
+        "f_number": _number(photo.get(_F_NUMBER), 0.1, 1000),
+        "iso": _sensitivity(photo),
+        "focal_length": _number(photo.get(_FOCAL_LENGTH), 0.1, 1e5),
+        "altitude": _altitude(gps),
+        "software": _text(main.get(_SOFTWARE)),
+        "title": _utf16(main.get(_XP_TITLE)),
+        "keywords": _utf16(main.get(_XP_KEYWORDS)).split(";"),
+        "description": "" if _NO_DESCRIPTION.fullmatch(description) else description,
+        "creator": _text(main.get(_ARTIST)),
+        "copyright": _text(main.get(_COPYRIGHT)),
+    }
+
+
+def _camera(make: str, model: str) -> str:
+    """Make and model, the make not twice: NIKON CORPORATION and NIKON D850 are a NIKON D850."""
+    maker = make.split(" ")[0]
+    return model if maker and model.lower().startswith(maker.lower()) else f"{make} {model}".strip()
+
+
+def _sensitivity(photo: Mapping[int, Any]) -> int | None:
+    iso = _number(photo.get(_SENSITIVITY), 1, 1e7)
+    if iso == _OVER_65534:
+        iso = _number(photo.get(_EXPOSURE_INDEX), 1, 1e7)
+    return None if iso is None else round(iso)
+
+
+def _altitude(gps: Mapping[int, Any]) -> float | None:
+    """Metres over the sea, negative below it."""
+    metres = _number(gps.get(_ALTITUDE), 0, 1e6)
+    below = gps.get(_ALTITUDE_REF) in (1, 3, b"\1", b"\3")
+    return None if metres is None else -metres if below and metres else metres
+
+
+def _number(value: Any, low: float, high: float) -> float | None:
+    """A number of 6 significant digits, if it lies between the bounds."""
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return float(f"{number:.6g}") if low <= number <= high else None  # false for NaN
+
+
 def _degrees(parts: Any, ref: Any, positive: str, negative: str, limit: int) -> float | None:
     """Degrees from three rationals and a hemisphere letter."""
-    sign = {positive: 1, negative: -1}.get(_text(ref).upper())
+    sign = {positive: 1, negative: -1}.get(_ascii(ref).upper())
     if sign is None or not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
         return None
     try:
@@ -66,7 +165,29 @@ def _degrees(parts: Any, ref: Any, positive: str, negative: str, limit: int) -> 
     return round(sign * degrees, 7) if degrees <= limit else None  # 7 decimals are a centimetre
 
 
-def _text(value: Any) -> str:
+def _ascii(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return value.strip("\0 ") if isinstance(value, str) else ""
+
+
+def _text(value: Any) -> str:
+    """The words of a tag: ASCII by the standard, UTF-8 in practice. Pillow reads them as latin-1."""
+    if isinstance(value, str):
+        try:
+            value = value.encode("latin-1")
+        except UnicodeEncodeError:
+            return str(value)
+    if not isinstance(value, bytes):
+        return ""
+    words: bytes = next((part for part in value.split(b"\0", 2) if part.strip()), b"")  # a copyright may have two parts
+    try:
+        return words.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return words.decode("latin-1").strip()
+
+
+def _utf16(value: Any) -> str:
+    if isinstance(value, tuple) and all(isinstance(part, int) and 0 <= part < 256 for part in value):
+        value = bytes(value)
+    return value.decode("utf-16-le", "ignore").strip("\0 ") if isinstance(value, bytes) else ""

@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import math
 import re
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from PIL import Image, ImageFile
 
 from clip_qdrant.errors import EmptyImage, NotAnImage, TruncatedImage, UnsupportedImage
 
-__all__ = ["gif_frame_size", "open_decoder", "sniff"]
+__all__ = ["decoding_bytes", "gif_frame_size", "open_decoder", "sniff"]
 
 _PLUGINS = {
     "JPEG": ("JpegImagePlugin", "JpegImageFile"),  # also the first picture of an MPO
@@ -124,6 +126,10 @@ def _strict_jpeg(base: type[ImageFile.ImageFile]) -> type[ImageFile.ImageFile]:
     """Pillow's JPEG decoder, but for what ends early: libjpeg paints grey what it has no data for, and says nothing."""
 
     class JpegImageFile(base):  # type: ignore[valid-type, misc]  # the base is known when Pillow is loaded
+        def _open(self) -> None:
+            super()._open()
+            self._first_scan = self.fp.tell()
+
         def _read_dpi_from_exif(self) -> None:
             """Not used here; Pillow does it while opening, and warns if the EXIF data is broken."""
 
@@ -135,13 +141,18 @@ def _strict_jpeg(base: type[ImageFile.ImageFile]) -> type[ImageFile.ImageFile]:
             return data
 
         def load_end(self) -> None:
+            data = self.fp.getvalue()
+            if data.endswith(_ZERO_FILL) and data.find(_END_OF_IMAGE, self._first_scan) < 0:
+                raise TruncatedImage("the JPEG has zeros in place of its end")
             corner = self.getpixel((self.width - 1, self.height - 1))
             if set(corner if isinstance(corner, tuple) else (corner,)) <= _UNPAINTED:
-                _check_end(base, self.fp.getvalue())
+                _check_end(base, data)
 
     return JpegImageFile
 
 
+_END_OF_IMAGE = b"\xff\xd9"
+_ZERO_FILL = bytes(64)  # the rest of a file whose place was taken before it was written
 _UNPAINTED = {127, 128}  # what zero coefficients decode to; 127 in CMYK, which is stored inverted
 _MORE_DATA = bytes(range(1, 255)) * 16
 
@@ -151,12 +162,18 @@ def _check_end(decoder: type[ImageFile.ImageFile], data: bytes) -> None:
 
     Behind the last pixel a decoder passes over such data.
     """
-    end = data.rfind(b"\xff\xd9")
+    end = data.rfind(_END_OF_IMAGE)
     if end < 0:
         return
-    pictures = [decoder(io.BytesIO(content)) for content in (data, data[:end] + _MORE_DATA + data[end:])]
-    if pictures[0].tobytes() != pictures[1].tobytes():
+    if _in_small(decoder, data) != _in_small(decoder, data[:end] + _MORE_DATA + data[end:]):
         raise TruncatedImage("the JPEG has its end marker before its last pixel")
+
+
+def _in_small(decoder: type[ImageFile.ImageFile], data: bytes) -> bytes:
+    """The pixels of a JPEG at an eighth of its size, where one of 100 megapixels takes 6 MB."""
+    image = decoder(io.BytesIO(data))
+    image.draft(image.mode, (1, 1))
+    return image.tobytes()
 
 
 def _opener(image_format: str) -> Opener | None:
@@ -164,6 +181,55 @@ def _opener(image_format: str) -> Opener | None:
         return _plugin(image_format)
     registered = Image.OPEN.get("HEIF")  # not cached: the user may register it at any time
     return (lambda file: registered[0](file, "")) if registered else None
+
+
+def decoding_bytes(image: ImageFile.ImageFile, image_format: str, size: tuple[int, int]) -> int:
+    """Bytes of memory that the pixels of an image, open and not decoded yet, take while they are decoded, at most.
+
+    `size` in pixels is that in the file, where `draft` has changed that of the image.
+    """
+    width, height = image.size
+    stored = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+    if image_format == "JPEG" and _comes_in_scans(image):
+        return width * height * stored + _coefficient_bytes(image, size)
+    if image_format == "TIFF":
+        return width * height * stored + 8 * width * _rows_at_once(image)
+    beside = 6 * len(image.getbands()) if image_format == "JPEG2000" else _BESIDE_IMAGE.get(image_format, 0)
+    return width * height * (stored + beside)
+
+
+# Bytes a pixel that a decoder holds beside the image of Pillow (canvases, planes), at most; measured with 13.0.
+_BESIDE_IMAGE = {"WEBP": 12, "AVIF": 12, "HEIC": 12, "HEIF": 12, "GIF": 4, "BMP": 2, "PPM": 4}
+_ROWS_PER_STRIP, _TILE_LENGTH = 278, 323
+
+
+def _rows_at_once(image: ImageFile.ImageFile) -> int:
+    """The height of the strips or tiles of a TIFF, which are decoded whole."""
+    directory = image.tag_v2  # type: ignore[attr-defined]  # of a TIFF
+    rows = directory.get(_TILE_LENGTH, directory.get(_ROWS_PER_STRIP))
+    return rows if isinstance(rows, int) and 0 < rows < image.height else image.height
+
+
+def _comes_in_scans(image: ImageFile.ImageFile) -> bool:
+    """Whether a JPEG is progressive, or its first scan lacks a component: then libjpeg holds all before it paints.
+
+    The decoder has read up to the end of the first scan's header: a length of 2 n + 6, n, and 2 n + 3 bytes.
+    """
+    if image.info.get("progressive"):
+        return True
+    components = len(image.getbands())
+    file = cast("io.BytesIO", image.fp)
+    end = file.tell()
+    header = file.getvalue()[max(0, end - 2 * components - 6) : end]
+    return header[:3] != bytes((0, 2 * components + 6, components))
+
+
+def _coefficient_bytes(image: ImageFile.ImageFile, size: tuple[int, int]) -> int:
+    """The DCT coefficients of a whole JPEG, 2 bytes each, in blocks of 8 x 8 pixels (ITU-T T.81, A.1)."""
+    sampling: list[tuple[int, int]] = [(across, down) for _, across, down, _ in image.layer]  # type: ignore[attr-defined]  # of a JPEG
+    units_across = math.ceil(size[0] / (8 * max(across for across, _ in sampling)))
+    units_down = math.ceil(size[1] / (8 * max(down for _, down in sampling)))
+    return 2 * 64 * units_across * units_down * sum(across * down for across, down in sampling)
 
 
 def gif_frame_size(data: bytes) -> tuple[int, int]:

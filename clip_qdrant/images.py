@@ -11,21 +11,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
-from clip_qdrant import exif
 from clip_qdrant.errors import (
     EmptyImage,
     ImageError,
@@ -34,11 +32,23 @@ from clip_qdrant.errors import (
     TruncatedImage,
     UnsupportedImage,
 )
-from clip_qdrant.formats import gif_frame_size, open_decoder, sniff
+from clip_qdrant.formats import decoding_bytes, gif_frame_size, open_decoder, sniff
+from clip_qdrant.pixels import flattened, to_srgb
 from clip_qdrant.records import ImageInfo, Location, path_of
+from clip_qdrant.tags import tags_of
 
-__all__ = ["ImageInput", "Limits", "LoadedImage", "is_one_image", "load_image", "perceptual_hash", "read_bytes"]
+__all__ = [
+    "Admit",
+    "ImageInput",
+    "Limits",
+    "LoadedImage",
+    "is_one_image",
+    "load_image",
+    "perceptual_hash",
+    "read_bytes",
+]
 
+Admit = Callable[[int], "contextlib.AbstractContextManager[object]"]
 ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, "np.ndarray[Any, Any]"]
 
 _TRANSPOSE = {
@@ -50,7 +60,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION = 0x0112
 # How Pillow words "not in this build" and "no such mode": the rest of what it raises means damage.
 _UNSUPPORTED_WORDS = (
     "unsupported",
@@ -61,6 +70,7 @@ _UNSUPPORTED_WORDS = (
     "unknown pixel mode",
     "unrecognized image mode",
 )
+_TEXT_BOMB_WORDS = ("Decompressed data too large", "Too much memory used in text chunks")  # of a PNG
 _WARNING_FILTERS = threading.Lock()
 
 
@@ -86,7 +96,12 @@ class LoadedImage:
 
 
 def load_image(
-    source: ImageInput, *, target: int | None = None, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+    source: ImageInput,
+    *,
+    target: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    name: str | None = None,
+    admit: Admit | None = None,
 ) -> LoadedImage:
     """Decodes one image.
 
@@ -94,6 +109,9 @@ def load_image(
     (height, width, 1 | 3 | 4). `target` is the short side, in pixels, that is needed at least: with it a bigger
     image may come back reduced, its short side never below `target`. `name` stands for the image in messages.
     `info.sha256` is over the bytes of the file; for PIL images and arrays over size, mode and pixels.
+    `admit` is called with the bytes of memory that the pixels of a file take while they are decoded, an upper bound,
+    and what it returns is held until they are reduced: so several threads can share a budget. It is not asked for PIL
+    images and arrays, whose pixels are there already.
 
     Raises ImageError (EmptyImage, NotAnImage, UnsupportedImage, TruncatedImage, ImageTooLarge), and SourceError
     for a path that cannot be read. Damage is refused where the decoder can tell: a JPEG has no checksum, so one with
@@ -115,14 +133,27 @@ def load_image(
     else:
         raise UnsupportedImage(f"an image is a path, bytes, a PIL image or a uint8 array, not {type(source).__name__}")
     image_format = sniff(data, name)
-    with _pillow_errors(name), contextlib.ExitStack() as stack:
-        if image_format == "GIF":
-            stack.enter_context(_no_bomb_warning(_check_pixels(gif_frame_size(data), limits, name)))
-        image = open_decoder(image_format, data, name)
-        pixels = _check_pixels(image.size, limits, name)
-        if image_format == "TIFF":
-            stack.enter_context(_no_bomb_warning(pixels))
-        return _finish(image, image_format, len(data), hashlib.sha256(data).hexdigest(), target)
+    with contextlib.ExitStack() as stack:
+        with _pillow_errors(name):
+            if image_format == "GIF":
+                stack.enter_context(_no_bomb_warning(_check_pixels(gif_frame_size(data), limits, name)))
+            image = open_decoder(image_format, data, name)
+            size = image.size
+            pixels = _check_pixels(size, limits, name)
+            if image_format == "TIFF":
+                stack.enter_context(_no_bomb_warning(pixels))
+            if image_format == "JPEG" and target is not None:
+                image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
+            copies = 0 if _factor(image, target) > 1 else 2  # of four bytes a pixel: without palette, in sRGB, upright
+            needed = decoding_bytes(image, image_format, size) + copies * 4 * image.width * image.height
+        sha256 = hashlib.sha256(data).hexdigest()
+        if admit is not None:
+            stack.enter_context(admit(needed))
+        with _pillow_errors(name):
+            drafted = size if image.size != size else None
+            loaded = _finish(image, image_format, len(data), sha256, target, drafted)
+        del image  # its memory is given back before its admission
+        return loaded
 
 
 def is_one_image(images: object) -> bool:
@@ -214,110 +245,46 @@ def _check_pixels(size: tuple[int, int], limits: Limits, name: str) -> int:
     return width * height
 
 
-def _finish(image: Image.Image, image_format: str, size_bytes: int, sha256: str, target: int | None) -> LoadedImage:
-    """The common part: `image` is open and within the limits, its pixels perhaps not read yet."""
-    drafted = None
-    if target is not None and isinstance(image, ImageFile.ImageFile) and image.tile and image_format == "JPEG":
-        drafted = image.size
-        image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
+def _factor(image: Image.Image, target: int | None) -> int:
+    """By how much an image may be reduced by a box: twice the target is left for preprocess, whose filter is better."""
+    return 1 if target is None else max(1, min(image.size) // (2 * target))
+
+
+def _finish(
+    image: Image.Image,
+    image_format: str,
+    size_bytes: int,
+    sha256: str,
+    target: int | None,
+    drafted: tuple[int, int] | None = None,
+) -> LoadedImage:
+    """The common part: `image` is open and within the limits, its pixels perhaps not read yet.
+
+    `drafted` is its size in the file, where the decoder will scale it.
+    """
     image.load()
     width, height = drafted or image.size
-    tags = _exif_of(image)  # after load: a TIFF is upright then, and says so
-    orientation = tags.get(_ORIENTATION)
+    said = tags_of(image)  # after load: a TIFF is upright then, and says so
     profile = image.info.get("icc_profile")
-    rgb = _flatten(image)
-    if target is not None:
-        # Twice the target is left for the resampling of preprocess, whose filter is better than a box.
-        factor = min(rgb.size) // (2 * target)
-        if factor > 1:
-            rgb = rgb.reduce(factor)
+    rgb = flattened(image, _factor(image, target))
     if isinstance(profile, bytes) and profile:
-        rgb = _to_srgb(rgb, profile)
+        rgb = to_srgb(rgb, profile)
     if rgb.mode != "RGB":
         rgb = rgb.convert("RGB")
-    if orientation in _TRANSPOSE:
-        rgb = rgb.transpose(_TRANSPOSE[orientation])
-        if orientation >= 5:
+    if said.orientation in _TRANSPOSE:
+        rgb = rgb.transpose(_TRANSPOSE[said.orientation])
+        if said.orientation >= 5:
             width, height = height, width
     info = ImageInfo(
-        width=width, height=height, format=image_format, bytes=size_bytes, sha256=sha256, phash=perceptual_hash(rgb)
+        width=width,
+        height=height,
+        format=image_format,
+        bytes=size_bytes,
+        sha256=sha256,
+        phash=perceptual_hash(rgb),
+        tags=said.fields,
     )
-    return LoadedImage(
-        rgb=rgb,
-        info=info,
-        taken_at=exif.taken_at(_ifd(tags, exif.EXIF_IFD)),
-        location=exif.location(_ifd(tags, exif.GPS_IFD)),
-    )
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """An image of any mode as L, RGB or CMYK: 8 bit, no palette, transparent parts laid on white."""
-    mode = image.mode
-    transparent = "transparency" in image.info
-    if mode in ("RGB", "L", "CMYK") and not transparent:
-        return image
-    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (transparent and mode in ("P", "L", "RGB", "1")):
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    if mode.startswith("I;16"):
-        # 65535 is white: a 12-bit picture in a 16-bit file says so by its own scaling, which is not ours to guess.
-        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if mode in ("I", "F"):
-        return _flatten_wide(image)
-    if mode in ("P", "RGBX", "YCbCr", "HSV"):
-        return image.convert("RGB")
-    if mode == "1":
-        return image.convert("L")
-    raise UnsupportedImage(f"pixels of mode {mode} are not decoded here; convert the image to RGB")
-
-
-def _flatten_wide(image: Image.Image) -> Image.Image:
-    """32-bit grey, whose range no standard fixes: 16-bit integers, floats of 0-1 or else of 0-255; more is refused."""
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "I" and low >= 0 and high <= 65535:
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "F" and low >= 0 and high <= 255:  # false for NaN
-        return Image.fromarray(np.rint(values * 255 if high <= 1 else values).astype(np.uint8))
-    raise UnsupportedImage(f"grey values from {low:g} to {high:g} have no agreed black and white; scale them to 0-255")
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    from PIL import ImageCms
-
-    try:
-        transform = _srgb_transform(profile, image.mode)
-        converted = None if transform is None else ImageCms.applyTransform(image, transform)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image  # a broken profile, or one for another kind of pixels: as if there were none
-    return image if converted is None else converted
-
-
-@functools.lru_cache(maxsize=16)
-def _srgb_transform(profile: bytes, mode: str) -> Any:
-    """The lcms transform from a profile to sRGB, None where it would change next to nothing."""
-    from PIL import ImageCms
-
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    if mode == "RGB" and "srgb" in (source.profile.profile_description or "").lower():
-        return None
-    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-
-
-def _exif_of(image: Image.Image) -> Image.Exif:
-    try:
-        return image.getexif()
-    except Exception:  # noqa: BLE001  Pillow raises anything here, struct.error and SyntaxError included
-        return Image.Exif()
-
-
-def _ifd(tags: Image.Exif, ifd: int) -> dict[int, Any]:
-    try:
-        return tags.get_ifd(ifd)
-    except Exception:  # noqa: BLE001  as above: broken EXIF is no reason to refuse a picture
-        return {}
+    return LoadedImage(rgb=rgb, info=info, taken_at=said.taken_at, location=said.location)
 
 
 @contextlib.contextmanager
@@ -337,6 +304,8 @@ def _pillow_errors(name: str) -> Iterator[None]:
         raise UnsupportedImage(f"{name} cannot be decoded here: {error}") from error
     except Exception as error:
         text = str(error) or type(error).__name__
+        if any(words in text for words in _TEXT_BOMB_WORDS):
+            raise ImageTooLarge(f"{name} has more text in it than is read: {text}") from error
         if any(word in text.lower() for word in _UNSUPPORTED_WORDS):
             raise UnsupportedImage(f"{name} cannot be decoded here: {text}") from error
         raise TruncatedImage(f"{name} ends early or is damaged: {text}") from error

@@ -107,6 +107,11 @@ class Layout:
         with _in_process if self._in_process else nullcontext():
             return call(operation, what=what, patience=self._patience)
 
+    def expect(self, fields: Mapping[str, FieldType]) -> None:
+        """The types of fields that may come: one that is new gets the type named here, where its values fit it."""
+        self._declared = replace(self._declared, expected={**self._declared.expected, **fields})
+        self._state = replace(self._state, schema=replace(self._state.schema, expected=self._declared.expected))
+
     def open(self) -> bool:
         """Reads the description (one client call); whether the collection is there."""
         try:
@@ -124,7 +129,7 @@ class Layout:
                     f"field {name!r} is declared as {declared}, but collection {self.name!r} has it as {there}; "
                     "declare it so, or use another name"
                 )
-        schema = Schema(fields)
+        schema = replace(self._declared, fields=fields)
         payload_fields = schema.payload_fields()
         if self._in_process:
             indexed = frozenset(payload_fields)

@@ -1,8 +1,9 @@
 """What the parts of the package pass to each other: frozen records, and the payload profile of a point.
 
 Every writer (ImageCollection.add, the ingestion pipeline) stores an image as the same payload:
-`uri, caption, metadata{...}, image{width, height, format, bytes, sha256, phash}, taken_at, location{lat, lon},
-source{name, etag, size, mtime}, fingerprint, ingested_at`. Unknown parts are left out, never null.
+`uri, caption, metadata{...}, image{width, height, format, bytes, sha256, phash, tags{...}}, taken_at,
+location{lat, lon}, source{name, etag, size, mtime, metadata{...}}, duplicate_of, fingerprint, ingested_at`. Unknown
+parts are left out, never null.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ RESERVED_FIELDS: Mapping[str, FieldType] = {
     "image.format": "keyword",
     "image.sha256": "keyword",
     "source.name": "keyword",
+    "duplicate_of": "keyword",
 }
 
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|urn:|file:")
@@ -94,7 +96,10 @@ def isoformat(moment: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What decoding told about an image: size in pixels after orientation, size in bytes, and two hashes."""
+    """What decoding told about an image: size in pixels after orientation, size in bytes, two hashes, and its tags.
+
+    `tags` are what the file says of itself in EXIF, IPTC and XMP (`clip_qdrant.tags`), as metadata fields.
+    """
 
     width: int
     height: int
@@ -102,6 +107,7 @@ class ImageInfo:
     bytes: int
     sha256: str
     phash: str
+    tags: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,14 @@ class SourceInfo:
     """Where an image came from, and what tells whether it changed: `size` in bytes, `mtime` in seconds since 1970.
 
     `name` is that of the source whose word caption and metadata are; None where they came from elsewhere.
+    `metadata` are what the object's own headers say (the user metadata of a bucket).
     """
 
     name: str | None
     etag: str | None = None
     size: int | None = None
     mtime: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image to be stored, without its vector."""
+    """One image to be stored, without its vector. `duplicate_of` is the uri of the image it is nearly equal to."""
 
     uri: str
     caption: str | None = None
@@ -136,6 +144,7 @@ class ImageRecord:
     taken_at: datetime | None = None
     location: Location | None = None
     source: SourceInfo | None = None
+    duplicate_of: str | None = None
 
     @property
     def id(self) -> str:
@@ -147,14 +156,20 @@ class ImageRecord:
             "uri": self.uri,
             "caption": self.caption,
             "metadata": dict(self.metadata),
-            "image": asdict(self.image) if self.image else None,
+            "image": _present(self.image) if self.image else None,
             "taken_at": isoformat(self.taken_at) if self.taken_at else None,
             "location": asdict(self.location) if self.location else None,
-            "source": {k: v for k, v in asdict(self.source).items() if v is not None} if self.source else None,
+            "source": _present(self.source) if self.source else None,
+            "duplicate_of": self.duplicate_of,
             "fingerprint": fingerprint,
             "ingested_at": isoformat(ingested_at),
         }
         return {name: value for name, value in parts.items() if value is not None}
+
+
+def _present(part: ImageInfo | SourceInfo) -> dict[str, Any]:
+    """The fields of a part of the payload that say something."""
+    return {name: value for name, value in asdict(part).items() if value is not None and value != {}}
 
 
 def with_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
@@ -162,9 +177,10 @@ def with_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRe
     taken_at, location = stored.get("taken_at"), stored.get("location")
     return replace(
         record,
-        image=ImageInfo(**{part.name: stored["image"][part.name] for part in fields(ImageInfo)}),
+        image=ImageInfo(**{part.name: stored["image"].get(part.name, {}) for part in fields(ImageInfo)}),
         taken_at=datetime.fromisoformat(taken_at) if taken_at else None,
         location=Location(**location) if location else None,
+        duplicate_of=stored.get("duplicate_of"),
     )
 
 

@@ -8,7 +8,7 @@ Values are never coerced and never dropped: what does not fit its field is a Met
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from qdrant_client import models
@@ -52,6 +52,7 @@ class Schema:
     """
 
     fields: Mapping[str, FieldType] = field(default_factory=dict)
+    expected: Mapping[str, FieldType] = field(default_factory=dict)  # of new fields, where their values fit it
 
     def __post_init__(self) -> None:
         fields: dict[str, FieldType] = {}
@@ -79,7 +80,7 @@ class Schema:
 
         `uris` (one per metadata) are named in errors. Raises MetadataError.
         """
-        return Schema({**self.fields, **self.new_fields(metadatas, uris=uris)})
+        return replace(self, fields={**self.fields, **self.new_fields(metadatas, uris=uris)})
 
     def new_fields(
         self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None
@@ -103,7 +104,7 @@ class Schema:
                 raise misfit(
                     uri, name, value, "is a group of nested fields elsewhere; use another name for one of the two"
                 )
-            found[name] = field_type
+            found[name] = _widened(field_type, self.expected.get(name))
         return found
 
     def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> dict[str, Any]:
@@ -176,6 +177,13 @@ def _parents(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         keys = split_path(name)
         yield from (join_path(keys[:i]) for i in range(1, len(keys)))
+
+
+def _widened(found: FieldType, expected: FieldType | None) -> FieldType:
+    """The expected type of a field if what was found is a case of it: titles may be dates, a length a whole number."""
+    if expected in ("keyword", "text"):
+        return expected if found in ("keyword", "datetime") else found
+    return "float" if expected == "float" and found == "integer" else found
 
 
 def _infer(name: str | None, values: Iterable[tuple[str | None, Any]]) -> FieldType | None:

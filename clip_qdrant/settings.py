@@ -20,6 +20,7 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -51,8 +52,24 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _parts(value: Any) -> Any:
+    """In the environment several values stand in one text, with commas between them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _share(value: Any) -> Any:
+    """`10%` is 0.1."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip()[:-1]) / 100
+    return _no_bool(value)
+
+
 _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 _Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
+_Seconds = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
+_Patterns = Annotated[tuple[_Text, ...], NoDecode, BeforeValidator(_parts)]
 
 
 def _setting(default: Any, meaning: str, allowed: str) -> Any:
@@ -78,7 +95,10 @@ class Settings(BaseSettings):
     collection: _Text = _setting("images", "the collection that commands use", "a name")
     batch_size: _Count = _setting(64, "images in one call of the model", "a whole number of at least 1")
     workers: _Count | None = _setting(
-        None, "threads of ingestion; unset: one more than there are cores", "a whole number of at least 1"
+        None, "threads that decode images; unset: as many as there are cores", "a whole number of at least 1"
+    )
+    readers: _Count | None = _setting(
+        None, "images that are read at once; unset: what the source needs", "a whole number of at least 1"
     )
     timeout: _Count = _setting(10, "seconds to wait for a Qdrant server", "a whole number of at least 1")
     max_image_bytes: Annotated[ByteSize, BeforeValidator(_no_bool), Field(ge=1)] = _setting(
@@ -88,6 +108,56 @@ class Settings(BaseSettings):
     cache_dir: Annotated[Path | None, BeforeValidator(_home)] = _setting(
         None, "the folder of exported models; unset: the user's cache folder", "a folder"
     )
+    source: Annotated[_Text | None, BeforeValidator(_home)] = _setting(
+        None, "what is ingested where no source is named", "a folder, a bucket, a manifest, tar shards or a web page"
+    )
+    source_kind: Literal["folder", "bucket", "manifest", "shards", "index"] | None = _setting(
+        None, "what the source is; unset: told by its name", "folder, bucket, manifest, shards or index"
+    )
+    source_name: _Text | None = _setting(
+        None, "the name stored with every image; unset: where the source lies", "a text"
+    )
+    include: _Patterns = _setting((), "only files of these patterns", "patterns, with commas between them")
+    exclude: _Patterns = _setting((), "no files and folders of these patterns", "patterns, with commas between them")
+    path_pattern: _Text | None = _setting(
+        None, "fields that the path of an image has", 'a pattern such as "{category}/{year}/*"'
+    )
+    uri_column: _Text | None = _setting(None, "the column of a manifest that names the images", "a name")
+    endpoint_url: _Text | None = _setting(None, "the address of a bucket that is not at its usual one", "a URL")
+    object_metadata: bool = _setting(True, "whether the metadata of a bucket's objects are asked for", "true or false")
+    allow_private: bool = _setting(False, "whether images may come from private addresses", "true or false")
+    file_tags: bool = _setting(True, "whether EXIF, IPTC and XMP become metadata", "true or false")
+    shard: _Text | None = _setting(None, "the part of the source that this worker does", "i/n, i from 0 to n - 1")
+    delete: bool = _setting(False, "whether images that are gone from the source are deleted", "true or false")
+    max_delete: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False)] = _setting(
+        0.1, "the largest part of a collection that one run may delete", "a share such as 10% or 0.1"
+    )
+    dedupe: Literal["off", "tag", "skip"] = _setting(
+        "off", "what is done with near-duplicates: stored, marked, or left out", "off, tag or skip"
+    )
+    state: Annotated[Path | None, BeforeValidator(_home)] = _setting(
+        None, "the state file; unset: beside an embedded store, else in the user's cache folder", "a file"
+    )
+    patience: _Seconds = _setting(
+        300.0, "seconds for which ingestion goes on trying when source or store do not answer", "a number of seconds"
+    )
+    bulk: bool = _setting(False, "whether the server builds no index while a run lasts", "true or false")
+    engine: Literal["threads", "ray"] = _setting("threads", "what carries out the work", "threads or ray")
+    ray_address: _Text | None = _setting(
+        None, "the Ray cluster; unset: the one at hand, or one of this computer", "a text"
+    )
+    embedders: _Count | None = _setting(
+        None,
+        "processes with the model on a Ray cluster; unset: one for each GPU, or one",
+        "a whole number of at least 1",
+    )
+    watch: bool = _setting(False, "whether ingestion goes on and follows changes", "true or false")
+    interval: Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)] | None = _setting(
+        None, "seconds between whole runs while watching; unset: only what changes", "a number of seconds above 0"
+    )
+    health: _Text | None = _setting(None, "where probes, metrics and events are served", "host:port or a port")
+    events_token: SecretStr | None = _setting(None, "what a sender of events must show", "a text")
+    log_format: Literal["text", "json"] = _setting("text", "how ingestion logs", "text or json")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -149,7 +219,9 @@ class Settings(BaseSettings):
         """Name, value as text with secrets masked, and where the value comes from, of every setting."""
         for name in type(self).model_fields:
             value = getattr(self, name)
-            text = self.shown_location if name == "location" else "" if value is None else str(value)
+            text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+            if name in ("location", "source", "endpoint_url"):
+                text = without_user_info(text)
             yield name, text, self._origins.get(name, _DEFAULT)
 
 
@@ -158,7 +230,7 @@ def _problem(name: str, value: Any, origin: str) -> str:
     allowed = extra["allowed"] if isinstance(extra, dict) else ""
     variable = PREFIX + name.upper()
     where = {_ENVIRONMENT: variable, ".env": f"{variable} in .env", "given": name}.get(origin, f"{name} in {origin}")
-    shown = "**********" if name == "api_key" else without_user_info(repr(value))
+    shown = "**********" if name in ("api_key", "events_token") else without_user_info(repr(value))
     return f"{where} is {shown}: it must be {allowed}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from edge_server import EdgeServer
 from hypothesis import settings
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
@@ -64,6 +65,13 @@ def edge_client(tmp_path: Path) -> Iterator[EdgeClient]:
     """An empty embedded store."""
     with EdgeClient(tmp_path / "store") as client:
         yield client
+
+
+@pytest.fixture
+def edge_server(tmp_path: Path) -> Iterator[EdgeServer]:
+    """A server with an empty store, for this test alone: it can be killed and restarted."""
+    with EdgeServer(tmp_path / "server") as server:
+        yield server
 
 
 @pytest.fixture

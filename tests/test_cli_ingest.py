@@ -73,13 +73,18 @@ def test_a_bad_file_is_listed_with_its_reason_and_the_exit_code_is_6(program: Pr
     outcome = program("ingest", photos)
 
     assert outcome.code == 6
+    assert (program.folder / "qdrant-data" / "ingestion.sqlite").exists()
     (line,) = (line for line in outcome.out.splitlines() if "bad.jpg" in line)
     assert "not an image" in line
 
     again = program("ingest", photos, "--json")
     assert again.code == 6
-    assert counts(again.json) == (4, 0, 0, 0, 3)
-    (row,) = again.json["quarantined"]
+    assert (*counts(again.json), again.json["still_bad"]) == (4, 0, 0, 0, 3, 1)
+    assert again.json["quarantined"] == []
+
+    retried = program("ingest", photos, "--retry-failed", "--json")
+    assert (retried.code, retried.json["still_bad"]) == (6, 0)
+    (row,) = retried.json["quarantined"]
     assert row["uri"] == (photos / "bad.jpg").as_uri()
     assert row["reason"] == "not an image"
 
@@ -91,7 +96,7 @@ def test_many_bad_files_are_summed_up(program: Program, photos: Path) -> None:
     outcome = program("ingest", photos)
 
     assert "the first 50 of 60 (60 empty); --json has them all" in outcome.out
-    assert len(program("ingest", photos, "--json").json["quarantined"]) == 60
+    assert program("ingest", photos, "--json").json["still_bad"] == 60
 
 
 def test_the_limits_of_the_settings_hold(program: Program, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +121,60 @@ def test_a_batch_of_nothing_is_refused(program: Program, photos: Path, option: s
     assert f"{option[2:].replace('-', '_')} is 0" in outcome.err
 
 
-@pytest.mark.parametrize(("name", "why"), [("nowhere", "not found"), ("photos/a.png", "it is not a folder")])
-def test_a_folder_that_is_none_is_a_source_error(program: Program, photos: Path, name: str, why: str) -> None:
-    outcome = program("ingest", name)
+def test_a_folder_that_is_not_there_is_a_source_error(program: Program) -> None:
+    outcome = program("ingest", "nowhere")
 
     assert outcome.code == 5
-    assert outcome.err == f"error: cannot list {name}: {why}\n"
+    assert outcome.err == "error: cannot list nowhere: not found\n"
     assert not (program.folder / "qdrant-data").exists()
+
+
+def test_a_file_that_is_no_source_is_a_wrong_command_line(program: Program, photos: Path) -> None:
+    outcome = program("ingest", "photos/a.png")
+
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: photos/a.png cannot be ingested: a source is a folder, a bucket")
+    assert not (program.folder / "qdrant-data").exists()
+
+
+def test_a_plan_is_shown_and_nothing_is_stored(program: Program, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"")
+    plan = program("ingest", photos, "--dry-run", "--json")
+    assert (plan.code, plan.json["new"], plan.json["gone"], plan.json["complete"]) == (0, 4, 0, True)
+    assert program("search", "red").code == 3
+
+    program("ingest", photos)
+    (photos / "a.png").rename(photos / "z.png")
+    (photos / "b.png").unlink()
+    write_image(photos / "below" / "c.jpg", "white", (30, 30))
+    plan = program("ingest", photos, "--dry-run", "--json")
+    names = ("new", "changed", "renamed", "unchanged", "still_bad", "gone")
+    assert [plan.json[name] for name in names] == [0, 1, 1, 0, 1, 2]
+    table = program("ingest", photos, "--dry-run").out
+    assert "z.png" in table
+    assert "store under the new name with the vector it has" in table
+
+
+def test_deletion_is_asked_for_and_braked(program: Program, photos: Path) -> None:
+    program("ingest", photos)
+    (photos / "a.png").unlink()
+
+    assert program("ingest", photos, "--json").json["gone"] is None
+    braked = program("ingest", photos, "--delete", "--json")
+    assert (braked.code, braked.json["gone"], braked.json["deleted"]) == (7, 1, 0)
+    assert "--max-delete" in program("ingest", photos, "--delete").out
+    done = program("ingest", photos, "--delete", "--max-delete", "50%", "--json")
+    assert (done.code, done.json["deleted"]) == (0, 1)
+
+
+def test_all_settings_may_come_from_the_environment(
+    program: Program, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SOURCE": str(photos), "INCLUDE": "*.png, *.gif", "SOURCE_NAME": "pets"}.items():
+        monkeypatch.setenv(f"CLIP_QDRANT_{name}", value)
+
+    assert program("ingest", "--json").json["added"] == 2
+    assert program("search", "red", "--where", "source.name = 'pets'", "--json").json["hits"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are Unicode")

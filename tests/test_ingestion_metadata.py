@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_qdrant.images import Limits
-from clip_qdrant_ingestion import Folder, FolderSource, SourceObject
-from clip_qdrant_ingestion.metadata import Description, Sidecars, parse_csv, parse_jsonl
+from clip_qdrant.errors import ImageTooLarge
+from clip_qdrant_ingestion.sources.source import names as names_module
+from clip_qdrant_ingestion.sources.folder import FolderSource
+from clip_qdrant_ingestion.sources.names import NameSet, PackedNames, sorted_names
+from clip_qdrant_ingestion.sources.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
+from clip_qdrant_ingestion.sources.source import Description
 
 Described = dict[str, tuple[str | None, dict[str, Any]]]
 
@@ -34,16 +37,9 @@ def descriptions(root: Path, files: dict[str, str | bytes]) -> tuple[dict[str, D
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    source, problems = FolderSource(root), []
-    sidecars = Sidecars(
-        lambda item: source.read(item, limits=Limits()), lambda item, text: problems.append(f"{item.name}: {text}")
-    )
-    described = {}
-    for folder in source.folders():
-        for image, description in sidecars.describe(folder):
-            described[image.name] = description
-    sidecars.close()
-    return described, problems
+    pages = list(FolderSource(root).pages())
+    described = {image.name: image.said for page in pages for image in page.objects}
+    return described, [problem.detail for page in pages for problem in page.problems]
 
 
 def test_a_jsonl_table_gives_captions_and_metadata(tmp_path: Path) -> None:
@@ -271,20 +267,48 @@ def test_names_match_in_either_unicode_form_and_suffixes_in_either_case(tmp_path
     }
 
 
-class OneFolder:
-    """Sidecars of one folder, out of memory."""
+def test_the_sidecar_of_one_image_is_refused_above_a_mebibyte(tmp_path: Path) -> None:
+    described, problems = describe(tmp_path, {"a.jpg": "", "a.txt": "x" * (1024 * 1024 + 1)})
+    assert described == {"a.jpg": (None, {})}
+    assert len(problems) == 1
+    assert "the limit is 1048576" in problems[0]
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self._files = files
-        self.problems: list[str] = []
 
-    def describe(self) -> list[Description]:
-        sidecars = Sidecars(lambda item: self._files[item.name], lambda item, text: self.problems.append(text))
-        objects = {name: SourceObject(f"urn:{name}", name) for name in self._files}
-        folder = Folder("", [SourceObject("urn:a.jpg", "a.jpg")], objects)
-        found = [description for _, description in sidecars.describe(folder)]
-        sidecars.close()
-        return found
+def test_one_sidecar_may_describe_several_images_and_is_told_once(tmp_path: Path) -> None:
+    described, problems = describe(tmp_path, {"a.jpg": "", "a.png": "", "a.txt": "a cat", "a.json": "{"})
+    assert described == {"a.jpg": ("a cat", {}), "a.png": ("a cat", {})}
+    assert len(problems) == 1
+
+
+def test_names_that_are_neither_composed_nor_decomposed_match_too(tmp_path: Path) -> None:
+    mixed = "\u00e9e\u0301"
+    described, _ = describe(tmp_path, {"\u00e9\u00e9.jpg": "", f"{mixed}.TXT": "mixed", f"{mixed}b.jpg": ""})
+    assert described == {"\u00e9\u00e9.jpg": ("mixed", {}), f"{mixed}b.jpg": (None, {})}
+
+
+def describe_one(files: dict[str, bytes]) -> tuple[Description, list[str]]:
+    """What is said of a.jpg in a folder with these sidecars, out of memory, and what is wrong with them."""
+    problems: list[str] = []
+    folder = FolderSidecars()
+    for name in files:
+        folder.add(name)
+    sidecars = Sidecars(lambda names, limits: [files[name] for name in names], lambda name, text: problems.append(text))
+    sidecars.enter("", folder)
+    (description,) = sidecars.describe(["a.jpg"])
+    sidecars.close()
+    return description, problems
+
+
+def test_a_sidecar_that_cannot_be_read_leaves_the_image_partly_described() -> None:
+    problems: list[str] = []
+    folder = FolderSidecars()
+    for name in ("metadata.csv", "a.txt"):
+        folder.add(name)
+    refused = ImageTooLarge("too large")
+    sidecars = Sidecars(lambda names, limits: [refused for _ in names], lambda name, text: problems.append(name))
+    sidecars.enter("x/", folder)
+    assert sidecars.describe(["a.jpg", "b.jpg"]) == [Description(partial=True)] * 2
+    assert problems == ["x/metadata.csv", "x/a.txt"]
 
 
 _CONTENT = st.one_of(
@@ -302,7 +326,23 @@ _CONTENT = st.one_of(
 @settings(max_examples=500, deadline=None)
 @given(st.dictionaries(st.sampled_from(["metadata.csv", "metadata.jsonl", "a.json", "a.jpg.json", "a.txt"]), _CONTENT))
 def test_any_bytes_in_sidecars_give_a_description_or_a_problem(files: dict[str, bytes]) -> None:
-    folder = OneFolder(files)
-    (description,) = folder.describe()
+    description, problems = describe_one(files)
     assert description.caption is None or description.caption.strip()
-    assert not description.partial or folder.problems
+    assert not description.partial or problems
+
+
+_NAMES = st.lists(st.text(st.characters(blacklist_characters="/")), max_size=60)
+
+
+@settings(max_examples=100)
+@given(_NAMES, _NAMES)
+def test_packed_names_come_back_in_order_and_sorted_as_any(names: list[str], others: list[str]) -> None:
+    many = [f"{name}{number}" for number in range(40) for name in names]
+    assert list(PackedNames(many)) == many
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(names_module, "_RUN", 7)
+        assert list(sorted_names(many)) == sorted(many)
+    known = NameSet()
+    for name in names:
+        known.add(name)
+    assert [name in known for name in names + others] == [name in names for name in names + others]

@@ -18,7 +18,7 @@ def drawn(*, terminal: bool, events: list[Progress]) -> str:
     return file.getvalue()
 
 
-def test_a_terminal_shows_speed_queue_unchanged_and_quarantined() -> None:
+def test_a_terminal_shows_speed_bottleneck_unchanged_and_quarantined() -> None:
     event = Progress(
         listed=1000,
         added=300,
@@ -27,11 +27,10 @@ def test_a_terminal_shows_speed_queue_unchanged_and_quarantined() -> None:
         skipped=100,
         quarantined=7,
         seconds=10.0,
-        queued=2,
-        queue_size=3,
+        stages={"read": 0.1, "embed": 0.93},
     )
     text = drawn(terminal=True, events=[event])
-    for part in ("431 of 1,000+", "32.0 images/s", "queue 2/3", "100 unchanged", "7 quarantined"):
+    for part in ("431 of 1,000+", "32.0 images/s", "embed 93% busy", "100 unchanged", "7 quarantined"):
         assert part in text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,11 @@ from fakes import write_image
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant.records import path_of, to_uri
-from clip_qdrant_ingestion import FolderSource
+from clip_qdrant_ingestion.sources.source import spool
+from clip_qdrant_ingestion.sources.folder import FolderSource
+from clip_qdrant_ingestion.sources.globs import Selection
+from clip_qdrant_ingestion.sources.source import OBJECTS_A_PAGE, Description, Problem, SourceObject
+from clip_qdrant_ingestion.sources.tree import Entry, TreeSource
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -22,8 +28,16 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def names(source: FolderSource) -> list[str]:
-    return [image.name for folder in source.folders() for image in folder.images]
+def names(source: TreeSource) -> list[str]:
+    return [image.name for image in images(source)]
+
+
+def images(source: TreeSource, folders: Collection[str] | None = None) -> list[SourceObject]:
+    return [image for page in source.pages(folders) for image in page.objects]
+
+
+def problems(source: TreeSource) -> list[Problem]:
+    return [problem for page in source.pages() for problem in page.problems]
 
 
 def test_images_are_found_in_all_folders_in_the_same_order_every_time(tmp_path: Path) -> None:
@@ -70,8 +84,8 @@ def test_sidecars_and_other_files_are_no_images_unless_a_pattern_names_their_suf
     touch(tmp_path, "2024/a.jpg", "2024/a.txt", "2024/metadata.csv", "2024/a.mp4", "2024/scan.dat", "2024/3f9a")
     assert names(FolderSource(tmp_path, include=["2024/**"])) == ["2024/3f9a", "2024/a.jpg"]
     assert names(FolderSource(tmp_path, include=["*.dat", "*.txt"])) == ["2024/scan.dat"]
-    (folder,) = [folder for folder in FolderSource(tmp_path, include=["2024/**"]).folders() if folder.images]
-    assert sorted(folder.sidecars) == ["a.txt", "metadata.csv"]
+    described = {image.name: image.said.caption for image in images(FolderSource(tmp_path, include=["2024/**"]))}
+    assert described == {"2024/3f9a": None, "2024/a.jpg": "x"}
 
 
 def test_a_pattern_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
@@ -85,7 +99,7 @@ def test_the_same_folder_has_the_same_uris_however_it_is_named(tmp_path: Path, m
     monkeypatch.chdir(tmp_path / "work")
     source = FolderSource("../photos")
     assert source.name == FolderSource(tmp_path / "photos").name
-    assert [image.uri for folder in source.folders() for image in folder.images] == [to_uri(tmp_path / "photos/a.jpg")]
+    assert [image.uri for image in images(source)] == [to_uri(tmp_path / "photos/a.jpg")]
     assert FolderSource("../link").path == tmp_path / "link"
 
 
@@ -117,12 +131,12 @@ def test_a_dangling_link_is_listed_and_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     source = FolderSource(tmp_path)
-    images = [image for folder in source.folders() for image in folder.images]
-    assert [(image.name, image.size, image.mtime) for image in images] == [
+    listed = images(source)
+    assert [(image.name, image.size, image.mtime) for image in listed] == [
         ("gone.jpg", None, None),
         ("loop.jpg", None, None),
     ]
-    for image in images:
+    for image in listed:
         with pytest.raises(SourceError, match=image.name):
             source.read(image, limits=Limits())
 
@@ -132,9 +146,10 @@ def test_an_object_has_uri_size_and_mtime_and_reads_as_its_bytes(tmp_path: Path)
         path = write_image(tmp_path / "in ner" / name, "red")
         os.utime(path, (1_700_000_000, 1_700_000_000.5))
     source = FolderSource(tmp_path)
-    images = [image for folder in source.folders() for image in folder.images]
-    assert len(images) == 3
-    for image in images:
+    listed = images(source)
+    assert len(listed) == 3
+    for image in listed:
+        assert source.look(image) is image
         path = tmp_path / image.name
         assert image.uri == to_uri(path)
         assert image.uri.isascii()
@@ -145,14 +160,6 @@ def test_an_object_has_uri_size_and_mtime_and_reads_as_its_bytes(tmp_path: Path)
             source.read(image, limits=Limits(max_bytes=10))
 
 
-def test_sidecars_are_listed_with_their_folder(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "a.txt", "metadata.csv", "sub/b.jpg", "sub/b.json", "sub/c.mp3")
-    assert [(folder.name, sorted(folder.sidecars)) for folder in FolderSource(tmp_path).folders()] == [
-        ("", ["a.txt", "metadata.csv"]),
-        ("sub", ["b.json"]),
-    ]
-
-
 def test_the_name_of_a_source_is_its_uri_unless_given(tmp_path: Path) -> None:
     assert FolderSource(tmp_path).name == to_uri(tmp_path)
     assert FolderSource(tmp_path, name="holidays").name == "holidays"
@@ -161,25 +168,177 @@ def test_the_name_of_a_source_is_its_uri_unless_given(tmp_path: Path) -> None:
 def test_a_missing_folder_and_a_file_cannot_be_listed(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     with pytest.raises(SourceError, match="not found"):
-        list(FolderSource(tmp_path / "none").folders())
+        images(FolderSource(tmp_path / "none"))
     with pytest.raises(SourceError, match="not a folder"):
-        list(FolderSource(tmp_path / "a.jpg").folders())
+        images(FolderSource(tmp_path / "a.jpg"))
 
 
-def test_a_folder_that_cannot_be_listed_comes_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path, "a.jpg", "locked/b.jpg", "z/c.jpg")
+def refuse_to_list(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     scandir = os.scandir
 
     def refuse(path: Path) -> object:
-        if Path(path).name == "locked":
+        if Path(path).name == name:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    folders = list(FolderSource(tmp_path).folders())
-    assert [(folder.name, folder.error is not None) for folder in folders] == [
-        ("", False),
-        ("locked", True),
-        ("z", False),
-    ]
-    assert "Permission denied" in str(folders[1].error)
+
+
+def test_a_folder_that_cannot_be_listed_is_a_problem_that_hides_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jpg", "locked/b.jpg", "z/c.jpg")
+    refuse_to_list(monkeypatch, "locked")
+    source = FolderSource(tmp_path)
+    assert names(source) == ["a.jpg", "z/c.jpg"]
+    detail = f"cannot list {tmp_path / 'locked'}: Permission denied"
+    assert problems(source) == [Problem(to_uri(tmp_path / "locked"), "unreadable", detail, hides_objects=True)]
+
+
+def test_a_root_that_cannot_be_listed_ends_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "locked/b.jpg")
+    refuse_to_list(monkeypatch, "locked")
+    with pytest.raises(SourceError, match="Permission denied"):
+        images(FolderSource(tmp_path / "locked"))
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_hides_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jpg", "sub/b.jpg")
+    source = FolderSource(tmp_path)
+    scandir = os.scandir
+
+    def vanish(path: Path) -> object:
+        if Path(path).name == "sub":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanish)
+    assert [(problem.reason, problem.hides_objects) for problem in problems(source)] == [("unreadable", True)]
+
+
+def test_a_broken_sidecar_is_a_problem_that_hides_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "sub/a.jpg")
+    (tmp_path / "sub" / "a.json").write_text("{")
+    (page,) = FolderSource(tmp_path).pages()
+    (problem,) = page.problems
+    assert (problem.uri, problem.reason) == (to_uri(tmp_path / "sub/a.json"), "bad metadata")
+    assert problem.detail.startswith("sub/a.json: not JSON")
+    assert not problem.hides_objects
+    assert page.objects[0].said == Description(partial=True)
+
+
+def test_pages_are_filled_across_folders_and_never_over_the_limit(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{folder}/{number:04}.jpg" for folder in "abc" for number in range(OBJECTS_A_PAGE // 2 + 100)))
+    pages = list(FolderSource(tmp_path).pages())
+    assert [len(page.objects) for page in pages] == [OBJECTS_A_PAGE, 3 * (OBJECTS_A_PAGE // 2 + 100) - OBJECTS_A_PAGE]
+    assert len({image.uri for page in pages for image in page.objects}) == sum(len(page.objects) for page in pages)
+
+
+def test_an_empty_folder_has_no_pages(tmp_path: Path) -> None:
+    assert list(FolderSource(tmp_path).pages()) == []
+
+
+def test_the_images_of_a_large_folder_wait_in_a_file_until_their_sidecars_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsdecode(b"\xff.jpg")
+    touch(tmp_path, *(f"{number}.jpg" for number in range(50)), odd, "x/a.jpg", "x/y/b.jpg", "z/c.jpg")
+    (tmp_path / "0.txt").write_text("the first")
+    (tmp_path / "metadata.csv").write_text("file,n\n49.jpg,49\nx/a.jpg,1\n")
+    in_memory = list(FolderSource(tmp_path).pages())
+    monkeypatch.setattr(spool, "_IN_MEMORY", 10)
+    assert list(FolderSource(tmp_path).pages()) == in_memory
+    said = {image.name: image.said for page in in_memory for image in page.objects}
+    assert len(said) == 54
+    assert said["0.jpg"].caption == "the first"
+    assert (said["49.jpg"].metadata, said["x/a.jpg"].metadata) == ({"n": 49}, {"n": 1})
+
+
+def test_a_listing_that_finds_no_room_for_its_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg")
+    monkeypatch.setattr(spool, "_IN_MEMORY", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(SourceError, match="set TMPDIR to a folder with room"):
+        images(FolderSource(tmp_path))
+
+
+def test_of_named_folders_only_the_objects_directly_in_them_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "x/b.jpg", "x/y/c.jpg", "x/y/z/d.jpg", "w/e.jpg")
+    (tmp_path / "metadata.csv").write_text("file,n\nx/y/c.jpg,3\nw/e.jpg,5\n")
+    source = FolderSource(tmp_path)
+    (found,) = images(source, ["x/y"])
+    assert (found.name, found.said.metadata) == ("x/y/c.jpg", {"n": 3})
+    assert [image.name for image in images(source, {"", "x"})] == ["a.jpg", "x/b.jpg"]
+    assert [image.name for image in images(source, ["x", "x/y/z", "w"])] == ["w/e.jpg", "x/b.jpg", "x/y/z/d.jpg"]
+    assert images(source, []) == []
+
+
+def test_a_named_folder_that_is_gone_excluded_hidden_or_no_folder_has_no_objects(tmp_path: Path) -> None:
+    touch(tmp_path, "root/a.jpg", "root/thumbs/small/b.jpg", "root/.trash/c.jpg", "d.jpg")
+    source = FolderSource(tmp_path / "root", exclude=["thumbs"])
+    wrong = ["gone", "gone/further", "thumbs", "thumbs/small", ".trash", "a.jpg", "..", "../root", "thumbs//small", "/"]
+    assert list(source.pages(wrong)) == []
+    assert [image.name for image in images(source, ["", *wrong])] == ["a.jpg"]
+    with pytest.raises(SourceError, match="not found"):
+        list(FolderSource(tmp_path / "none").pages(["x"]))
+
+
+def test_tables_of_which_only_some_folders_are_listed_warn_of_no_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "x/a.jpg", "y/b.jpg")
+    (tmp_path / "metadata.csv").write_text("file,n\nx/a.jpg,1\ny/b.jpg,2\n")
+    assert len(images(FolderSource(tmp_path), ["x"])) == 1
+    assert caplog.records == []
+
+
+class BrokenTree:
+    """a.jpg, bad/b.jpg, c/d.jpg, of which bad/ cannot be listed, and c/d.txt, which fails now and then."""
+
+    reads_at_once = 2
+
+    def __init__(self, error: SourceError, *, failures: int) -> None:
+        self._error, self.failures = error, failures
+
+    def identity(self, prefix: str) -> None:
+        return None
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        if prefix == "bad/":
+            raise self._error
+        inside = {"": ["a.jpg", "bad/", "c/"], "c/": ["d.jpg", "d.txt"]}
+        for name in inside[prefix]:
+            yield Entry(name.rstrip("/"), is_folder=name.endswith("/"))
+
+    def object(self, prefix: str, entry: Entry) -> SourceObject:
+        return SourceObject(self.uri(prefix + entry.name), prefix + entry.name)
+
+    def uri(self, name: str) -> str:
+        return f"broken://{name}"
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        if self.failures:
+            self.failures -= 1
+            raise SourceError("read timed out", transient=True)
+        return b"a cat"
+
+
+def test_a_transient_failure_of_a_folder_ends_the_listing_any_other_is_a_problem() -> None:
+    lasting = BrokenTree(SourceError("forbidden"), failures=0)
+    source = TreeSource(lasting, Selection(), name="broken")
+    assert [(image.name, image.said.caption) for image in images(source)] == [("a.jpg", None), ("c/d.jpg", "a cat")]
+    assert problems(source) == [Problem("broken://bad", "unreadable", "forbidden", hides_objects=True)]
+    passing = BrokenTree(SourceError("no answer", transient=True), failures=0)
+    with pytest.raises(SourceError, match="no answer"):
+        images(TreeSource(passing, Selection(), name="broken"))
+
+
+def test_sidecars_are_read_again_after_a_transient_failure_within_the_patience() -> None:
+    def said(patience: float) -> Description:
+        flaky = BrokenTree(SourceError("forbidden"), failures=2)
+        return images(TreeSource(flaky, Selection(), name="broken", patience=patience))[-1].said
+
+    assert said(60) == Description("a cat")
+    assert said(0) == Description(partial=True)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clip_qdrant.cli import demo, evaluate, failures, info, ingest, search, training
+from clip_qdrant.cli import demo, evaluate, failures, info, ingest, ingest_report, search, training
 from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
@@ -124,6 +124,7 @@ def program(
 
 
 app.command("ingest")(ingest.ingest)
+app.command("ingest-report")(ingest_report.ingest_report)
 app.command("search")(search.search)
 app.command("facet")(search.facet)
 app.command("info")(info.info)

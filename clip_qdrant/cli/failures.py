@@ -14,6 +14,8 @@ __all__ = [
     "FAILURE",
     "INTERRUPTED",
     "QUARANTINED",
+    "REFUSED",
+    "TERMINATED",
     "USAGE",
     "exit_code",
     "print_error",
@@ -23,7 +25,9 @@ __all__ = [
 FAILURE = 1
 USAGE = 2
 QUARANTINED = 6
+REFUSED = 7
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TERMINATED = 143  # 128 + SIGTERM
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # The first class that fits decides.

@@ -1,19 +1,15 @@
-"""`clip-qdrant ingest`: brings a collection to the state of a folder."""
+"""`clip-qdrant ingest`: brings a collection to the state of a source, once or for as long as it changes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clip_qdrant.cli import wiring
-from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED
-from clip_qdrant.cli.output import plain, print_json, print_line, print_table, stderr_console
-from clip_qdrant.errors import SourceError
-from clip_qdrant.records import path_of
+from clip_qdrant.cli.ingest_output import show_plan, show_report
+from clip_qdrant.cli.output import print_json, stderr_console
 
 if TYPE_CHECKING:
     from clip_qdrant.collection import ImageCollection
@@ -22,49 +18,118 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest", "ingest_source"]
 
-_PATIENCE = 30.0  # seconds: a long run outlives the restart of a server
-_SHOWN = 50  # quarantined files in the table; --json has them all
-
 
 def ingest(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The folder of images; those below it too.", metavar="FOLDER")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder; s3://, gs://, az:// or another bucket; a manifest (.csv, .jsonl, .parquet); tar shards; "
+            "a web page with links.",
+            metavar="SOURCE",
+        ),
+    ] = None,
     collection: Annotated[str | None, typer.Option(help="The collection to fill.", metavar="NAME")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="What SOURCE is: folder, bucket, manifest, shards or index.", metavar="KIND"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The name of the source, stored with every image.", metavar="NAME")
+    ] = None,
     include: Annotated[
         list[str] | None, typer.Option(help="Only files of this pattern; may be repeated.", metavar="GLOB")
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="No files and folders of this pattern; may be repeated.", metavar="GLOB")
     ] = None,
+    path_pattern: Annotated[
+        str | None, typer.Option(help='Fields in the path: "{category}/{year}/*".', metavar="PATTERN")
+    ] = None,
+    uri_column: Annotated[
+        str | None, typer.Option(help="The column of a manifest that names the images.", metavar="COLUMN")
+    ] = None,
+    endpoint_url: Annotated[str | None, typer.Option(help="Where the bucket's service is.", metavar="URL")] = None,
+    allow_private: Annotated[
+        bool | None, typer.Option("--allow-private", help="Fetch from private and loopback addresses too.")
+    ] = None,
+    file_tags: Annotated[
+        bool | None, typer.Option("--file-tags/--no-file-tags", help="Make EXIF, IPTC and XMP metadata.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    delete: Annotated[
+        bool | None, typer.Option("--delete", help="Delete images that are gone from the source.")
+    ] = None,
+    max_delete: Annotated[
+        str | None, typer.Option(help="The largest part of the collection to delete (10%).", metavar="SHARE")
+    ] = None,
+    dedupe: Annotated[str | None, typer.Option(help="Near-duplicates: off, tag or skip.", metavar="HOW")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read again what earlier runs put in quarantine.")
+    ] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="The state file: quarantine and reports of runs.", metavar="FILE")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only this part of the source: i/n, i from 0 to n - 1.", metavar="I/N")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in one call of the model.", metavar="N")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads.", metavar="N")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that decode.", metavar="N")] = None,
+    readers: Annotated[int | None, typer.Option(help="Images read at once.", metavar="N")] = None,
+    patience: Annotated[
+        float | None, typer.Option(help="Seconds to go on trying when source or store are away.", metavar="S")
+    ] = None,
+    bulk: Annotated[
+        bool | None, typer.Option("--bulk", help="Have the server build no index while the run lasts.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="threads, or ray for a cluster.", metavar="ENGINE")] = None,
+    watch: Annotated[bool | None, typer.Option("--watch", help="Go on, and follow changes.")] = None,
+    interval: Annotated[
+        float | None, typer.Option(help="While watching, a whole run every so many seconds.", metavar="S")
+    ] = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="While watching, read S3 event notifications from stdin.")
+    ] = False,
+    health: Annotated[
+        str | None, typer.Option(help="Serve probes, metrics and events here.", metavar="HOST:PORT")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Store the images of FOLDER that are new or changed, with their metadata.
+    """Bring a collection to the state of SOURCE: store what is new or changed, with its metadata.
 
-    Captions and metadata come from metadata.jsonl, metadata.csv or files beside the images. Running it again does only
-    what is left to do. Files that cannot be used are listed at the end, and the exit code is then 6.
+    Running it again does only what is left to do. Objects that cannot be used are listed at the end, and the exit
+    code is then 6.
     """
-    settings = wiring.settings_of(context, {"collection": collection, "batch_size": batch_size, "workers": workers})
-    if not folder.is_dir():  # before a model is loaded for it
-        raise SourceError(f"cannot list {plain(folder)}: {'it is not a folder' if folder.exists() else 'not found'}")
-    from clip_qdrant_ingestion import FolderSource
+    given = {
+        "source": source, "collection": collection, "source_kind": kind, "source_name": name, "include": include,
+        "exclude": exclude, "path_pattern": path_pattern, "uri_column": uri_column, "endpoint_url": endpoint_url,
+        "allow_private": allow_private, "file_tags": file_tags, "delete": delete, "max_delete": max_delete,
+        "dedupe": dedupe, "state": state, "shard": shard, "batch_size": batch_size, "workers": workers,
+        "readers": readers, "patience": patience, "bulk": bulk, "engine": engine, "watch": watch,
+        "interval": interval, "health": health,
+    }  # fmt: skip
+    settings = wiring.settings_of(context, given)
+    from clip_qdrant.cli.ingest_run import plan_run, run
 
-    source = FolderSource(folder, include=include or (), exclude=exclude or ())
-    with wiring.open_collection(settings, patience=_PATIENCE) as images:
-        report = ingest_source(source, images, settings)
-    if as_json:
-        print_json(_document(report, settings))
-    else:
-        _show(report, settings)
-    if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if report.quarantined:
-        raise typer.Exit(QUARANTINED)
+    noted = {option: str(value) for option, value in given.items() if value is not None}
+    if dry_run:
+        plan = plan_run(settings, retry_failed=retry_failed)
+        if as_json:
+            print_json({"collection": settings.collection, **plan.document()})
+        else:
+            show_plan(plan, settings.collection)
+        return
+    outcome = run(settings, retry_failed=retry_failed, events=events, noted=noted)
+    if outcome.report is not None:
+        if as_json:
+            print_json({"collection": settings.collection, **outcome.report.document()})
+        else:
+            show_report(outcome.report, settings.collection)
+    raise typer.Exit(outcome.code)
 
 
 def ingest_source(source: Source, images: ImageCollection, settings: Settings) -> Report:
-    """A run of the pipeline with a progress bar on stderr."""
+    """One run over a source that needs no state, with a progress bar on stderr."""
     from clip_qdrant_ingestion import ingest as run
     from clip_qdrant_ingestion.progress import ingest_progress
 
@@ -77,36 +142,3 @@ def ingest_source(source: Source, images: ImageCollection, settings: Settings) -
             limits=wiring.limits_of(settings),
             progress=progress,
         )
-
-
-def _document(report: Report, settings: Settings) -> dict[str, Any]:
-    counts = ("listed", "added", "updated", "payload_updated", "skipped", "seconds", "interrupted")
-    return {
-        "collection": settings.collection,
-        **{name: getattr(report, name) for name in counts},
-        "quarantined": [asdict(row) for row in report.quarantined],
-    }
-
-
-def _show(report: Report, settings: Settings) -> None:
-    rows = [
-        ("listed", report.listed),
-        ("added", report.added),
-        ("updated", report.updated),
-        ("updated without its vector", report.payload_updated),
-        ("unchanged", report.skipped),
-        ("quarantined", len(report.quarantined)),
-    ]
-    rate = f", {report.images_per_second:.1f} images/s" if report.added + report.updated else ""
-    print_table(f"collection {settings.collection}", ("images", ">count"), rows)
-    print_line(f"{report.seconds:.1f} s{rate}")
-    if not report.quarantined:
-        return
-    shown = report.quarantined[:_SHOWN]
-    print_table(
-        "quarantined", ("file", "reason", "detail"), [(path_of(r.uri) or r.uri, r.reason, r.detail) for r in shown]
-    )
-    if len(report.quarantined) > len(shown):
-        reasons = Counter(row.reason for row in report.quarantined)
-        summary = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-        print_line(f"the first {len(shown)} of {len(report.quarantined)} ({summary}); --json has them all")

@@ -25,7 +25,7 @@ def ingest_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         bars.BarColumn(bar_width=30),
         bars.TextColumn("{task.completed:,.0f} of {task.fields[listed]}"),
         bars.TextColumn("[bold]{task.fields[rate]:.1f}[/] images/s"),
-        bars.TextColumn("queue {task.fields[queue]}"),
+        bars.TextColumn("{task.fields[pace]}"),
         bars.TextColumn("{task.fields[skipped]:,} unchanged"),
         bars.TextColumn("{task.fields[quarantined]}"),
         bars.TimeElapsedColumn(),
@@ -34,7 +34,7 @@ def ingest_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task("", total=None, listed="0", rate=0.0, queue="0/0", skipped=0, quarantined="")
+        task = bar.add_task("", total=None, listed="0", rate=0.0, pace="", skipped=0, quarantined="")
 
         def show(event: Progress) -> None:
             bar.update(
@@ -43,9 +43,17 @@ def ingest_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
                 completed=event.done,
                 listed=f"{event.listed:,}{'+' if event.listing else ''}",
                 rate=event.images_per_second,
-                queue=f"{event.queued}/{event.queue_size}",
+                pace=_pace(event),
                 skipped=event.skipped,
                 quarantined=f"[red]{event.quarantined:,} quarantined[/]" if event.quarantined else "",
             )
 
         yield show
+
+
+def _pace(event: Progress) -> str:
+    """The stage that sets the pace, and how busy it is."""
+    if not event.stages:
+        return ""
+    stage = max(event.stages, key=lambda name: event.stages[name])
+    return f"{stage} {event.stages[stage]:.0%} busy"

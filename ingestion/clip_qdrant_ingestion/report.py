@@ -1,41 +1,74 @@
-"""What a run tells: its report at the end, and progress while it goes on."""
+"""What a run tells: outcomes of single objects, its report at the end, and progress while it goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-__all__ = ["Progress", "Quarantined", "Report"]
+__all__ = ["COUNTS", "Duplicate", "Plan", "Progress", "Quarantined", "Report", "StageTime"]
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One object that could not be used. `reason` is a short, stable word, `detail` a sentence."""
+    """One object that could not be used. `reason` is a short, stable word, `detail` a sentence.
+
+    `permanent`: the bytes are at fault, so it stays so until they change. They are told by `etag`, `size` and `mtime`.
+    """
 
     uri: str
     reason: str
     detail: str
+    permanent: bool = False
+    etag: str | None = None
+    size: int | None = None
+    mtime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An image that was left out because it nearly equals the one at `first`."""
+
+    uri: str
+    first: str
+    etag: str | None = None
+    size: int | None = None
+    mtime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """The work of one stage: `seconds` that its `threads` spent in it together, of those the run took."""
+
+    seconds: float
+    threads: int
+    share: float  # 0 to 1: seconds / (threads x seconds of the run); the stage nearest to 1 sets the pace
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands. `queued` batches of at most `queue_size` wait for a worker; `listing` goes on or is over."""
+    """Where a run stands. `queues` has by stage how many objects wait for it, and how many may."""
 
     listed: int = 0
     added: int = 0
     updated: int = 0
+    renamed: int = 0
     payload_updated: int = 0
     skipped: int = 0
+    duplicates: int = 0
+    still_bad: int = 0
     quarantined: int = 0
+    deleted: int = 0
     seconds: float = 0.0
-    queued: int = 0
-    queue_size: int = 0
+    queues: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)  # busy share by stage so far, 0 to 1
     listing: bool = True
 
     @property
     def done(self) -> int:
-        """Images that need no more attention. Quarantined sidecars count too, so it may exceed `listed`."""
-        return self.added + self.updated + self.payload_updated + self.skipped + self.quarantined
+        """Objects that need no more attention. Quarantined sidecars count too, so it may exceed `listed`."""
+        stored = self.added + self.updated + self.renamed + self.payload_updated
+        return stored + self.skipped + self.duplicates + self.still_bad + self.quarantined
 
     @property
     def images_per_second(self) -> float:
@@ -43,26 +76,74 @@ class Progress:
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
 
 
+COUNTS = ("listed", "added", "updated", "renamed", "payload_updated", "skipped", "duplicates", "still_bad", "deleted")
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of a run. Each image listed is in one of the four counts, quarantined, or left by an interrupt.
+    """The outcome of a run. Each image listed is in one of the counts, quarantined, or left by an interrupt.
 
-    `added` were new, `updated` embedded anew, `payload_updated` had only a new caption, metadata or file date,
-    `skipped` were unchanged. `busy` has the seconds that threads spent in each stage: plan, read, decode, embed, write;
-    summed over threads they may exceed `seconds`, the time from start to end.
+    `added` were new, `updated` embedded anew; `renamed` were new too, and took over the vector of an image of the same
+    bytes; `payload_updated` had only a new caption, metadata or file date; `skipped` were unchanged; `duplicates` were
+    left out; `still_bad` were quarantined by an earlier run and have not changed since. `gone` images are stored and
+    no longer listed, `deleted` of them were removed; None where it was not looked for. `refused` says why none were
+    deleted although it was asked for.
     """
 
     listed: int = 0
     added: int = 0
     updated: int = 0
+    renamed: int = 0
     payload_updated: int = 0
     skipped: int = 0
+    still_bad: int = 0
+    duplicates: int = 0
+    gone: int | None = None
+    deleted: int = 0
+    refused: str | None = None
     quarantined: tuple[Quarantined, ...] = ()
     seconds: float = 0.0
-    busy: Mapping[str, float] = field(default_factory=dict)
+    stages: Mapping[str, StageTime] = field(default_factory=dict)
     interrupted: bool = False
 
     @property
     def images_per_second(self) -> float:
         """Embedded images per second."""
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that set the pace, None where nothing was done."""
+        return max(self.stages, key=lambda name: self.stages[name].share, default=None)
+
+    def document(self) -> dict[str, Any]:
+        """The report in JSON types."""
+        return {**asdict(self), "bottleneck": self.bottleneck, "images_per_second": round(self.images_per_second, 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do, found without storing anything: how many objects of each kind, and some of each by uri.
+
+    `new` and `changed` would be read and embedded; `renamed` would take over a vector; `described` would get a new
+    payload only; `still_bad` and `still_duplicates` would be passed over; `gone` are stored and no longer listed.
+    """
+
+    new: int = 0
+    changed: int = 0
+    renamed: int = 0
+    described: int = 0
+    unchanged: int = 0
+    still_bad: int = 0
+    still_duplicates: int = 0
+    gone: int = 0
+    listed: int = 0
+    complete: bool = True  # whether the whole source could be listed; if not, nothing is taken for gone
+    quarantined: tuple[Quarantined, ...] = ()
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The plan in JSON types."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "quarantined"} | {
+            "quarantined": [asdict(row) for row in self.quarantined]
+        }

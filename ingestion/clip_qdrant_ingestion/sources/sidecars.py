@@ -24,15 +24,18 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, MetadataError
-from clip_qdrant_ingestion.sources import Folder, SourceObject
+from clip_qdrant.images import Limits
+from clip_qdrant_ingestion.sources.names import NameSet
+from clip_qdrant_ingestion.sources.source import Description
 
-__all__ = ["Description", "Sidecars", "Table", "parse_csv", "parse_jsonl"]
+__all__ = ["FolderSidecars", "Sidecars", "Table", "parse_csv", "parse_jsonl"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,21 +47,9 @@ _FLOAT = re.compile(
 )
 _BOOLEANS = {"true": True, "false": False}
 
-Problem = Callable[[SourceObject, str], None]
+_OF_ONE_IMAGE = Limits(max_bytes=1024 * 1024)  # a page of them is held at once
 
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What sidecars say about one image. `partial`: one that may speak of it could not be read."""
-
-    caption: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    partial: bool = False
-
-    def over(self, other: Description) -> Description:
-        """This description where it says something, the other elsewhere."""
-        partial = self.partial or other.partial
-        return Description(self.caption or other.caption, {**other.metadata, **self.metadata}, partial)
+Read = Callable[[Sequence[str], Limits], Sequence[bytes | ClipQdrantError]]
 
 
 @dataclass(slots=True)
@@ -96,97 +87,144 @@ class Table:
         return self.rows.get(name) or Description(partial=self.partial)
 
 
+class FolderSidecars:
+    """The sidecars that lie in one folder, by name. The name of one that is for a single image takes 8 bytes."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, str] = {}  # from the usual name to the one it has here
+        self._names = NameSet()
+        self._suffixes: dict[str, list[str]] = {"json": [], "txt": []}  # as they are written here, the usual way first
+        self._mixed: dict[str, str] = {}  # names neither composed nor decomposed, by their composed form
+
+    def add(self, name: str) -> None:
+        """Takes note of a file. One that is no sidecar does no harm."""
+        if (usual := name.lower()) in TABLES:
+            if usual not in self.tables or name == usual:  # of metadata.csv and Metadata.CSV the plain one
+                self.tables[usual] = name
+            return
+        stem, _, suffix = name.rpartition(".")
+        spellings = self._suffixes.get(suffix.lower())
+        if spellings is None:
+            return
+        if suffix not in spellings:
+            spellings.append(suffix)
+            spellings.sort(key=lambda spelling: (spelling != spelling.lower(), spelling))
+        self._names.add(name)
+        if stem not in _forms(stem):
+            self._mixed.setdefault(f"{_composed(stem)}.{suffix.lower()}", name)
+
+    def beside(self, image: str) -> list[str]:
+        """The sidecars of the image of this name, the nearest last."""
+        if not self._names:
+            return []
+        stem = image.rpartition(".")[0]
+        found = [self._find(name, suffix) for suffix in ("json", "txt") for name in (stem, image) if name]
+        return [name for name in found if name is not None]
+
+    def _find(self, name: str, suffix: str) -> str | None:
+        forms = _forms(name)
+        for spelling in self._suffixes[suffix]:
+            for form in forms:
+                if (sidecar := f"{form}.{spelling}") in self._names:
+                    return sidecar
+        return self._mixed.get(f"{forms[0]}.{suffix}") if self._mixed else None
+
+
 class Sidecars:
-    """Describes images while a source is listed, folder after folder. Broken sidecars are told to `problem`."""
+    """Describes images while a tree is walked, folder after folder.
 
-    def __init__(self, read: Callable[[SourceObject], bytes], problem: Problem) -> None:
-        self._read = read
-        self._problem = problem
-        self._tables: dict[str, list[Table]] = {}  # by folder: of this folder and those above it
-        self._beside: dict[str, SourceObject] = {}  # the sidecars of the folder in hand, by comparable name
+    `read` gives the contents of files, by their paths, or what kept one from being read. What is wrong with a file is
+    told to `problem`, with its path. `whole` says that all folders are walked: then rows that named no image are
+    warned of.
+    """
+
+    def __init__(self, read: Read, problem: Callable[[str, str], None], *, whole: bool = True) -> None:
+        self._read, self._problem, self._whole = read, problem, whole
+        self._tables: dict[str, list[Table]] = {}  # by folder: of the folder in hand and those above it
         self._unused: dict[str, set[str]] = {}
+        self._prefix = ""  # of the folder in hand, "" or with a "/" at its end
+        self._folder = FolderSidecars()
 
-    def describe(self, folder: Folder) -> Iterator[tuple[SourceObject, Description]]:
-        """Every image of a folder with its description. Parents must have been described before their children."""
-        self._leave(folder.name)
-        self._enter(folder)
-        for image in folder.images:
-            yield image, self._one(image)
+    def enter(self, prefix: str, folder: FolderSidecars) -> None:
+        """Goes into a folder. Its parents must have been entered before it."""
+        self._leave(prefix)
+        self._prefix, self._folder = prefix, folder
+        tables = []
+        for usual in TABLES:
+            if usual not in folder.tables:
+                continue
+            name = prefix + folder.tables[usual]
+            text = self._text(name, *self._read([name], Limits()))
+            if text is None:
+                tables.append(Table(partial=True))
+                continue
+            table = parse_csv(text) if usual.endswith(".csv") else parse_jsonl(text)
+            for problem in table.problems:
+                self._problem(name, problem)
+            if table.unnamed:
+                logger.warning("%s: %d columns without a name are not used", name, table.unnamed)
+            tables.append(table)
+        if any(table.rows or table.partial for table in tables):
+            self._tables[prefix] = tables
+            self._unused[prefix] = {name for table in tables for name in table.rows}
+
+    def describe(self, images: Sequence[str]) -> list[Description]:
+        """What is said about images of the folder in hand, by their file names."""
+        beside = [[self._prefix + name for name in self._folder.beside(image)] for image in images]
+        names = list(dict.fromkeys(chain.from_iterable(beside)))
+        contents = self._read(names, _OF_ONE_IMAGE)
+        said = {name: self._said(name, content) for name, content in zip(names, contents, strict=True)}
+        return [self._one(image, [said[name] for name in near]) for image, near in zip(images, beside, strict=True)]
 
     def close(self) -> None:
         """After the last folder: tells of rows that named no image."""
         self._leave(None)
 
-    def _leave(self, name: str | None) -> None:
-        for above in [above for above in self._tables if name is None or not _is_within(name, above)]:
-            if unused := self._unused.pop(above):
+    def _leave(self, prefix: str | None) -> None:
+        for above in [above for above in self._tables if prefix is None or not prefix.startswith(above)]:
+            unused = self._unused.pop(above)
+            if unused and self._whole:
                 logger.warning(
                     "%d rows of the metadata in folder %r name no image there, such as %r",
                     len(unused),
-                    above or ".",
+                    above.removesuffix("/") or ".",
                     min(unused),
                 )
             del self._tables[above]
 
-    def _enter(self, folder: Folder) -> None:
-        self._beside = _by_comparable_name(folder.sidecars)
-        tables = []
-        for name in TABLES:
-            item = self._beside.get(name)
-            if item is None:
-                continue
-            text = self._text(item)
-            if text is None:
-                tables.append(Table(partial=True))
-                continue
-            table = parse_csv(text) if name.endswith(".csv") else parse_jsonl(text)
-            for problem in table.problems:
-                self._problem(item, problem)
-            if table.unnamed:
-                logger.warning("%s: %d columns without a name are not used", item.name, table.unnamed)
-            tables.append(table)
-        if any(table.rows or table.partial for table in tables):
-            self._tables[folder.name] = tables
-            self._unused[folder.name] = {name for table in tables for name in table.rows}
-
-    def _one(self, image: SourceObject) -> Description:
+    def _one(self, image: str, near: Sequence[Description]) -> Description:
         description = Description()
         for above, tables in self._tables.items():  # from the top down: the nearest is last and wins
-            key = _composed(image.name[len(above) + 1 :] if above else image.name)
+            key = _composed(self._prefix[len(above) :] + image)
             for table in tables:
                 description = table.describe(key).over(description)
             self._unused[above].discard(key)
-        file_name = _composed(image.name.rpartition("/")[2])
-        stem = file_name.rpartition(".")[0]
-        for name in (f"{stem}.json", f"{file_name}.json", f"{stem}.txt", f"{file_name}.txt"):
-            if item := self._beside.get(name):
-                description = self._said(item, name).over(description)
+        for said in near:
+            description = said.over(description)
         return description
 
-    def _said(self, item: SourceObject, name: str) -> Description:
+    def _said(self, name: str, content: bytes | ClipQdrantError) -> Description:
         """What the sidecar of one image says."""
-        text = self._text(item)
+        text = self._text(name, content)
         if text is None:
             return Description(partial=True)
-        if name.endswith(".txt"):
+        if name.lower().endswith(".txt"):
             return Description(text.strip() or None)
         try:
             return _described(_parse_json(text))
         except MetadataError as error:
-            self._problem(item, str(error))
+            self._problem(name, str(error))
             return Description(partial=True)
 
-    def _text(self, item: SourceObject) -> str | None:
-        try:
-            data = self._read(item)
-        except ClipQdrantError as error:
-            self._problem(item, str(error))
+    def _text(self, name: str, content: bytes | ClipQdrantError) -> str | None:
+        if isinstance(content, ClipQdrantError):
+            self._problem(name, str(content))
             return None
         try:
-            return data.decode("utf-8-sig")
+            return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = data[: error.start].count(b"\n") + 1
-            self._problem(item, f"line {line}: not UTF-8 text; save the file as UTF-8")
+            line = content[: error.start].count(b"\n") + 1
+            self._problem(name, f"line {line}: not UTF-8 text; save the file as UTF-8")
             return None
 
 
@@ -194,18 +232,9 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _by_comparable_name(sidecars: Mapping[str, SourceObject]) -> dict[str, SourceObject]:
-    found: dict[str, SourceObject] = {}
-    for name, item in sidecars.items():
-        stem, dot, suffix = _composed(name).rpartition(".")
-        comparable = name.lower() if name.lower() in TABLES else f"{stem}{dot}{suffix.lower()}"
-        if comparable not in found or name == comparable:  # of cat.txt and cat.TXT the plain one
-            found[comparable] = item
-    return found
-
-
-def _is_within(name: str, above: str) -> bool:
-    return not above or name == above or name.startswith(f"{above}/")
+def _forms(name: str) -> tuple[str, ...]:
+    """A name composed and decomposed."""
+    return (name,) if name.isascii() else (_composed(name), unicodedata.normalize("NFD", name))
 
 
 def parse_jsonl(text: str) -> Table:

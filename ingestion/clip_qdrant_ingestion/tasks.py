@@ -3,24 +3,26 @@
 Whose word caption and metadata are is told by `source.name` of a payload. What a source had said it may take back.
 What somebody else had said, `ImageCollection.add` or a run over a folder further up or down, it may only add to and
 change: so runs over overlapping folders settle instead of undoing each other.
+
+What was learned from an image itself, the tags in the file and the headers of the object, lies below what is said
+about it. It is stored a second time beside the image, so that a payload can be written anew without reading it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from clip_qdrant.adding import says_the_same
 from clip_qdrant.errors import MetadataError
-from clip_qdrant.records import ImageRecord, SourceInfo
+from clip_qdrant.records import ImageRecord, SourceInfo, with_stored_image
 from clip_qdrant.schema import Schema
 from clip_qdrant.values import same_json
-from clip_qdrant_ingestion.metadata import Description
-from clip_qdrant_ingestion.sources import SourceObject
+from clip_qdrant_ingestion.sources.source import Description, SourceObject
 
-__all__ = ["Action", "Task", "decide", "fitting", "wanted"]
+__all__ = ["Action", "Task", "decide", "fitting", "learned", "rewritten", "same_object", "wanted", "with_learned"]
 
 
 class Action(Enum):
@@ -33,12 +35,23 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An image to work on: `record` is what is to be stored, yet without what the bytes tell."""
+    """An image to work on: `record` is what is to be stored, yet without what the image itself tells."""
 
     item: SourceObject
     record: ImageRecord
     stored: Mapping[str, Any] | None
     action: Action
+
+
+def learned(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that the image itself gave: its tags, and the headers of its object over them."""
+    tags, headers = (stored.get("image") or {}).get("tags"), (stored.get("source") or {}).get("metadata")
+    return {**(tags or {}), **(headers or {})}
+
+
+def with_learned(record: ImageRecord, found: Mapping[str, Any]) -> ImageRecord:
+    """The record with what was found in the image, where nothing else is said."""
+    return replace(record, metadata={**found, **record.metadata}) if found else record
 
 
 def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
@@ -47,7 +60,13 @@ def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | No
     description = said
     if stored is not None:
         theirs = (stored.get("source") or {}).get("name")
-        there = Description(stored.get("caption"), stored.get("metadata") or {})
+        own = learned(stored)
+        metadata = {
+            name: value
+            for name, value in (stored.get("metadata") or {}).items()
+            if name not in own or not same_json(own[name], value)
+        }
+        there = Description(stored.get("caption"), metadata)
         if said.partial:  # what is missing may be what could not be read
             owner, description = theirs, there
         elif theirs != source:
@@ -65,12 +84,20 @@ def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint
     """What an image needs, from its listing alone. `record` must be normalised by `ImageCollection.check`."""
     if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
         return Action.LOAD
-    if not _same_object(record.source, stored.get("source")):
+    if not same_object(record.source, stored.get("source")):
         return Action.LOAD
-    return Action.SKIP if says_the_same(record, stored) else Action.REWRITE
+    return Action.SKIP if says_the_same(with_learned(record, learned(stored)), stored) else Action.REWRITE
 
 
-def _same_object(listed: SourceInfo | None, stored: Mapping[str, Any] | None) -> bool:
+def rewritten(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
+    """The record to store for an image whose bytes are those of `stored`."""
+    headers = (stored.get("source") or {}).get("metadata") or {}
+    if record.source is not None and not record.source.metadata and headers:
+        record = replace(record, source=replace(record.source, metadata=headers))
+    return with_stored_image(with_learned(record, learned(stored)), stored)
+
+
+def same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, Any] | None) -> bool:
     """Whether the bytes must be the ones that were read, by whatever source: the etag decides, or size and mtime."""
     if listed is None or not stored:
         return False

@@ -1,0 +1,86 @@
+"""What `clip-qdrant ingest` shows for people: the plan of a run, and its report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from clip_qdrant.cli.output import plain, print_line, print_table
+from clip_qdrant.records import path_of
+
+if TYPE_CHECKING:
+    from clip_qdrant_ingestion import Plan, Quarantined, Report
+
+__all__ = ["show_plan", "show_report"]
+
+_SHOWN = 50  # quarantined objects in the table; --json has them all
+
+
+def show_plan(plan: Plan, collection: str) -> None:
+    """The plan as a table, with the first uris of what would change."""
+    rows = [
+        ("new", plan.new, "read, embed and store"),
+        ("changed", plan.changed, "read again; embed if the bytes are others"),
+        ("renamed", plan.renamed, "store under the new name with the vector it has"),
+        ("described anew", plan.described, "store caption and metadata"),
+        ("unchanged", plan.unchanged, "nothing"),
+        ("still bad", plan.still_bad, "nothing; --retry-failed reads them again"),
+        ("still a duplicate", plan.still_duplicates, "nothing"),
+        ("gone", plan.gone, "delete, with --delete"),
+        ("quarantined", len(plan.quarantined), "nothing"),
+    ]
+    print_table(f"plan for collection {collection}", ("images", ">count", "to do"), rows)
+    print_line(f"{plan.listed} listed{'' if plan.complete else '; a part of the source could not be listed'}")
+    examples = [(kind, plain(uri)) for kind, uris in plan.examples.items() for uri in uris[:5]]
+    if examples:
+        print_table("the first of them", ("", "image"), [(kind, _place(uri)) for kind, uri in examples])
+    _show_quarantined(plan.quarantined)
+
+
+def show_report(report: Report, collection: str) -> None:
+    """The counts of a run, the work of its stages, and what was quarantined."""
+    rows = [
+        ("listed", report.listed),
+        ("added", report.added),
+        ("updated", report.updated),
+        ("renamed", report.renamed),
+        ("updated without its vector", report.payload_updated),
+        ("unchanged", report.skipped),
+        ("left out as duplicates", report.duplicates),
+        ("still bad", report.still_bad),
+        ("quarantined", len(report.quarantined)),
+        ("gone", report.gone or 0),
+        ("deleted", report.deleted),
+    ]
+    kept = {"listed", "added", "unchanged", "quarantined"}
+    shown = [(name, count) for name, count in rows if count or name in kept]
+    print_table(f"collection {collection}", ("images", ">count"), shown)
+    rate = f", {report.images_per_second:.1f} images/s" if report.added + report.updated else ""
+    print_line(f"{report.seconds:.1f} s{rate}{_pace(report)}")
+    if report.refused:
+        print_line(plain(report.refused))
+    _show_quarantined(report.quarantined)
+
+
+def _pace(report: Report) -> str:
+    """How busy each stage was, the busiest first."""
+    if not report.added + report.updated:
+        return ""
+    stages = sorted(report.stages.items(), key=lambda stage: -stage[1].share)
+    return "; busy: " + ", ".join(f"{name} {time.share:.0%}" for name, time in stages)
+
+
+def _show_quarantined(quarantined: Sequence[Quarantined]) -> None:
+    if not quarantined:
+        return
+    rows = [(_place(row.uri), row.reason, row.detail) for row in quarantined[:_SHOWN]]
+    print_table("quarantined", ("object", "reason", "detail"), rows)
+    if len(quarantined) > _SHOWN:
+        reasons = Counter(row.reason for row in quarantined)
+        summary = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+        print_line(f"the first {_SHOWN} of {len(quarantined)} ({summary}); --json has them all")
+
+
+def _place(uri: str) -> str:
+    return str(path_of(uri) or uri)

@@ -1,0 +1,47 @@
+"""Bulk load: a server's indexing switched off while many images come in, and on again after it.
+
+Source: https://qdrant.tech/documentation/database-tutorials/bulk-upload/
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from qdrant_client import models
+
+from clip_qdrant.collection import ImageCollection
+from clip_qdrant.edge import EdgeClient
+from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.store import call
+
+__all__ = ["bulk_load"]
+
+_DEFAULT_THRESHOLD = 10_000  # kB of vectors; Qdrant's own, for a collection left at 0 by a run that was killed
+
+
+@contextlib.contextmanager
+def bulk_load(collection: ImageCollection) -> Iterator[None]:
+    """No HNSW index is built while the context lasts; at its end the threshold is what it was before.
+
+    Raises UnsupportedByEdge for an embedded store, which builds none anyway.
+    """
+    if isinstance(collection.client, EdgeClient):
+        raise UnsupportedByEdge("bulk load: it keeps no index that could be switched off")
+    collection.prepare([])  # so that there is one
+    info = call(lambda: collection.client.get_collection(collection.name), what=f"reading {collection.name!r}")
+    before = info.config.optimizer_config.indexing_threshold
+    _set(collection, 0)
+    try:
+        yield
+    finally:
+        _set(collection, before or _DEFAULT_THRESHOLD)
+
+
+def _set(collection: ImageCollection, threshold: int) -> None:
+    config = models.OptimizersConfigDiff(indexing_threshold=threshold)
+    call(
+        lambda: collection.client.update_collection(collection.name, optimizers_config=config),
+        what=f"setting the indexing threshold of {collection.name!r} to {threshold}",
+        patience=30.0,
+    )

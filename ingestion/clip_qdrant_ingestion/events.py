@@ -1,0 +1,163 @@
+"""Messages that say which objects of a source changed: S3 event notifications, and plain lines.
+
+Understood are the notifications of S3, MinIO and Ceph, alone or inside messages of SNS, SQS and Lambda, EventBridge
+events, and `{"uri": "s3://bucket/cat.jpg", "removed": false}`; a JSON array holds several.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from urllib.parse import unquote_plus
+
+from clip_qdrant.errors import ConfigError
+
+__all__ = ["LONGEST_MESSAGE", "Change", "parse_events", "read_lines"]
+
+logger = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 1 << 20  # bytes; SNS and SQS stop at 256 KiB (SQS since 2025 at 1 MiB)
+_DEEPEST = 8  # SQS around SNS around S3 takes five
+_SHOWN = 80  # characters of what was not understood
+
+# Where one message is inside another, as an object, a list, or JSON in a string.
+_WRAPPERS = ("Records", "Messages", "Body", "body", "Message", "Sns")
+_CREATED = ("ObjectCreated:", "ObjectRestore:Completed", "ObjectRestore:Post:Completed")
+_REMOVED = ("ObjectRemoved:", "LifecycleExpiration:")
+_BRIDGE_CREATED = frozenset({"Object Created", "Object Restore Completed"})
+_BRIDGE_REMOVED = frozenset({"Object Deleted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The object at `uri` is new or has changed, or is `removed`."""
+
+    uri: str
+    removed: bool = False
+
+
+def parse_events(text: str | bytes) -> list[Change]:
+    """The changes that a message tells of, in its order; none for a test event and for what leaves the bytes alone.
+
+    Raises ConfigError for what is no JSON and for JSON that is no such message.
+    """
+    return list(_changes(_loaded(text), 0))
+
+
+def read_lines(stream: BinaryIO) -> Iterator[Change]:
+    """The changes from a stream of messages, one a line, as they come. What is none is logged and passed over."""
+    while line := stream.readline(LONGEST_MESSAGE + 1):
+        if len(line) > LONGEST_MESSAGE:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(LONGEST_MESSAGE)
+            logger.warning("an event of more than %d bytes was passed over", LONGEST_MESSAGE)
+        elif line.strip():
+            try:
+                yield from parse_events(line)
+            except ConfigError as error:
+                logger.warning("%s", error)
+
+
+def _changes(document: Any, depth: int) -> Iterator[Change]:
+    if depth > _DEEPEST:
+        raise ConfigError(f"cannot use this event: its messages are nested more than {_DEEPEST} deep")
+    if isinstance(document, list):
+        for one in document:
+            yield from _changes(one, depth + 1)
+        return
+    if not isinstance(document, dict):
+        raise ConfigError(f"cannot use this event: expected an object or an array, not {_shown(document)}")
+    if "uri" in document:
+        yield _plain(document)
+    elif isinstance(document.get("s3"), dict):
+        yield from _notification(document)
+    elif "detail-type" in document:
+        yield from _bridged(document)
+    elif document.get("Event") == "s3:TestEvent":
+        return
+    elif document.get("Type") in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
+        logger.warning("SNS asks to confirm a subscription: open %s", document.get("SubscribeURL"))
+    else:
+        yield from _wrapped(document, depth)
+
+
+def _wrapped(document: Mapping[str, Any], depth: int) -> Iterator[Change]:
+    name = next((name for name in _WRAPPERS if name in document), None)
+    if name is None:
+        raise ConfigError(
+            "cannot use this event: it is neither an S3 event notification nor "
+            f'{{"uri": "…", "removed": false}}: {_shown(document)}'
+        )
+    inner = document[name]
+    yield from _changes(_loaded(inner) if isinstance(inner, str) else inner, depth + 1)
+
+
+def _loaded(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ConfigError("cannot use this event: it is nested too deeply") from None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise ConfigError(f"cannot use this event: it is no JSON ({error}): {_shown(text)}") from error
+
+
+def _plain(document: Mapping[str, Any]) -> Change:
+    uri, removed = document["uri"], document.get("removed", False)
+    if not isinstance(uri, str) or not uri or not isinstance(removed, bool):
+        raise ConfigError(f'cannot use this event: expected {{"uri": "…", "removed": false}}, not {_shown(document)}')
+    return Change(_utf8(uri), removed)
+
+
+def _notification(record: Mapping[str, Any]) -> Iterator[Change]:
+    event = str(record.get("eventName", "")).removeprefix("s3:")
+    removed = event.startswith(_REMOVED)
+    if removed or event.startswith(_CREATED):
+        bucket, key = _named(record["s3"], record)
+        # Ceph gives the key as it is; the others as in an HTML form.
+        yield _change(bucket, key, removed, encoded=not str(record.get("eventSource", "")).startswith("ceph"))
+
+
+def _bridged(event: Mapping[str, Any]) -> Iterator[Change]:
+    kind = str(event["detail-type"])
+    removed = kind in _BRIDGE_REMOVED
+    if removed or kind in _BRIDGE_CREATED:
+        bucket, key = _named(event.get("detail"), event)
+        yield _change(bucket, key, removed, encoded=False)
+
+
+def _named(told: Any, event: Mapping[str, Any]) -> tuple[str, str]:
+    try:
+        bucket, key = told["bucket"]["name"], told["object"]["key"]
+    except (KeyError, TypeError):
+        bucket = key = None
+    if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
+        raise ConfigError(f"cannot use this event: it names no bucket and key: {_shown(event)}")
+    return bucket, key
+
+
+def _change(bucket: str, key: str, removed: bool, *, encoded: bool) -> Change:
+    try:
+        name = unquote_plus(key, errors="strict") if encoded else key
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot use this event: the key {key!r} is no UTF-8") from error
+    return Change(_utf8(f"s3://{bucket}/{name}"), removed)
+
+
+def _utf8(uri: str) -> str:
+    """JSON can hold half a character, which no store takes."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"cannot use this event: {uri!r} is no Unicode text") from error
+    return uri
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

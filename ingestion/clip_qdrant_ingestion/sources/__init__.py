@@ -1,0 +1,1 @@
+"""Where images come from: folders, buckets, tables of uris, archives, web pages, behind one protocol (`source`)."""

@@ -1,0 +1,140 @@
+"""The files in a tar archive, in one pass forward, and told whether the archive is whole.
+
+Python's tarfile takes damage in the middle of an archive for its end. Here the end counts only where its mark of zeros
+is; anything else is a DamagedTar.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+from clip_qdrant.errors import first_line
+
+__all__ = ["DamagedTar", "Member", "TarStream", "is_packed"]
+
+_BLOCK = 512  # bytes, of which an archive is made
+_STEP = 1 << 20
+_LARGEST_READ = 64 << 20  # bytes; no header is as large
+
+
+class DamagedTar(Exception):
+    """The archive ends early or is damaged; `str` says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive: its bytes begin at `offset` of the archive, unpacked."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def is_packed(name: str) -> bool:
+    """Whether the name of an archive says that it is compressed."""
+    return name.lower().endswith((".gz", ".tgz"))
+
+
+class TarStream:
+    """The files of an archive, read from its beginning to its end; `read` gets the bytes of the one at hand.
+
+    `seekable` archives are passed over by seeking. Whatever cannot be read is a DamagedTar.
+    """
+
+    def __init__(self, file: IO[bytes], *, packed: bool = False, seekable: bool = False) -> None:
+        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if packed else file
+        self._file = _Forward(plain, seekable=seekable and not packed)
+
+    def __iter__(self) -> Iterator[Member]:
+        try:
+            with tarfile.open(fileobj=cast("IO[bytes]", self._file), mode="r:") as tar:
+                while (found := tar.next()) is not None:
+                    tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
+                    end = found.offset_data + found.size
+                    if found.size < 0 or found.offset_data < found.offset:
+                        raise DamagedTar(f"the header of {found.name!r} makes no sense")
+                    if found.isreg() and not found.issparse():
+                        yield Member(found.name, found.offset_data, found.size)
+                        self._file.pass_to(end, found.name)
+                self._check_end(tar.offset)
+        except tarfile.TarError as error:
+            raise DamagedTar(first_line(error)) from error
+
+    def read(self, member: Member) -> bytes:
+        """The bytes of the file at hand. Raises DamagedTar if the archive ends before it."""
+        self._file.seek(member.offset)
+        chunks, left = [], member.size
+        while left > 0 and (chunk := self._file.read(min(left, _STEP))):
+            chunks.append(chunk)
+            left -= len(chunk)
+        if left:
+            raise DamagedTar(f"it ends within {member.name!r}")
+        return b"".join(chunks)
+
+    def pass_over(self, member: Member) -> None:
+        """Goes to the end of the file at hand. Raises DamagedTar if that lies beyond the end of the archive."""
+        self._file.pass_to(member.offset + member.size, member.name)
+
+    def _check_end(self, offset: int) -> None:
+        mark = self._file.block_at(offset)
+        if not mark:
+            raise DamagedTar("it ends without the mark of its end, so it may be cut off")
+        if mark.strip(b"\0"):
+            raise DamagedTar(f"the header at byte {offset} is damaged")
+
+
+class _Forward:
+    """A file that goes forward only, with the seeks that tarfile makes; it remembers the last block read."""
+
+    def __init__(self, file: IO[bytes], *, seekable: bool) -> None:
+        self._file, self._seeks = file, seekable
+        self._at = 0
+        self._last = (0, b"")
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> int:
+        if offset < self._at:
+            raise DamagedTar(f"a header points back, from byte {self._at} to {offset}")
+        if self._seeks:
+            self._at = self._file.seek(offset)
+        while self._at < offset and self.read(min(offset - self._at, _STEP)):
+            pass
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST_READ:
+            raise DamagedTar(f"a header of {size} bytes makes no sense")
+        chunks, wanted = [], size
+        try:
+            while wanted > 0 and (chunk := self._file.read(wanted)):
+                chunks.append(chunk)
+                wanted -= len(chunk)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DamagedTar(first_line(error)) from error
+        data = b"".join(chunks)
+        if size == _BLOCK:
+            self._last = (self._at, data)
+        self._at += len(data)
+        return data
+
+    def pass_to(self, end: int, name: str) -> None:
+        """Goes forward to `end`, that of the file `name` in the archive."""
+        if end <= self._at:
+            return
+        self.seek(end - 1)
+        if not self.read(1):
+            raise DamagedTar(f"it ends within {name!r}")
+
+    def block_at(self, offset: int) -> bytes:
+        """The block at an offset that was read last, or is yet to be."""
+        if self._last[0] == offset:
+            return self._last[1]
+        self.seek(offset)
+        return self.read(_BLOCK)

@@ -1,0 +1,113 @@
+"""Tally: counts what became of the objects of a run, and keeps in the state file what was put away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from clip_qdrant_ingestion.report import Duplicate, Quarantined
+from clip_qdrant_ingestion.sources.source import SourceObject
+from clip_qdrant_ingestion.stages import Outcome
+
+__all__ = ["Memory", "Tally"]
+
+logger = logging.getLogger(__name__)
+
+_ROWS_A_WRITE = 500
+_COUNT_OF = {"still_duplicate": "duplicates"}
+
+
+class Memory(Protocol):
+    """What a run remembers for the next: the state file, seen from one source and collection."""
+
+    def known(self, objects: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
+        """What was put away before, and has not changed since."""
+
+    def put_away(self, rows: Sequence[Quarantined | Duplicate]) -> None:
+        """Remembers these."""
+
+    def settle(self, uris: Sequence[str]) -> None:
+        """Forgets these: they are stored, or gone."""
+
+    def release(self, uris: Sequence[str]) -> None:
+        """Forgets what was left out because of these: they are another picture now, or gone."""
+
+    def whole(self) -> None:
+        """The whole source was listed: what was neither put away nor known in this run is gone from it."""
+
+
+class Tally:
+    """Takes outcomes from any thread."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._put_away: list[Quarantined | Duplicate] = []
+        self._settled: list[str] = []
+        self._changed: list[str] = []
+        self.quarantined: list[Quarantined] = []
+        self.firsts: dict[str, str] = {}  # by uri of a duplicate of this run
+
+    def tell(self, outcome: Outcome) -> None:
+        """Counts one object; each is told of once."""
+        with self._lock:
+            self._counts["objects"] += 1
+            self._take(outcome)
+            if len(self._put_away) + len(self._settled) >= _ROWS_A_WRITE:
+                self._remember()
+
+    def problem(self, row: Quarantined) -> None:
+        """Counts something in the listing that is no object: a folder, a sidecar, a row."""
+        with self._lock:
+            self._take(Outcome(row.uri, row))
+
+    def counts(self) -> Counter[str]:
+        """By count of a Report, "quarantined", and "objects": all that were told of."""
+        with self._lock:
+            return Counter(self._counts)
+
+    def flush(self) -> None:
+        """Writes down what is only in memory yet."""
+        with self._lock:
+            self._remember()
+
+    def reverse(self, uris: Sequence[str]) -> None:
+        """These are no duplicates after all, and will be told of again."""
+        with self._lock:
+            for uri in uris:
+                del self.firsts[uri]
+            self._counts["duplicates"] -= len(uris)
+            self._counts["objects"] -= len(uris)
+
+    def _take(self, outcome: Outcome) -> None:
+        what = outcome.what
+        if isinstance(what, Quarantined):
+            logger.debug("quarantined %s: %s: %s", what.uri, what.reason, what.detail)
+            self._counts["quarantined"] += 1
+            self.quarantined.append(what)
+            self._put_away.append(what)
+        elif isinstance(what, Duplicate):
+            logger.info("left out %s, nearly equal to %s", what.uri, what.first)
+            self._counts["duplicates"] += 1
+            self.firsts[what.uri] = what.first
+            self._put_away.append(what)
+        else:
+            self._counts[_COUNT_OF.get(what, what)] += 1
+            if self._memory is not None and what in ("added", "updated", "renamed", "payload_updated"):
+                self._settled.append(outcome.uri)
+                if what == "updated":
+                    self._changed.append(outcome.uri)
+
+    def _remember(self) -> None:
+        if self._memory is not None:
+            if self._put_away:
+                self._memory.put_away(self._put_away)
+            if self._settled:
+                self._memory.settle(self._settled)
+            if self._changed:
+                self._memory.release(self._changed)
+        self._put_away, self._settled, self._changed = [], [], []

@@ -1,0 +1,179 @@
+"""A Qdrant server for tests: Qdrant's REST API in a process of its own, over EdgeClient and so the real engine.
+
+    python tests/edge_server.py FOLDER --port 6333 --fail-share 0.1 --latency 0.02
+
+An ordinary QdrantClient(url=...) works against it for all that this package calls. An acknowledged write survives
+kill -9. Every write is done when it is answered, also with wait=false. What the engine cannot do is answered 501.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edge_api import EdgeApi, error_body
+
+__all__ = ["EdgeServer"]
+
+
+class EdgeServer:
+    """The server as a process, which ends with the one that started it. It answers once this object is made.
+
+    `port` is a free one unless given. `fail_share` (0 to 1) of the requests go wrong, in four ways alike often: 503
+    before or after the work is done, the connection cut before or after it. `seed` chooses which. `latency` is in
+    seconds, for every request. The three may be changed; they hold from the next `restart`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        fail_share: float = 0.0,
+        seed: int = 0,
+        latency: float = 0.0,
+    ) -> None:
+        self.folder = folder
+        self.fail_share = fail_share
+        self.seed = seed
+        self.latency = latency
+        self._process = self._start(port or 0)
+        self.port = self._read_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """SIGKILL, as by the system when memory runs out. No error if it runs no more."""
+        self._process.kill()
+        self._process.communicate()
+
+    def restart(self) -> None:
+        """Kills it if it runs; starts it on the same folder and port."""
+        self.kill()
+        self._process = self._start(self.port)
+        self._read_port()
+
+    def __enter__(self) -> EdgeServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _start(self, port: int) -> subprocess.Popen[str]:
+        options = {"port": port, "fail-share": self.fail_share, "seed": self.seed, "latency": self.latency}
+        command = [sys.executable, __file__, str(self.folder), "--until-stdin-ends"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _read_port(self) -> int:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.kill()
+            raise RuntimeError(f"the server on {self.folder} did not start; what it said is on stderr")
+        return int(line.rpartition(":")[2])
+
+
+class _Faults:
+    """Draws for each request how it fails, "refused" or "cut", and when, "before" or "after" the work; "", "" if not.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, share: float, seed: int) -> None:
+        self._share = share
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def draw(self) -> tuple[str, str]:
+        with self._lock:
+            if self._random.random() >= self._share:
+                return "", ""
+            return self._random.choice(["refused", "cut"]), self._random.choice(["before", "after"])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes; the second would wait 40 ms for the first
+    # Set on a subclass, by which http.server makes one handler a connection.
+    reply: Callable[[str, str, bytes], tuple[int, bytes]]
+    faults: _Faults
+    latency: float
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        time.sleep(self.latency)
+        failure, when = self.faults.draw()
+        status, answer = 503, error_body("Service unavailable: as the test asked")
+        if when != "before":
+            done = self.reply(self.command, self.path, body)
+            if not when:
+                status, answer = done
+        if failure == "cut":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that is killed while it waits for its answer is what some tests are about.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Qdrant's REST API over an embedded store, for tests.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--port", type=int, default=6333, help="0 takes a free one (default %(default)s)")
+    parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that go wrong, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="chooses which")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each request takes at least")
+    parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    if asked.until_stdin_ends:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    api = EdgeApi(asked.folder)
+    parts = {"reply": staticmethod(api.answer), "faults": _Faults(asked.fail_share, asked.seed)}
+    handler = type("Handler", (_Handler,), {**parts, "latency": asked.latency})
+    with api.client, _Server(("127.0.0.1", asked.port), handler) as server:
+        print(f"http://127.0.0.1:{server.server_port}", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

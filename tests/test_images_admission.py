@@ -1,0 +1,192 @@
+"""Decoding says beforehand how much memory it takes, keeps to it, and gives it back when the picture is small."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from clip_qdrant import pixels
+from clip_qdrant.errors import ImageTooLarge, TruncatedImage
+from clip_qdrant.images import Limits, load_image
+
+HAS_AVIF = "avif" in features.modules and features.check("avif")
+
+
+class Gate:
+    """Admits everything and keeps a record: bytes asked for, and whether a decoding is under way."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.inside = 0
+
+    @contextlib.contextmanager
+    def admit(self, size: int) -> Iterator[None]:
+        self.asked.append(size)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+
+def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 255, (25, 40, 4), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST).convert(mode)
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def asked(data: bytes, target: int | None = 16) -> int:
+    gate = Gate()
+    load_image(data, target=target, admit=gate.admit)
+    assert gate.inside == 0
+    assert len(gate.asked) == 1
+    return gate.asked[0]
+
+
+def test_a_file_asks_once_for_what_its_pixels_take() -> None:
+    assert asked(encoded(picture(400, 250), "PNG")) == 400 * 250 * 4  # Pillow keeps RGB in 4 bytes
+    assert asked(encoded(picture(400, 250, "L"), "PNG")) == 400 * 250
+    assert asked(encoded(picture(400, 250, "P"), "PNG", transparency=1)) == 400 * 250
+    assert asked(encoded(picture(400, 250).convert("L").convert("I;16"), "PNG")) == 400 * 250 * 2
+
+
+def test_a_jpeg_asks_for_the_size_it_is_scaled_to_while_it_is_decoded() -> None:
+    data = encoded(picture(800, 800), "JPEG")
+    assert asked(data, target=100) == 100 * 100 * 12  # too small to be reduced further
+    assert asked(data, target=25) == 100 * 100 * 4
+    assert asked(data, target=None) == 800 * 800 * 12
+
+
+@pytest.mark.parametrize(("subsampling", "coefficients"), [(0, 3.0), (1, 2.0), (2, 1.5)])
+def test_a_progressive_jpeg_asks_for_its_coefficients_too(subsampling: int, coefficients: float) -> None:
+    data = encoded(picture(800, 800), "JPEG", progressive=True, subsampling=subsampling)
+    assert asked(data, target=100) == 100 * 100 * 12 + 800 * 800 * 2 * coefficients
+
+
+def test_a_jpeg_whose_first_scan_lacks_a_component_counts_as_progressive() -> None:
+    data = bytearray(encoded(picture(800, 800), "JPEG"))
+    header = data.index(b"\xff\xda\0\x0c\3")
+    data[header : header + 14] = b"\xff\xda\0\x08\1\1\0\0\x3f\0"  # luminance alone
+    gate = Gate()
+    with contextlib.suppress(TruncatedImage):
+        load_image(bytes(data), target=100, admit=gate.admit)
+    assert gate.asked == [100 * 100 * 12 + 800 * 800 * 3]
+
+
+def test_what_will_not_be_reduced_asks_for_its_copies_too() -> None:
+    data = encoded(picture(400, 250), "PNG")
+    assert asked(data, target=None) == asked(data, target=200) == 400 * 250 * 12
+
+
+def test_nothing_is_asked_for_what_is_refused_or_is_in_memory_already() -> None:
+    gate = Gate()
+    with pytest.raises(ImageTooLarge):
+        load_image(encoded(picture(400, 250), "PNG"), limits=Limits(max_pixels=1000), admit=gate.admit)
+    load_image(picture(400, 250), admit=gate.admit)
+    load_image(np.zeros((4, 4), np.uint8), admit=gate.admit)
+    assert gate.asked == []
+
+
+def test_an_image_that_turns_out_damaged_gives_back_what_it_was_admitted() -> None:
+    gate = Gate()
+    with pytest.raises(TruncatedImage):
+        load_image(encoded(picture(400, 250), "JPEG")[:2000], admit=gate.admit)
+    assert (len(gate.asked), gate.inside) == (1, 0)
+
+
+def test_what_admit_raises_passes_through_as_it_is() -> None:
+    @contextlib.contextmanager
+    def closed(size: int) -> Iterator[None]:
+        raise InterruptedError("stopped")
+        yield
+
+    with pytest.raises(InterruptedError, match="stopped"):
+        load_image(encoded(picture(40, 25), "PNG"), admit=closed)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "I", "F", "I;16", "transparent P"])
+@pytest.mark.parametrize("target", [None, 10, 300])
+@pytest.mark.parametrize("size", [(203, 331), (2000, 37)])
+def test_bands_give_the_picture_that_the_whole_gives(
+    mode: str, target: int | None, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(*size, "L" if mode in ("I", "F", "I;16") else "RGBA").convert(mode.split()[-1])
+    if mode == "transparent P":
+        image.info["transparency"] = 3
+    whole = load_image(image, target=target)
+    monkeypatch.setattr(pixels, "_BAND_PIXELS", 1000)
+    in_bands = load_image(image, target=target)
+    assert in_bands.rgb.tobytes() == whole.rgb.tobytes()
+    assert in_bands.info == whole.info
+
+
+PEAK = """
+import contextlib, resource, sys
+from pathlib import Path
+from clip_qdrant.images import load_image
+
+asked = []
+
+@contextlib.contextmanager
+def admit(size):
+    asked.append(size)
+    yield
+
+load_image(Path(sys.argv[2]), target=16)
+data = Path(sys.argv[1]).read_bytes()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_image(data, target=224, admit=admit)
+print(asked[0], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+BIG: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "rgb": ("PNG", "RGB", {"compress_level": 1}),
+    "rgba": ("PNG", "RGBA", {"compress_level": 1}),
+    "transparent palette": ("PNG", "P", {"compress_level": 1, "transparency": 3}),
+    "16 bit": ("PNG", "I;16", {"compress_level": 1}),
+    "gif": ("GIF", "P", {}),
+    "bmp": ("BMP", "RGB", {}),
+    "ppm": ("PPM", "RGB", {}),
+    "jpeg": ("JPEG", "RGB", {}),
+    "progressive": ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+    "grey at the end": ("JPEG", "RGB", {}),
+    "tiff": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    "tiff of one strip": ("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {278: 4000}}),
+    "webp": ("WEBP", "RGBA", {"method": 0}),
+    "jpeg 2000": ("JPEG2000", "RGB", {}),
+    "avif": ("AVIF", "RGBA", {"speed": 10, "subsampling": "4:4:4"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.parametrize("kind", BIG)
+def test_decoding_a_big_image_takes_no_more_memory_than_it_asked_for(kind: str, tmp_path: Path) -> None:
+    image_format, mode, options = BIG[kind]
+    if image_format == "AVIF" and not HAS_AVIF:
+        pytest.skip("this Pillow has no AVIF")
+    image = picture(4000, 4000, "L" if mode == "I;16" else mode if mode != "P" else "RGB")
+    if kind == "grey at the end":
+        image.paste((128, 128, 128), (0, 3000, 4000, 4000))
+    image = image.convert(mode)
+    big, small = tmp_path / "big", tmp_path / "small"
+    big.write_bytes(encoded(image, image_format, **options))
+    small.write_bytes(encoded(image.resize((40, 40)), image_format, **options))
+    output = subprocess.run(
+        [sys.executable, "-c", PEAK, big, small], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    asked, taken = map(int, output.split())
+    assert taken <= asked + 24 * 2**20  # of bands, buffers of rows, and libraries loaded late
