@@ -35,7 +35,7 @@ def main() -> None:
         "torch": ClipEmbedder.load(options.model, runtime="torch", device="cpu"),
     }
     first = embedders["ONNX Runtime"]
-    listed = [image for folder in FolderSource(options.folder).folders() for image in folder.images]
+    listed = [image for page in FolderSource(options.folder).pages() for image in page.objects]
     pixels = np.stack(
         [first.preprocess(load_image(item.uri, target=first.image_size).rgb) for item in listed[: options.images]]
     )

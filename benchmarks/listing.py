@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -66,21 +65,23 @@ def _list_s3(objects: int, _: bool) -> None:
 
 
 def _measure(what: str, source: TreeSource, objects: int) -> None:
-    before = _peak()
+    before = _memory("VmRSS")
     start = time.perf_counter()
     listed = sum(len(page.objects) for page in source.pages())
     seconds = time.perf_counter() - start
     assert listed == objects
     print(
         f"{what}: {listed:,} objects in {seconds:.1f} s, {listed / seconds:,.0f} objects/s; "
-        f"peak memory {_peak():.0f} MB, {_peak() - before:.0f} MB of it for the listing"
+        f"peak memory {_memory('VmHWM'):.0f} MB, {_memory('VmHWM') - before:.0f} MB more than before"
     )
 
 
-def _peak() -> float:
-    """The largest resident set of this process so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+def _memory(which: str) -> float:
+    """The resident set of this process in MB: VmRSS is that of now, VmHWM the largest so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{which}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise SystemExit(f"no {which} in /proc/self/status: this benchmark needs Linux")
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class ImageCollection:
     """Images and their vectors under one name. Opening is one client call; the first write creates the collection.
 
     `fields` declares metadata fields by name ("year") and type; others are inferred from the first values written.
+    `shard_number` and `replication_factor` say how a collection that is created is spread over a Qdrant cluster.
     `patience` is how many seconds a call that fails because the store is away or busy is tried again, with growing
     pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it.
     All methods may be called from several threads. Any of them may raise StoreError.
@@ -60,11 +61,16 @@ class ImageCollection:
         *,
         fields: Mapping[str, FieldType] | None = None,
         patience: float = 2.0,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
     ) -> None:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
         if not (_is_number(patience) and 0 <= patience < math.inf):
             raise ConfigError(f"patience must be a finite number of seconds, 0 or more, not {patience!r}")
+        for option, number in (("shard_number", shard_number), ("replication_factor", replication_factor)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{option} must be at least 1, not {number}")
         self.name = name
         self.embedder = embedder
         self.client = client
@@ -75,6 +81,8 @@ class ImageCollection:
             dim=embedder.dim,
             declared=Schema(fields or {}),
             patience=patience,
+            shard_number=shard_number,
+            replication_factor=replication_factor,
         )
 
     def __repr__(self) -> str:

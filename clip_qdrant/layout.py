@@ -77,12 +77,19 @@ class Layout:
         dim: int,
         declared: Schema,
         patience: float,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
     ) -> None:
         self.name = name
         self._client = client
         self._fingerprint = fingerprint
         self._dim = dim
         self._declared = declared
+        self._spread = {
+            name: number
+            for name, number in (("shard_number", shard_number), ("replication_factor", replication_factor))
+            if number is not None
+        }
         self._patience = min(patience, _OPENING_PATIENCE)  # a wrong address is told soon
         self._in_process = _is_in_process(client)
         self._state = self._absent()
@@ -216,7 +223,7 @@ class Layout:
         try:
             self.ask(
                 lambda: self._client.create_collection(
-                    self.name, vectors_config=vectors, metadata=self._profile(schema)
+                    self.name, vectors_config=vectors, metadata=self._profile(schema), **self._spread
                 ),
                 what=f"creating collection {self.name!r}",
             )

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = _setting(None, "the key for a Qdrant server", "a text")
     collection: _Text = _setting("images", "the collection that commands use", "a name")
+    shard_number: _Count | None = _setting(
+        None, "shards of a collection that is created on a Qdrant cluster", "a whole number of at least 1"
+    )
+    replication_factor: _Count | None = _setting(
+        None, "copies of each shard of a collection that is created", "a whole number of at least 1"
+    )
     batch_size: _Count = _setting(64, "images in one call of the model", "a whole number of at least 1")
     workers: _Count | None = _setting(
         None, "threads that decode images; unset: as many as there are cores", "a whole number of at least 1"

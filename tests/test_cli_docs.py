@@ -73,6 +73,8 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
         failures.FAILURE,
         failures.USAGE,
         failures.QUARANTINED,
+        failures.REFUSED,
+        failures.TERMINATED,
         failures.INTERRUPTED,
         failures.BROKEN_PIPE,
     }
@@ -85,7 +87,7 @@ def test_every_setting_is_described_with_its_default(name: str) -> None:
 
     assert row is not None
     default = Settings.model_fields[name].default
-    if default is None:
+    if default in (None, ()):
         assert "`" not in row[1]
     else:
         assert getattr(Settings.load({name: row[1].strip("`")}, dotenv=None), name) == default

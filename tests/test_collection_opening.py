@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection import ImageCollection
+from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import (
     CollectionNotFound,
     ConfigError,
@@ -18,6 +19,7 @@ from clip_qdrant.errors import (
     FingerprintMismatch,
     MetadataError,
     StoreError,
+    UnsupportedByEdge,
 )
 from clip_qdrant.records import RESERVED_FIELDS
 
@@ -323,3 +325,23 @@ def test_a_field_that_is_not_known_is_looked_for_once(client: QdrantBase, where:
     assert recorder.calls == ["get_collection"]
     ImageCollection("photos", FakeEmbedder(), client).add([solid_image("blue")], metadata=[{"decade": 202}])
     assert photos.count(where) == 1
+
+
+def test_a_new_collection_is_spread_over_a_cluster_as_asked(memory_client: QdrantBase) -> None:
+    asked: dict[str, Any] = {}
+    create = memory_client.create_collection
+
+    def recorded(name: str, **options: Any) -> Any:
+        asked.update(options)
+        return create(name, **options)
+
+    memory_client.create_collection = recorded  # type: ignore[method-assign]  # watched, not changed
+    ImageCollection("photos", FakeEmbedder(), memory_client, shard_number=6, replication_factor=2).prepare([])
+    assert (asked["shard_number"], asked["replication_factor"]) == (6, 2)
+
+
+def test_an_embedded_store_has_no_shards(edge_client: EdgeClient) -> None:
+    with pytest.raises(UnsupportedByEdge, match="shard_number"):
+        ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=2).prepare([])
+    with pytest.raises(ConfigError, match="shard_number must be at least 1, not 0"):
+        ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=0)

@@ -19,7 +19,6 @@ from web import Reply, WebSite
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion.sources.source import manifest
 from clip_qdrant_ingestion.sources.manifest import ManifestSource
 from clip_qdrant_ingestion.sources.source import Description, Problem, SourceObject
 from clip_qdrant_ingestion.sources.web import Fetcher
@@ -389,9 +388,7 @@ def test_a_packed_table_that_breaks_off_gives_what_is_before(tmp_path: Path) -> 
 
 
 def test_a_line_of_json_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clip_qdrant_ingestion.sources.source import rows
-
-    monkeypatch.setattr(rows, "_LONGEST_LINE", 64)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.rows._LONGEST_LINE", 64)
     long = json.dumps({"uri": "long.jpg", "caption": "x" * 500})
     path = written(tmp_path / "t.jsonl", f'{{"uri": "a.jpg"}}\n{long}\n{{"uri": "b.jpg"}}\n')
     objects, problems = listed(ManifestSource(path))
@@ -423,5 +420,5 @@ def test_the_memory_of_a_listing_does_not_grow_with_the_table(tmp_path: Path) ->
         file.write("uri,n\n")
         file.writelines(f"https://shop.example/{number:09}.jpg,{number}\n" for number in range(300_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert sum(len(page.objects) for page in manifest.ManifestSource(path).pages()) == 300_000
+    assert sum(len(page.objects) for page in ManifestSource(path).pages()) == 300_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024  # KiB

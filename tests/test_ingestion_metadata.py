@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_qdrant.errors import ImageTooLarge
-from clip_qdrant_ingestion.sources.source import names as names_module
 from clip_qdrant_ingestion.sources.folder import FolderSource
 from clip_qdrant_ingestion.sources.names import NameSet, PackedNames, sorted_names
 from clip_qdrant_ingestion.sources.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
@@ -340,7 +339,7 @@ def test_packed_names_come_back_in_order_and_sorted_as_any(names: list[str], oth
     many = [f"{name}{number}" for number in range(40) for name in names]
     assert list(PackedNames(many)) == many
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names_module, "_RUN", 7)
+        patch.setattr("clip_qdrant_ingestion.sources.names._RUN", 7)
         assert list(sorted_names(many)) == sorted(many)
     known = NameSet()
     for name in names:

@@ -18,7 +18,6 @@ from web import Reply, WebSite
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion.sources import samples, shards
 from clip_qdrant_ingestion.sources.archives import expanded
 from clip_qdrant_ingestion.sources.shards import ShardSource
 from clip_qdrant_ingestion.sources.source import Description, Page, Problem, SourceObject
@@ -185,8 +184,8 @@ def test_an_image_over_the_limit_is_too_large(tmp_path: Path, name: str) -> None
 
 
 def test_pages_hold_little_content_and_a_large_image_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "CONTENT_A_PAGE", 10_000)
-    monkeypatch.setattr(shards, "CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.samples.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.shards.CONTENT_A_PAGE", 10_000)
     files = [*images(30, 3000), ("large.jpg", b"x" * 50_000), ("z.jpg", b"z")]
     source = ShardSource(shard(tmp_path / "a.tar.gz", files))
     pages: list[Page] = list(source.pages())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import tracemalloc
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from fakes import write_image
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant.records import path_of, to_uri
-from clip_qdrant_ingestion.sources.source import spool
 from clip_qdrant_ingestion.sources.folder import FolderSource
 from clip_qdrant_ingestion.sources.globs import Selection
 from clip_qdrant_ingestion.sources.source import OBJECTS_A_PAGE, Description, Problem, SourceObject
@@ -248,7 +248,7 @@ def test_the_images_of_a_large_folder_wait_in_a_file_until_their_sidecars_are_kn
     (tmp_path / "0.txt").write_text("the first")
     (tmp_path / "metadata.csv").write_text("file,n\n49.jpg,49\nx/a.jpg,1\n")
     in_memory = list(FolderSource(tmp_path).pages())
-    monkeypatch.setattr(spool, "_IN_MEMORY", 10)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.spool._IN_MEMORY", 10)
     assert list(FolderSource(tmp_path).pages()) == in_memory
     said = {image.name: image.said for page in in_memory for image in page.objects}
     assert len(said) == 54
@@ -258,7 +258,7 @@ def test_the_images_of_a_large_folder_wait_in_a_file_until_their_sidecars_are_kn
 
 def test_a_listing_that_finds_no_room_for_its_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.jpg", "b.jpg")
-    monkeypatch.setattr(spool, "_IN_MEMORY", 1)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.spool._IN_MEMORY", 1)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(SourceError, match="set TMPDIR to a folder with room"):
         images(FolderSource(tmp_path))
@@ -342,3 +342,43 @@ def test_sidecars_are_read_again_after_a_transient_failure_within_the_patience()
 
     assert said(60) == Description("a cat")
     assert said(0) == Description(partial=True)
+
+
+class FlatTree:
+    """So many images in one folder, which come into being as they are listed."""
+
+    reads_at_once = 1
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def identity(self, prefix: str) -> None:
+        return None
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for number in range(self._count):
+            yield Entry(f"{number:07}.jpg", False, number, float(number), f"{number:032x}")
+
+    def object(self, prefix: str, entry: Entry) -> SourceObject:
+        name = prefix + entry.name
+        return SourceObject(self.uri(name), name, size=entry.size, mtime=entry.mtime, etag=entry.etag)
+
+    def uri(self, name: str) -> str:
+        return f"flat://{name}"
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        raise SourceError("nothing to read")
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_listing_does_not_grow_with_the_images_of_a_folder() -> None:
+    def peak(count: int) -> float:
+        source = TreeSource(FlatTree(count), Selection(), name="flat")
+        tracemalloc.start()
+        try:
+            assert sum(len(page.objects) for page in source.pages()) == count
+            return tracemalloc.get_traced_memory()[1] / 1e6
+        finally:
+            tracemalloc.stop()
+
+    assert peak(150_000) < peak(50_000) + 1

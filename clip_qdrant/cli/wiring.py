@@ -91,7 +91,14 @@ def open_collection(settings: Settings, *, patience: float = 2.0) -> Iterator[Im
     try:
         embedder = open_embedder(settings)
         with _told(f"waiting for the store at {plain(settings.shown_location)}"):
-            images = ImageCollection(settings.collection, embedder, client, patience=patience)
+            images = ImageCollection(
+                settings.collection,
+                embedder,
+                client,
+                patience=patience,
+                shard_number=settings.shard_number,
+                replication_factor=settings.replication_factor,
+            )
         yield images
     finally:
         client.close()

@@ -38,7 +38,7 @@ def find_gone(
     """
     if not collection.exists():
         return Gone(0)
-    allowed = int(max_delete * collection.count())
+    allowed = int(max_delete * collection.count() + 1e-9)  # 0.29 * 100 is 28.999999999999996
     if among is not None and max_delete > 0:
         allowed = max(allowed, 1)  # somebody said of each that it is gone, and the collection may be small
     uris: list[str] = []

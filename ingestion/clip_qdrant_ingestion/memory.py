@@ -21,10 +21,11 @@ class StateMemory:
 
     def known(self, objects: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
         """What was put away before, and has not changed since."""
-        found = self._state.known(self._scope, self._context, objects)
-        if found:
-            self._state.seen(self._scope, found)
-        return found
+        return self._state.known(self._scope, self._context, objects)
+
+    def still(self, uris: Sequence[str]) -> None:
+        """These are put away still."""
+        self._state.seen(self._scope, uris)
 
     def put_away(self, rows: Sequence[Quarantined | Duplicate]) -> None:
         """Remembers these."""

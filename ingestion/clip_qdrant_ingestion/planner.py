@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -20,14 +20,11 @@ from clip_qdrant_ingestion.faults import quarantined
 from clip_qdrant_ingestion.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.source import Description, Page, Source, SourceObject
 from clip_qdrant_ingestion.stages import Outcome, metadata_types
-from clip_qdrant_ingestion.tally import Tally
+from clip_qdrant_ingestion.tally import PutAway, Tally
 from clip_qdrant_ingestion.tasks import Action, Task, decide, fitting, wanted
 from clip_qdrant_ingestion.typed import typed
 
-__all__ = ["Planner", "PutAway", "Seen"]
-
-# What earlier runs put away, of these objects, that has not changed since; by uri.
-PutAway = Callable[[Sequence[SourceObject]], Mapping[str, "Quarantined | Duplicate"]]
+__all__ = ["Planner", "Seen"]
 
 
 class Seen:
@@ -56,7 +53,8 @@ class Planner:
     """Tells the tally of the objects that need nothing; `tasks` gives the others, in the order of the source.
 
     `seen` has all objects listed so far, `listed` says that there are no more, and `complete` that these are all there
-    are: nothing was hidden by a problem. `creates` lets it create the collection, and the fields that are new.
+    are where it looked: nothing was hidden by a problem. `creates` lets it create the collection, and the fields that
+    are new.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class Planner:
     def tasks(
         self, folders: Collection[str] | None = None, *, only: Collection[str] | None = None
     ) -> Iterator[list[Task]]:
-        """The objects that need work, a page at a time. `only` these uris are looked at, and not told of otherwise."""
+        """The objects that need work, a page at a time. `only` these uris are looked at, whatever was put away."""
         hidden = False
         for page in self._source.pages(folders):
             if self._stopped():
@@ -90,16 +88,16 @@ class Planner:
                     self.seen.add(item.uri)
                 yield self._plan(page.objects)
             else:
-                yield self._plan([item for item in page.objects if item.uri in only])
-        self.listed = True
-        self.complete = folders is None and not hidden
+                yield self._plan([item for item in page.objects if item.uri in only], again=True)
+        if only is None:
+            self.listed, self.complete = True, not hidden
 
     def _problems(self, page: Page) -> bool:
         for problem in page.problems:
             self._tally.problem(Quarantined(problem.uri, problem.reason, problem.detail))
         return any(problem.hides_objects for problem in page.problems)
 
-    def _plan(self, items: Sequence[SourceObject]) -> list[Task]:
+    def _plan(self, items: Sequence[SourceObject], *, again: bool = False) -> list[Task]:
         if not items:
             return []
         stored = self._collection.stored([item.uri for item in items])
@@ -115,7 +113,7 @@ class Planner:
                     self._tell(Outcome(item.uri, "skipped"))
                 else:
                     tasks.append(Task(item, record, there, action))
-        return self._fitting(self._not_put_away(tasks))
+        return self._fitting(tasks if again else self._not_put_away(tasks))
 
     def _described(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
         """The objects with what is said about them, its texts turned into values."""
@@ -134,10 +132,8 @@ class Planner:
         left = []
         for task in tasks:
             one = known.get(task.item.uri)
-            if isinstance(one, Quarantined):
-                self._tell(Outcome(task.item.uri, "still_bad"))
-            elif isinstance(one, Duplicate) and one.first in there:
-                self._tell(Outcome(task.item.uri, "still_duplicate"))
+            if isinstance(one, Quarantined) or (one is not None and one.first in there):
+                self._tally.still(one)
             else:
                 left.append(task)
         return left

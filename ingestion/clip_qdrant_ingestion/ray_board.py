@@ -12,22 +12,22 @@ import pickle
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from clip_qdrant.errors import ClipQdrantError
 from clip_qdrant_ingestion.stages import Decoded, Embedded, Outcome
 from clip_qdrant_ingestion.tasks import Task
 
-__all__ = ["Chunk", "Link", "Question"]
+__all__ = ["Chunk", "Link", "Question", "machines", "resources"]
 
-_WAIT = 1.0  # seconds that the driver is kept waiting for questions
 _MOST_WAITING = 100_000  # calls: each worker process waits for the stop, and may wait for an answer
 
-# An image to compare with others: its uri, its hash, and whether what is known of this uri is to be forgotten first.
-Question = tuple[str, str, bool]
+Question = tuple[str, str]  # an image to compare with others: its uri and its hash
 
 
 @dataclass(slots=True)
@@ -65,8 +65,9 @@ class _Board:
     def __init__(self) -> None:
         self._incarnation = uuid.uuid4().hex
         self._chunks: dict[int, bytes] = {}
+        self._begun: dict[int, Counter[str]] = {}
         self._made = 0
-        self._ended = self._stopped = False
+        self._ended = self._stopped = self._closed = False
         self._failure: bytes | None = None
         self._questions: dict[str, list[Question]] = {}
         self._answers: dict[str, asyncio.Future[list[str | None]]] = {}
@@ -91,6 +92,7 @@ class _Board:
                 self._chunks.update(chunks)
                 for number in returned:
                     self._chunks.pop(number, None)
+                    self._begun.pop(number, None)
                 self._made, self._ended, self._stopped = made, ended, stopped
                 self._changed.notify_all()
         return self._incarnation, self._failure
@@ -98,15 +100,23 @@ class _Board:
     async def chunk(self, number: int) -> bytes | None:
         """Waits for a chunk. Empty for one that has returned already, None if there is none any more."""
         async with self._changed:
-            await self._changed.wait_for(lambda: number < self._made or self._ended or self._stopped)
+            await self._changed.wait_for(lambda: number < self._made or self._ended or self._stopped or self._closed)
+            if self._closed:
+                raise ClipQdrantError("the run has ended")  # so that Ray drops what is still on its way
             if number < self._made and not self._stopped:
                 return self._chunks.get(number, b"")
             return None
 
+    async def begins(self, number: int, stage: str) -> int:
+        """A worker begins with a stage of a chunk; gives how often that has happened."""
+        begun = self._begun.setdefault(number, Counter())
+        begun[stage] += 1
+        return begun[stage]
+
     async def stop(self) -> None:
-        """Waits for the run to be stopped."""
+        """Waits for the run to be stopped, or to end."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._stopped)
+            await self._changed.wait_for(lambda: self._stopped or self._closed)
 
     async def fail(self, failure: bytes) -> None:
         """A worker says why the run must end: a pickled exception."""
@@ -121,13 +131,12 @@ class _Board:
             self._changed.notify_all()
         return await answer
 
-    async def questions(self) -> dict[str, list[Question]]:
-        """Those that came since the last call, by key; waits for the next, but not for long."""
+    async def questions(self) -> dict[str, list[Question]] | None:
+        """Waits for those that came since the last call, by key; None at the end of the run."""
         async with self._changed:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._questions), _WAIT)
+            await self._changed.wait_for(lambda: self._questions or self._closed)
             questions, self._questions = self._questions, {}
-        return questions
+        return None if self._closed else questions
 
     async def answer(self, answers: Mapping[str, list[str | None]]) -> None:
         for key, answer in answers.items():
@@ -135,13 +144,19 @@ class _Board:
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
 
+    async def close(self) -> None:
+        """The run has ended: nobody is kept waiting."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
 
 class Link:
     """A board, and all that has been put on it and has not returned. Only `returned` may come from another thread."""
 
     def __init__(self) -> None:
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=_MOST_WAITING)(_Board)
-        self.board: Any = actor.remote()  # the handle of the actor
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
+        self.board = actor.options(max_concurrency=_MOST_WAITING).remote()  # the handle of the actor
         self._lock = threading.Lock()
         self._chunks: dict[int, bytes] = {}
         self._unsent: list[int] = []
@@ -191,12 +206,25 @@ class Link:
     def answer(self, reply: Callable[[Question], str | None]) -> None:
         """Answers questions until the link is closed; for a thread of its own."""
         with contextlib.suppress(ray.exceptions.RayError):
-            while True:
-                asked: dict[str, list[Question]] = ray.get(self.board.questions.remote())
-                if asked:
-                    answers = {key: [reply(one) for one in questions] for key, questions in asked.items()}
-                    ray.get(self.board.answer.remote(answers))
+            while (asked := ray.get(self.board.questions.remote())) is not None:
+                answers = {key: [reply(one) for one in questions] for key, questions in asked.items()}
+                ray.get(self.board.answer.remote(answers))
 
     def close(self) -> None:
-        """Ends the board; whoever waits for it gets an error."""
+        """Ends the dataset that the board feeds, if it has not ended."""
+        ray.get(self.board.close.remote())
+
+    def drop(self) -> None:
+        """Ends the board."""
         ray.kill(self.board)
+
+
+def resources() -> dict[str, float]:
+    """What the cluster has, by name: CPU, GPU."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's has no annotations
+    return found
+
+
+def machines() -> int:
+    """The number of machines of the cluster."""
+    return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]  # as above

@@ -54,15 +54,14 @@ class RayCluster:
             raise ConfigError(f"gpus_per_embedder must be 0 or more, not {gpus_per_embedder}")
         self._open_collection = open_collection
         self._connected = _connect(address)
-        import ray
+        from clip_qdrant_ingestion.ray_board import machines, resources
 
-        gpus = ray.cluster_resources().get("GPU", 0)
-        machines = sum(node["Alive"] for node in ray.nodes())
+        gpus = resources().get("GPU", 0.0)
         self._gpus = gpus_per_embedder if gpus_per_embedder is not None else float(gpus >= 1)
         if self._gpus > gpus:
             self.close()
             raise ConfigError(f"gpus_per_embedder is {self._gpus:g}, but the Ray cluster has {gpus:g} GPUs")
-        self._embedders = embedders or max(1, int(gpus / self._gpus) if self._gpus else machines)
+        self._embedders = embedders or max(1, int(gpus / self._gpus) if self._gpus else machines())
 
     def engine(
         self,
@@ -111,6 +110,8 @@ class RayCluster:
 def _connect(address: str | None) -> bool:
     """Connects this process to a Ray cluster; False if it was connected before."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # The C++ part prints an error for each pool of actors that may be started anew, as those of Ray Data all are.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import pyarrow as _  # noqa: F401
         import ray

@@ -8,13 +8,13 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import ray
 
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.errors import ClipQdrantError, first_line
-from clip_qdrant_ingestion.ray_board import Chunk, Link, Question
+from clip_qdrant_ingestion.ray_board import Chunk, Link, Question, resources
 from clip_qdrant_ingestion.ray_stages import chunks_of, dataset
 from clip_qdrant_ingestion.ray_worker import Job
 from clip_qdrant_ingestion.report import StageTime
@@ -56,7 +56,7 @@ class RayRun:
         self._source, self._open_collection, self._tell, self._options = source, open_collection, tell, options
         self._batch_size, self._near, self._stop, self._tick = batch_size, near, stop, tick
         self._embedders, self._gpus, self._writers = embedders, gpus, max(_WRITERS, embedders)
-        loaders = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        loaders = max(1, int(resources().get("CPU", 1)))
         self._processes = {
             "plan": 1,
             "read": loaders * max(1, source.reads_at_once),
@@ -107,8 +107,12 @@ class RayRun:
         try:
             while idle < _ROUNDS:
                 before = self._told
-                with _quiet():
-                    self._round(tasks)
+                while not (self._left or self._planned or self._stop.is_set()):  # there may be nothing to do
+                    self._plan(tasks)
+                    self._tick()
+                if self._left and not self._stop.is_set():
+                    with _quiet():
+                        self._round(tasks)
                 if self._stop.is_set() or (self._planned and not self._left):
                     return
                 idle = idle + 1 if self._told == before else 0
@@ -127,8 +131,7 @@ class RayRun:
         job = Job(
             uuid.uuid4().hex, link.board, self._source, self._open_collection, self._options, self._near is not None
         )
-        self._loose = []
-        self._put(link, list(self._left.values()))
+        self._loose = list(self._left.values())
         rows = dataset(job, embedders=self._embedders, gpus=self._gpus, writers=self._writers)
         collector = threading.Thread(target=self._collect, args=(rows, link), name="ingest-collect", daemon=True)
         others = [threading.Thread(target=link.answer, args=(self._reply,), name="ingest-answer", daemon=True)]
@@ -146,6 +149,7 @@ class RayRun:
             link.close()
             for thread in started:
                 thread.join()
+            link.drop()
 
     def _drive(self, tasks: Iterator[list[Task]], link: Link, collector: threading.Thread) -> None:
         """Plans as long as there is room, and keeps the board up to date, until all has come back."""
@@ -153,7 +157,8 @@ class RayRun:
             self._came.clear()
             plans = not self._planned and not self._stop.is_set() and self._has_room(link)
             if plans:
-                self._plan(tasks, link)
+                self._plan(tasks)
+            self._put(link)
             link.exchange(ended=self._planned or self._stop.is_set(), stopped=self._stop.is_set())
             self._tick()
             if not plans:
@@ -166,19 +171,18 @@ class RayRun:
         chunks, size = link.on_the_way()
         return chunks < self._at_once and size < _BYTES
 
-    def _plan(self, tasks: Iterator[list[Task]], link: Link) -> None:
+    def _plan(self, tasks: Iterator[list[Task]]) -> None:
         start = time.monotonic()
         page = next(tasks, None)
         with self._lock:
             self._busy["plan"] += time.monotonic() - start
             self._left.update((task.item.uri, task) for task in page or ())
+        self._loose += page or ()
         self._planned = page is None
-        self._put(link, page or (), last=self._planned)
 
-    def _put(self, link: Link, tasks: Sequence[Task], *, last: bool = False) -> None:
-        """Full chunks, as long as more tasks may come."""
-        self._loose += tasks
-        while len(self._loose) >= self._batch_size or (last and self._loose):
+    def _put(self, link: Link) -> None:
+        """Hands out full chunks, as long as more tasks may come."""
+        while len(self._loose) >= self._batch_size or (self._planned and self._loose):
             link.put(self._loose[: self._batch_size])
             del self._loose[: self._batch_size]
 
@@ -209,10 +213,7 @@ class RayRun:
 
     def _reply(self, question: Question) -> str | None:
         assert self._near is not None
-        uri, phash, changed = question
-        if changed:
-            self._near.forget(uri)
-        return self._near.first(uri, phash)
+        return self._near.first(*question)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,8 @@ from clip_qdrant_ingestion.ray_worker import Job, Worker, reporting, worker
 
 __all__ = ["chunks_of", "dataset"]
 
-_CRASHES = 3  # of a process that reads and decodes a chunk, before the chunk is given up for this time
+_CRASHES = 4  # of the process that works on a chunk, before the chunk is left for the next round
+_WORK: dict[str, Callable[[Worker, Chunk], None]] = {"load": Worker.load, "embed": Worker.embed, "write": Worker.write}
 _SCHEMA = pa.schema([("chunk", pa.large_binary())])
 
 
@@ -34,27 +36,30 @@ def dataset(job: Job, *, embedders: int, gpus: float, writers: int) -> ray.data.
     context.execution_no_progress_timeout_s = -1  # no limit: a listing may take its time
     context.enable_progress_bars = context.print_on_execution_start = context.enable_auto_log_stats = False
     with ray.data.DataContext.current(context):
-        rows = ray.data.read_datasource(_Feed(job), num_cpus=0, override_num_blocks=1)
-        rows = rows.map_batches(
-            _load, fn_args=(job,), num_cpus=1, max_retries=_CRASHES, batch_size=1, batch_format="pyarrow"
-        )
-        rows = rows.map_batches(
+        chunks: ray.data.Dataset = ray.data.read_datasource(_Feed(job), num_cpus=0, override_num_blocks=1)
+        loaded = chunks.map_batches(partial(_load, job), num_cpus=1, batch_size=1, batch_format="pyarrow")
+        embedded = loaded.map_batches(
             _Embed,
             fn_constructor_args=(job,),
-            compute=ray.data.ActorPoolStrategy(size=embedders),
+            compute=_actors(embedders),
             num_cpus=0,
             num_gpus=gpus,
             batch_size=1,
             batch_format="pyarrow",
         )
-        return rows.map_batches(
+        return embedded.map_batches(
             _Write,
             fn_constructor_args=(job,),
-            compute=ray.data.ActorPoolStrategy(size=writers),
+            compute=_actors(writers),
             num_cpus=0,
             batch_size=1,
             batch_format="pyarrow",
         )
+
+
+def _actors(count: int) -> ray.data.ActorPoolStrategy:
+    # A fixed size has Ray warn where there are fewer chunks than actors.
+    return ray.data.ActorPoolStrategy(min_size=1, initial_size=count, max_size=count)
 
 
 def chunks_of(rows: ray.data.Dataset) -> Iterator[Chunk]:
@@ -69,7 +74,7 @@ class _Feed(ray.data.Datasource):
     """The chunks of the board. One that has come back already is empty, when it is read again."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's lacks its return type
         self._board = job.board
 
     def get_name(self) -> str:
@@ -96,8 +101,8 @@ class _Feed(ray.data.Datasource):
         return [ray.data.ReadTask(read, unknown, _SCHEMA)]
 
 
-def _load(table: pa.Table, job: Job) -> pa.Table:
-    return _step(table, job, Worker.load)
+def _load(job: Job, table: pa.Table) -> pa.Table:
+    return _step(table, job, "load")
 
 
 class _Embed:
@@ -106,7 +111,7 @@ class _Embed:
         reporting(job, lambda: _open(job))  # the model is there when the first chunk comes
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return _step(table, self._job, Worker.embed)
+        return _step(table, self._job, "embed")
 
 
 class _Write:
@@ -114,7 +119,7 @@ class _Write:
         self._job = job
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return _step(table, self._job, Worker.write)
+        return _step(table, self._job, "write")
 
 
 def _open(job: Job) -> None:
@@ -125,11 +130,14 @@ def _table(packed: bytes) -> pa.Table:
     return pa.Table.from_arrays([pa.array([packed], pa.large_binary())], schema=_SCHEMA)
 
 
-def _step(table: pa.Table, job: Job, work: Callable[[Worker, Chunk], None]) -> pa.Table:
-    """Does the work on the one chunk of a table."""
+def _step(table: pa.Table, job: Job, stage: str) -> pa.Table:
+    """Takes the one chunk of a table through a stage."""
     packed: Any = table["chunk"][0].as_buffer()
     if not packed.size:
         return table
     chunk: Chunk = pickle.loads(packed)  # noqa: S301  our own driver and workers wrote it
-    reporting(job, lambda: work(worker(job), chunk))
+    if ray.get(job.board.begins.remote(chunk.number, stage)) > _CRASHES:
+        # Ray would try for ever. The others go on, and this one comes again when they are done.
+        return _table(pickle.dumps(Chunk(chunk.number, outcomes=chunk.outcomes), protocol=5))
+    reporting(job, lambda: _WORK[stage](worker(job), chunk))
     return _table(pickle.dumps(chunk, protocol=5))

@@ -182,23 +182,17 @@ class _Asked:
 
     def __init__(self, board: Any) -> None:
         self._board = board
-        self._forgotten: set[str] = set()
-        self._answers: dict[str, str | None] = {}
+        self._answers: dict[Question, str | None] = {}
 
     def ask(self, tasks: Sequence[Task]) -> None:
         """Asks for all that `first` will be asked for."""
-        questions: list[Question] = [
-            (task.item.uri, task.record.image.phash, task.stored is not None) for task in tasks if task.record.image
-        ]
-        answers = ray.get(self._board.ask.remote(questions))
-        self._answers = {uri: first for (uri, _, _), first in zip(questions, answers, strict=True)}
-        self._forgotten.clear()
+        questions: list[Question] = [(task.item.uri, task.record.image.phash) for task in tasks if task.record.image]
+        self._answers = dict(zip(questions, self._ask(questions), strict=True))
 
     def first(self, uri: str, phash: str) -> str | None:
-        if uri in self._answers:
-            return self._answers.pop(uri)
-        answers: list[str | None] = ray.get(self._board.ask.remote([(uri, phash, uri in self._forgotten)]))
-        return answers[0]
+        question = uri, phash
+        return self._answers.pop(question) if question in self._answers else self._ask([question])[0]
 
-    def forget(self, uri: str) -> None:
-        self._forgotten.add(uri)
+    def _ask(self, questions: list[Question]) -> list[str | None]:
+        answers: list[str | None] = ray.get(self._board.ask.remote(questions))
+        return answers

@@ -188,7 +188,7 @@ class Stages:
             if (task := self._unlike_others(one.task)) is None:
                 continue
             if same is not None:
-                embedded.append(Embedded(task, same[1], taken_over=True))
+                embedded.append(Embedded(task, same[1], taken_over=same[0]["uri"] != task.item.uri))
             else:
                 rest.append(Decoded(task, one.pixels))
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from clip_qdrant_ingestion.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.source import SourceObject
 from clip_qdrant_ingestion.stages import Outcome
 
-__all__ = ["Memory", "Tally"]
+__all__ = ["Memory", "PutAway", "Tally", "passed_over"]
 
 logger = logging.getLogger(__name__)
 
 _ROWS_A_WRITE = 500
-_COUNT_OF = {"still_duplicate": "duplicates"}
+
+# What earlier runs put away, of these objects, that has not changed since; by uri.
+PutAway = Callable[[Sequence[SourceObject]], Mapping[str, "Quarantined | Duplicate"]]
 
 
 class Memory(Protocol):
@@ -25,6 +27,9 @@ class Memory(Protocol):
 
     def known(self, objects: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
         """What was put away before, and has not changed since."""
+
+    def still(self, uris: Sequence[str]) -> None:
+        """These are put away still: they were met again, unchanged."""
 
     def put_away(self, rows: Sequence[Quarantined | Duplicate]) -> None:
         """Remembers these."""
@@ -39,6 +44,17 @@ class Memory(Protocol):
         """The whole source was listed: what was neither put away nor known in this run is gone from it."""
 
 
+def passed_over(memory: Memory | None, *, retry_failed: bool, duplicates: bool) -> PutAway | None:
+    """What a run is to pass over; images that were left out only if it leaves `duplicates` out too."""
+    if memory is None or retry_failed:
+        return None
+
+    def known(items: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
+        return {uri: one for uri, one in memory.known(items).items() if duplicates or isinstance(one, Quarantined)}
+
+    return known
+
+
 class Tally:
     """Takes outcomes from any thread."""
 
@@ -46,19 +62,32 @@ class Tally:
         self._memory = memory
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._still: list[str] = []
         self._put_away: list[Quarantined | Duplicate] = []
         self._settled: list[str] = []
         self._changed: list[str] = []
         self.quarantined: list[Quarantined] = []
-        self.firsts: dict[str, str] = {}  # by uri of a duplicate of this run
+        self.changed: list[str] = []  # images that were embedded anew: they may be other pictures now
+        self._firsts: dict[str, str] = {}  # by uri of an image that is left out
 
     def tell(self, outcome: Outcome) -> None:
         """Counts one object; each is told of once."""
         with self._lock:
             self._counts["objects"] += 1
             self._take(outcome)
-            if len(self._put_away) + len(self._settled) >= _ROWS_A_WRITE:
-                self._remember()
+            self._remember_many()
+
+    def still(self, row: Quarantined | Duplicate) -> None:
+        """Counts one object that was put away before and has not changed."""
+        with self._lock:
+            self._counts["objects"] += 1
+            if isinstance(row, Duplicate):
+                self._counts["duplicates"] += 1
+                self._firsts[row.uri] = row.first
+            else:
+                self._counts["still_bad"] += 1
+            self._still.append(row.uri)
+            self._remember_many()
 
     def problem(self, row: Quarantined) -> None:
         """Counts something in the listing that is no object: a folder, a sidecar, a row."""
@@ -75,13 +104,16 @@ class Tally:
         with self._lock:
             self._remember()
 
-    def reverse(self, uris: Sequence[str]) -> None:
-        """These are no duplicates after all, and will be told of again."""
+    def reconsidered(self, firsts: Collection[str]) -> list[str]:
+        """The images that are left out because of these, no longer counted: each will be told of again."""
         with self._lock:
+            self._remember()
+            uris = [uri for uri, first in self._firsts.items() if first in firsts]
             for uri in uris:
-                del self.firsts[uri]
+                del self._firsts[uri]
             self._counts["duplicates"] -= len(uris)
             self._counts["objects"] -= len(uris)
+            return uris
 
     def _take(self, outcome: Outcome) -> None:
         what = outcome.what
@@ -93,21 +125,28 @@ class Tally:
         elif isinstance(what, Duplicate):
             logger.info("left out %s, nearly equal to %s", what.uri, what.first)
             self._counts["duplicates"] += 1
-            self.firsts[what.uri] = what.first
+            self._firsts[what.uri] = what.first
             self._put_away.append(what)
         else:
-            self._counts[_COUNT_OF.get(what, what)] += 1
-            if self._memory is not None and what in ("added", "updated", "renamed", "payload_updated"):
+            self._counts[what] += 1
+            if what in ("added", "updated", "renamed", "payload_updated"):
                 self._settled.append(outcome.uri)
-                if what == "updated":
-                    self._changed.append(outcome.uri)
+            if what == "updated":
+                self.changed.append(outcome.uri)
+                self._changed.append(outcome.uri)
+
+    def _remember_many(self) -> None:
+        if len(self._still) + len(self._put_away) + len(self._settled) >= _ROWS_A_WRITE:
+            self._remember()
 
     def _remember(self) -> None:
         if self._memory is not None:
+            if self._still:
+                self._memory.still(self._still)
             if self._put_away:
                 self._memory.put_away(self._put_away)
             if self._settled:
                 self._memory.settle(self._settled)
             if self._changed:
                 self._memory.release(self._changed)
-        self._put_away, self._settled, self._changed = [], [], []
+        self._still, self._put_away, self._settled, self._changed = [], [], [], []

@@ -47,12 +47,11 @@ class HttpIndexSource:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{without_user_info(url)!r} is no address of a web page; write https://host/folder/")
         user, _, host = parts.netloc.rpartition("@")
-        path = parts.path or "/"
-        if not path.endswith("/"):
-            folder, _, page = path.rpartition("/")
-            path = f"{folder}/" if page.lower().endswith((".html", ".htm")) else f"{path}/"
-        self._root = urlunsplit((parts.scheme, host, path, "", ""))
-        self._page_of_root = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+        above, _, page = (parts.path or "/").rpartition("/")
+        is_page = bool(parts.query) or page.lower().endswith((".html", ".htm"))
+        folder = f"{above}/" if is_page or not page else f"{parts.path}/"
+        self._root = urlunsplit((parts.scheme, host, _quoted(_unquoted(folder)), "", ""))
+        self._first = urlunsplit((parts.scheme, host, parts.path, parts.query, "")) if is_page else self._root
         self._user = f"{user}@" if user else ""
         self.name = name or self._root
         self._selection = Selection(include, exclude, hidden=hidden)
@@ -109,7 +108,7 @@ class HttpIndexSource:
 
     def _names(self, folder: str) -> list[str]:
         """What the page of a folder links to directly in that folder, in order; folders end in "/"."""
-        url = self._root + _quoted(folder) if folder else self._page_of_root
+        url = self._root + _quoted(folder) if folder else self._first
         links = _Links()
         links.feed(self._fetcher.fetch(self._with_user(url), limits=_LARGEST_PAGE).decode("utf-8", "surrogateescape"))
         base, names = self._root + _quoted(folder), set()

@@ -1,0 +1,54 @@
+"""Images that are tagged with the uri of the one they nearly equal: what the tag says once that one changed or is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any
+
+from qdrant_client import models
+
+from clip_qdrant.collection import ImageCollection
+from clip_qdrant.points import batches
+from clip_qdrant.records import ImageRecord, SourceInfo, with_stored_image
+from clip_qdrant_ingestion.near import NearIndex
+
+__all__ = ["retag"]
+
+_FIRSTS_A_QUERY = 500
+_PAYLOADS_A_WRITE = 500
+_SOURCE_PARTS = frozenset(part.name for part in fields(SourceInfo))
+
+
+def retag(collection: ImageCollection, firsts: Collection[str], near: NearIndex, *, gone: Collection[str] = ()) -> int:
+    """Has each image whose `duplicate_of` is one of `firsts` say what it equals now; how many say something else.
+
+    The first of them that is near nothing in `near` any more loses its tag, and those that are near it get its uri.
+    Those that are themselves `gone` are left as they are.
+    """
+    retagged = 0
+    for some in batches(sorted(firsts), _FIRSTS_A_QUERY):
+        tagged = models.Filter(
+            must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))],
+        )
+        for payloads in batches(collection.scan(tagged), _PAYLOADS_A_WRITE):
+            records = [_record(payload, near) for payload in payloads if payload["uri"] not in gone]
+            changed = [record for record in records if record is not None]
+            collection.write_payloads(changed)
+            retagged += len(changed)
+    return retagged
+
+
+def _record(payload: dict[str, Any], near: NearIndex) -> ImageRecord | None:
+    """What is to be stored instead; None where the tag is right."""
+    first = near.first(payload["uri"], payload["image"]["phash"])
+    if first == payload["duplicate_of"]:
+        return None
+    source = {name: value for name, value in (payload.get("source") or {}).items() if name in _SOURCE_PARTS}
+    record = ImageRecord(
+        uri=payload["uri"],
+        caption=payload.get("caption"),
+        metadata=payload.get("metadata") or {},
+        source=SourceInfo(**{"name": None, **source}) if source else None,
+    )
+    return with_stored_image(record, {**payload, "duplicate_of": first})

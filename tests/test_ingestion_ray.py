@@ -1,0 +1,273 @@
+"""A Ray cluster stores what the threads of one process store, and loses nothing when its processes die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_server import EdgeServer
+from fakes import FakeEmbedder, write_image
+from PIL import Image
+from qdrant_client import QdrantClient
+
+from clip_qdrant.client import connect
+from clip_qdrant.collection import ImageCollection
+from clip_qdrant.edge import EdgeClient
+from clip_qdrant.errors import ConfigError, MissingExtra, StoreUnavailable
+from clip_qdrant.images import Limits
+from clip_qdrant_ingestion import FolderSource, Page, Progress, Report, SourceObject, ingest
+from clip_qdrant_ingestion.ray_engine import RayCluster
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's own: files and sockets that it leaves to the garbage collector, what it will change, what it guesses.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machines() -> Iterator[None]:
+    """A Ray cluster of two CPUs on this machine, whose workers can import what lies beside this file."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        "local",
+        num_cpus=2,
+        object_store_memory=100 * 1024 * 1024,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeServer]:
+    with EdgeServer(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+class SlowSource:
+    """A folder each read of which takes a while."""
+
+    reads_at_once = 4
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self._folder = FolderSource(folder)
+        self._seconds = seconds
+        self.name = self._folder.name
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+        return self._folder.pages(folders)
+
+    def look(self, item: SourceObject) -> SourceObject:
+        return item
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        threading.Event().wait(self._seconds)
+        return self._folder.read(item, limits=limits)
+
+
+def open_collection(name: str, url: str) -> ImageCollection:
+    return ImageCollection(name, FakeEmbedder(), connect(url), patience=2.0)
+
+
+def many_images(folder: Path, count: int) -> Path:
+    for number in range(count):
+        write_image(folder / f"{number // 50}" / f"{number}.png", (number % 256, number // 256, 77))
+    return folder
+
+
+def counts(report: Report) -> tuple[int, int, int, int]:
+    new = report.added + report.renamed  # which one of two equal files is first is chance
+    return (new, report.updated, report.payload_updated, report.skipped)
+
+
+def points(collection: ImageCollection) -> dict[str, tuple[dict[str, Any], list[float]]]:
+    found = collection.client.scroll(collection.name, limit=1000, with_payload=True, with_vectors=True)[0]
+    return {
+        str(point.id): ({**(point.payload or {}), "ingested_at": None}, list(np.asarray(point.vector)))
+        for point in found
+    }
+
+
+def kill_one(title: str) -> bool:
+    """Sends SIGKILL to a process of the cluster whose title has this in it."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and _descends(int(folder.name)):
+            words = (folder / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            if words.startswith("ray::") and title in words:
+                os.kill(int(folder.name), signal.SIGKILL)
+                return True
+    return False
+
+
+def _descends(process: int) -> bool:
+    """Whether a process was started by this one, or by one that was."""
+    while process > 1:
+        if process == os.getpid():
+            return True
+        try:
+            status = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return False
+        process = int(status.rpartition(")")[2].split()[1])
+    return False
+
+
+def test_the_cluster_and_threads_store_the_same_from_the_same_source(tmp_path: Path, server: EdgeServer) -> None:
+    photos = many_images(tmp_path / "photos", 60)
+    (photos / "0" / "twin.png").write_bytes((photos / "0" / "7.png").read_bytes())
+    (photos / "0" / "no image.jpg").write_bytes(b"not one")
+    (photos / "0" / "half.png").write_bytes((photos / "0" / "8.png").read_bytes()[:50])
+    (photos / "1" / "empty.webp").touch()
+    (photos / "1" / "52.txt").write_text("the fifty-second")
+    (photos / "0" / "3.json").write_text('{"caption": "three", "year": 2021}')
+    (photos / "metadata.csv").write_text("file_name,caption,price\n0/1.png,one,1.5\n0/2.png,two,cheap\n")
+    (photos / "0" / "metadata.jsonl").write_text('{"file_name": "4.png", "price": "none"}\n')
+    opened = partial(open_collection, url=server.url)
+    by_threads, by_cluster = opened("by_threads"), opened("by_cluster")
+
+    def both() -> tuple[Report, Report]:
+        with RayCluster(partial(opened, "by_cluster")) as cluster:
+            return (
+                ingest(FolderSource(photos), by_threads, batch_size=8),
+                ingest(FolderSource(photos), by_cluster, batch_size=8, cluster=cluster),
+            )
+
+    first, second = both()
+    assert second.quarantined == first.quarantined
+    assert {row.reason for row in second.quarantined} >= {"not an image", "truncated", "empty"}
+    assert counts(second) == counts(first)
+    assert points(by_cluster) == points(by_threads)
+    assert set(second.stages) == {"plan", "read", "decode", "embed", "write"}
+
+    (photos / "1" / "52.txt").write_text("still the fifty-second")
+    write_image(photos / "1" / "53.png", "white", (40, 30))
+    write_image(photos / "1" / "new.png", "magenta")
+    first, second = both()
+    assert counts(second) == counts(first)
+    assert counts(second)[:3] == (1, 1, 1)
+    assert second.quarantined == first.quarantined
+    assert points(by_cluster) == points(by_threads)
+
+
+def test_near_duplicates_are_found_whoever_embeds_them(tmp_path: Path, server: EdgeServer) -> None:
+    noise = Image.fromarray(np.random.default_rng(5).integers(0, 255, (8, 8, 3), np.uint8)).resize((200, 200))
+    for number in range(4):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        noise.save(tmp_path / "photos" / f"{number}.jpg", quality=90 + number)
+    opened = partial(open_collection, "near", server.url)
+    collection = opened()
+    report = ingest(
+        FolderSource(tmp_path / "photos"), collection, batch_size=1, dedupe="skip", cluster=RayCluster(opened)
+    )
+    assert (report.added, report.duplicates) == (1, 3)
+    assert collection.count() == 1
+
+
+def test_processes_that_are_killed_lose_nothing_and_nothing_is_counted_twice(
+    tmp_path: Path, server: EdgeServer
+) -> None:
+    source = SlowSource(many_images(tmp_path / "photos", 400), 0.02)
+    opened = partial(open_collection, "killed", server.url)
+    collection = opened()
+    killed: list[str] = []
+    # Ray's titles: of an actor its class, of a task its operator. "Chunks" is the one that feeds the others.
+    victims = iter([(20, "_load"), (60, "_Embed"), (100, "_Write"), (140, "Chunks"), (180, "_Board"), (220, "_load")])
+    upcoming = list(victims)
+
+    def kill(progress: Progress) -> None:
+        if upcoming and progress.done >= upcoming[0][0] and kill_one(upcoming[0][1]):
+            killed.append(upcoming.pop(0)[1])
+
+    report = ingest(source, collection, batch_size=8, cluster=RayCluster(opened), progress=kill)
+    assert killed == ["_load", "_Embed", "_Write", "Chunks", "_Board", "_load"]
+    assert (report.listed, report.added, report.quarantined, report.interrupted) == (400, 400, (), False)
+    assert collection.count() == 400
+
+
+def test_a_stop_finishes_what_is_in_hand_and_the_next_run_does_the_rest(tmp_path: Path, server: EdgeServer) -> None:
+    photos = many_images(tmp_path / "photos", 200)
+    opened = partial(open_collection, "stopped", server.url)
+    collection = opened()
+    stop = threading.Event()
+
+    def after_a_while(progress: Progress) -> None:
+        if progress.done >= 10:
+            stop.set()
+
+    first = ingest(
+        SlowSource(photos, 0.05),
+        collection,
+        batch_size=4,
+        cluster=RayCluster(opened),
+        progress=after_a_while,
+        stop=stop,
+    )
+    assert first.interrupted
+    assert 10 <= first.added < 200
+    assert collection.count() == first.added
+    second = ingest(FolderSource(photos), collection, batch_size=16, cluster=RayCluster(opened))
+    assert (second.added, second.skipped, second.interrupted) == (200 - first.added, first.added, False)
+
+
+def test_a_store_that_goes_away_ends_the_run_as_it_does_without_a_cluster(tmp_path: Path) -> None:
+    source = SlowSource(many_images(tmp_path / "photos", 200), 0.02)
+    with EdgeServer(tmp_path / "server") as server:
+        opened = partial(open_collection, "photos", server.url)
+        collection = opened()
+
+        def then_kill(progress: Progress) -> None:
+            if progress.done >= 10:
+                server.kill()
+
+        with pytest.raises(StoreUnavailable, match="run it again to go on"):
+            ingest(source, collection, batch_size=4, cluster=RayCluster(opened), progress=then_kill)
+        server.restart()
+        assert ingest(source, collection).quarantined == ()
+        assert collection.count() == 200
+
+
+def open_in_memory() -> ImageCollection:
+    return ImageCollection("photos", FakeEmbedder(), QdrantClient(":memory:"))
+
+
+def open_in_folder(folder: Path) -> ImageCollection:
+    return ImageCollection("photos", FakeEmbedder(), EdgeClient(folder))
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_an_embedded_store_is_refused(tmp_path: Path, where: str) -> None:
+    opened: Callable[[], ImageCollection] = (
+        open_in_memory if where == "memory" else partial(open_in_folder, tmp_path / "store")
+    )
+    photos = many_images(tmp_path / "photos", 2)
+    collection = opened()
+    with pytest.raises(ConfigError, match="run a Qdrant server"):
+        ingest(FolderSource(photos), collection, cluster=RayCluster(opened))
+    collection.client.close()
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"clip-qdrant\[ray\]"):
+        RayCluster(open_in_memory)
+
+
+def test_more_gpus_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the Ray cluster has 0 GPUs"):
+        RayCluster(open_in_memory, gpus_per_embedder=1)
