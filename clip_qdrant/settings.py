@@ -125,10 +125,14 @@ class Settings(BaseSettings):
     )
     include: _Patterns = _setting((), "only files of these patterns", "patterns, with commas between them")
     exclude: _Patterns = _setting((), "no files and folders of these patterns", "patterns, with commas between them")
+    hidden: bool = _setting(False, "whether hidden files and folders are taken too", "true or false")
     path_pattern: _Text | None = _setting(
         None, "fields that the path of an image has", 'a pattern such as "{category}/{year}/*"'
     )
     uri_column: _Text | None = _setting(None, "the column of a manifest that names the images", "a name")
+    uri_base: Annotated[_Text | None, BeforeValidator(_home)] = _setting(
+        None, "where the relative paths of a manifest count from; unset: its folder", "a folder or a URL"
+    )
     endpoint_url: _Text | None = _setting(None, "the address of a bucket that is not at its usual one", "a URL")
     object_metadata: bool = _setting(True, "whether the metadata of a bucket's objects are asked for", "true or false")
     allow_private: bool = _setting(False, "whether images may come from private addresses", "true or false")

@@ -43,13 +43,21 @@ def ingest(
     exclude: Annotated[
         list[str] | None, typer.Option(help="No files and folders of this pattern; may be repeated.", metavar="GLOB")
     ] = None,
+    hidden: Annotated[bool | None, typer.Option("--hidden", help="Hidden files and folders too.")] = None,
     path_pattern: Annotated[
         str | None, typer.Option(help='Fields in the path: "{category}/{year}/*".', metavar="PATTERN")
     ] = None,
     uri_column: Annotated[
         str | None, typer.Option(help="The column of a manifest that names the images.", metavar="COLUMN")
     ] = None,
+    uri_base: Annotated[
+        str | None, typer.Option(help="Where relative paths of a manifest count from.", metavar="PLACE")
+    ] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="Where the bucket's service is.", metavar="URL")] = None,
+    object_metadata: Annotated[
+        bool | None,
+        typer.Option("--object-metadata/--no-object-metadata", help="Ask for the metadata of a bucket's objects."),
+    ] = None,
     allow_private: Annotated[
         bool | None, typer.Option("--allow-private", help="Fetch from private and loopback addresses too.")
     ] = None,
@@ -103,6 +111,7 @@ def ingest(
     given = {
         "source": source, "collection": collection, "source_kind": kind, "source_name": name, "include": include,
         "exclude": exclude, "path_pattern": path_pattern, "uri_column": uri_column, "endpoint_url": endpoint_url,
+        "uri_base": uri_base, "object_metadata": object_metadata, "hidden": hidden,
         "allow_private": allow_private, "file_tags": file_tags, "delete": delete, "max_delete": max_delete,
         "dedupe": dedupe, "state": state, "shard": shard, "batch_size": batch_size, "workers": workers,
         "readers": readers, "patience": patience, "bulk": bulk, "engine": engine, "watch": watch,

@@ -55,7 +55,7 @@ def watch_source(
             ignored = [path for path in (settings.location, settings.state) if path is not None]
             suffixes = IMAGE_SUFFIXES | SIDECAR_SUFFIXES
             folder = path_of(source) or Path(source)
-            stack.enter_context(file_events(folder, inbox, suffixes=suffixes, ignored=ignored))
+            stack.enter_context(file_events(folder, inbox, suffixes=suffixes, ignored=ignored, hidden=settings.hidden))
         if stdin:
             threading.Thread(
                 target=_read_events, args=(sys.stdin.buffer, inbox), name="events on stdin", daemon=True

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from clip_qdrant.collection import ImageCollection
@@ -25,11 +25,12 @@ from clip_qdrant_ingestion.bulk import bulk_load
 from clip_qdrant_ingestion.engine import Cluster, Engine
 from clip_qdrant_ingestion.gone import Gone, find_gone
 from clip_qdrant_ingestion.near import NearIndex
-from clip_qdrant_ingestion.planner import Planner, PutAway
-from clip_qdrant_ingestion.report import Duplicate, Progress, Quarantined, Report
-from clip_qdrant_ingestion.sources.source import Source, SourceObject
+from clip_qdrant_ingestion.planner import Planner
+from clip_qdrant_ingestion.report import Progress, Report
+from clip_qdrant_ingestion.retag import retag
+from clip_qdrant_ingestion.sources.source import Source
 from clip_qdrant_ingestion.stages import StageOptions, Stages
-from clip_qdrant_ingestion.tally import Memory, Tally
+from clip_qdrant_ingestion.tally import Memory, Tally, passed_over
 from clip_qdrant_ingestion.threads import Threads
 
 __all__ = ["Dedupe", "ingest"]
@@ -98,7 +99,7 @@ def ingest(
     stop = stop or threading.Event()
     tally = Tally(memory)
     near = None if dedupe == "off" else _near_index(collection)
-    known = None if memory is None or retry_failed else _known(memory, duplicates=dedupe == "skip")
+    known = passed_over(memory, retry_failed=retry_failed, duplicates=dedupe == "skip")
     planner = Planner(source, collection, tally, put_away=known, stopped=stop.is_set)
     options = StageOptions(limits or Limits(), patience=patience, tags=tags, mark_duplicates=dedupe == "tag")
     events = _Events(progress, tally, planner)
@@ -120,21 +121,28 @@ def ingest(
     try:
         with bulk_load(collection) if bulk else contextlib.nullcontext():
             engine.run(planner.tasks(folders))
-            if delete and not stop.is_set() and (folders is not None or planner.complete):
+            if delete and not stop.is_set() and planner.complete:
                 among = removed if folders is not None else None
                 found = find_gone(collection, source.name, planner.seen, max_delete=max_delete, owns=owns, among=among)
-                if kept := _duplicates_of(found.uris, tally, near):
-                    new_engine().run(planner.tasks(folders, only=kept))
-                deleted = collection.delete(uris=found.uris) if found.uris else 0
-                if memory is not None and found.uris:
-                    memory.settle(found.uris)
-                    memory.release(found.uris)
+            gone = frozenset(found.uris if found is not None else ())
+            if not stop.is_set() and (others := gone.union(tally.changed)):
+                if near is not None:
+                    for uri in gone:
+                        near.forget(uri)
+                if again := tally.reconsidered(others):
+                    new_engine().run(planner.tasks(folders, only=frozenset(again)))
+                retag(collection, others, gone=gone, near=near)
+            if gone and not stop.is_set():  # or an image that was left out may be nowhere
+                deleted = collection.delete(uris=gone)
+                if memory is not None:
+                    memory.settle(list(gone))
+                    memory.release(list(gone))
     except StoreUnavailable as error:
         stored = sum(tally.counts()[name] for name in _STORED)
         raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
     finally:
         tally.flush()
-    if memory is not None and planner.complete and owns is None and not stop.is_set():
+    if memory is not None and planner.complete and folders is None and owns is None and not stop.is_set():
         memory.whole()
     if delete and found is None and not stop.is_set():
         logger.warning("nothing is deleted, because a part of the source could not be listed")
@@ -184,15 +192,6 @@ class _Events:
         )
 
 
-def _known(memory: Memory, *, duplicates: bool) -> PutAway:
-    """What the run is to pass over; images that were left out only if it leaves duplicates out too."""
-
-    def known(items: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
-        return {uri: one for uri, one in memory.known(items).items() if duplicates or isinstance(one, Quarantined)}
-
-    return known
-
-
 def _near_index(collection: ImageCollection) -> NearIndex:
     index = NearIndex()
     index.load(
@@ -201,14 +200,3 @@ def _near_index(collection: ImageCollection) -> NearIndex:
         if (payload.get("image") or {}).get("phash") and "duplicate_of" not in payload
     )
     return index
-
-
-def _duplicates_of(gone: Collection[str], tally: Tally, near: NearIndex | None) -> list[str]:
-    """The images of this run that were left out because they equal one that is to be deleted: they are to be stored."""
-    if near is None or not gone:
-        return []
-    for uri in gone:
-        near.forget(uri)
-    kept = [uri for uri, first in tally.firsts.items() if first in set(gone)]
-    tally.reverse(kept)
-    return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -20,23 +20,36 @@ _PAYLOADS_A_WRITE = 500
 _SOURCE_PARTS = frozenset(part.name for part in fields(SourceInfo))
 
 
-def retag(collection: ImageCollection, firsts: Collection[str], near: NearIndex, *, gone: Collection[str] = ()) -> int:
+def retag(
+    collection: ImageCollection,
+    firsts: Collection[str],
+    *,
+    gone: Collection[str] = (),
+    near: NearIndex | None = None,
+) -> int:
     """Has each image whose `duplicate_of` is one of `firsts` say what it equals now; how many say something else.
 
-    The first of them that is near nothing in `near` any more loses its tag, and those that are near it get its uri.
-    Those that are themselves `gone` are left as they are.
+    One that is near nothing in `near` any more loses its tag, and those that are near it get its uri. Without `near`
+    they are compared with the firsts and with each other only. Those that are themselves `gone` are left as they are.
     """
     retagged = 0
     for some in batches(sorted(firsts), _FIRSTS_A_QUERY):
-        tagged = models.Filter(
-            must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))],
-        )
+        tagged = models.Filter(must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))])
         for payloads in batches(collection.scan(tagged), _PAYLOADS_A_WRITE):
+            if near is None:
+                near = NearIndex()
+                near.load(_hashes(collection, [uri for uri in firsts if uri not in gone]))
             records = [_record(payload, near) for payload in payloads if payload["uri"] not in gone]
             changed = [record for record in records if record is not None]
             collection.write_payloads(changed)
             retagged += len(changed)
     return retagged
+
+
+def _hashes(collection: ImageCollection, uris: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for uri, payload in collection.stored(uris).items():
+        if payload.get("image") and "duplicate_of" not in payload:
+            yield uri, payload["image"]["phash"]
 
 
 def _record(payload: dict[str, Any], near: NearIndex) -> ImageRecord | None:

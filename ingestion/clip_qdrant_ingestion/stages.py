@@ -207,7 +207,7 @@ class Stages:
         first = self._near.first(task.item.uri, info.phash)
         if first is None:
             return task
-        if self._mark:
+        if self._mark or task.stored is not None:  # what is stored must not stay as it was
             return replace(task, record=replace(task.record, duplicate_of=first))
         item = task.item
         self._tell(Outcome(item.uri, Duplicate(item.uri, first, item.etag, item.size, item.mtime)))

@@ -105,6 +105,7 @@ class Worker:
             self._collection,
             limits=options.limits,
             owns=options.owns,
+            dedupe=options.dedupe,
             memory=StateMemory(self._state, self._scope, self._context),
             retry_failed=options.retry_failed,
             patience=options.patience,

@@ -22,7 +22,7 @@ class Description:
     """What is said about one image, outside the image. `partial`: something that may speak of it could not be read.
 
     `texts` are values of which only the text is known, such as a part of a path or a cell of a table. They become
-    values of the type of their field (`clip_qdrant_ingestion.typing`); a field is in `metadata` or in `texts`.
+    values of the type of their field (`clip_qdrant_ingestion.typed`); a field is in `metadata` or in `texts`.
     """
 
     caption: str | None = None
