@@ -115,12 +115,14 @@ class ClipEmbedder:
         batch_size: int = 32,
         limits: Limits | None = None,
         cache_dir: str | Path | None = None,
+        compile: bool = False,
     ) -> ClipEmbedder:
         """An embedder from "bundled", the path of a checkpoint, or "hf:<name or folder>" (CLIP and SigLIP families).
 
         `runtime` "auto" takes torch on a GPU and ONNX Runtime on a CPU; `device` is a torch device or "auto".
         `threads` bounds the cores that ONNX Runtime and decoding use; for torch see torch.set_num_threads.
-        `cache_dir` keeps the ONNX exports; by default the user's cache folder.
+        `cache_dir` keeps the ONNX exports; by default the user's cache folder. `compile` has torch compile the image
+        encoder for batches of `batch_size`: a minute at the start, for long runs on a GPU.
 
         Raises CheckpointError, ExportError, and ConfigError for arguments that contradict each other.
         """
@@ -129,7 +131,9 @@ class ClipEmbedder:
         device, runtime = choose(device, runtime)
         source = str(bundled_checkpoint() if model == BUNDLED else model)
         if runtime == "torch":
-            return cls._on_torch(read_checkpoint(source), device, batch_size=batch_size, limits=limits)
+            return cls._on_torch(read_checkpoint(source), device, batch_size=batch_size, limits=limits, compile=compile)
+        if compile:
+            raise ConfigError("compile is for torch; on ONNX Runtime there is nothing to compile: set runtime='torch'")
         cache = ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
         onnx = cache.open(source)
         try:
@@ -156,11 +160,19 @@ class ClipEmbedder:
         return cls._on_torch(checkpoint, choose(device, "torch")[0], batch_size=batch_size, limits=limits)
 
     @classmethod
-    def _on_torch(cls, checkpoint: Checkpoint, device: str, *, batch_size: int, limits: Limits | None) -> ClipEmbedder:
+    def _on_torch(
+        cls,
+        checkpoint: Checkpoint,
+        device: str,
+        *,
+        batch_size: int,
+        limits: Limits | None,
+        compile: bool = False,
+    ) -> ClipEmbedder:
         from clip_qdrant.runtime.torch import TorchRuntime
 
         return cls(
-            TorchRuntime(checkpoint, device=device),
+            TorchRuntime(checkpoint, device=device, batch_size=batch_size, compile=compile),
             checkpoint.meta(),
             checkpoint.tokenizer,
             checkpoint=lambda: checkpoint,

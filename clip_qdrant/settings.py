@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     )
     runtime: Literal["auto", "onnx", "torch"] = _setting("auto", "what runs the model", "auto, onnx or torch")
     device: _Text = _setting("auto", "where torch runs", "auto or a torch device such as cpu, cuda, cuda:1, mps")
+    compile: bool = _setting(False, "whether torch compiles the image encoder, for long runs on a GPU", "true or false")
     location: Annotated[_Text, BeforeValidator(_home)] = _setting(
         "./qdrant-data", "the Qdrant store", "a folder, http(s)://host:port, or :memory:"
     )

@@ -306,3 +306,8 @@ def test_a_photo_with_an_orientation_gets_the_row_of_the_upright_one(clip: ClipE
     exif[274] = 6  # rotate by 270 degrees to see it upright
     turned.save(tmp_path / "turned.png", exif=exif)
     assert np.allclose(clip.embed_images([tmp_path / "turned.png"]), clip.embed_images([image]), atol=1e-5)
+
+
+def test_compiling_is_for_torch_alone() -> None:
+    with pytest.raises(ConfigError, match="compile is for torch"):
+        ClipEmbedder.load(runtime="onnx", compile=True)

@@ -381,4 +381,4 @@ def test_the_memory_of_a_listing_does_not_grow_with_the_images_of_a_folder() -> 
         finally:
             tracemalloc.stop()
 
-    assert peak(150_000) < peak(50_000) + 1
+    assert peak(60_000) < peak(30_000) + 1

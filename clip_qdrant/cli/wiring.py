@@ -71,6 +71,7 @@ def open_embedder(settings: Settings) -> Embedder:
             batch_size=settings.batch_size,
             limits=limits_of(settings),
             cache_dir=settings.cache_dir,
+            compile=settings.compile,
         )
 
 

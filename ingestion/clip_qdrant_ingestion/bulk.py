@@ -6,36 +6,49 @@ Source: https://qdrant.tech/documentation/database-tutorials/bulk-upload/
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 from qdrant_client import models
 
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.edge import EdgeClient
-from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.errors import StoreError, UnsupportedByEdge
 from clip_qdrant.store import call
 
 __all__ = ["bulk_load"]
 
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 30.0  # seconds
 _DEFAULT_THRESHOLD = 10_000  # kB of vectors; Qdrant's own, for a collection left at 0 by a run that was killed
 
 
 @contextlib.contextmanager
 def bulk_load(collection: ImageCollection) -> Iterator[None]:
-    """No HNSW index is built while the context lasts; at its end the threshold is what it was before.
+    """No HNSW index is built while the context lasts; at its end, by an error too, the threshold is what it was before.
 
-    Raises UnsupportedByEdge for an embedded store, which builds none anyway.
+    Raises UnsupportedByEdge for an embedded store, which builds none anyway; StoreError.
     """
     if isinstance(collection.client, EdgeClient):
         raise UnsupportedByEdge("bulk load: it keeps no index that could be switched off")
     collection.prepare([])  # so that there is one
-    info = call(lambda: collection.client.get_collection(collection.name), what=f"reading {collection.name!r}")
-    before = info.config.optimizer_config.indexing_threshold
-    _set(collection, 0)
+    info = call(
+        lambda: collection.client.get_collection(collection.name),
+        what=f"reading {collection.name!r}",
+        patience=_PATIENCE,
+    )
+    before = info.config.optimizer_config.indexing_threshold or _DEFAULT_THRESHOLD
     try:
+        _set(collection, 0)
         yield
-    finally:
-        _set(collection, before or _DEFAULT_THRESHOLD)
+    except BaseException:
+        try:
+            _set(collection, before)
+        except StoreError as error:  # what ended the load is told, not this
+            logger.warning("%s; the next bulk load sets it right", error)
+        raise
+    _set(collection, before)
 
 
 def _set(collection: ImageCollection, threshold: int) -> None:
@@ -43,5 +56,5 @@ def _set(collection: ImageCollection, threshold: int) -> None:
     call(
         lambda: collection.client.update_collection(collection.name, optimizers_config=config),
         what=f"setting the indexing threshold of {collection.name!r} to {threshold}",
-        patience=30.0,
+        patience=_PATIENCE,
     )

@@ -84,36 +84,43 @@ class Channel(Generic[_T]):
             self._changed.notify_all()
 
 
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
 class Budget:
     """So many bytes may be in use at once; one use that is larger than that has them all to itself."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._used = 0
+        self._halted = False
         self._waiting: deque[object] = deque()  # first come, first served: a large use is not passed by small ones
         self._changed = threading.Condition()
 
     def acquire(self, amount: int) -> int:
-        """Waits until `amount` can be had; gives what is to be released, which is never more than the size."""
+        """Waits until `amount` can be had; gives what is to be released, never more than the size. Raises Halted."""
         amount = min(max(amount, 0), self._size)
         turn = object()
         with self._changed:
             self._waiting.append(turn)
             try:
-                self._changed.wait_for(lambda: self._waiting[0] is turn and self._used + amount <= self._size)
+                self._changed.wait_for(
+                    lambda: self._halted or (self._waiting[0] is turn and self._used + amount <= self._size)
+                )
+                if self._halted:
+                    raise Halted
+                self._used += amount
             finally:
                 self._waiting.remove(turn)
                 self._changed.notify_all()
-            self._used += amount
         return amount
 
     def release(self, amount: int) -> None:
         with self._changed:
             self._used -= amount
+            self._changed.notify_all()
+
+    def halt(self) -> None:
+        """Whoever waits here, or comes later, gets Halted: what is in use may never be released."""
+        with self._changed:
+            self._halted = True
             self._changed.notify_all()
 
     @contextlib.contextmanager

@@ -14,9 +14,7 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception,
-    sleep_using_event,
-    stop_after_delay,
-    stop_when_event_set,
+    stop_before_delay,
     wait_exponential,
     wait_random,
 )
@@ -29,6 +27,7 @@ from clip_qdrant.errors import (
     MetadataError,
     SourceError,
     SourceUnavailable,
+    StateError,
     StoreError,
     StoreLocked,
     StoreUnavailable,
@@ -85,7 +84,7 @@ def bisected(
         try:
             work(group)
             done += len(group)
-        except _OF_THE_STORE:
+        except (*_OF_THE_STORE, StateError):  # of no item, whichever is done first
             raise
         except Exception as error:  # noqa: BLE001  what it is decides `culprit`
             if len(group) > 1:
@@ -105,38 +104,46 @@ class Stopped(BaseException):
 class Retries:
     """Tries again what a source could not do for the moment, with growing pauses and jitter, for `patience` seconds.
 
-    An error that is not transient is raised at once, and never tried again. If it is used up _FAILURES_IN_A_ROW times
-    with no success in between, in any thread, the source is gone: SourceUnavailable. Raises Stopped if `stop` is set.
+    The last try begins within `patience` of the first. An error that is not transient is raised at once, and never
+    tried again. If the patience is used up _FAILURES_IN_A_ROW times with no success in between, in any thread, the
+    source is gone: SourceUnavailable. Raises Stopped if `stop` is set when there is something to try again.
     """
 
     def __init__(self, *, patience: float, stop: threading.Event) -> None:
         self._patience, self._stop = patience, stop
         self._in_a_row = 0
+        self._lock = threading.Lock()
 
     def __call__(self, operation: Callable[[], _T]) -> _T:
         attempts = Retrying(
-            stop=stop_after_delay(self._patience) | stop_when_event_set(self._stop),
+            stop=stop_before_delay(self._patience),
             wait=_PAUSES,
             retry=retry_if_exception(_is_transient),
-            sleep=sleep_using_event(self._stop),
+            sleep=self._pause,
             before_sleep=_log,
             reraise=True,
         )
         try:
             result = attempts(operation)
         except SourceError as error:
-            if _is_transient(error):
-                if self._stop.is_set():
-                    raise Stopped from error
-                self._in_a_row += 1
-                if self._in_a_row >= _FAILURES_IN_A_ROW:
-                    raise SourceUnavailable(
-                        f"{error}; {self._in_a_row} reads in a row failed so, each tried again for "
-                        f"{self._patience:g} s: run it again when the source answers"
-                    ) from error
+            if _is_transient(error) and (failures := self._count_failure()) >= _FAILURES_IN_A_ROW:
+                raise SourceUnavailable(
+                    f"{error}; {failures} reads in a row failed so, each tried again for "
+                    f"{self._patience:g} s: run it again when the source answers"
+                ) from error
             raise
-        self._in_a_row = 0
+        with self._lock:
+            self._in_a_row = 0
         return result
+
+    def _count_failure(self) -> int:
+        with self._lock:
+            self._in_a_row += 1
+            return self._in_a_row
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Stopped
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Images that are tagged with the uri of the one they nearly equal: what the tag says once that one changed or is gone."""
+"""Images tagged with the uri of the one they nearly equal: what the tag says once that one has changed or is gone."""
 
 from __future__ import annotations
 

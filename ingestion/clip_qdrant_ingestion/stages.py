@@ -31,7 +31,7 @@ __all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "StageOptions", "St
 
 _PIXEL_BYTES = 384 * 1024 * 1024  # decoded at once, by all threads
 
-Kind = Literal["added", "updated", "renamed", "payload_updated", "skipped", "still_bad", "still_duplicate"]
+Kind = Literal["added", "updated", "renamed", "payload_updated", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,9 @@ class Stages:
     ) -> None:
         self._source, self._collection, self._tell, self._near = source, collection, tell, near
         self._limits, self._tags, self._mark = options.limits, options.tags, options.mark_duplicates
-        self._retries = Retries(patience=options.patience, stop=stop or threading.Event())
+        stop = stop or threading.Event()
+        # One for each: a look may cost nothing, and tell nothing of whether the source answers.
+        self._reading, self._looking = (Retries(patience=options.patience, stop=stop) for _ in range(2))
         self._pixel_bytes = Budget(_PIXEL_BYTES)
         self._fingerprint = collection.embedder.fingerprint
 
@@ -121,12 +123,12 @@ class Stages:
                 return None
             if task.action is Action.REWRITE:
                 return task
-            return Read(task, self._retries(lambda: self._source.read(task.item, limits=self._limits)))
+            return Read(task, self._reading(lambda: self._source.read(task.item, limits=self._limits)))
         return None
 
     def _looked(self, task: Task) -> Task:
         """The task with what a request for its object alone tells."""
-        item = self._retries(lambda: self._source.look(task.item))
+        item = self._looking(lambda: self._source.look(task.item))
         if item is task.item:
             return task
         source = task.record.source
@@ -194,7 +196,7 @@ class Stages:
 
         def work(group: Sequence[Decoded]) -> None:
             vectors = self._collection.embedder.embed_pixels(np.stack([one.pixels for one in group]))
-            embedded.extend(Embedded(one.task, row) for one, row in zip(group, vectors, strict=True))
+            embedded.extend([Embedded(one.task, row) for one, row in zip(group, vectors, strict=True)])
 
         bisected(rest, work, lambda one, error: self._put_away(one.task.item, error))
         return embedded

@@ -138,7 +138,7 @@ class Threads:
 
     def _feed(self, tasks: Iterator[list[Task]]) -> None:
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and self._failure is None:
                 with self.timed("plan"):
                     page = next(tasks, None)
                 if page is None:
@@ -201,8 +201,8 @@ class Threads:
         self._halt()
 
     def _halt(self) -> None:
-        for channel in self._channels.values():
-            channel.halt()
+        for waited_for in (*self._channels.values(), self._bytes):
+            waited_for.halt()
 
     def _read(self) -> None:
         for task in self._to_read:
