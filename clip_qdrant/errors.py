@@ -18,7 +18,9 @@
     │   └── FingerprintMismatch         a collection was made by another embedder
     ├── TrainingError                   a training run or its data cannot go on
     ├── SourceError                     a source, or one object of it, cannot be listed or read
-    │   └── SourceUnavailable           it does not answer any more
+    │   ├── SourceUnavailable           it does not answer any more
+    │   ├── DamagedArchive              a tar file that is cut off, or not what it should be
+    │   └── AddressRefused              a host that is not known, or at an address that is not public
     ├── StateError                      the state file of ingestion cannot be used
     └── StoreError
         ├── StoreUnavailable            no answer, or refused credentials
@@ -36,11 +38,13 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "AddressRefused",
     "CheckpointError",
     "ClipQdrantError",
     "CollectionExists",
     "CollectionNotFound",
     "ConfigError",
+    "DamagedArchive",
     "EmptyImage",
     "ExportError",
     "FilterError",
@@ -168,6 +172,14 @@ class SourceError(ClipQdrantError):
 
 class SourceUnavailable(SourceError):
     """A source does not answer any more: one read after the other failed although each was tried again."""
+
+
+class DamagedArchive(SourceError):
+    """A tar file is cut off, or is not what it should be."""
+
+
+class AddressRefused(SourceError):
+    """A host is not known, or is at an address that is not public."""
 
 
 class StateError(ClipQdrantError):

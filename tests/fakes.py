@@ -1,4 +1,4 @@
-"""Stand-ins: an embedder of a few lines that knows colours, small image files, a client that keeps a record.
+"""Stand-ins: an embedder of a few lines that knows colours, small image files, a source, a client that keeps a record.
 
 The first three numbers of a vector are the mean red, green and blue, so the text "red" lies next to a red image;
 words that are no colour go, hashed, to dimensions no image reaches.
@@ -7,14 +7,18 @@ words that are no colour go, hashed, to dimensions no image reaches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import io
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from clip_qdrant.images import ImageInput
+from clip_qdrant.images import ImageInput, Limits
+from clip_qdrant_ingestion.sources.source import Page, SourceObject
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -88,6 +92,57 @@ def write_image(path: Path, colour: str | tuple[int, int, int], size: tuple[int,
     path.parent.mkdir(parents=True, exist_ok=True)
     solid_image(colour, size).save(path)
     return path
+
+
+class MadeSource:
+    """A source of small images made in memory, "000.png" on, each of a colour of its own.
+
+    `size` is what the listing says of each, its real one by default. `before_read` is called ahead of each read with
+    the object and the number of times it was asked for before, to wait or to raise. `reads` counts them by name.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        size: int | None = None,
+        readers: int = 8,
+        before_read: Callable[[SourceObject, int], None] = lambda item, attempt: None,
+    ) -> None:
+        self.name = "made"
+        self.reads_at_once = readers
+        self.reads: Counter[str] = Counter()
+        self._before_read = before_read
+        self._lock = threading.Lock()
+        self._content = {f"{index:03}.png": _png((index % 256, index // 256, 90)) for index in range(number)}
+        self._objects = [
+            SourceObject(self.uri(name), name, size=len(content) if size is None else size, mtime=1.0)
+            for name, content in self._content.items()
+        ]
+
+    @staticmethod
+    def uri(name: str) -> str:
+        return f"made://images/{name}"
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+        for start in range(0, len(self._objects), 50):
+            yield Page(self._objects[start : start + 50])
+
+    def look(self, item: SourceObject) -> SourceObject:
+        return item
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        with self._lock:
+            attempt = self.reads[item.name]
+            self.reads[item.name] += 1
+        self._before_read(item, attempt)
+        return self._content[item.name]
+
+
+def _png(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    solid_image(colour, (8, 8)).save(file, "PNG")
+    return file.getvalue()
 
 
 class RecordingClient:

@@ -40,9 +40,9 @@ def test_ingestion_waits_longer_for_a_server_than_the_other_commands(
     opened: list[float] = []
 
     class Recorded(collection.ImageCollection):
-        def __init__(self, *arguments: object, patience: float) -> None:
+        def __init__(self, *arguments: object, patience: float, **options: object) -> None:
             opened.append(patience)
-            super().__init__(*arguments, patience=patience)
+            super().__init__(*arguments, patience=patience, **options)
 
     monkeypatch.setattr(collection, "ImageCollection", Recorded)
     write_image(program.folder / "photos" / "red.png", "red")
@@ -50,7 +50,7 @@ def test_ingestion_waits_longer_for_a_server_than_the_other_commands(
     for arguments in (["ingest", "photos"], ["search", "red"], ["facet", "image.format"]):
         assert program(*arguments).code == 0
 
-    assert opened == [30, 2, 2]
+    assert opened == [300, 2, 2]
 
 
 def test_who_waits_for_a_server_is_told(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

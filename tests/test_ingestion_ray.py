@@ -41,15 +41,16 @@ pytestmark = [
 def machines() -> Iterator[None]:
     """A Ray cluster of two CPUs on this machine, whose workers can import what lies beside this file."""
     ray = pytest.importorskip("ray")
-    ray.init(
-        "local",
-        num_cpus=2,
-        object_store_memory=100 * 1024 * 1024,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        ray.init(
+            "local",
+            num_cpus=2,
+            object_store_memory=100 * 1024 * 1024,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     yield
     ray.shutdown()
 

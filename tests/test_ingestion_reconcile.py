@@ -175,12 +175,15 @@ def test_no_more_is_deleted_than_was_agreed_to(
 
 
 def test_a_share_that_floats_cannot_hold_is_not_one_image_less(tmp_path: Path, collection: ImageCollection) -> None:
-    folder = filled(tmp_path / "many", 10)
-    collection.add([write_image(tmp_path / "other" / f"{n}.png", (n, 9, 9)) for n in range(90)])
-    ingest(FolderSource(folder), collection)
-    elsewhere = FolderSource(tmp_path / "other", name=FolderSource(folder).name)
-    report = ingest(elsewhere, collection, delete=True, max_delete=0.1)  # 10 of 100
-    assert (report.gone, report.deleted) == (10, 10)
+    (tmp_path / "other").mkdir()
+    write_image(tmp_path / "other" / "kept.png", "white")
+    collection.add([write_image(tmp_path / f"{n}.png", (n, 9, 9), (4, 4)) for n in range(71)])
+    folder = FolderSource(filled(tmp_path / "many", 5))
+    ingest(folder, collection)  # and one more, 77 in all
+    assert int(5 / 77 * 77) == 4
+    elsewhere = FolderSource(tmp_path / "other", name=folder.name)
+    report = ingest(elsewhere, collection, delete=True, max_delete=5 / 77)
+    assert (report.gone, report.deleted) == (5, 5)
 
 
 @pytest.mark.parametrize("max_delete", [-0.1, 1.5, float("nan")])

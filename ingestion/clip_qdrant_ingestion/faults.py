@@ -98,7 +98,7 @@ def bisected(
 
 
 class Stopped(BaseException):
-    """The run was stopped while something waited to be tried again. No error: nothing that catches those is to catch it."""
+    """The run was stopped while something waited to be tried again. No error: what catches those must not catch it."""
 
 
 class Retries:

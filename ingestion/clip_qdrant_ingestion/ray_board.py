@@ -15,13 +15,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from clip_qdrant.errors import ClipQdrantError
-from clip_qdrant_ingestion.stages import Decoded, Embedded, Outcome
-from clip_qdrant_ingestion.tasks import Task
+
+if TYPE_CHECKING:  # the process of the board needs neither, and is to start quickly
+    from clip_qdrant_ingestion.stages import Decoded, Embedded, Outcome
+    from clip_qdrant_ingestion.tasks import Task
 
 __all__ = ["Chunk", "Link", "Question", "machines", "resources"]
 

@@ -155,21 +155,17 @@ class RayRun:
         """Plans as long as there is room, and keeps the board up to date, until all has come back."""
         while collector.is_alive():
             self._came.clear()
-            plans = not self._planned and not self._stop.is_set() and self._has_room(link)
+            stopped = self._stop.is_set()
+            plans = self._put(link) and not self._planned and not stopped
             if plans:
                 self._plan(tasks)
-            self._put(link)
-            link.exchange(ended=self._planned or self._stop.is_set(), stopped=self._stop.is_set())
+            link.exchange(ended=self._planned and not self._loose, stopped=stopped)
             self._tick()
             if not plans:
                 self._came.wait(_TICK)
         if self._failure is not None:
             raise self._failure
         link.exchange(ended=True, stopped=True)  # or raises what has ended the round
-
-    def _has_room(self, link: Link) -> bool:
-        chunks, size = link.on_the_way()
-        return chunks < self._at_once and size < _BYTES
 
     def _plan(self, tasks: Iterator[list[Task]]) -> None:
         start = time.monotonic()
@@ -180,11 +176,14 @@ class RayRun:
         self._loose += page or ()
         self._planned = page is None
 
-    def _put(self, link: Link) -> None:
-        """Hands out full chunks, as long as more tasks may come."""
-        while len(self._loose) >= self._batch_size or (self._planned and self._loose):
+    def _put(self, link: Link) -> bool:
+        """Hands out chunks while there is room for them, full ones if more tasks may come. Whether there is room yet."""
+        while (at_once := link.on_the_way()) and at_once[0] < self._at_once and at_once[1] < _BYTES:
+            if len(self._loose) < (1 if self._planned else self._batch_size):
+                return True
             link.put(self._loose[: self._batch_size])
             del self._loose[: self._batch_size]
+        return False
 
     # Other threads
 

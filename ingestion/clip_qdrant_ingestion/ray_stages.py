@@ -41,7 +41,8 @@ def dataset(job: Job, *, embedders: int, gpus: float, writers: int) -> ray.data.
         embedded = loaded.map_batches(
             _Embed,
             fn_constructor_args=(job,),
-            compute=_actors(embedders),
+            # A fixed size would have Ray warn where there are fewer chunks than actors.
+            compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=embedders, max_size=embedders),
             num_cpus=0,
             num_gpus=gpus,
             batch_size=1,
@@ -50,16 +51,11 @@ def dataset(job: Job, *, embedders: int, gpus: float, writers: int) -> ray.data.
         return embedded.map_batches(
             _Write,
             fn_constructor_args=(job,),
-            compute=_actors(writers),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=writers),
             num_cpus=0,
             batch_size=1,
             batch_format="pyarrow",
         )
-
-
-def _actors(count: int) -> ray.data.ActorPoolStrategy:
-    # A fixed size has Ray warn where there are fewer chunks than actors.
-    return ray.data.ActorPoolStrategy(min_size=1, initial_size=count, max_size=count)
 
 
 def chunks_of(rows: ray.data.Dataset) -> Iterator[Chunk]:

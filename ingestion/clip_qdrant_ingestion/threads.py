@@ -113,7 +113,11 @@ class Threads:
             self._close()
             if len(started) < len(workers):  # some will never say that they are done
                 self._halt()
-            self._join(started)
+            try:
+                self._join(started)
+            except BaseException:
+                self._halt()
+                raise
         except BaseException as error:  # noqa: BLE001  it is raised again, after the threads have ended
             self._tick = lambda: (
                 None
@@ -193,7 +197,8 @@ class Threads:
                     channel.done()
 
         for number in range(self._threads[stage]):
-            yield threading.Thread(target=run, name=f"ingest-{stage}-{number}")
+            # A daemon: after a second Ctrl-C the process ends without it. Otherwise it is joined.
+            yield threading.Thread(target=run, name=f"ingest-{stage}-{number}", daemon=True)
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

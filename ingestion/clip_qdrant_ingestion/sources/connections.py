@@ -15,21 +15,13 @@ from contextvars import ContextVar
 
 import httpcore
 
-from clip_qdrant.errors import first_line
+from clip_qdrant.errors import AddressRefused, first_line
 
-__all__ = ["CheckedConnections", "HostRefused", "UnknownHost", "is_public", "time_limit"]
+__all__ = ["CheckedConnections", "is_public", "time_limit"]
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline")  # of the request that this thread is at, in monotonic seconds
 _PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # of the IETF; Python before 3.12.4 takes most of it for public
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-class HostRefused(Exception):
-    """A host that is not asked."""
-
-
-class UnknownHost(Exception):
-    """A name that no host has."""
 
 
 @contextlib.contextmanager
@@ -60,7 +52,7 @@ class CheckedConnections(httpcore.NetworkBackend):
         if not self._allow_private:
             for address in addresses:
                 if not is_public(address):
-                    raise HostRefused(
+                    raise AddressRefused(
                         f"{host} {'is' if address == host else f'resolves to {address}, which is'} no public address; "
                         "--allow-private (allow_private=True) lets it be asked"
                     )
@@ -127,9 +119,9 @@ def _addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except ValueError as error:  # UnicodeError, or a NUL
-        raise UnknownHost(f"{host} is no name of a host") from error
+        raise AddressRefused(f"{host} is no name of a host") from error
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
             raise httpcore.ConnectError(f"the host {host} cannot be looked up: {first_line(error)}") from error
-        raise UnknownHost(f"the host {host} is not known: {first_line(error)}") from error
+        raise AddressRefused(f"the host {host} is not known: {first_line(error)}") from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from clip_qdrant.errors import MetadataError, without_user_info
+from clip_qdrant.errors import DamagedArchive, MetadataError, without_user_info
 from clip_qdrant_ingestion.sources.globs import IMAGE_SUFFIXES
 from clip_qdrant_ingestion.sources.rows import described, parse_object
 from clip_qdrant_ingestion.sources.source import OBJECTS_A_PAGE, Description, Problem, SourceObject
-from clip_qdrant_ingestion.sources.tars import DamagedTar, Member, TarStream
+from clip_qdrant_ingestion.sources.tars import Member, TarStream
 
 __all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "samples"]
 
@@ -36,7 +36,7 @@ class Sample:
     content: int = 0
 
     def add(self, stream: TarStream, member: Member, *, streamed: bool) -> None:
-        """Takes the file at hand, if it is an image or a sidecar. Raises DamagedTar."""
+        """Takes the file at hand, if it is an image or a sidecar. Raises DamagedArchive."""
         stem, suffix = posixpath.splitext(member.name)
         suffix = suffix.lower()
         if suffix in IMAGE_SUFFIXES:
@@ -71,7 +71,7 @@ class Sample:
 
 
 def samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
-    """The samples of an archive; one of very many images in pieces. Raises DamagedTar, after what lies before it."""
+    """The samples of an archive; one of very many images in pieces. Raises DamagedArchive after what lies before."""
     sample = Sample("")
     damage = None
     members = iter(stream)
@@ -88,7 +88,7 @@ def samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
                 yield sample
                 sample = Sample(key)
             sample.add(stream, member, streamed=streamed)
-        except DamagedTar as error:
+        except DamagedArchive as error:
             damage = error
             break
     yield sample

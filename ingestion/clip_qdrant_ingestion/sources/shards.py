@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from clip_qdrant.errors import ImageTooLarge, SourceError, without_user_info
+from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, without_user_info
 from clip_qdrant.images import Limits
 from clip_qdrant_ingestion.sources.addresses import WEB
 from clip_qdrant_ingestion.sources.archives import Archives
@@ -22,7 +22,7 @@ from clip_qdrant_ingestion.sources.filesystems import scheme_of, translated
 from clip_qdrant_ingestion.sources.samples import CONTENT_A_PAGE, fragment_of, samples
 from clip_qdrant_ingestion.sources.seen import Seen
 from clip_qdrant_ingestion.sources.source import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.tars import DamagedTar, TarStream, is_packed
+from clip_qdrant_ingestion.sources.tars import TarStream, is_packed
 from clip_qdrant_ingestion.sources.web import Fetcher
 
 __all__ = ["ShardSource"]
@@ -99,7 +99,7 @@ class ShardSource:
                     if fragment_of(member) == path:
                         _check_size(shown, member.size, limits)
                         return stream.read(member)
-        except DamagedTar as error:
+        except DamagedArchive as error:
             raise SourceError(f"cannot read {shown}: {error}") from error
         except (SourceError, ImageTooLarge):
             raise
@@ -118,7 +118,7 @@ class ShardSource:
                 stream = TarStream(file, packed=packed, seekable=self._archives.is_local)
                 for sample in samples(stream, streamed=packed or not self._archives.is_local):
                     yield from sample.objects(uri, version)
-        except DamagedTar as error:
+        except DamagedArchive as error:
             detail = f"{shown} cannot be read to its end: {error}; make or copy it again"
         except SourceError as error:
             detail = str(error)

@@ -19,12 +19,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
-import math
-import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import PurePosixPath
@@ -32,8 +29,12 @@ from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, MetadataError
 from clip_qdrant.images import Limits
+from clip_qdrant.records import FieldType
+from clip_qdrant.values import shown
 from clip_qdrant_ingestion.sources.names import NameSet
+from clip_qdrant_ingestion.sources.rows import described, parse_object
 from clip_qdrant_ingestion.sources.source import Description
+from clip_qdrant_ingestion.typed import text_value, texts_type
 
 __all__ = ["FolderSidecars", "Sidecars", "Table", "parse_csv", "parse_jsonl"]
 
@@ -41,11 +42,6 @@ logger = logging.getLogger(__name__)
 
 KEY_COLUMNS = ("file_name", "image", "file", "filename", "path")
 TABLES = ("metadata.csv", "metadata.jsonl")  # the later wins
-_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
-_FLOAT = re.compile(
-    r"[+-]?((0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?|[+-]?(0|[1-9][0-9]*)[eE][+-]?[0-9]{1,3}"
-)
-_BOOLEANS = {"true": True, "false": False}
 
 _OF_ONE_IMAGE = Limits(max_bytes=1024 * 1024)  # a page of them is held at once
 
@@ -211,7 +207,7 @@ class Sidecars:
         if name.lower().endswith(".txt"):
             return Description(text.strip() or None)
         try:
-            return _described(_parse_json(text))
+            return described(parse_object(text))
         except MetadataError as error:
             self._problem(name, str(error))
             return Description(partial=True)
@@ -244,7 +240,7 @@ def parse_jsonl(text: str) -> Table:
         if not line.strip():
             continue
         try:
-            row = _parse_json(line)
+            row = parse_object(line)
         except MetadataError as error:
             table.lose(f"line {number}: {error}")
             continue
@@ -287,64 +283,24 @@ def parse_csv(text: str) -> Table:
         else:
             table.lose(f"line {line}: it has {len(cells)} cells, the header {len(header)}")
     plain = {"caption", *KEY_COLUMNS}
-    converters = [
-        str if name in plain else _column_type([cells[number] for _, cells in good if cells[number]])
+    types: list[FieldType] = [
+        "keyword" if name in plain else texts_type(cells[number] for _, cells in good if cells[number])
         for number, name in enumerate(header)
     ]
     for line, cells in good:
-        values = zip(header, converters, cells, strict=True)
-        table.add(line, {name: convert(cell) for name, convert, cell in values if name and cell})
+        values = zip(header, types, cells, strict=True)
+        table.add(line, {name: text_value(cell, kind) for name, kind, cell in values if name and cell})
     return table
 
 
-def _column_type(cells: list[str]) -> Callable[[str], Any]:
-    if all(_INTEGER.fullmatch(cell) for cell in cells):
-        return int
-    if all((_INTEGER.fullmatch(cell) or _FLOAT.fullmatch(cell)) and math.isfinite(float(cell)) for cell in cells):
-        return float
-    if all(cell.lower() in _BOOLEANS for cell in cells):
-        return lambda cell: _BOOLEANS[cell.lower()]
-    return str
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError also for an integer of thousands of digits
-        raise MetadataError(f"not JSON: {error}") from error
-
-
-def _described_row(row: Any) -> tuple[str, Description]:
-    if not isinstance(row, dict):
-        raise MetadataError(f"a row is a JSON object, not {_short(row)}")
+def _described_row(row: Mapping[str, Any]) -> tuple[str, Description]:
     key = next((key for key in KEY_COLUMNS if row.get(key) not in (None, "")), None)
     if key is None:
         raise MetadataError(f"it names no image in any of the columns {', '.join(KEY_COLUMNS)}")
     name = row[key]
     if not isinstance(name, str):
-        raise MetadataError(f"{key} is the path of an image, not {_short(name)}")
+        raise MetadataError(f"{key} is the path of an image, not {shown(name)}")
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise MetadataError(f"{key} {name!r} is not a path below the folder of this file")
-    return _composed(str(path)), _described({column: value for column, value in row.items() if column != key})
-
-
-def _described(row: Any) -> Description:
-    if not isinstance(row, dict):
-        raise MetadataError(f"it must be a JSON object, not {_short(row)}")
-    caption, nested = row.get("caption"), row.get("metadata")
-    if caption is not None and not isinstance(caption, str):
-        raise MetadataError(f"caption must be text, not {_short(caption)}")
-    if nested is not None and not isinstance(nested, dict):
-        raise MetadataError(f"metadata must be a JSON object, not {_short(nested)}")
-    fields = {name: value for name, value in row.items() if name not in ("caption", "metadata")} | (nested or {})
-    present = {name: value for name, value in fields.items() if value is not None}
-    return Description((caption or "").strip() or None, present)
-
-
-def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        text = f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return _composed(str(path)), described({column: value for column, value in row.items() if column != key})

@@ -1,7 +1,7 @@
 """The files in a tar archive, in one pass forward, and told whether the archive is whole.
 
 Python's tarfile takes damage in the middle of an archive for its end. Here the end counts only where its mark of zeros
-is; anything else is a DamagedTar.
+is; anything else is a DamagedArchive.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, cast
 
-from clip_qdrant.errors import first_line
+from clip_qdrant.errors import DamagedArchive, first_line
 
-__all__ = ["DamagedTar", "Member", "TarStream", "is_packed"]
+__all__ = ["Member", "TarStream", "is_packed"]
 
 _BLOCK = 512  # bytes, of which an archive is made
 _STEP = 1 << 20
 _LARGEST_READ = 64 << 20  # bytes; no header is as large
-
-
-class DamagedTar(Exception):
-    """The archive ends early or is damaged; `str` says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ def is_packed(name: str) -> bool:
 class TarStream:
     """The files of an archive, read from its beginning to its end; `read` gets the bytes of the one at hand.
 
-    `seekable` archives are passed over by seeking. Whatever cannot be read is a DamagedTar.
+    `seekable` archives are passed over by seeking. Whatever cannot be read is a DamagedArchive.
     """
 
     def __init__(self, file: IO[bytes], *, packed: bool = False, seekable: bool = False) -> None:
@@ -57,35 +53,35 @@ class TarStream:
                     tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
                     end = found.offset_data + found.size
                     if found.size < 0 or found.offset_data < found.offset:
-                        raise DamagedTar(f"the header of {found.name!r} makes no sense")
+                        raise DamagedArchive(f"the header of {found.name!r} makes no sense")
                     if found.isreg() and not found.issparse():
                         yield Member(found.name, found.offset_data, found.size)
                         self._file.pass_to(end, found.name)
                 self._check_end(tar.offset)
         except tarfile.TarError as error:
-            raise DamagedTar(first_line(error)) from error
+            raise DamagedArchive(first_line(error)) from error
 
     def read(self, member: Member) -> bytes:
-        """The bytes of the file at hand. Raises DamagedTar if the archive ends before it."""
+        """The bytes of the file at hand. Raises DamagedArchive if the archive ends before it."""
         self._file.seek(member.offset)
         chunks, left = [], member.size
         while left > 0 and (chunk := self._file.read(min(left, _STEP))):
             chunks.append(chunk)
             left -= len(chunk)
         if left:
-            raise DamagedTar(f"it ends within {member.name!r}")
+            raise DamagedArchive(f"it ends within {member.name!r}")
         return b"".join(chunks)
 
     def pass_over(self, member: Member) -> None:
-        """Goes to the end of the file at hand. Raises DamagedTar if that lies beyond the end of the archive."""
+        """Goes to the end of the file at hand. Raises DamagedArchive if that lies beyond the end of the archive."""
         self._file.pass_to(member.offset + member.size, member.name)
 
     def _check_end(self, offset: int) -> None:
         mark = self._file.block_at(offset)
         if not mark:
-            raise DamagedTar("it ends without the mark of its end, so it may be cut off")
+            raise DamagedArchive("it ends without the mark of its end, so it may be cut off")
         if mark.strip(b"\0"):
-            raise DamagedTar(f"the header at byte {offset} is damaged")
+            raise DamagedArchive(f"the header at byte {offset} is damaged")
 
 
 class _Forward:
@@ -101,7 +97,7 @@ class _Forward:
 
     def seek(self, offset: int) -> int:
         if offset < self._at:
-            raise DamagedTar(f"a header points back, from byte {self._at} to {offset}")
+            raise DamagedArchive(f"a header points back, from byte {self._at} to {offset}")
         if self._seeks:
             self._at = self._file.seek(offset)
         while self._at < offset and self.read(min(offset - self._at, _STEP)):
@@ -110,14 +106,14 @@ class _Forward:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _LARGEST_READ:
-            raise DamagedTar(f"a header of {size} bytes makes no sense")
+            raise DamagedArchive(f"a header of {size} bytes makes no sense")
         chunks, wanted = [], size
         try:
             while wanted > 0 and (chunk := self._file.read(wanted)):
                 chunks.append(chunk)
                 wanted -= len(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DamagedTar(first_line(error)) from error
+            raise DamagedArchive(first_line(error)) from error
         data = b"".join(chunks)
         if size == _BLOCK:
             self._last = (self._at, data)
@@ -130,7 +126,7 @@ class _Forward:
             return
         self.seek(end - 1)
         if not self.read(1):
-            raise DamagedTar(f"it ends within {name!r}")
+            raise DamagedArchive(f"it ends within {name!r}")
 
     def block_at(self, offset: int) -> bytes:
         """The block at an offset that was read last, or is yet to be."""

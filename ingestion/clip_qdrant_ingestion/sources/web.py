@@ -21,9 +21,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpcore
 
-from clip_qdrant.errors import ImageTooLarge, SourceError, first_line, without_user_info
+from clip_qdrant.errors import AddressRefused, ImageTooLarge, SourceError, first_line, without_user_info
 from clip_qdrant.images import Limits
-from clip_qdrant_ingestion.sources.connections import CheckedConnections, HostRefused, UnknownHost, time_limit
+from clip_qdrant_ingestion.sources.connections import CheckedConnections, time_limit
 
 __all__ = ["Fetcher", "Version"]
 
@@ -207,7 +207,7 @@ def _as_source_errors(url: str, timeout: float) -> Iterator[None]:
         yield
     except httpcore.TimeoutException as error:
         raise SourceError(f"cannot fetch {_shown(url)}: it took longer than {timeout:g} s", transient=True) from error
-    except (HostRefused, UnknownHost) as error:
+    except AddressRefused as error:
         raise SourceError(f"cannot fetch {_shown(url)}: {error}") from error
     except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol) as error:
         raise SourceError(f"cannot fetch {_shown(url)}: {first_line(error)}") from error
