@@ -50,6 +50,18 @@ def test_the_first_example_runs_with_the_bundled_weights(
     assert re.fullmatch(r"-?0\.\d{3} file:///.*/cat\.jpg \{'album': 'pets', 'year': 2024\}", lines[0])
 
 
+def test_the_ingestion_example_runs_with_the_bundled_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for colour in ("red", "green"):
+        write_image(tmp_path / "gallery" / f"{colour}.png", colour, size=(300, 200))
+    exec(compile(BLOCKS[1], "README.md", "exec"), {})
+    plan, report = capsys.readouterr().out.splitlines()
+    assert plan.startswith("Plan(new=2, changed=0,")
+    assert re.fullmatch(r"2 0 0 \(\) (read|decode|embed|write|plan)", report)
+
+
 @pytest.mark.slow
 def test_the_training_examples_run_and_their_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,12 +73,12 @@ def test_the_training_examples_run_and_their_file_loads(tmp_path: Path, monkeypa
             rows.append(json.dumps({"image": os.path.relpath(path, tmp_path), "captions": [colour, f"all {colour}"]}))
         (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
     namespace: dict[str, object] = {}
-    exec(compile(BLOCKS[1], "README.md", "exec"), namespace)
+    exec(compile(BLOCKS[2], "README.md", "exec"), namespace)
     trained = namespace["clip"]
     assert isinstance(trained, clip_qdrant.ClipEmbedder)
     again = clip_qdrant.ClipEmbedder.load(tmp_path / "mine.pt", runtime="torch", device="cpu")
     assert again.fingerprint == trained.fingerprint
-    exec(compile(BLOCKS[2], "README.md", "exec"), {})
+    exec(compile(BLOCKS[3], "README.md", "exec"), {})
     assert (tmp_path / "matches.png").stat().st_size > 1000
 
 
@@ -85,8 +97,8 @@ def test_everything_in_the_file_tree_is_there() -> None:
 
 
 def test_a_module_missing_in_the_file_tree_is_not_hidden_by_its_namesake() -> None:
-    assert "\n    ingest.py  search.py" in TREE
-    without = set(named_in(TREE.replace("\n    ingest.py  search.py", "\n    search.py")))
+    assert "\n    ingest.py  ingest_run.py" in TREE
+    without = set(named_in(TREE.replace("\n    ingest.py  ingest_run.py", "\n    ingest_run.py")))
     assert set(named_in(TREE)) - without == {"clip_qdrant/cli/ingest.py"}
 
 

@@ -180,10 +180,16 @@ class Link:
             if self._chunks.pop(number, None) is not None:
                 self._returned.append(number)
 
-    def on_the_way(self) -> tuple[int, int]:
-        """How many chunks have not returned, and their bytes."""
+    @property
+    def chunks(self) -> int:
+        """How many chunks have not returned."""
+        return len(self._chunks)
+
+    @property
+    def size(self) -> int:
+        """Their bytes."""
         with self._lock:
-            return len(self._chunks), sum(map(len, self._chunks.values()))
+            return sum(map(len, self._chunks.values()))
 
     def exchange(self, *, ended: bool, stopped: bool) -> None:
         """Tells the board what is new. Raises what a worker failed with."""
@@ -214,7 +220,8 @@ class Link:
 
     def close(self) -> None:
         """Ends the dataset that the board feeds, if it has not ended."""
-        ray.get(self.board.close.remote())
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self.board.close.remote())
 
     def drop(self) -> None:
         """Ends the board."""

@@ -177,8 +177,8 @@ class RayRun:
         self._planned = page is None
 
     def _put(self, link: Link) -> bool:
-        """Hands out chunks while there is room for them, full ones if more tasks may come. Whether there is room yet."""
-        while (at_once := link.on_the_way()) and at_once[0] < self._at_once and at_once[1] < _BYTES:
+        """Hands out chunks while there is room, only full ones if more tasks may come. Gives whether there still is."""
+        while link.chunks < self._at_once and link.size < _BYTES:
             if len(self._loose) < (1 if self._planned else self._batch_size):
                 return True
             link.put(self._loose[: self._batch_size])
