@@ -145,6 +145,12 @@ def _png(colour: tuple[int, int, int]) -> bytes:
     return file.getvalue()
 
 
+def picture(seed: int) -> Image.Image:
+    """An RGB picture of 256 x 256 pixels with structure; those of two seeds are not near-duplicates."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC)
+
+
 class RecordingClient:
     """Passes every call on to a real client and keeps the names of the methods called.
 

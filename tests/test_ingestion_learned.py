@@ -1,10 +1,11 @@
-"""What is learned of an image besides its pixels: whose word wins, what types it gets, and how it can be searched for."""
+"""What is learned of an image besides its pixels: whose word wins, what types it gets, how it can be searched for."""
 
 from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from s3 import Bucket, new_bucket
 
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.records import Hit
-from clip_qdrant_ingestion import BucketSource, FolderSource, Source, ingest
+from clip_qdrant_ingestion import BucketSource, Description, FolderSource, Page, Source, SourceObject, ingest
 from clip_qdrant_ingestion.sources.manifest import ManifestSource
 from clip_qdrant_ingestion.sources.pattern import PathPattern, Patterned
 
@@ -138,6 +139,33 @@ def test_a_header_whose_text_does_not_fit_its_field_quarantines_the_object(
     assert "'cheap'" in row.detail
 
 
+class Headed(FolderSource):
+    """A folder whose files have headers, and a version that is told by the listing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.version, self.headers = "1", {"shelf": "x", "row": "3"}
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+        for page in super().pages(folders):
+            yield Page([replace(item, etag=self.version) for item in page.objects], page.problems)
+
+    def look(self, item: SourceObject) -> SourceObject:
+        return replace(item, said=item.said.over(Description(texts=self.headers)))
+
+
+def test_new_headers_of_the_same_bytes_replace_the_old(tmp_path: Path, collection: ImageCollection) -> None:
+    (tmp_path / "a.jpg").write_bytes(plain())
+    source = Headed(tmp_path)
+    ingest(source, collection)
+    for version, headers in (("2", {"shelf": "y"}), ("3", {}), ("4", {"row": "7"})):
+        source.version, source.headers = version, headers
+        report = ingest(source, collection)
+        assert (report.payload_updated, report.skipped) == (1, 0)
+        assert metadata(collection) == {name: int(text) if text.isdigit() else text for name, text in headers.items()}
+        assert ingest(source, collection).skipped == 1
+
+
 # What the file says
 
 
@@ -222,21 +250,15 @@ def patterned(folder: Path) -> Source:
 @pytest.mark.parametrize(
     ("field_type", "value"), [("integer", 2024), ("float", 2024.0), ("keyword", "2024"), (None, 2024)]
 )
-@pytest.mark.parametrize("kind", ["path", "manifest", "sidecar"])
+@pytest.mark.parametrize("kind", ["path", "manifest"])
 def test_a_text_becomes_a_value_of_its_field(
     tmp_path: Path, memory_client: QdrantBase, kind: str, field_type: Any, value: object
 ) -> None:
     fields = {} if field_type is None else {"year": field_type}
     collection = ImageCollection("photos", FakeEmbedder(), memory_client, fields=fields)
     write_image(tmp_path / "2024" / "a.png", "red")
-    source: Source = FolderSource(tmp_path)
-    if kind == "path":
-        source = patterned(tmp_path)
-    elif kind == "manifest":
-        (tmp_path / "table.csv").write_text("image,year\n2024/a.png,2024\n")
-        source = ManifestSource(tmp_path / "table.csv")
-    else:
-        (tmp_path / "metadata.csv").write_text("file_name,year\n2024/a.png,2024\n")
+    (tmp_path / "table.csv").write_text("image,year\n2024/a.png,2024\n")
+    source = patterned(tmp_path) if kind == "path" else ManifestSource(tmp_path / "table.csv")
     report = ingest(source, collection)
     assert report.quarantined == ()
     found = metadata(collection)["year"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from fakes import FakeEmbedder, write_image
+from counting import CountingFolder
+from fakes import FakeEmbedder, picture, write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient
@@ -18,9 +19,8 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.errors import SourceError
-from clip_qdrant.images import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion import FolderSource, Page, Plan, Problem, SourceObject, plan
+from clip_qdrant_ingestion import FolderSource, Page, Plan, Problem, plan
 from clip_qdrant_ingestion.sources.part import Part
 from clip_qdrant_ingestion.state import IngestState
 from clip_qdrant_ingestion.worker import RunOptions, Worker
@@ -43,18 +43,6 @@ def photos(tmp_path: Path) -> Path:
 def state(tmp_path: Path) -> Iterator[IngestState]:
     with IngestState(tmp_path / "state.sqlite") as state:
         yield state
-
-
-class CountingFolder(FolderSource):
-    """A folder that remembers which images were read."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.images_read: list[str] = []
-
-    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
-        self.images_read.append(item.name)
-        return super().read(item, limits=limits)
 
 
 def worker(folder: Path, collection: ImageCollection, state: IngestState, **options: object) -> Worker:
@@ -177,8 +165,6 @@ def test_a_part_takes_only_its_own_for_gone(photos: Path, collection: ImageColle
 def test_what_was_left_out_is_planned_only_where_it_is_left_out_again(
     tmp_path: Path, photos: Path, collection: ImageCollection, state: IngestState
 ) -> None:
-    from test_ingestion_dedupe import picture
-
     picture(1).save(photos / "a.png")
     picture(1).resize((90, 90)).save(photos / "b.png")
     assert worker(photos, collection, state, dedupe="skip").run().duplicates == 1

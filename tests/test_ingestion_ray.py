@@ -29,11 +29,8 @@ from clip_qdrant_ingestion.ray_engine import RayCluster
 
 pytestmark = [
     pytest.mark.slow,
-    # Ray's own: files and sockets that it leaves to the garbage collector, what it will change, what it guesses.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray"),
+    # What Ray Data says of itself, when it copies its own settings.
     pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
@@ -188,8 +185,7 @@ def test_processes_that_are_killed_lose_nothing_and_nothing_is_counted_twice(
     collection = opened()
     killed: list[str] = []
     # Ray's titles: of an actor its class, of a task its operator. "Chunks" is the one that feeds the others.
-    victims = iter([(20, "_load"), (60, "_Embed"), (100, "_Write"), (140, "Chunks"), (180, "_Board"), (220, "_load")])
-    upcoming = list(victims)
+    upcoming = [(20, "_load"), (60, "_Embed"), (100, "_Write"), (140, "Chunks"), (180, "_Board"), (220, "_load")]
 
     def kill(progress: Progress) -> None:
         if upcoming and progress.done >= upcoming[0][0] and kill_one(upcoming[0][1]):
@@ -261,6 +257,17 @@ def test_an_embedded_store_is_refused(tmp_path: Path, where: str) -> None:
     with pytest.raises(ConfigError, match="run a Qdrant server"):
         ingest(FolderSource(photos), collection, cluster=RayCluster(opened))
     collection.client.close()
+
+
+def test_a_source_that_cannot_be_sent_to_the_workers_is_refused_by_name(tmp_path: Path, server: EdgeServer) -> None:
+    class Locked(SlowSource):
+        def __init__(self) -> None:
+            super().__init__(many_images(tmp_path / "photos", 1), 0)
+            self.lock = threading.Lock()
+
+    opened = partial(open_collection, "locked", server.url)
+    with pytest.raises(ConfigError, match=r"Locked object .* cannot be sent to the workers"):
+        ingest(Locked(), opened(), cluster=RayCluster(opened))
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

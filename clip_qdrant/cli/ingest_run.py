@@ -19,6 +19,7 @@ from clip_qdrant.cli.output import plain, stderr_console
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.records import path_of
 from clip_qdrant_ingestion.endpoints import serve
+from clip_qdrant_ingestion.engine import Cluster
 from clip_qdrant_ingestion.health import Health
 from clip_qdrant_ingestion.logs import json_logging
 from clip_qdrant_ingestion.metrics import Metrics
@@ -156,13 +157,34 @@ def _worker(
 ) -> Iterator[Worker]:
     source = _open_source(settings)
     path = default_state_path(settings.location, settings.cache_dir, settings.state)
-    with IngestState(path) as state, wiring.open_collection(settings, patience=settings.patience) as images:
+    with (
+        _cluster(settings) as cluster,
+        IngestState(path) as state,
+        wiring.open_collection(settings, patience=settings.patience) as images,
+    ):
         if health is not None:
             health.loaded()
             images.exists()
             health.answered()
-        options = _run_options(settings, source, retry_failed=retry_failed)
+        options = _run_options(settings, source, cluster, retry_failed=retry_failed)
         yield Worker(source, images, state, options, location=settings.location, noted=noted, stop=stop)
+
+
+@contextlib.contextmanager
+def _cluster(settings: Settings) -> Iterator[Cluster | None]:
+    if settings.engine != "ray":
+        yield None
+        return
+    if not settings.location.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"--engine ray needs a Qdrant server: {plain(settings.location)} can be open in one process alone; "
+            "run one (docker compose up -d) and set --location http://localhost:6333"
+        )
+    from clip_qdrant_ingestion.ray_engine import RayCluster
+
+    opened = partial(_open_images, settings)
+    with RayCluster(opened, address=settings.ray_address, embedders=settings.embedders) as cluster:
+        yield cluster
 
 
 def _place(settings: Settings) -> str:
@@ -195,14 +217,7 @@ def _open_source(settings: Settings) -> Source:
     )
 
 
-def _run_options(settings: Settings, source: Source, *, retry_failed: bool) -> RunOptions:
-    cluster = None
-    if settings.engine == "ray":
-        from clip_qdrant_ingestion.ray_engine import RayCluster
-
-        cluster = RayCluster(
-            partial(_open_images, settings), address=settings.ray_address, embedders=settings.embedders
-        )
+def _run_options(settings: Settings, source: Source, cluster: Cluster | None, *, retry_failed: bool) -> RunOptions:
     return RunOptions(
         batch_size=settings.batch_size,
         workers=settings.workers,

@@ -142,8 +142,11 @@ def ingest(
         raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
     finally:
         tally.flush()
-    if memory is not None and planner.complete and folders is None and owns is None and not stop.is_set():
-        memory.whole()
+    if memory is not None and planner.complete and not stop.is_set():
+        if folders is not None:
+            memory.settle([uri for uri in removed if uri not in planner.seen])
+        elif owns is None:
+            memory.whole()
     if delete and found is None and not stop.is_set():
         logger.warning("nothing is deleted, because a part of the source could not be listed")
     counts = tally.counts()

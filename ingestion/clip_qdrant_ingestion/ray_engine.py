@@ -74,9 +74,21 @@ class RayCluster:
         stop: threading.Event,
         tick: Callable[[], None],
     ) -> Engine:
-        """An engine for one run; its chunks are of `batch_size` images."""
+        """An engine for one run; its chunks are of `batch_size` images.
+
+        Raises ConfigError for a source, or a way to open the collection, that cannot be sent to other processes.
+        """
+        from ray import cloudpickle
+
         from clip_qdrant_ingestion.ray_run import RayRun
 
+        for what in (source, self._open_collection):
+            try:
+                cloudpickle.dumps(what)  # type: ignore[no-untyped-call]  # Ray's has no annotations
+            except Exception as error:
+                raise ConfigError(
+                    f"{what!r} cannot be sent to the workers of a Ray cluster, since it cannot be pickled: {error}"
+                ) from error
         return RayRun(
             source,
             self._open_collection,

@@ -54,7 +54,8 @@ class RayRun:
         gpus: float,
     ) -> None:
         self._source, self._open_collection, self._tell, self._options = source, open_collection, tell, options
-        self._batch_size, self._near, self._stop, self._tick = batch_size, near, stop, tick
+        self._batch_size = self._chunk_size = batch_size
+        self._near, self._stop, self._tick = near, stop, tick
         self._embedders, self._gpus, self._writers = embedders, gpus, max(_WRITERS, embedders)
         loaders = max(1, int(resources().get("CPU", 1)))
         self._processes = {
@@ -132,6 +133,8 @@ class RayRun:
             uuid.uuid4().hex, link.board, self._source, self._open_collection, self._options, self._near is not None
         )
         self._loose = list(self._left.values())
+        # What has killed its process each time shall not hold back the others of its chunk.
+        self._chunk_size = 1 if self._planned else self._batch_size
         rows = dataset(job, embedders=self._embedders, gpus=self._gpus, writers=self._writers)
         collector = threading.Thread(target=self._collect, args=(rows, link), name="ingest-collect", daemon=True)
         others = [threading.Thread(target=link.answer, args=(self._reply,), name="ingest-answer", daemon=True)]
@@ -179,10 +182,10 @@ class RayRun:
     def _put(self, link: Link) -> bool:
         """Hands out chunks while there is room, only full ones if more tasks may come. Gives whether there still is."""
         while link.chunks < self._at_once and link.size < _BYTES:
-            if len(self._loose) < (1 if self._planned else self._batch_size):
+            if len(self._loose) < (1 if self._planned else self._chunk_size):
                 return True
-            link.put(self._loose[: self._batch_size])
-            del self._loose[: self._batch_size]
+            link.put(self._loose[: self._chunk_size])
+            del self._loose[: self._chunk_size]
         return False
 
     # Other threads

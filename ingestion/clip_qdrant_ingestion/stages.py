@@ -24,7 +24,7 @@ from clip_qdrant_ingestion.channel import Budget
 from clip_qdrant_ingestion.faults import Retries, Stopped, bisected, quarantined
 from clip_qdrant_ingestion.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.source import Description, Source, SourceObject
-from clip_qdrant_ingestion.tasks import Action, Task, decide, rewritten, same_object, with_learned
+from clip_qdrant_ingestion.tasks import Action, Task, decide, rewritten, same_object, told, with_learned
 from clip_qdrant_ingestion.typed import typed
 
 __all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "StageOptions", "Stages", "metadata_types"]
@@ -135,16 +135,19 @@ class Stages:
         assert source is not None
         source = replace(source, etag=item.etag, size=item.size, mtime=item.mtime, metadata=self._headers(task, item))
         task = replace(task, item=item, record=replace(task.record, source=source))
-        if task.stored is None or (task.action is Action.LOAD and not same_object(item, task.stored.get("source"))):
+        if task.stored is None:
             return task
         stored = {**task.stored, "source": {**(task.stored.get("source") or {}), "metadata": source.metadata}}
+        task = replace(task, stored=stored)
+        if task.action is Action.LOAD and not same_object(item, stored["source"]):
+            return task
         action = decide(task.record, stored, fingerprint=self._fingerprint)
         if action is Action.SKIP and task.action is Action.REWRITE:  # the date of the object at least is new
             action = Action.REWRITE
-        return replace(task, stored=stored, action=action)
+        return replace(task, action=action)
 
     def _headers(self, task: Task, item: SourceObject) -> dict[str, object]:
-        """The metadata that the look at an object added to what its listing says."""
+        """The metadata, and the caption, that the look at an object added to what its listing says."""
         before = task.item.said
         named = {*before.metadata, *before.texts}
         new = Description(
@@ -154,7 +157,8 @@ class Stages:
         result = typed([new], metadata_types(self._collection))[0]
         if isinstance(result, MetadataError):
             raise result
-        return dict(result.metadata)
+        caption = item.said.caption if not before.caption else None
+        return {**result.metadata, **({"caption": caption} if caption else {})}
 
     def decode(self, read: Read) -> Decoded | Task | None:
         """The pixels of an image; the task, if its bytes are those that are stored; None if they are no good."""
@@ -175,7 +179,7 @@ class Stages:
             info = image.info if self._tags else replace(image.info, tags={})
             record = replace(task.record, image=info, taken_at=image.taken_at, location=image.location)
             headers = record.source.metadata if record.source is not None else {}
-            record = with_learned(record, {**info.tags, **headers})
+            record = with_learned(record, told(info.tags, headers))
             item = replace(task.item, content=None)  # or it would be held until the vector is written
             return Decoded(replace(task, item=item, record=record), embedder.preprocess(image.rgb))
         return None

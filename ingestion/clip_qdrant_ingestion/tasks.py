@@ -22,7 +22,18 @@ from clip_qdrant.schema import Schema
 from clip_qdrant.values import same_json
 from clip_qdrant_ingestion.sources.source import Description, SourceObject
 
-__all__ = ["Action", "Task", "decide", "fitting", "learned", "rewritten", "same_object", "wanted", "with_learned"]
+__all__ = [
+    "Action",
+    "Task",
+    "decide",
+    "fitting",
+    "learned",
+    "rewritten",
+    "same_object",
+    "told",
+    "wanted",
+    "with_learned",
+]
 
 
 class Action(Enum):
@@ -43,15 +54,21 @@ class Task:
     action: Action
 
 
-def learned(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata that the image itself gave: its tags, and the headers of its object over them."""
+def told(tags: Mapping[str, Any], headers: Mapping[str, Any]) -> Description:
+    """What an image itself tells: its tags, and the headers of its object over them, of which one may be a caption."""
+    metadata = {**tags, **headers}
+    return Description(metadata.pop("caption", None), metadata)
+
+
+def learned(stored: Mapping[str, Any]) -> Description:
+    """What the image itself told when it was stored."""
     tags, headers = (stored.get("image") or {}).get("tags"), (stored.get("source") or {}).get("metadata")
-    return {**(tags or {}), **(headers or {})}
+    return told(tags or {}, headers or {})
 
 
-def with_learned(record: ImageRecord, found: Mapping[str, Any]) -> ImageRecord:
+def with_learned(record: ImageRecord, found: Description) -> ImageRecord:
     """The record with what was found in the image, where nothing else is said."""
-    return replace(record, metadata={**found, **record.metadata}) if found else record
+    return replace(record, caption=record.caption or found.caption, metadata={**found.metadata, **record.metadata})
 
 
 def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
@@ -64,9 +81,10 @@ def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | No
         metadata = {
             name: value
             for name, value in (stored.get("metadata") or {}).items()
-            if name not in own or not same_json(own[name], value)
+            if name not in own.metadata or not same_json(own.metadata[name], value)
         }
-        there = Description(stored.get("caption"), metadata)
+        caption = stored.get("caption")
+        there = Description(caption if caption != own.caption else None, metadata)
         if said.partial:  # what is missing may be what could not be read
             owner, description = theirs, there
         elif theirs != source:

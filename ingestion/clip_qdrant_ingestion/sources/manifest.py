@@ -11,7 +11,6 @@ import gzip
 import os
 import posixpath
 import tempfile
-import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +89,6 @@ class ManifestSource:
         self._storage_options = dict(storage_options or {})
         self._patience = patience
         self._buckets: dict[str, BucketSource] = {}
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"ManifestSource({self._shown!r})"
@@ -155,14 +153,13 @@ class ManifestSource:
         scheme, _, place = uri.partition("://")
         name, _, key = place.partition("/")
         url = f"{scheme}://{name}"
-        with self._lock:
-            if url not in self._buckets:
-                try:
-                    bucket = BucketSource(url, storage_options=self._storage_options, reads_at_once=self.reads_at_once)
-                except (ConfigError, MissingExtra) as error:
-                    raise SourceError(f"cannot read {without_user_info(uri)}: {error}") from error
-                self._buckets[url] = bucket
-            return self._buckets[url], key
+        if url not in self._buckets:
+            try:
+                bucket = BucketSource(url, storage_options=self._storage_options, reads_at_once=self.reads_at_once)
+            except (ConfigError, MissingExtra) as error:
+                raise SourceError(f"cannot read {without_user_info(uri)}: {error}") from error
+            self._buckets.setdefault(url, bucket)  # of two threads that come at once the first wins
+        return self._buckets[url], key
 
     def _page(self, named: list[tuple[str, SourceObject]], problems: list[Problem], seen: Seen) -> Page:
         objects = []
