@@ -52,6 +52,7 @@ _CALLS = {
     "retrieve": 0.0,
     "scroll": 0.02,
     "upsert": 0.05,
+    "batch_update_points": 0.0,
     "overwrite_payload": 0.03,
     "count": 0.0,
     "delete": 0.05,

@@ -142,6 +142,7 @@ def test_a_plan_is_shown_and_nothing_is_stored(program: Program, photos: Path) -
     plan = program("ingest", photos, "--dry-run", "--json")
     assert (plan.code, plan.json["new"], plan.json["gone"], plan.json["complete"]) == (0, 4, 0, True)
     assert program("search", "red").code == 3
+    assert not (program.folder / "qdrant-data").exists()
 
     program("ingest", photos)
     (photos / "a.png").rename(photos / "z.png")

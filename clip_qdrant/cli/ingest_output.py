@@ -21,9 +21,9 @@ def show_plan(plan: Plan, collection: str) -> None:
     """The plan as a table, with the first uris of what would change."""
     rows = [
         ("new", plan.new, "read, embed and store"),
-        ("changed", plan.changed, "read again; embed if the bytes are others"),
+        ("changed", plan.changed, "read and embed anew"),
         ("renamed", plan.renamed, "store under the new name with the vector it has"),
-        ("described anew", plan.described, "store caption and metadata"),
+        ("described anew", plan.described, "store caption, metadata or date"),
         ("unchanged", plan.unchanged, "nothing"),
         ("still bad", plan.still_bad, "nothing; --retry-failed reads them again"),
         ("still a duplicate", plan.still_duplicates, "nothing"),

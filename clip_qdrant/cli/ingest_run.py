@@ -49,7 +49,7 @@ class Outcome:
 
 def plan_run(settings: Settings, *, retry_failed: bool) -> Plan:
     """What a run would do."""
-    with _worker(settings, retry_failed=retry_failed, noted={}, stop=threading.Event()) as worker:
+    with _worker(settings, retry_failed=retry_failed, noted={}, stop=threading.Event(), remembers=False) as worker:
         return worker.plan()
 
 
@@ -154,9 +154,12 @@ def _worker(
     noted: Mapping[str, str],
     stop: threading.Event,
     health: Health | None = None,
+    remembers: bool = True,
 ) -> Iterator[Worker]:
     source = _open_source(settings)
-    path = default_state_path(settings.location, settings.cache_dir, settings.state)
+    path: Path | str = default_state_path(settings.location, settings.cache_dir, settings.state)
+    if not remembers and not Path(path).exists():
+        path = ":memory:"  # looking makes no file
     with (
         _cluster(settings) as cluster,
         IngestState(path) as state,

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Literal
 
 from clip_qdrant.collection import ImageCollection
@@ -116,39 +117,18 @@ def ingest(
         return Threads(stages, batch_size=batch_size, workers=workers, readers=readers, stop=stop, tick=tick)
 
     engine = new_engine()
-    found: Gone | None = None
-    deleted = 0
+    run = _Run(source.name, collection, planner, tally, memory, near, stop, new_engine, folders)
     try:
         with bulk_load(collection) if bulk else contextlib.nullcontext():
             engine.run(planner.tasks(folders))
-            if delete and not stop.is_set() and planner.complete:
-                among = removed if folders is not None else None
-                found = find_gone(collection, source.name, planner.seen, max_delete=max_delete, owns=owns, among=among)
-            gone = frozenset(found.uris if found is not None else ())
-            if not stop.is_set() and (others := gone.union(tally.changed)):
-                if near is not None:
-                    for uri in gone:
-                        near.forget(uri)
-                if again := tally.reconsidered(others):
-                    new_engine().run(planner.tasks(folders, only=frozenset(again)))
-                retag(collection, others, gone=gone, near=near)
-            if gone and not stop.is_set():  # or an image that was left out may be nowhere
-                deleted = collection.delete(uris=gone)
-                if memory is not None:
-                    memory.settle(list(gone))
-                    memory.release(list(gone))
+            found = run.gone(removed, max_delete=max_delete, owns=owns) if delete else None
+            deleted = run.follow_up(frozenset(found.uris if found is not None else ()))
     except StoreUnavailable as error:
         stored = sum(tally.counts()[name] for name in _STORED)
         raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
     finally:
         tally.flush()
-    if memory is not None and planner.complete and not stop.is_set():
-        if folders is not None:
-            memory.settle([uri for uri in removed if uri not in planner.seen])
-        elif owns is None:
-            memory.whole()
-    if delete and found is None and not stop.is_set():
-        logger.warning("nothing is deleted, because a part of the source could not be listed")
+    run.forget(removed, whole=owns is None)
     counts = tally.counts()
     report = Report(
         **{name: counts[name] for name in _DONE},
@@ -163,6 +143,61 @@ def ingest(
     )
     events.tell(engine, deleted=deleted)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is left to do when all that was listed is stored. A stop leaves it to the next run."""
+
+    source_name: str
+    collection: ImageCollection
+    planner: Planner
+    tally: Tally
+    memory: Memory | None
+    near: NearIndex | None
+    stop: threading.Event
+    new_engine: Callable[[], Engine]
+    folders: Collection[str] | None
+
+    def gone(self, removed: Collection[str], *, max_delete: float, owns: Callable[[str], bool] | None) -> Gone | None:
+        """What is no longer in the source, None where that cannot be told."""
+        if self.stop.is_set():
+            return None
+        if not self.planner.complete:
+            logger.warning("nothing is deleted, because a part of the source could not be listed")
+            return None
+        among = removed if self.folders is not None else None
+        return find_gone(
+            self.collection, self.source_name, self.planner.seen, max_delete=max_delete, owns=owns, among=among
+        )
+
+    def follow_up(self, gone: frozenset[str]) -> int:
+        """Deletes what is gone, after the images are stored that were left out because of it; gives how many went."""
+        others = gone.union(self.tally.changed)
+        if self.stop.is_set() or not others:
+            return 0
+        if self.near is not None:
+            for uri in gone:
+                self.near.forget(uri)
+        if again := self.tally.reconsidered(others):
+            self.new_engine().run(self.planner.tasks(self.folders, only=frozenset(again)))
+        retag(self.collection, others, gone=gone, near=self.near)
+        if not gone or self.stop.is_set():  # or an image that was left out may be nowhere
+            return 0
+        deleted = self.collection.delete(uris=gone)
+        if self.memory is not None:
+            self.memory.settle(list(gone))
+            self.memory.release(list(gone))
+        return deleted
+
+    def forget(self, removed: Collection[str], *, whole: bool) -> None:
+        """Bad objects that are gone leave the quarantine. `whole`: this run answers for all of the source."""
+        if self.memory is None or not self.planner.complete or self.stop.is_set():
+            return
+        if self.folders is not None:
+            self.memory.settle([uri for uri in removed if uri not in self.planner.seen])
+        elif whole:
+            self.memory.whole()
 
 
 class _Events:
