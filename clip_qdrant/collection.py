@@ -166,23 +166,28 @@ class ImageCollection:
             if offset is None:
                 return
 
-    def of_bytes(self, sha256: Sequence[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
+    def of_bytes(self, sha256: Iterable[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
         """Payload and vector, float32 (dim,), of one stored image for each of these hashes of files that there is."""
-        if not sha256 or (not self._layout.exists and not self._layout.open()):
-            return {}
-        conditions: list[models.Condition] = [
-            models.FieldCondition(key="image.sha256", match=models.MatchAny(any=[*sha256])),
-            models.FieldCondition(key="fingerprint", match=models.MatchValue(value=self.embedder.fingerprint)),
-        ]
         found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
-        offset = None
-        while True:
-            records, offset = self._scroll(models.Filter(must=conditions), offset, True, True)
-            for record in records:
-                payload = dict(record.payload or {})
-                found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
-            if offset is None or len(found) == len(set(sha256)):
-                return found
+        wanted = set(sha256)
+        if not self._layout.exists and not self._layout.open():
+            return found
+        try:
+            while wanted:  # a page may hold copies of one image alone; so what is found is not asked for again
+                conditions: list[models.Condition] = [
+                    models.FieldCondition(key="image.sha256", match=models.MatchAny(any=sorted(wanted))),
+                    models.FieldCondition(key="fingerprint", match=models.MatchValue(value=self.embedder.fingerprint)),
+                ]
+                records, _ = self._scroll(models.Filter(must=conditions), None, True, True, limit=2 * len(wanted))
+                for record in records:
+                    payload = dict(record.payload or {})
+                    found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
+                if len(records) < 2 * len(wanted):
+                    break
+                wanted -= found.keys()
+        except CollectionNotFound:
+            self._layout.forget()
+        return found
 
     def prepare(self, records: Sequence[ImageRecord]) -> None:
         """Makes the collection fit to hold these records: creates it, and the fields that are new.
@@ -393,13 +398,19 @@ class ImageCollection:
         )
 
     def _scroll(
-        self, selection: models.Filter | None, offset: Any, with_payload: bool | list[str], with_vectors: bool
+        self,
+        selection: models.Filter | None,
+        offset: Any,
+        with_payload: bool | list[str],
+        with_vectors: bool,
+        *,
+        limit: int = _IDS_PER_CALL,
     ) -> tuple[list[models.Record], Any]:
         return self._layout.ask(
             lambda: self.client.scroll(
                 self.name,
                 scroll_filter=selection,
-                limit=_IDS_PER_CALL,
+                limit=limit,
                 offset=offset,
                 with_payload=with_payload,
                 with_vectors=with_vectors,

@@ -2,12 +2,17 @@
 
 Source: CIPA DC-008 (Exif 3.0). Dates are `DateTimeOriginal` with `OffsetTimeOriginal`, places the GPS block. The XP…
 tags are those that Windows writes, in UTF-16.
+
+The bytes are read here and not by Pillow, which warns of odd tags: warnings belong to the whole process, where they may
+be errors, and no thread can silence its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -27,6 +32,18 @@ _DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL = 0x9003, 0x9011
 _EXPOSURE_TIME, _F_NUMBER, _FOCAL_LENGTH, _LENS_MODEL = 0x829A, 0x829D, 0x920A, 0xA434
 _SENSITIVITY, _EXPOSURE_INDEX = 0x8827, 0x8832
 _LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE = 1, 2, 3, 4, 5, 6
+_MAIN_TAGS = frozenset(
+    (_PHOTO_IFD, _GPS_IFD, _ORIENTATION, _DESCRIPTION, _MAKE, _MODEL, _SOFTWARE, _ARTIST, _COPYRIGHT, _XP_TITLE)
+) | {_XP_KEYWORDS}
+_PHOTO_TAGS = frozenset(
+    (_DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL, _EXPOSURE_TIME, _F_NUMBER, _FOCAL_LENGTH, _LENS_MODEL, _SENSITIVITY)
+) | {_EXPOSURE_INDEX}
+_GPS_TAGS = frozenset((_LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE))
+# Types of TIFF 6.0 as `struct` has them; bytes, text, and undefined ones are taken as they are.
+_BYTES, _TEXT, _UNDEFINED = 1, 2, 7
+_TYPES = {1: "s", 2: "s", 3: "H", 4: "L", 5: "LL", 6: "b", 7: "s", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L"}
+_MOST_NUMBERS = 4  # no tag that is read has more than three
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)|Z")
 _FIRST_PHOTO = 1826
 _OVER_65534 = 65535  # what 16 bits of sensitivity say when there is more
@@ -36,7 +53,7 @@ _NO_DESCRIPTION = re.compile(r".*digital camera|sony dsc|exif[_ ]jpeg.*|dcim|unt
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """The blocks of EXIF data: tag numbers to values as Pillow gives them."""
+    """The blocks of EXIF data: tag numbers to values, bytes, text, a number or a tuple of numbers."""
 
     main: Mapping[int, Any]
     photo: Mapping[int, Any]
@@ -45,23 +62,90 @@ class Exif:
     @property
     def orientation(self) -> Any:
         """1 to 8 in a good file; anything else means upright."""
-        return self.main.get(_ORIENTATION)
+        value = self.main.get(_ORIENTATION)
+        return value[0] if isinstance(value, tuple) and value else value
 
 
 def read(image: Image.Image) -> Exif:
-    """The EXIF data of an image; empty blocks in place of those that are broken or missing."""
+    """The EXIF data of an image; without those blocks and tags that are broken or missing."""
     try:
-        main = image.getexif()
+        block = _block(image)
+        return _from_pillow(image.getexif()) if block is None else _from_bytes(block, image.info.get("xmp"))
     except Exception:  # noqa: BLE001  Pillow raises anything here, struct.error and SyntaxError included
         return Exif({}, {}, {})
-    return Exif(main, _ifd(main, _PHOTO_IFD), _ifd(main, _GPS_IFD))
 
 
-def _ifd(main: Image.Exif, ifd: int) -> Mapping[int, Any]:
-    try:
-        return main.get_ifd(ifd)
-    except Exception:  # noqa: BLE001  as above: broken EXIF is no reason to refuse a picture
-        return {}
+def _block(image: Image.Image) -> bytes | None:
+    """The EXIF data in bytes; None where only Pillow has it: of a TIFF, or perhaps changed by a caller."""
+    if image._exif is not None:
+        return None
+    block = image.info.get("exif")
+    profile = image.info.get("Raw profile type exif")  # in a PNG by ImageMagick: three lines, and hex digits
+    if block is None and isinstance(profile, str):
+        return bytes.fromhex("".join(profile.split("\n")[3:]))
+    return block if isinstance(block, bytes) else None
+
+
+def _from_pillow(main: Image.Exif) -> Exif:
+    blocks: list[Mapping[int, Any]] = [_values(main, _MAIN_TAGS)]
+    for ifd, tags in ((_PHOTO_IFD, _PHOTO_TAGS), (_GPS_IFD, _GPS_TAGS)):
+        try:
+            blocks.append(_values(main.get_ifd(ifd), tags))
+        except Exception:  # noqa: BLE001  as above: broken EXIF is no reason to refuse a picture
+            blocks.append({})
+    return Exif(*blocks)
+
+
+def _values(block: Mapping[int, Any], tags: frozenset[int]) -> dict[int, Any]:
+    """Some tags of a block of Pillow, which decodes a value when it is asked for it."""
+    values = {}
+    for tag in tags:
+        with contextlib.suppress(Exception):
+            values[tag] = block[tag]
+    return values
+
+
+def _from_bytes(data: bytes, packet: Any) -> Exif:
+    """The blocks in a TIFF header and what hangs from it; the orientation may be in a packet of XMP instead."""
+    data = re.sub(rb"^(Exif\0\0){1,2}", b"", data)
+    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
+    first = struct.unpack_from(order + "L", data, 4)[0] if order and len(data) >= 8 else None
+    main = _directory(data, order, first, _MAIN_TAGS)
+    if _ORIENTATION not in main and isinstance(packet, bytes) and (said := _XMP_ORIENTATION.search(packet)):
+        main[_ORIENTATION] = int(said[1])
+    photo = _directory(data, order, main.get(_PHOTO_IFD), _PHOTO_TAGS)
+    gps = _directory(data, order, main.get(_GPS_IFD), _GPS_TAGS)
+    return Exif(main, photo, gps)
+
+
+def _directory(data: bytes, order: str, at: Any, tags: frozenset[int]) -> dict[int, Any]:
+    """Some tags of the directory at an offset, up to where it ends early (TIFF 6.0, section 2)."""
+    found: dict[int, Any] = {}
+    if not isinstance(at, int):
+        return found
+    with contextlib.suppress(struct.error):
+        (entries,) = struct.unpack_from(order + "H", data, at)
+        for entry in range(at + 2, at + 2 + 12 * entries, 12):
+            tag, kind, count = struct.unpack_from(order + "HHL", data, entry)
+            if tag not in tags or tag in found or kind not in _TYPES:
+                continue
+            size = count * struct.calcsize(order + _TYPES[kind])
+            start = entry + 8 if size <= 4 else struct.unpack_from(order + "L", data, entry + 8)[0]
+            if 0 < size <= len(data) - start:
+                found[tag] = _value(data[start : start + size], order, kind)
+    return found
+
+
+def _value(raw: bytes, order: str, kind: int) -> Any:
+    """Bytes, the text in latin-1, a number, or a tuple of the first numbers; a rational of nothing is NaN."""
+    if kind in (_BYTES, _UNDEFINED):
+        return raw
+    if kind == _TEXT:
+        return raw.removesuffix(b"\0").decode("latin-1")
+    size = struct.calcsize(order + _TYPES[kind])
+    parts = list(struct.iter_unpack(order + _TYPES[kind], raw[: _MOST_NUMBERS * size]))
+    numbers = tuple(part[0] if len(part) == 1 else part[0] / part[1] if part[1] else math.nan for part in parts)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def taken_at(photo: Mapping[int, Any]) -> datetime | None:
@@ -172,7 +256,7 @@ def _ascii(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """The words of a tag: ASCII by the standard, UTF-8 in practice. Pillow reads them as latin-1."""
+    """The words of a tag: ASCII by the standard, UTF-8 in practice; they come read as latin-1."""
     if isinstance(value, str):
         try:
             value = value.encode("latin-1")

@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from clip_qdrant.errors import EmptyImage, NotAnImage, TruncatedImage, UnsupportedImage
 
-__all__ = ["decoding_bytes", "gif_frame_size", "open_decoder", "sniff"]
+__all__ = ["decoding_bytes", "gif_frame_size", "open_decoder", "sniff", "tiff_block_size"]
 
 _PLUGINS = {
     "JPEG": ("JpegImagePlugin", "JpegImageFile"),  # also the first picture of an MPO
@@ -193,21 +193,40 @@ def decoding_bytes(image: ImageFile.ImageFile, image_format: str, size: tuple[in
     if image_format == "JPEG" and _comes_in_scans(image):
         return width * height * stored + _coefficient_bytes(image, size)
     if image_format == "TIFF":
-        return width * height * stored + 8 * width * _rows_at_once(image)
+        return width * height * stored + 8 * math.prod(tiff_block_size(image))
     beside = 6 * len(image.getbands()) if image_format == "JPEG2000" else _BESIDE_IMAGE.get(image_format, 0)
     return width * height * (stored + beside)
 
 
 # Bytes a pixel that a decoder holds beside the image of Pillow (canvases, planes), at most; measured with 13.0.
 _BESIDE_IMAGE = {"WEBP": 12, "AVIF": 12, "HEIC": 12, "HEIF": 12, "GIF": 4, "BMP": 2, "PPM": 4}
-_ROWS_PER_STRIP, _TILE_LENGTH = 278, 323
+_WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 322, 323
 
 
-def _rows_at_once(image: ImageFile.ImageFile) -> int:
-    """The height of the strips or tiles of a TIFF, which are decoded whole."""
+def tiff_block_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height in pixels of the tiles or strips of a TIFF, decoded whole: a tile may be larger than the image.
+
+    Raises UnsupportedImage where they stand in a type of number that libtiff reads and Pillow does not.
+    """
     directory = image.tag_v2  # type: ignore[attr-defined]  # of a TIFF
-    rows = directory.get(_TILE_LENGTH, directory.get(_ROWS_PER_STRIP))
-    return rows if isinstance(rows, int) and 0 < rows < image.height else image.height
+    width, height = directory[_WIDTH], directory[_LENGTH]  # `image.size` may be turned already
+    if not {_TILE_WIDTH, _TILE_LENGTH} & _tiff_tags(cast("io.BytesIO", image.fp).getvalue(), directory.offset):
+        rows = directory.get(_ROWS_PER_STRIP)
+        return width, rows if isinstance(rows, int) and 0 < rows < height else height
+    tile_width, tile_length = directory.get(_TILE_WIDTH), directory.get(_TILE_LENGTH)
+    if not (isinstance(tile_width, int) and isinstance(tile_length, int) and tile_width > 0 and tile_length > 0):
+        raise UnsupportedImage("the size of its tiles is not supported: it is not two whole numbers")
+    return tile_width, tile_length
+
+
+def _tiff_tags(data: bytes, offset: int) -> set[int]:
+    """The tags of a directory, also those that Pillow passes over."""
+    order = "<" if data.startswith(b"II") else ">"
+    count, entry_size = ("Q", 20) if data[2:3] == b"+" else ("H", 12)  # of BigTIFF and TIFF
+    (entries,) = struct.unpack_from(order + count, data, offset)
+    first = offset + struct.calcsize(order + count)
+    end = min(first + entry_size * entries, len(data) - 1)
+    return {struct.unpack_from(order + "H", data, at)[0] for at in range(first, end, entry_size)}
 
 
 def _comes_in_scans(image: ImageFile.ImageFile) -> bool:

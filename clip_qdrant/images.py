@@ -32,7 +32,7 @@ from clip_qdrant.errors import (
     TruncatedImage,
     UnsupportedImage,
 )
-from clip_qdrant.formats import decoding_bytes, gif_frame_size, open_decoder, sniff
+from clip_qdrant.formats import decoding_bytes, gif_frame_size, open_decoder, sniff, tiff_block_size
 from clip_qdrant.pixels import flattened, to_srgb
 from clip_qdrant.records import ImageInfo, Location, path_of
 from clip_qdrant.tags import tags_of
@@ -141,6 +141,7 @@ def load_image(
             size = image.size
             pixels = _check_pixels(size, limits, name)
             if image_format == "TIFF":
+                _check_pixels(tiff_block_size(image), limits, f"a tile of {name}")
                 stack.enter_context(_no_bomb_warning(pixels))
             if image_format == "JPEG" and target is not None:
                 image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8

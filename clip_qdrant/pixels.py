@@ -18,6 +18,7 @@ __all__ = ["flattened", "to_srgb"]
 
 _PLAIN = ("RGB", "L", "CMYK")
 _BAND_PIXELS = 1 << 18  # some 13 bytes each
+_LONGEST_PROFILE = 4 << 20  # bytes; those of printing presses have 0.5 to 3 MB, and the last few are kept
 
 
 def flattened(image: Image.Image, factor: int) -> Image.Image:
@@ -92,8 +93,11 @@ def _top_grey(image: Image.Image, rows: int) -> float:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The image as its colour profile means it; as it is where the profile is broken or for another kind of pixels."""
+    """The image as its colour profile means it; as it is where the profile is broken, huge, or for other pixels."""
     from PIL import ImageCms
+
+    if len(profile) > _LONGEST_PROFILE:
+        return image
 
     try:
         transform = _srgb_transform(profile, image.mode)

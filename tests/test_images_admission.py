@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image, features
 
 from clip_qdrant import pixels
-from clip_qdrant.errors import ImageTooLarge, TruncatedImage
+from clip_qdrant.errors import ImageTooLarge, TruncatedImage, UnsupportedImage
 from clip_qdrant.images import Limits, load_image
 
 HAS_AVIF = "avif" in features.modules and features.check("avif")
@@ -90,6 +92,40 @@ def test_a_jpeg_whose_first_scan_lacks_a_component_counts_as_progressive() -> No
 def test_what_will_not_be_reduced_asks_for_its_copies_too() -> None:
     data = encoded(picture(400, 250), "PNG")
     assert asked(data, target=None) == asked(data, target=200) == 400 * 250 * 12
+
+
+LONG, SLONG8 = 4, 17  # types of TIFF; the second is read by libtiff and not by Pillow
+
+
+def tiff_of_one_tile(side: int, kind: int = LONG) -> bytes:
+    """A grey TIFF of one pixel, in a tile of `side` squared, the side written as a number of some type."""
+    tile = zlib.compress(bytes(side * side))
+    sides = 8 + 2 + 12 * 10 + 4
+    numbers = {256: 1, 257: 1, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: sides + 8, 325: len(tile)}
+    entries = b"".join(
+        struct.pack("<HHII", tag, kind, 1, sides if kind == SLONG8 else side)
+        if tag in (322, 323)
+        else struct.pack("<HHII", tag, LONG, 1, number)
+        for tag, number in numbers.items()
+    )
+    return struct.pack("<2sHIH", b"II", 42, 8, len(numbers)) + entries + bytes(4) + struct.pack("<q", side) + tile
+
+
+def test_a_tiff_asks_for_whole_tiles_which_may_be_larger_than_the_image() -> None:
+    assert asked(tiff_of_one_tile(512)) == 1 + 8 * 512 * 512 + 8
+
+
+@pytest.mark.parametrize(("kind", "error"), [(LONG, ImageTooLarge), (SLONG8, UnsupportedImage)])
+def test_a_tiff_with_tiles_over_the_limit_or_of_a_size_unknown_is_refused(kind: int, error: type[Exception]) -> None:
+    gate = Gate()
+    with pytest.raises(error, match="tile"):
+        load_image(tiff_of_one_tile(512, kind), limits=Limits(max_pixels=512 * 511), admit=gate.admit)
+    assert gate.asked == []
+
+
+def test_a_tiff_that_lies_on_its_side_asks_for_strips_of_its_width_in_the_file() -> None:
+    lying = encoded(picture(400, 250, "L"), "TIFF", compression="tiff_lzw", tiffinfo={274: 6, 278: 100})
+    assert asked(lying, target=16) == 400 * 250 + 8 * 400 * 100
 
 
 def test_nothing_is_asked_for_what_is_refused_or_is_in_memory_already() -> None:

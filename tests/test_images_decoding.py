@@ -225,6 +225,13 @@ def test_a_broken_colour_profile_is_ignored(profile: bytes) -> None:
     assert difference(load_image(encoded(picture(), "PNG", icc_profile=profile)).rgb, picture()) == 0
 
 
+@pytest.mark.parametrize(("megabytes", "colour"), [(3, RED), (5, (0, 255, 0))])
+def test_a_colour_profile_of_more_than_four_megabytes_is_ignored(megabytes: int, colour: tuple[int, int, int]) -> None:
+    profile = swapped_profile() + bytes(megabytes << 20)
+    data = encoded(Image.new("RGB", (4, 4), (0, 255, 0)), "TIFF", icc_profile=profile)
+    assert np.abs(np.subtract(load_image(data).rgb.getpixel((0, 0)), colour)).max() < 12
+
+
 def test_a_profile_for_another_kind_of_pixels_is_ignored() -> None:
     data = encoded(Image.new("L", (4, 4), 200), "PNG", icc_profile=swapped_profile())
     assert load_image(data).rgb.getpixel((0, 0)) == (200, 200, 200)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from clip_qdrant.exif import location
@@ -102,3 +103,55 @@ def test_broken_exif_does_not_stop_an_image(exif: bytes) -> None:
     loaded = load_image(file.getvalue())
     assert (loaded.taken_at, loaded.location) == (None, None)
     assert loaded.rgb.size == (8, 8)
+
+
+def block(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF data of one directory: tags, types, counts, and four bytes of value or offset."""
+    packed = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+
+
+TURNED_TWICE = (0x0112, 3, 2, struct.pack("<HH", 6, 1))  # the orientation has one value by the standard
+BEYOND_THE_END = (0x013B, 2, 2000, struct.pack("<I", 60_000))
+CAMERA = (0x0110, 2, 4, b"EOS\0")
+
+
+def wide(image_format: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(file, image_format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_odd_tags_neither_warn_nor_take_the_others_with_them(image_format: str) -> None:
+    loaded = load_image(wide(image_format, exif=block(BEYOND_THE_END, CAMERA, TURNED_TWICE)))  # warnings are errors
+    assert loaded.info.tags == {"camera": "EOS"}
+    assert loaded.rgb.size == (4, 8)
+
+
+def test_an_odd_tag_that_pillow_holds_already_is_left_out_without_the_others() -> None:
+    image = Image.open(io.BytesIO(wide(exif=block(CAMERA, TURNED_TWICE))))
+    image.getexif()
+    loaded = load_image(image)
+    assert loaded.info.tags == {"camera": "EOS"}
+    assert loaded.rgb.size == (8, 4)
+
+
+def test_an_orientation_that_a_caller_changed_goes_over_that_of_the_file() -> None:
+    image = Image.open(io.BytesIO(wide(exif=block((0x0112, 3, 1, b"\6\0\0\0")))))
+    assert load_image(image.copy()).rgb.size == (4, 8)
+    image.getexif()[0x0112] = 1
+    assert load_image(image).rgb.size == (8, 4)
+
+
+def test_exif_in_a_text_of_a_png_is_read_as_imagemagick_writes_it() -> None:
+    info = PngImagePlugin.PngInfo()
+    data = block(CAMERA)
+    info.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
+    assert load_image(wide(pnginfo=info)).info.tags == {"camera": "EOS"}
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": block(CAMERA)}, {"exif": b"II*"}, {"exif": b"junk for exif"}])
+def test_the_orientation_may_stand_in_xmp(options: dict[str, Any]) -> None:
+    packet = b"<rdf:Description xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation=\"6\"/>"
+    assert load_image(wide("WEBP", xmp=packet, **options)).rgb.size == (4, 8)

@@ -22,6 +22,7 @@ from clip_qdrant.images import Limits
 from clip_qdrant_ingestion.sources.bucket import BucketSource
 from clip_qdrant_ingestion.sources.filesystems import open_filesystem, translated
 from clip_qdrant_ingestion.sources.source import Description, SourceObject
+from clip_qdrant_ingestion.sources.stores import open_store
 
 
 @pytest.fixture
@@ -271,6 +272,38 @@ def test_a_folder_that_is_not_there_and_a_file_cannot_be_listed(memory: str) -> 
     fsspec.filesystem("memory").pipe_file(f"{memory}/a.jpg", b"x")
     with pytest.raises(SourceError, match="not a folder"):
         images(BucketSource(f"{memory}/a.jpg"))
+
+
+def test_the_listing_of_a_file_system_grows_smaller_as_it_is_used() -> None:
+    class Info(dict[str, object]):
+        alive = 0
+
+        def __init__(self, name: str, kind: str) -> None:
+            super().__init__(name=name, size=1, type=kind)
+            Info.alive += 1
+
+        def __del__(self) -> None:
+            Info.alive -= 1
+
+    class Flat(fsspec.AbstractFileSystem):
+        protocol = "flat"
+
+        def ls(self, path: str, detail: bool = True) -> list[Info]:
+            files = [Info(f"{path}/{number:04}.jpg", "file") for number in range(1000)]
+            return [
+                *reversed(files),
+                Info(path, "directory"),
+                Info(f"{path}/x.d/", "file"),
+                Info(f"{path}/x.d", "directory"),
+            ]
+
+    fsspec.register_implementation("flat", Flat, clobber=True)
+    entries = open_store("flat://photos").entries("")
+    assert [next(entries).name for _ in range(900)] == [f"{number:04}.jpg" for number in range(900)]
+    assert Info.alive <= 104
+    *_, last = entries
+    assert (last.name, last.is_folder) == ("x.d", True)
+    assert Info.alive == 0
 
 
 def test_an_archive_in_a_bucket_is_a_source_by_a_chain_of_urls(memory: str) -> None:

@@ -350,3 +350,16 @@ def test_a_failure_ends_readers_that_wait_for_bytes_of_what_nobody_will_decode(m
     with pytest.raises(RuntimeError, match="the model is gone"):
         ingest(source, collection, batch_size=2, workers=1)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ingest-")]
+
+
+def test_what_turns_out_to_be_larger_is_held_at_once_and_keeps_others_waiting() -> None:
+    budget = Budget(100)
+    held = budget.correct(budget.acquire(40), 150)
+    assert held == 150
+    waiting = threading.Thread(target=lambda: budget.release(budget.acquire(10)))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    budget.release(held)
+    waiting.join(10)
+    assert not waiting.is_alive()

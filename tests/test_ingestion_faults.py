@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ from clip_qdrant.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from clip_qdrant.images import Limits
 from clip_qdrant.records import point_id
 from clip_qdrant_ingestion import Page, SourceObject, ingest
 from clip_qdrant_ingestion.faults import Retries, Stopped, bisected
@@ -51,21 +53,19 @@ def no_thread_is_left() -> bool:
 # Reads
 
 
-class _Clockless(threading.Event):
-    """Keeps the pauses it is asked to wait for, and waits for none."""
+class _Clockless(Retries):
+    """Keeps the pauses it is to make, and makes none."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(patience=3600, stop=threading.Event())
         self.pauses: list[float] = []
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.pauses.append(timeout)
-        return False
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
 
 def test_the_pauses_before_another_try_double_up_to_ten_seconds_and_are_random() -> None:
-    stop = _Clockless()
+    retries = _Clockless()
     attempts = 0
 
     def operation() -> str:
@@ -75,12 +75,12 @@ def test_the_pauses_before_another_try_double_up_to_ten_seconds_and_are_random()
             raise SourceError("503", transient=True)
         return "done"
 
-    assert Retries(patience=3600, stop=stop)(operation) == "done"
-    assert len(stop.pauses) == 10
-    for number, pause in enumerate(stop.pauses):
+    assert retries(operation) == "done"
+    assert len(retries.pauses) == 10
+    for number, pause in enumerate(retries.pauses):
         least = min(10, 0.1 * 2**number)
         assert least <= pause <= least + 0.2
-    assert len({pause - min(10, 0.1 * 2**number) for number, pause in enumerate(stop.pauses)}) == 10
+    assert len({pause - min(10, 0.1 * 2**number) for number, pause in enumerate(retries.pauses)}) == 10
 
 
 def test_reads_that_fail_for_a_passing_reason_are_tried_again_and_stored(collection: ImageCollection) -> None:
@@ -435,3 +435,52 @@ def test_a_vector_of_the_wrong_length_never_reaches_the_store(memory_client: Qdr
     report = ingest(MadeSource(5), collection)
     assert {row.reason for row in report.quarantined} == {"bad vector"}
     assert "upsert" not in client.calls
+
+
+def test_a_failed_run_does_not_wait_for_what_is_tried_again(
+    collection: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: object) -> None:
+        raise StoreUnavailable("no answer")
+
+    def busy_later(item: SourceObject, attempt: int) -> None:
+        if item.name >= "030.png":
+            raise busy(item)
+
+    monkeypatch.setattr(collection, "write", away)
+    with pytest.raises(StoreUnavailable, match="no answer"):  # and not in an hour
+        ingest(MadeSource(60, before_read=busy_later), collection, batch_size=8, patience=3600)
+    assert no_thread_is_left()
+
+
+def test_objects_of_unknown_size_are_charged_what_such_objects_took(collection: ImageCollection) -> None:
+    """Ten megabytes each, of which the listing says nothing; at most 128 MB are to be held."""
+    held: list[int] = []
+    lock = threading.Lock()
+    in_flight = 0
+
+    class Heavy(MadeSource):
+        def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+            for page in super().pages(folders):
+                yield Page([replace(item, size=None) for item in page.objects])
+
+        def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+            nonlocal in_flight
+            data = super().read(item, limits=limits)
+            with lock:
+                in_flight += 1
+            return data + b"\0" * 10_000_000
+
+    class Slow(FakeEmbedder):
+        def preprocess(self, rgb: Any) -> Any:
+            nonlocal in_flight
+            time.sleep(0.005)
+            with lock:
+                held.append(in_flight)
+                in_flight -= 1
+            return super().preprocess(rgb)
+
+    heavy = ImageCollection("heavy", Slow(), collection.client)
+    assert ingest(Heavy(120, readers=32), heavy, workers=1).added == 120
+    # The first eight are read before anything is known, and a reader may hold one that waits for its turn.
+    assert max(held) <= 14 + 8

@@ -6,19 +6,23 @@ import datetime
 import gzip
 import json
 import os
+import time
+import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import write_image
-from s3 import new_bucket
+from s3 import FlakyProxy, new_bucket
 from web import Reply, WebSite
 
-from clip_qdrant.errors import ConfigError, SourceError
+from clip_qdrant.errors import ConfigError, MetadataError, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant.records import to_uri
+from clip_qdrant_ingestion.sources.addresses import check_reach, resolved
 from clip_qdrant_ingestion.sources.manifest import ManifestSource
 from clip_qdrant_ingestion.sources.source import Description, Problem, SourceObject
 from clip_qdrant_ingestion.sources.web import Fetcher
@@ -218,6 +222,64 @@ def test_a_row_cannot_name_whatever_a_file_system_reaches(tmp_path: Path, addres
     assert "a row cannot name objects of" in problems[0].detail
 
 
+def test_a_table_in_a_bucket_names_local_files_only_below_a_base(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket = new_bucket(monkeypatch)
+    secret = write_image(tmp_path / "secret.png", "red")
+    image = write_image(tmp_path / "images" / "a.png", "red")
+    addresses = [
+        str(secret),
+        f"file://{secret}",
+        f"FILE://localhost{secret}",
+        "../secret.png",
+        to_uri(image),
+        str(image),
+    ]
+    bucket.put("t.jsonl", "\n".join(json.dumps({"uri": uri}) for uri in addresses))
+    objects, problems = listed(ManifestSource(f"{bucket.url}/t.jsonl"))
+    assert not objects
+    assert ["is a local file" in one.detail for one in problems] == [True, True, True, False, True, True]
+    objects, problems = listed(ManifestSource(f"{bucket.url}/t.jsonl", base=tmp_path / "images"))
+    assert [item.uri for item in objects] == [to_uri(image)]
+    assert ["is a local file" in one.detail for one in problems] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize(
+    ("table", "named", "refused"),
+    [
+        (
+            "sftp://good/shop/t.csv",
+            ["sftp://good/x.jpg", "s3://b/x.jpg", "https://x.example/x.jpg"],
+            ["sftp://evil/x.jpg", "sftp://good:2222/x.jpg", "sftp://me@good/x.jpg", "sftp://good::s3://b/x.jpg"],
+        ),
+        ("sftp://me:pw@good/t.csv", ["sftp://good/x.jpg"], ["sftp://me:pw@evil/x.jpg", "ftp://good/x.jpg"]),
+        (
+            "abfss://c@acct.example/t.csv",
+            ["abfss://c@acct.example/x.jpg", "az://c/x.jpg"],
+            ["az://c@evil.example/x.jpg"],
+        ),
+        ("s3://b/t.csv", ["s3://other/x.jpg", "gs://c/x@2.jpg"], ["az://c@evil/x.jpg", "s3://k:s@b/x.jpg"]),
+        ("https://x.example/t.csv", ["http://y.example/x.jpg"], ["sftp://x.example/x.jpg"]),
+    ],
+)
+def test_a_row_names_other_hosts_only_on_the_web_and_buckets_only_by_their_names(
+    table: str, named: list[str], refused: list[str]
+) -> None:
+    assert [resolved(address, table) for address in named] == named
+    for address in refused:
+        with pytest.raises(MetadataError, match="a row cannot name objects of"):
+            resolved(address, table)
+
+
+def test_a_table_from_the_web_does_not_climb_out_of_its_base() -> None:
+    table, base = "https://x.example/t.csv", "sftp://good/shop/"
+    check_reach("sftp://good/shop/a.jpg", table, base)
+    for uri in ("sftp://good/shop/../etc/a.jpg", "sftp://good/shopping/a.jpg"):
+        with pytest.raises(MetadataError, match="not on the web"):
+            check_reach(uri, table, base)
+
+
 def test_a_table_from_the_web_names_nothing_but_the_web(site: WebSite, tmp_path: Path) -> None:
     secret = write_image(tmp_path / "secret.png", "red")
     addresses = ["a.jpg", "../b.jpg", "/c.jpg", "https://x.example/d.jpg", str(secret), f"file://{secret}", "s3://b/k"]
@@ -402,6 +464,124 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_table(tmp_path: Path)
     objects, problems = listed(ManifestSource(path))
     assert len(objects) > 3000
     assert "field larger than field limit" in problems[0].detail
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl.gz", "t.parquet"])
+def test_a_table_in_a_bucket_is_read_through_failures_and_cuts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    bucket = new_bucket(monkeypatch)
+    names = [f"{os.urandom(400).hex()}.jpg" for _ in range(500)]
+    if name == "t.csv":
+        data = "\n".join(["uri", *names]).encode()
+    elif name == "t.jsonl.gz":
+        data = gzip.compress("\n".join(json.dumps({"uri": each}) for each in names).encode())
+    else:
+        data = parquet(tmp_path / name, {"uri": names}).read_bytes()
+    bucket.put(name, data)
+    with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.1).running() as proxy:
+        options = {"endpoint_url": proxy.url, "default_block_size": 1 << 14}
+        objects, problems = listed(ManifestSource(f"{bucket.url}/{name}", storage_options=options))
+        assert proxy.failed > 0
+        assert proxy.cut > 0
+    assert [item.uri for item in objects] == [f"{bucket.url}/{each}" for each in names]
+    assert not problems
+
+
+def test_an_outage_in_the_middle_of_a_table_costs_the_rest_and_one_at_its_beginning_is_transient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = new_bucket(monkeypatch)
+    bucket.put("t.csv", "uri\n" + "".join(f"{number}.jpg\n" for number in range(400_000)))
+    with FlakyProxy(bucket.endpoint).running() as proxy:
+        options = {"endpoint_url": proxy.url, "default_block_size": 1 << 14}
+        source = ManifestSource(f"{bucket.url}/t.csv", storage_options=options, patience=0.1)
+        pages = source.pages()
+        assert len(next(pages).objects) == 1000
+        proxy.down = True
+        problems = [problem for page in pages for problem in page.problems]
+        assert "SlowDown" in problems[-1].detail
+        assert (problems[-1].reason, problems[-1].hides_objects) == ("unreadable", True)
+        with pytest.raises(SourceError, match=r"t\.csv: Service Unavailable") as caught:
+            listed(source)
+        assert caught.value.transient
+
+
+def test_a_table_on_the_web_that_breaks_off_late_is_fetched_again(site: WebSite) -> None:
+    tries = []
+
+    def page(request: BaseHTTPRequestHandler) -> None:
+        tries.append(request.path)
+        request.send_response(200)
+        request.send_header("Content-Length", "16")
+        request.end_headers()
+        request.wfile.write(b"uri\na.jp")
+        if len(tries) == 1:
+            time.sleep(0.6)  # longer than the patience
+            request.close_connection = True
+        else:
+            request.wfile.write(b"g\nb.jpg\n")
+
+    site.pages["/t.csv"] = page
+    source = ManifestSource(f"{site.url}/t.csv", fetcher=Fetcher(allow_private=True), patience=0.5)
+    objects, problems = listed(source)
+    assert [item.name for item in objects] == ["a.jpg", "b.jpg"]
+    assert len(tries) == 2
+    assert not problems
+
+
+@pytest.mark.parametrize("levels", [33, 500, 100_000])
+def test_a_row_that_nests_without_end_costs_itself(tmp_path: Path, levels: int) -> None:
+    deep = "[" * levels + "]" * levels
+    rows = [
+        f'{{"uri": "b.jpg", "x": {deep}}}',
+        f'{{"uri": {deep}}}',
+        f'{{"uri": "b.jpg", "metadata": {deep}}}',
+        f'{{"uri": "b.jpg", "x": {deep.replace("[", chr(123) + chr(34) + "a" + chr(34) + ":", levels - 1)}}}',
+        deep,
+    ]
+    path = written(tmp_path / "t.jsonl", "\n".join(['{"uri": "a.jpg"}', *rows, '{"uri": "c.jpg"}']))
+    objects, problems = listed(ManifestSource(path))
+    assert [item.name for item in objects] == ["a.jpg", "c.jpg"]
+    assert len(problems) == len(rows)
+    path = written(tmp_path / "t.csv", f'uri,metadata\na.jpg,\nb.jpg,"{{""x"": {deep[:60_000]}}}"\nc.jpg,\n')
+    objects, problems = listed(ManifestSource(path))
+    assert [item.name for item in objects] == ["a.jpg", "c.jpg"]
+    assert len(problems) == 1
+
+
+def test_what_nests_a_few_levels_is_metadata(tmp_path: Path) -> None:
+    deep = "[" * 31 + "1" + "]" * 31
+    path = written(tmp_path / "t.jsonl", f'{{"uri": "a.jpg", "x": {deep}}}')
+    assert said(path) == [Description(None, {"x": json.loads(deep)})]
+
+
+@pytest.mark.parametrize("row", ["x," * 100, '"x\n",' * 40, "y" * 1000])
+def test_a_row_of_a_csv_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.rows._LONGEST_ROW", 64)
+    path = written(tmp_path / "t.csv", f"uri,n\na.jpg,1\n{row}\nb.jpg,2\n")
+    objects, problems = listed(ManifestSource(path))
+    assert [item.name for item in objects] == ["a.jpg", "b.jpg"]
+    assert "line 3: the row is longer than 64 characters" in problems[0].detail
+
+
+@pytest.mark.parametrize("line", [b"x", b"x,", b'"x",'])
+def test_a_small_packed_table_takes_little_memory(tmp_path: Path, line: bytes) -> None:
+    packed = tmp_path / "t.csv.gz"
+    with gzip.open(packed, "wb", compresslevel=1) as file:
+        file.write(b"uri,n\na.jpg,1\n")
+        for _ in range(64):
+            file.write(line * ((1 << 20) // len(line)))
+        file.write(b"\nb.jpg,2\n")
+    tracemalloc.start()
+    try:
+        objects, problems = listed(ManifestSource(packed))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [item.name for item in objects] == ["a.jpg", "b.jpg"]
+    assert len(problems) == 1
+    assert most < 40 << 20
 
 
 def test_the_user_of_a_table_is_in_no_name_and_no_problem(site: WebSite) -> None:

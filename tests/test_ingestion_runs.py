@@ -518,9 +518,10 @@ def test_the_stop_event_finishes_the_batches_in_hand(tmp_path: Path, memory_clie
     collection = ImageCollection("photos", Stopping(), memory_client)
     report = ingest(FolderSource(folder), collection, batch_size=5, workers=1, stop=stop)
     assert report.interrupted
-    assert (report.added, collection.count()) == (5, 5)
+    assert report.added == collection.count()
+    assert report.added in (5, 10)  # two batches may be in hand
     rest = ingest(FolderSource(folder), collection, batch_size=5)
-    assert counts(rest) == (35, 0, 0, 5, 0)
+    assert counts(rest) == (40 - report.added, 0, 0, report.added, 0)
     assert not rest.interrupted
 
 

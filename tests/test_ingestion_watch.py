@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import pytest
 
@@ -413,6 +414,55 @@ def test_a_name_that_is_no_utf8_makes_a_whole_run_and_the_watch_goes_on(root: Pa
     assert runs.none_more()
     (root / "old" / "3.jpg").write_bytes(b"x")
     assert runs.gather({"old"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_many_names_that_are_no_utf8_do_not_end_the_watch(root: Path, runs: Runs) -> None:
+    for number in range(40):
+        Path(os.fsdecode(os.fsencode(root) + b"/\xe9%d.jpg" % number)).write_bytes(b"x")
+        threading.Event().wait(0.03)  # so that the watch breaks off again as soon as it is on
+    for number in range(20):
+        (root / "old" / f"{number}.jpg").write_bytes(b"x")
+        if runs.next() == ({"old"}, set()):
+            return
+    pytest.fail("no change is told by itself any more")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_does_not_keep_a_watch_from_its_beginning(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import watchfiles
+
+    real, started = watchfiles.watch, []
+
+    def watch(*paths: Path, **options: Any) -> Iterator[Any]:
+        changes = real(*paths, **options)
+        if not started:
+            started.append(next(changes))
+            Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9.jpg")).write_bytes(b"x")
+        return changes
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    inbox = Inbox(of_folder(root), debounce=0, max_wait=0)
+    with file_events(root, inbox, suffixes=SUFFIXES):
+        assert inbox.take() == Touched(None)
+
+
+@pytest.mark.parametrize("name", ["2024.05.01", "St. Moritz", "cats.jpg"])
+def test_a_folder_with_a_dot_in_its_name_that_vanished_makes_a_whole_run(root: Path, tmp_path: Path, name: str) -> None:
+    for folder in (root / "old" / name, tmp_path / "album" / name):
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").write_bytes(b"x")
+    made, box = Runs(), Inbox(of_folder(root), debounce=0.3, max_wait=5)
+    with file_events(root, box, suffixes=SUFFIXES), watching(made, inbox=box):
+        assert made.next() == (None, set())
+        (root / "old" / name).rename(tmp_path / "there from the beginning")
+        assert made.next()[0] is None
+        (tmp_path / "album").rename(root / "album")
+        assert made.gather({f"album/{name}"})
+        (root / "album" / name).rename(tmp_path / "came later")
+        assert made.next()[0] is None
 
 
 def test_what_the_worker_writes_itself_and_what_is_no_image_starts_no_run(root: Path, runs: Runs) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import pickle
 import socket
 import ssl
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,11 @@ from web import Reply, WebSite
 from clip_qdrant.errors import ImageTooLarge, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant_ingestion.sources.connections import is_public
+from clip_qdrant_ingestion.sources.http_index import HttpIndexSource
+from clip_qdrant_ingestion.sources.manifest import ManifestSource
+from clip_qdrant_ingestion.sources.part import Part
+from clip_qdrant_ingestion.sources.pattern import PathPattern, Patterned
+from clip_qdrant_ingestion.sources.shards import ShardSource
 from clip_qdrant_ingestion.sources.web import Fetcher
 
 LIMITS = Limits(max_bytes=100_000)
@@ -101,6 +108,33 @@ def test_no_cookie_comes_back_to_the_server(site: WebSite, fetcher: Fetcher) -> 
     fetcher.fetch(f"{site.url}/a", limits=LIMITS)
     fetcher.fetch(f"{site.url}/a", limits=LIMITS)
     assert all("cookie" not in headers for _, _, headers in site.requests)
+
+
+def test_a_fetcher_that_has_connections_open_can_be_sent_to_another_process(site: WebSite, fetcher: Fetcher) -> None:
+    site.pages["/a"] = b"a"
+    fetcher.fetch(f"{site.url}/a", limits=LIMITS)
+    sent = pickle.loads(pickle.dumps(fetcher))
+    assert sent.fetch(f"{site.url}/a", limits=LIMITS) == b"a"
+    assert site.connections == 2
+    sent.close()
+
+
+def test_sources_on_the_web_can_be_sent_to_another_process_after_use(site: WebSite, tmp_path: Path) -> None:
+    site.pages |= {"/t.csv": b"file\na.jpg\n", "/": b'<a href="a.jpg">', "/a.jpg": b"image"}
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        (tmp_path / "a.jpg").write_bytes(b"image")
+        archive.add(tmp_path / "a.jpg", "a.jpg")
+    site.pages["/s.tar"] = (tmp_path / "s.tar").read_bytes()
+    fetcher = Fetcher(allow_private=True, timeout=5)
+    for source in (
+        ManifestSource(f"{site.url}/t.csv", fetcher=fetcher),
+        ShardSource(f"{site.url}/s.tar", fetcher=fetcher),
+        HttpIndexSource(f"{site.url}/", fetcher=fetcher),
+    ):
+        used = Part(Patterned(source, PathPattern("{stem}.jpg")), 0, 1)
+        (item,) = (item for page in used.pages() for item in page.objects)
+        assert pickle.loads(pickle.dumps(used)).read(item, limits=LIMITS) == used.read(item, limits=LIMITS) == b"image"
+    fetcher.close()
 
 
 def test_a_proxy_in_the_environment_is_not_used(
@@ -275,6 +309,9 @@ def test_only_http_and_https_are_fetched(fetcher: Fetcher, url: str) -> None:
         "198.18.0.1",
         "192.0.0.8",
         "[::127.0.0.1]",
+        "[fec0::1]",
+        "[3fff::1]",
+        "192.88.99.1",
     ],
 )
 def test_an_address_of_no_public_host_is_refused(site: WebSite, strict: Fetcher, host: str) -> None:

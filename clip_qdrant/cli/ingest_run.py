@@ -56,6 +56,8 @@ def plan_run(settings: Settings, *, retry_failed: bool) -> Plan:
 def run(settings: Settings, *, retry_failed: bool, events: bool, noted: Mapping[str, str]) -> Outcome:
     """One run, or with `settings.watch` or `events` one after the other. SIGTERM finishes the batches in hand."""
     watches = settings.watch or events
+    if settings.bulk and settings.shard is not None:
+        raise ConfigError("--bulk is not for one of several workers: the first to end would switch indexing on for all")
     with contextlib.ExitStack() as stack:
         if settings.log_format == "json":
             stack.enter_context(json_logging())
@@ -128,22 +130,25 @@ class _Signals:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Signals]:
-    """SIGTERM sets `stop`. In a thread other than the main one signals are left alone."""
+    """SIGTERM and Ctrl-C set `stop`, a second Ctrl-C ends at once. Outside the main thread signals are left alone."""
     asked = _Signals()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def terminate(number: int, _: object) -> None:
-        logger.warning("SIGTERM: finishing the batches in hand")
+    def end(number: int, _: object) -> None:
+        if asked.signal is not None and number == signal.SIGINT:  # the second Ctrl-C
+            raise KeyboardInterrupt
+        logger.warning("%s: finishing the batches in hand", signal.Signals(number).name)
         asked.signal = number
         asked.stop.set()
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

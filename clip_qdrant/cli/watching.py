@@ -49,7 +49,7 @@ def watch_source(
     *,
     stdin: bool,
 ) -> Report | None:
-    """Keeps the collection up to date until `stop` is set or Ctrl-C; gives the report of the last run."""
+    """Keeps the collection up to date until `stop` is set; gives the report of the last run."""
     with contextlib.ExitStack() as stack:
         if _kind(settings, source) == "folder":
             ignored = [path for path in (settings.location, settings.state) if path is not None]
@@ -69,11 +69,7 @@ def watch_source(
         def run(folders: set[str] | None, removed: set[str]) -> Report:
             return worker.run(folders, removed, progress=progress)
 
-        try:
-            return watch(run, inbox, stop=stop, health=health, interval=settings.interval)
-        except KeyboardInterrupt:  # between two runs; within one it ends the run
-            stop.set()
-            return None
+        return watch(run, inbox, stop=stop, health=health, interval=settings.interval)
 
 
 def _read_events(stream: BinaryIO, inbox: Inbox) -> None:

@@ -28,6 +28,8 @@ _DEFAULT_THRESHOLD = 10_000  # kB of vectors; Qdrant's own, for a collection lef
 def bulk_load(collection: ImageCollection) -> Iterator[None]:
     """No HNSW index is built while the context lasts; at its end, by an error too, the threshold is what it was before.
 
+    A threshold of 0, as a run leaves it that was killed, becomes Qdrant's own. One such run at a time.
+
     Raises UnsupportedByEdge for an embedded store, which builds none anyway; StoreError.
     """
     if isinstance(collection.client, EdgeClient):

@@ -117,6 +117,13 @@ class Budget:
             self._used -= amount
             self._changed.notify_all()
 
+    def correct(self, held: int, amount: int) -> int:
+        """Holds `amount` in place of what is held, at once, though it may be too much for a while; gives the amount."""
+        with self._changed:
+            self._used += amount - held
+            self._changed.notify_all()
+        return amount
+
     def halt(self) -> None:
         """Whoever waits here, or comes later, gets Halted: what is in use may never be released."""
         with self._changed:

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-
-from qdrant_client import models
 
 from clip_qdrant.adding import same_bytes
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.images import Limits
+from clip_qdrant_ingestion.gone import stored_of
 from clip_qdrant_ingestion.planner import Planner, Seen
 from clip_qdrant_ingestion.report import Plan
 from clip_qdrant_ingestion.sources.source import Source
 from clip_qdrant_ingestion.stages import Read, StageOptions, Stages
 from clip_qdrant_ingestion.tally import Memory, Tally, passed_over
-from clip_qdrant_ingestion.tasks import Action, Task
-from clip_qdrant_ingestion.threads import is_rewrite
+from clip_qdrant_ingestion.tasks import Action, Task, is_rewrite
 
 __all__ = ["plan"]
 
@@ -36,7 +34,6 @@ def plan(
     collection: ImageCollection,
     *,
     limits: Limits | None = None,
-    folders: Collection[str] | None = None,
     owns: Callable[[str], bool] | None = None,
     dedupe: str = "off",
     memory: Memory | None = None,
@@ -65,14 +62,13 @@ def plan(
             examples[kind].append(uri)
 
     with ThreadPoolExecutor(source.reads_at_once, "plan") as pool:
-        for page in planner.tasks(folders):
+        for page in planner.tasks():
             for task, kind in zip(page, pool.map(reader.kind, page), strict=True):
                 if kind == "new" and len(fresh) < _COMPARED:
                     fresh.append(task)
                 elif kind is not None:
                     note(kind, task.item.uri)
-        complete = planner.complete and folders is None
-        gone = _gone(collection, source.name, planner.seen, owns) if complete else {}
+        gone = _gone(collection, source.name, planner.seen, owns) if planner.complete else {}
         sizes, hashes = {size for size, _ in gone.values()}, {sha256 for _, sha256 in gone.values()}
         candidates = [task for task in fresh if task.item.size in sizes]
         read = dict(zip((task.item.uri for task in candidates), pool.map(reader.sha256, candidates), strict=True))
@@ -89,7 +85,7 @@ def plan(
         still_bad=told["still_bad"],
         still_duplicates=told["duplicates"],
         listed=len(planner.seen),
-        complete=complete,
+        complete=planner.complete,
         quarantined=tuple(tally.quarantined),
         examples={kind: tuple(uris) for kind, uris in examples.items()},
     )
@@ -126,12 +122,9 @@ def _gone(
     collection: ImageCollection, source_name: str, seen: Seen, owns: Callable[[str], bool] | None
 ) -> Mapping[str, tuple[int, str]]:
     """Size and hash of the stored images of a source that were not seen in its listing, by uri."""
-    of_source = models.Filter(
-        must=[models.FieldCondition(key="source.name", match=models.MatchValue(value=source_name))]
-    )
     found = {}
-    for payload in collection.scan(of_source, parts=["uri", "image.bytes", "image.sha256"]):
-        uri, image = payload["uri"], payload.get("image") or {}
-        if uri not in seen and (owns is None or owns(uri)):
-            found[uri] = (image.get("bytes", -1), image.get("sha256", "-"))
+    for payload in stored_of(collection, source_name, owns, parts=["uri", "image.bytes", "image.sha256"]):
+        image = payload.get("image") or {}
+        if payload["uri"] not in seen:
+            found[payload["uri"]] = (image.get("bytes", -1), image.get("sha256", "-"))
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _OF_THE_STORE = (StoreUnavailable, StoreLocked, CollectionNotFound, UnsupportedByEdge)
 _FAILURES_IN_A_ROW = 50
+_STEP = 0.1  # seconds between looks at whether to stop
 _PAUSES = wait_exponential(multiplier=0.1, max=10) + wait_random(0, 0.2)
 
 
@@ -106,11 +108,13 @@ class Retries:
 
     The last try begins within `patience` of the first. An error that is not transient is raised at once, and never
     tried again. If the patience is used up _FAILURES_IN_A_ROW times with no success in between, in any thread, the
-    source is gone: SourceUnavailable. Raises Stopped if `stop` is set when there is something to try again.
+    source is gone: SourceUnavailable. Raises Stopped if `stop` is set, or `halt` was called, when there is something
+    to try again.
     """
 
     def __init__(self, *, patience: float, stop: threading.Event) -> None:
         self._patience, self._stop = patience, stop
+        self._halted = threading.Event()
         self._in_a_row = 0
         self._lock = threading.Lock()
 
@@ -141,9 +145,15 @@ class Retries:
             self._in_a_row += 1
             return self._in_a_row
 
+    def halt(self) -> None:
+        """Nothing is tried again from now on."""
+        self._halted.set()
+
     def _pause(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise Stopped
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._stop.is_set() or self._halted.wait(min(left, _STEP)):
+                raise Stopped
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from clip_qdrant.errors import MissingExtra, SourceError
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion.events import Change
 from clip_qdrant_ingestion.inbox import Inbox
+from clip_qdrant_ingestion.sources.names import NameSet
 
 if TYPE_CHECKING:
     from watchfiles.main import FileChange
@@ -27,6 +28,7 @@ __all__ = ["file_events"]
 logger = logging.getLogger(__name__)
 
 _STEP = 200  # ms between looks at whether to stop
+_PAUSE = 0.5  # seconds before a watch that broke off begins anew
 
 
 @contextlib.contextmanager
@@ -52,9 +54,9 @@ def file_events(
         raise MissingExtra("watchfiles", "worker", "watching a folder") from error
     watched = _Watched(Path(os.path.abspath(folder)), suffixes, ignored, hidden)  # noqa: PTH100  as in FolderSource
     stop = threading.Event()
-    changes = watched.changes(stop)
+    changes = watched.changes(inbox, stop)
     watched.tell(next(changes), inbox)  # from here on nothing is missed
-    thread = threading.Thread(target=_hand_over, args=(changes, watched, inbox, stop), name="file events", daemon=True)
+    thread = threading.Thread(target=_hand_over, args=(changes, watched, inbox), name="file events", daemon=True)
     thread.start()
     try:
         yield
@@ -63,24 +65,12 @@ def file_events(
         thread.join()
 
 
-def _hand_over(changes: Iterator[set[FileChange]], watched: _Watched, inbox: Inbox, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            for batch in changes:
-                watched.tell(batch, inbox)
-            return
-        except RuntimeError as error:  # of a name that is no UTF-8 it does not say where
-            logger.warning("watching %s begins anew, and everything is looked at: %s", watched.folder, error)
-        except Exception as error:  # noqa: BLE001  nobody sees a thread fail; the inbox raises it in the main loop
-            inbox.fail(error)
-            return
-        try:
-            changes = watched.changes(stop)
-            watched.tell(next(changes, set()), inbox)
-        except SourceError as error:
-            inbox.fail(error)
-            return
-        inbox.put_everything()
+def _hand_over(changes: Iterator[set[FileChange]], watched: _Watched, inbox: Inbox) -> None:
+    try:
+        for batch in changes:
+            watched.tell(batch, inbox)
+    except Exception as error:  # noqa: BLE001  nobody sees a thread fail; the inbox raises it in the main loop
+        inbox.fail(error)
 
 
 class _Watched:
@@ -88,13 +78,36 @@ class _Watched:
         self, folder: Path, suffixes: Collection[str], ignored: Collection[str | os.PathLike[str]], hidden: bool
     ) -> None:
         self.folder = folder
+        self._folders = NameSet()  # by which a folder that is gone is told from a file
         self._real = folder.resolve()  # FSEvents tells of real paths, the uris of a source keep their links
         self._suffixes = frozenset(suffixes)
         self._ignored = [Path(path).resolve() for path in ignored]
         self._hidden = hidden
 
-    def changes(self, stop: threading.Event) -> Iterator[set[FileChange]]:
-        """Batches of changes, after a first one that says that the watch is on. Raises SourceError."""
+    def changes(self, inbox: Inbox, stop: threading.Event) -> Iterator[set[FileChange]]:
+        """Batches of changes, after a first one that says that the watch is on. Raises SourceError.
+
+        A watch that breaks off begins anew, and as nobody knows what it missed, everything is to be looked at.
+        """
+        broke = False
+        while not stop.is_set():
+            try:
+                changes = self._watch(stop)
+                first = next(changes, set())
+                self._learn(self._real)
+                if broke:
+                    inbox.put_everything()
+                    broke = False
+                yield first
+                yield from changes
+            except RuntimeError as error:  # of a name that is no UTF-8 it does not say where
+                logger.warning("watching %s begins anew, and everything is looked at: %s", self.folder, error)
+                if broke:
+                    inbox.put_everything()  # it may go on like that for long
+                broke = True
+                stop.wait(_PAUSE)
+
+    def _watch(self, stop: threading.Event) -> Iterator[set[FileChange]]:
         import watchfiles
 
         try:
@@ -120,14 +133,27 @@ class _Watched:
 
         for kind, name in sorted(batch):
             path = self.folder / Path(name).relative_to(self._real)
-            if path.suffix.lower() in self._suffixes and not path.is_dir():
+            if kind == Kind.deleted and (not path.suffix or name in self._folders) and not os.path.lexists(path):
+                inbox.put_everything()  # a folder, or perhaps one, with all that was in it
+            elif path.suffix.lower() in self._suffixes and not path.is_dir():
                 # A file that is replaced is told as removed and added, in no order: what is there now counts.
                 inbox.put([Change(to_uri(path), removed=not os.path.lexists(path))])
             elif kind == Kind.added and path.is_dir():
+                self._folders.add(name)
+                self._learn(Path(name))
                 # What was in it before it could be watched nobody tells.
                 inbox.put(Change(to_uri(file)) for file in self._files(path))
-            elif kind == Kind.deleted and not path.suffix and not os.path.lexists(path):
-                inbox.put_everything()  # perhaps a folder, with all that was in it
+
+    def _learn(self, folder: Path) -> None:
+        """Remembers the folders below a folder."""
+        waiting = [os.fspath(folder)]
+        while waiting:
+            with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:  # one that is gone will be told
+                for entry in entries:
+                    if entry.is_dir() and self._is_seen(Path(entry.path)):
+                        self._folders.add(entry.path)
+                        if not entry.is_symlink():
+                            waiting.append(entry.path)
 
     def _files(self, folder: Path) -> Iterator[Path]:
         for parent, folders, files in os.walk(folder):

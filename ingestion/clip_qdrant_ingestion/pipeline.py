@@ -18,9 +18,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from qdrant_client import models
+
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.errors import ConfigError, StoreUnavailable
 from clip_qdrant.images import Limits
+from clip_qdrant.points import batches
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant_ingestion.bulk import bulk_load
 from clip_qdrant_ingestion.engine import Cluster, Engine
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 Dedupe = Literal["off", "tag", "skip"]
 
 _BETWEEN_EVENTS = 0.1  # seconds
+_DELETED_AT_ONCE = 1000
 _STORED = ("added", "updated", "renamed", "payload_updated")
 _DONE = (*_STORED, "skipped", "duplicates", "still_bad")
 
@@ -98,7 +102,8 @@ def ingest(
     if dedupe not in ("off", "tag", "skip"):
         raise ConfigError(f"dedupe must be off, tag or skip, not {dedupe!r}")
     stop = stop or threading.Event()
-    tally = Tally(memory)
+    started = time.monotonic()
+    tally = Tally(memory, compares=dedupe != "off" or _has_tags(collection))
     near = None if dedupe == "off" else _near_index(collection)
     known = passed_over(memory, retry_failed=retry_failed, duplicates=dedupe == "skip")
     planner = Planner(source, collection, tally, put_away=known, stopped=stop.is_set)
@@ -106,9 +111,6 @@ def ingest(
     events = _Events(progress, tally, planner)
 
     def new_engine() -> Engine:
-        def tick() -> None:
-            events.tick(engine)
-
         if cluster is not None:
             return cluster.engine(
                 source, tally.tell, options=options, batch_size=batch_size, near=near, stop=stop, tick=tick
@@ -116,13 +118,15 @@ def ingest(
         stages = Stages(source, collection, tally.tell, options=options, stop=stop, near=near)
         return Threads(stages, batch_size=batch_size, workers=workers, readers=readers, stop=stop, tick=tick)
 
+    def tick() -> None:
+        events.tick(engine)
+
     engine = new_engine()
-    run = _Run(source.name, collection, planner, tally, memory, near, stop, new_engine, folders)
+    run = _Run(source.name, collection, planner, tally, memory, near, stop, new_engine, tick, folders)
     try:
         with bulk_load(collection) if bulk else contextlib.nullcontext():
             engine.run(planner.tasks(folders))
-            found = run.gone(removed, max_delete=max_delete, owns=owns) if delete else None
-            deleted = run.follow_up(frozenset(found.uris if found is not None else ()))
+            found = run.follow_up(removed, delete=delete, max_delete=max_delete, owns=owns)
     except StoreUnavailable as error:
         stored = sum(tally.counts()[name] for name in _STORED)
         raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
@@ -135,19 +139,22 @@ def ingest(
         listed=len(planner.seen),
         gone=found.count if found is not None else None,
         refused=found.refused if found is not None else None,
-        deleted=deleted,
+        deleted=run.deleted,
         quarantined=tuple(sorted(tally.quarantined, key=lambda row: (row.uri, row.detail))),
-        seconds=engine.seconds,
+        seconds=time.monotonic() - started,
         stages=engine.stage_times(),
-        interrupted=stop.is_set() and not (planner.listed and counts["objects"] >= len(planner.seen)),
+        interrupted=stop.is_set() and not (run.done and planner.listed and counts["objects"] >= len(planner.seen)),
     )
-    events.tell(engine, deleted=deleted)
+    events.tell(engine, deleted=run.deleted)
     return report
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """What is left to do when all that was listed is stored. A stop leaves it to the next run."""
+    """What is left to do when all that was listed is stored. A stop leaves it to the next run.
+
+    `deleted` images are gone by now; `done` says that nothing was left.
+    """
 
     source_name: str
     collection: ImageCollection
@@ -157,38 +164,75 @@ class _Run:
     near: NearIndex | None
     stop: threading.Event
     new_engine: Callable[[], Engine]
+    tick: Callable[[], None]
     folders: Collection[str] | None
+    deleted: int = 0
+    done: bool = False
 
-    def gone(self, removed: Collection[str], *, max_delete: float, owns: Callable[[str], bool] | None) -> Gone | None:
+    def follow_up(
+        self, removed: Collection[str], *, delete: bool, max_delete: float, owns: Callable[[str], bool] | None
+    ) -> Gone | None:
+        """Deletes what is gone, and stores what was left out because of it; gives what is gone if it can be told."""
+        found = None
+        try:
+            if delete and not self.stop.is_set():
+                found = self._gone(removed, max_delete=max_delete, owns=owns)
+            gone = frozenset(found.uris if found is not None else ())
+            lost = self._lost()
+            others = gone.union(lost, self.tally.changed)
+            if others and not self.stop.is_set():
+                self._reconsider(others, nowhere=gone | lost)
+            if not self.stop.is_set():  # or an image that was left out may be nowhere
+                self._delete(gone)
+            # What came after the last image was stored interrupts nothing, unless there was more to do.
+            self.done = not self.stop.is_set() or not (delete or others)
+        except KeyboardInterrupt:
+            if self.stop.is_set():
+                raise
+            logger.warning("interrupted: what is gone from the source stays until the next run")
+            self.stop.set()
+        return found
+
+    def _gone(self, removed: Collection[str], *, max_delete: float, owns: Callable[[str], bool] | None) -> Gone | None:
         """What is no longer in the source, None where that cannot be told."""
-        if self.stop.is_set():
-            return None
         if not self.planner.complete:
             logger.warning("nothing is deleted, because a part of the source could not be listed")
             return None
-        among = removed if self.folders is not None else None
         return find_gone(
-            self.collection, self.source_name, self.planner.seen, max_delete=max_delete, owns=owns, among=among
+            self.collection,
+            self.source_name,
+            self.planner.seen,
+            max_delete=max_delete,
+            owns=owns,
+            among=removed if self.folders is not None else None,
+            tick=self.tick,
         )
 
-    def follow_up(self, gone: frozenset[str]) -> int:
-        """Deletes what is gone, after the images are stored that were left out because of it; gives how many went."""
-        others = gone.union(self.tally.changed)
-        if self.stop.is_set() or not others:
-            return 0
+    def _lost(self) -> frozenset[str]:
+        """Images to which others were compared, and which then could not be stored."""
+        if self.near is None or not self.tally.quarantined:
+            return frozenset()
+        uris = [row.uri for row in self.tally.quarantined]
+        return frozenset(uris).difference(self.collection.stored(uris))
+
+    def _reconsider(self, others: frozenset[str], *, nowhere: frozenset[str]) -> None:
+        """Has images that were left out, or tagged, because of `others` be compared again."""
         if self.near is not None:
-            for uri in gone:
+            for uri in nowhere:
                 self.near.forget(uri)
         if again := self.tally.reconsidered(others):
             self.new_engine().run(self.planner.tasks(self.folders, only=frozenset(again)))
-        retag(self.collection, others, gone=gone, near=self.near)
-        if not gone or self.stop.is_set():  # or an image that was left out may be nowhere
-            return 0
-        deleted = self.collection.delete(uris=gone)
-        if self.memory is not None:
-            self.memory.settle(list(gone))
-            self.memory.release(list(gone))
-        return deleted
+        retag(self.collection, others, gone=nowhere, near=self.near)
+
+    def _delete(self, gone: frozenset[str]) -> None:
+        for uris in batches(sorted(gone), _DELETED_AT_ONCE):
+            self.tick()
+            if self.stop.is_set():
+                return
+            self.deleted += self.collection.delete(uris=uris)
+            if self.memory is not None:
+                self.memory.settle(uris)
+                self.memory.release(uris)
 
     def forget(self, removed: Collection[str], *, whole: bool) -> None:
         """Bad objects that are gone leave the quarantine. `whole`: this run answers for all of the source."""
@@ -230,7 +274,13 @@ class _Events:
         )
 
 
+def _has_tags(collection: ImageCollection) -> bool:
+    untagged = models.IsEmptyCondition(is_empty=models.PayloadField(key="duplicate_of"))
+    return collection.exists() and collection.count(models.Filter(must_not=[untagged])) > 0
+
+
 def _near_index(collection: ImageCollection) -> NearIndex:
+    """The hashes of the stored images, without those that are tagged as duplicates."""
     index = NearIndex()
     index.load(
         (payload["uri"], payload["image"]["phash"])

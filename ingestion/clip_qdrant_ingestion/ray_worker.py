@@ -22,8 +22,7 @@ from clip_qdrant.errors import ClipQdrantError, ConfigError, StoreLocked
 from clip_qdrant_ingestion.ray_board import Chunk, Question
 from clip_qdrant_ingestion.sources.source import Source
 from clip_qdrant_ingestion.stages import Decoded, Outcome, Read, StageOptions, Stages
-from clip_qdrant_ingestion.tasks import Task
-from clip_qdrant_ingestion.threads import is_rewrite
+from clip_qdrant_ingestion.tasks import Task, is_rewrite
 
 __all__ = ["Job", "Worker", "reporting", "worker"]
 

@@ -112,6 +112,11 @@ class Stages:
         self._pixel_bytes = Budget(_PIXEL_BYTES)
         self._fingerprint = collection.embedder.fingerprint
 
+    def halt(self) -> None:
+        """What waits to be tried again is given up."""
+        self._reading.halt()
+        self._looking.halt()
+
     def read(self, task: Task) -> Read | Task | None:
         """The bytes of an image; the task, if only its payload is to be written; None if nothing is left to do."""
         with self._quarantining(task.item):
@@ -167,7 +172,7 @@ class Stages:
             if task.stored is not None:
                 sha256 = hashlib.sha256(data).hexdigest()
                 if same_bytes(task.stored, sha256, fingerprint=self._fingerprint):
-                    return replace(task, action=Action.REWRITE)
+                    return replace(task, item=replace(task.item, content=None), action=Action.REWRITE)
             embedder = self._collection.embedder
             image = load_image(
                 data,
@@ -240,10 +245,10 @@ class Stages:
             missing = [task for task in group if task.item.uri not in there]
             if not missing:
                 raise
-            for task in missing:  # somebody has deleted it since it was planned
-                self._do_whole(replace(task, stored=None, action=Action.LOAD))
             if rest := [task for task in group if task.item.uri in there]:
                 self._write_payloads(rest)
+            for task in missing:  # somebody has deleted it since it was planned
+                self._do_whole(replace(task, stored=None, action=Action.LOAD))
             return
         for task in group:
             self._tell(Outcome(task.item.uri, "payload_updated"))

@@ -56,10 +56,10 @@ def passed_over(memory: Memory | None, *, retry_failed: bool, duplicates: bool) 
 
 
 class Tally:
-    """Takes outcomes from any thread."""
+    """Takes outcomes from any thread. `compares`: images are compared, or were, so what one is matters to others."""
 
-    def __init__(self, memory: Memory | None = None) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory | None = None, *, compares: bool = False) -> None:
+        self._memory, self._compares = memory, compares
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._still: list[str] = []
@@ -132,8 +132,9 @@ class Tally:
             if what in ("added", "updated", "renamed", "payload_updated"):
                 self._settled.append(outcome.uri)
             if what == "updated":
-                self.changed.append(outcome.uri)
                 self._changed.append(outcome.uri)
+                if self._compares:
+                    self.changed.append(outcome.uri)
 
     def _remember_many(self) -> None:
         if len(self._still) + len(self._put_away) + len(self._settled) >= _ROWS_A_WRITE:

@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "decide",
     "fitting",
+    "is_rewrite",
     "learned",
     "rewritten",
     "same_object",
@@ -113,6 +114,11 @@ def rewritten(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
     if record.source is not None and not record.source.metadata and headers:
         record = replace(record, source=replace(record.source, metadata=headers))
     return with_stored_image(with_learned(record, learned(stored)), stored)
+
+
+def is_rewrite(task: Task) -> bool:
+    """Whether nothing but the payload is to be written, and the listing has told all there is to know."""
+    return task.action is Action.REWRITE and task.item.etag is None
 
 
 def same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, Any] | None) -> bool:

@@ -19,9 +19,9 @@ from typing import Any
 from clip_qdrant_ingestion.channel import Budget, Channel, Halted
 from clip_qdrant_ingestion.report import StageTime
 from clip_qdrant_ingestion.stages import Decoded, Embedded, Read, Stages
-from clip_qdrant_ingestion.tasks import Action, Task
+from clip_qdrant_ingestion.tasks import Task, is_rewrite
 
-__all__ = ["Threads", "is_rewrite"]
+__all__ = ["Threads"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _LINGER = 1.0  # seconds that an image waits for its batch to fill
 _EMBEDDERS = 2  # while one waits for its batch, the other's is embedded
 _WRITERS = 2
 _READ_BYTES = 128 * 1024 * 1024  # of images that are read and not decoded yet
-_UNKNOWN_SIZE = 4 * 1024 * 1024
+_UNKNOWN_SIZE = 16 * 1024 * 1024  # what an object whose size nobody knows is taken for, before one was read
 
 
 class Threads:
@@ -47,7 +47,7 @@ class Threads:
         workers: int,
         readers: int,
         stop: threading.Event,
-        tick: Callable[[], None] = lambda: None,
+        tick: Callable[[], None],
     ) -> None:
         self._stages, self._batch_size, self._stop, self._tick = stages, batch_size, stop, tick
         self._threads = {"plan": 1, "read": readers, "decode": workers, "embed": _EMBEDDERS, "write": _WRITERS}
@@ -62,6 +62,7 @@ class Threads:
             "write": self._to_write,
         }
         self._bytes = Budget(_READ_BYTES)
+        self._unknown_size = _UNKNOWN_SIZE
         self._lock = threading.Lock()
         self._busy: defaultdict[str, float] = defaultdict(float)
         self._failure: BaseException | None = None
@@ -119,9 +120,7 @@ class Threads:
                 self._halt()
                 raise
         except BaseException as error:  # noqa: BLE001  it is raised again, after the threads have ended
-            self._tick = lambda: (
-                None
-            )  # its own error may be what failed, and must not keep the threads from being joined
+            self._tick = _no_tick  # its own error may be what failed, and must not keep the threads from being joined
             self._fail(error)
             self._join(started)
         self._ended = time.monotonic()
@@ -206,25 +205,35 @@ class Threads:
         self._halt()
 
     def _halt(self) -> None:
-        for waited_for in (*self._channels.values(), self._bytes):
-            waited_for.halt()
+        for channel in self._channels.values():
+            channel.halt()
+        self._bytes.halt()
+        self._stages.halt()
 
     def _read(self) -> None:
         for task in self._to_read:
             if self._stop.is_set():
                 continue  # it is left for the next run
-            size = self._bytes.acquire(_UNKNOWN_SIZE if task.item.size is None else task.item.size)
+            size = self._bytes.acquire(self._unknown_size if task.item.size is None else task.item.size)
             handed_on = False
             try:
                 with self.timed("read"):
                     done = self._stages.read(task)
                 if isinstance(done, Read):
+                    if task.item.size is None:
+                        size = self._learned_size(size, len(done.data))
                     handed_on = self._to_decode.put((done, size))
                 elif done is not None:
                     self._to_embed.put(done)
             finally:
                 if not handed_on:
                     self._bytes.release(size)
+
+    def _learned_size(self, held: int, size: int) -> int:
+        """Holds what an object has turned out to take, and takes the next for four times the mean of those so far."""
+        with self._lock:
+            self._unknown_size += (4 * size - self._unknown_size) // 8
+        return self._bytes.correct(held, size)
 
     def _decode(self) -> None:
         for read, size in self._to_decode:
@@ -253,6 +262,5 @@ class Threads:
                 self._stages.write(embedded, tasks)
 
 
-def is_rewrite(task: Task) -> bool:
-    """Whether nothing but the payload is to be written, and the listing has told all there is to know."""
-    return task.action is Action.REWRITE and task.item.etag is None
+def _no_tick() -> None:
+    pass

@@ -66,7 +66,7 @@ def watch(
         touched = inbox.take() if now >= resume_at else None
         if touched is None:
             health.tick(waiting=inbox.waiting)
-            stop.wait(_STEP)
+            time.sleep(_STEP)  # not stop.wait: a signal handler that sets an event its own thread waits for may hang
             continue
         try:
             report = _run(run, touched, health)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clip_qdrant.collection import ImageCollection
+from clip_qdrant.errors import without_user_info
 from clip_qdrant.images import Limits
 from clip_qdrant_ingestion.dry_run import plan
 from clip_qdrant_ingestion.engine import Cluster
@@ -56,7 +57,8 @@ class Worker:
         self._source, self._collection, self._state, self._options = source, collection, state, options
         self._scope = Scope.of(location, collection.name, source.name)
         self._context = context_of(options.limits, f"tags {options.tags}")
-        self._noted, self._stop = noted or {}, stop or threading.Event()
+        self._noted = {option: without_user_info(str(value)) for option, value in (noted or {}).items()}
+        self._stop = stop or threading.Event()
 
     def run(
         self,
@@ -92,7 +94,7 @@ class Worker:
                 stop=self._stop,
             )
         except BaseException as error:
-            self._state.fail(number, str(error) or type(error).__name__)
+            self._state.fail(number, without_user_info(str(error)) or type(error).__name__)
             raise
         self._state.finish(number, report)
         return report

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, SourceError, without_user_info
 from clip_qdrant.records import path_of, to_uri
 from clip_qdrant_ingestion.sources.addresses import WEB
-from clip_qdrant_ingestion.sources.filesystems import open_filesystem, scheme_of, translated
+from clip_qdrant_ingestion.sources.filesystems import open_file, open_filesystem, scheme_of, translated
 from clip_qdrant_ingestion.sources.retries import patiently
 from clip_qdrant_ingestion.sources.web import Fetcher
 
@@ -110,9 +110,12 @@ class Archives:
 
     @contextlib.contextmanager
     def opened(self, uri: str) -> Iterator[IO[bytes]]:
-        """The archive as a file; one from the web is fetched whole, to a file that has no name. Raises SourceError."""
+        """The archive as a file; one from the web is fetched whole, to a file that has no name.
+
+        Raises SourceError, and so does reading an archive in a bucket.
+        """
         with contextlib.ExitStack() as stack:
-            yield patiently(lambda: self._open(uri, stack), seconds=self._patience)
+            yield self._open(uri, stack)
 
     def read_range(self, uri: str, offset: int, size: int) -> bytes:
         """So many bytes of an archive that is local or in a bucket. Raises SourceError."""
@@ -156,7 +159,6 @@ class Archives:
         return str(etag).strip('"') if etag else f"{moment}-{info.get('size')}".replace(" ", "T")
 
     def _open(self, uri: str, stack: contextlib.ExitStack) -> IO[bytes]:
-        file: IO[bytes]
         if self.is_local:
             path = path_of(uri) or Path()
             try:
@@ -164,36 +166,41 @@ class Archives:
             except OSError as error:
                 raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
         if self._scheme in WEB:
-            file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  it is in a context
+            return patiently(lambda: stack.enter_context(self._fetched(uri)), seconds=self._patience)
+        file = open_file(self._filesystem, self._path_in(uri), shown=uri, patience=self._patience)
+        return stack.enter_context(file)
+
+    def _fetched(self, uri: str) -> IO[bytes]:
+        with contextlib.ExitStack() as failing:  # a try that fails leaves no file
+            file = failing.enter_context(tempfile.TemporaryFile())
             self._fetcher.save(uri, file, max_bytes=_LARGEST, timeout=_LONGEST_FETCH)
             file.seek(0)
-            return file
-        try:
-            file = stack.enter_context(self._filesystem.open(self._path_in(uri), "rb"))
-        except Exception as error:
-            raise translated(error, f"read {uri}") from error
+            failing.pop_all()
         return file
 
     def _local(self) -> list[str]:
         place = os.fspath(path_of(self.location) or "") if self.location[:5].lower() == "file:" else self.location
-        if Path(place).is_dir():
-            return sorted(entry.path for entry in os.scandir(place) if entry.name.endswith(ARCHIVE_SUFFIXES))
-        if Path(place).exists():  # a file may have braces and stars in its own name
-            return [place]
+        try:
+            if Path(place).is_dir():
+                return sorted(os.fspath(path) for path in Path(place).iterdir() if is_archive(path.name))
+            if Path(place).exists():  # a file may have braces and stars in its own name
+                return [place]
+        except OSError as error:
+            raise SourceError(f"cannot list {place}: {error.strerror or error}") from error
         return list(_found(place, lambda pattern: glob.glob(pattern, recursive=True)))  # noqa: PTH207
 
     def _remote(self) -> list[str]:
         try:
             if is_pattern(self._path):
                 return list(_found(self._path, self._filesystem.glob))
-            if self._path.endswith(ARCHIVE_SUFFIXES):
+            if is_archive(self._path):
                 return [self._path]
             names = self._filesystem.ls(self._path, detail=False)
         except ConfigError:
             raise
         except Exception as error:
             raise translated(error, f"list {self.shown}") from error
-        return sorted(str(name) for name in names if str(name).endswith(ARCHIVE_SUFFIXES))
+        return sorted(str(name) for name in names if is_archive(str(name)))
 
     def _uri(self, path: str) -> str:
         return f"{self._scheme}://{path.lstrip('/')}"

@@ -20,7 +20,16 @@ from clip_qdrant.errors import AddressRefused, first_line
 __all__ = ["CheckedConnections", "is_public", "time_limit"]
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline")  # of the request that this thread is at, in monotonic seconds
-_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # of the IETF; Python before 3.12.4 takes most of it for public
+# What Python's ipaddress, by version, takes for public.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocols of the IETF
+        "192.88.99.0/24",  # relays of 6to4, given up (RFC 7526)
+        "fec0::/10",  # site-local, given up (RFC 3879)
+        "3fff::/20",  # documentation (RFC 9637)
+    )
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -112,7 +121,9 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-    return address.is_global and not (address.is_multicast or address.is_reserved or address in _PROTOCOLS)
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, first_line, without_user_info
+from clip_qdrant_ingestion.sources.retries import patiently
 
-__all__ = ["open_filesystem", "scheme_of", "translated"]
+__all__ = ["open_file", "open_filesystem", "scheme_of", "translated"]
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30  # without a byte
+_BUFFER = 1 << 20  # bytes
 
 _EXTRAS = {  # by scheme: package and extra
     "s3": ("s3fs", "s3"),
@@ -41,6 +45,8 @@ _PASSING_TYPES = frozenset(
 _LASTING_TYPES = frozenset(
     {"FileNotFoundError", "PermissionError", "SSLError", "ClientSSLError", "ProxyConnectionError", "InvalidURL"}
 )
+
+T = TypeVar("T")
 
 
 def scheme_of(url: str) -> str:
@@ -79,6 +85,64 @@ def open_filesystem(
     if scheme == "s3":
         filesystem.retries = 1
     return filesystem, path
+
+
+def open_file(filesystem: Any, path: str, *, shown: str, patience: float) -> IO[bytes]:
+    """A file of an fsspec file system. Whatever is asked for it is tried again for `patience` seconds.
+
+    `shown` is the file in messages. Raises SourceError, and so does reading it.
+    """
+    file = _request(lambda: filesystem.open(path, "rb"), shown, patience)
+    return io.BufferedReader(_File(file, shown, patience), _BUFFER)
+
+
+class _File(io.RawIOBase):
+    def __init__(self, file: Any, shown: str, patience: float) -> None:
+        self._file, self._shown, self._patience = file, shown, patience
+        self._size: int | None = getattr(file, "size", None)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            self._at = _request(lambda: self._file.seek(offset, whence), self._shown, self._patience)
+        else:
+            self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = _request(lambda: self._read(len(buffer)), self._shown, self._patience)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, size: int) -> bytes:
+        if self._file.tell() != self._at:  # after a read that failed it may be anywhere
+            self._file.seek(self._at)
+        data: bytes = self._file.read(size)
+        if not data and size and self._size is not None and self._at < self._size:
+            raise SourceError(f"cannot read {self._shown}: {self._at} of {self._size} bytes came", transient=True)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _request(request: Callable[[], T], shown: str, patience: float) -> T:
+    def attempt() -> T:
+        try:
+            return request()
+        except Exception as error:  # each file system has errors of its own
+            raise translated(error, f"read {shown}") from error
+
+    return patiently(attempt, seconds=patience)
 
 
 def _for_s3(options: Mapping[str, Any], connections: int) -> dict[str, Any]:

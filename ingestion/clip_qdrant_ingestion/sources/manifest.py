@@ -20,9 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError, without_user_info
 from clip_qdrant.images import Limits, read_bytes
 from clip_qdrant.records import path_of, to_uri
-from clip_qdrant_ingestion.sources.addresses import WEB, name_within, resolved
+from clip_qdrant_ingestion.sources.addresses import WEB, check_reach, name_within, resolved
 from clip_qdrant_ingestion.sources.bucket import BucketSource
-from clip_qdrant_ingestion.sources.filesystems import open_filesystem, scheme_of, translated
+from clip_qdrant_ingestion.sources.filesystems import open_file, open_filesystem, scheme_of
 from clip_qdrant_ingestion.sources.retries import patiently
 from clip_qdrant_ingestion.sources.rows import Format, LostRow, Row, read_rows
 from clip_qdrant_ingestion.sources.seen import Seen
@@ -56,8 +56,8 @@ class ManifestSource:
 
     `uri_column` is the column of the images; without it the first there is of URI_COLUMNS. `name` is by default the
     address of the table without user and query, which change. `fetcher` gets what is on the web, `storage_options`
-    are for the file system of buckets. A table from the web names images on the web, or below a `base`. Opening the
-    table is tried again for `patience` seconds while what is wrong may pass by itself.
+    are for the file system of buckets. A table from the web names images on the web, or below a `base`. What is
+    asked for the table is tried again for `patience` seconds while what is wrong may pass by itself.
     Raises ConfigError for a table whose format its name does not tell.
     """
 
@@ -100,20 +100,20 @@ class ManifestSource:
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
         seen = Seen()
         with contextlib.ExitStack() as stack:
-            file = patiently(lambda: self._open(stack), seconds=self._patience)
-            rows = read_rows(file, self._form, uri_column=self._uri_column)
+            rows = read_rows(self._open(stack), self._form, uri_column=self._uri_column)
             stack.callback(rows.close)
             objects: list[tuple[str, SourceObject]] = []
             problems: list[Problem] = []
+            begun = False
             while True:
                 try:
                     row = next(rows, None)
                 except SourceError as error:
-                    raise SourceError(f"{self._shown} cannot be listed: {error}", transient=error.transient) from error
-                except Exception as error:
-                    if scheme_of(self.uri) in ("file", *WEB):
-                        raise
-                    row = LostRow(str(translated(error, f"read {self._shown}")), rest=True)
+                    if not begun:
+                        detail = f"{self._shown} cannot be listed: {error}"
+                        raise SourceError(detail, transient=error.transient) from error
+                    row = LostRow(str(error), rest=True)
+                begun = True
                 if row is None or max(len(objects), len(problems)) == OBJECTS_A_PAGE:
                     yield self._page(objects, problems, seen)
                     objects, problems = [], []
@@ -177,8 +177,7 @@ class ManifestSource:
     def _object(self, row: Row) -> SourceObject:
         """Raises MetadataError."""
         uri = resolved(row.image, self._base)
-        if scheme_of(self.uri) in WEB and scheme_of(uri) not in WEB and not uri.startswith(self._base):
-            raise MetadataError(f"{row.image!r} is not on the web, and a manifest from there can name nothing else")
+        check_reach(uri, self.uri, self._base)
         return SourceObject(uri, name_within(uri, self._base), said=row.said)
 
     def _open(self, stack: contextlib.ExitStack) -> IO[bytes]:
@@ -186,9 +185,7 @@ class ManifestSource:
         scheme = scheme_of(self.uri)
         file: IO[bytes]
         if scheme in WEB:
-            file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  it is in a context
-            self._fetcher.save(self.uri, file, max_bytes=_LARGEST_TABLE, timeout=_LONGEST_FETCH)
-            file.seek(0)
+            file = patiently(lambda: stack.enter_context(self._fetched()), seconds=self._patience)
         elif scheme == "file":
             local = path_of(self.uri) or Path()
             try:
@@ -197,11 +194,16 @@ class ManifestSource:
                 raise SourceError(f"cannot read {local}: {error.strerror or error}") from error
         else:
             filesystem, path = open_filesystem(self.uri, self._storage_options)
-            try:
-                file = stack.enter_context(filesystem.open(path, "rb"))
-            except Exception as error:
-                raise translated(error, f"read {self._shown}") from error
+            file = stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if self.uri.lower().endswith(".gz") else file
+
+    def _fetched(self) -> IO[bytes]:
+        with contextlib.ExitStack() as failing:  # a try that fails leaves no file
+            file = failing.enter_context(tempfile.TemporaryFile())
+            self._fetcher.save(self.uri, file, max_bytes=_LARGEST_TABLE, timeout=_LONGEST_FETCH)
+            file.seek(0)
+            failing.pop_all()
+        return file
 
 
 def _with_status(item: SourceObject) -> SourceObject:

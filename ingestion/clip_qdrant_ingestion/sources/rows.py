@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, TextIO, cast
 
 from clip_qdrant.errors import MetadataError, MissingExtra, SourceError, first_line
 from clip_qdrant.values import is_utf8, shown
@@ -25,6 +25,8 @@ Format = Literal["csv", "tsv", "jsonl", "parquet"]
 
 URI_COLUMNS = ("uri", "url", "image_url", "image", "file_name", "path", "file")
 _LONGEST_LINE = 16 * 1024 * 1024  # bytes of JSON in one row
+_LONGEST_ROW = 1024 * 1024  # characters of CSV
+_DEEPEST = 32  # levels of objects and lists within one another
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +82,64 @@ def parse_object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # ValueError also for an integer of thousands of digits
         raise MetadataError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise MetadataError(f"it must be a JSON object, not {shown(value)}")
+        what = "a list" if isinstance(value, list) else shown(value)  # of how many levels is not known yet
+        raise MetadataError(f"it must be a JSON object, not {what}")
+    if text.count("{") + text.count("[") > _DEEPEST:
+        _check_depth(value)
     return value
+
+
+def _check_depth(value: Any, levels: int = _DEEPEST) -> None:
+    """Raises MetadataError for what would take too deep a recursion later on."""
+    if isinstance(value, (dict, list)):
+        if not levels:
+            raise MetadataError(f"it nests deeper than {_DEEPEST} levels")
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_depth(each, levels - 1)
 
 
 def _csv(file: IO[bytes], columns: Sequence[str], delimiter: str) -> Iterator[Row | LostRow]:
     # Bytes that are no UTF-8 become lone surrogates, so that they cost their own row and not the rest of the table.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        yield from _csv_rows(csv.reader(text, delimiter=delimiter, strict=True), columns)
+        yield from _csv_rows(_Lines(text), columns, delimiter)
     finally:
         text.detach()  # the file is its owner's to close
 
 
-def _csv_rows(reader: Any, columns: Sequence[str]) -> Iterator[Row | LostRow]:
+class _Lines:
+    """Lines for a csv.reader, of which one row gets at most _LONGEST_ROW characters; `count` of them were read."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._left = 0
+        self.count = 0
+
+    def begin_row(self) -> None:
+        self._left = _LONGEST_ROW
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._left)
+        if not line:
+            raise StopIteration
+        self.count += 1
+        self._left -= len(line)
+        if not self._left:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._text.readline(_LONGEST_ROW)
+            raise csv.Error(f"the row is longer than {_LONGEST_ROW} characters")
+        return line
+
+
+def _csv_rows(lines: _Lines, columns: Sequence[str], delimiter: str) -> Iterator[Row | LostRow]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     key, line = "", 1
     while True:
+        lines.begin_row()
         try:
             cells = next(reader)
         except StopIteration:
@@ -105,9 +148,9 @@ def _csv_rows(reader: Any, columns: Sequence[str]) -> Iterator[Row | LostRow]:
             if header is None:
                 raise SourceError(f"its first line is no header: {error}") from error
             yield LostRow(f"line {line}: {error}")
-            line = reader.line_num + 1
+            line = lines.count + 1
             continue
-        place, line = f"line {line}", reader.line_num + 1
+        place, line = f"line {line}", lines.count + 1
         if not cells:
             continue
         if header is None:
@@ -201,10 +244,11 @@ def _parquet(file: IO[bytes], columns: Sequence[str]) -> Iterator[Row | LostRow]
             for values in _microseconds(batch, pa).to_pylist():
                 number += 1
                 try:
+                    _check_depth(values)
                     yield _object_row(f"row {number}", (key,), cast("dict[str, Any]", values))
                 except MetadataError as error:
                     yield LostRow(f"row {number}: {error}")
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, RecursionError) as error:
         yield LostRow(f"after row {number} it cannot be read: {first_line(error)}", rest=True)
 
 

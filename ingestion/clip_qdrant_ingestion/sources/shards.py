@@ -33,7 +33,7 @@ class ShardSource:
 
     In a pattern `{000..010}` counts, `{a,b}` lists, and `*` stands for any text (not on the web). `name` is by default
     the location without user and query. An archive that is damaged gives the images before the damage, and a Problem.
-    Transient failures of opening an archive are tried again for `patience` seconds.
+    Transient failures of reading an archive are tried again for `patience` seconds.
     """
 
     def __init__(
@@ -60,16 +60,19 @@ class ShardSource:
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
         seen, pending = Seen(), _Pending()
-        listed = False
+        listed, failure = False, None
         for uri in self._archives.uris():
-            for found in self._objects(uri):
+            for found, size in self._objects(uri):
+                if isinstance(found, SourceError):
+                    failure = failure or found
+                    found = Problem(without_user_info(uri), "unreadable", str(found), hides_objects=True)
                 listed = listed or isinstance(found, SourceObject)
-                if pending.is_full_for(found):
+                if pending.is_full_for(size):
                     yield pending.page(seen)
                     pending = _Pending()
-                pending.add(found)
-        if not listed and (failure := next((one for one in pending.problems if one.hides_objects), None)):
-            raise SourceError(failure.detail)
+                pending.add(found, size)
+        if failure is not None and not listed:
+            raise failure
         if pending.objects or pending.problems:
             yield pending.page(seen)
 
@@ -83,6 +86,8 @@ class ShardSource:
             return item.content
         uri, _, path = item.uri.rpartition("#")
         version, offset, size = _place(item.etag)
+        if scheme_of(uri) in WEB and (item.size or 0) > CONTENT_A_PAGE:  # the archive would be fetched again for each
+            raise ImageTooLarge(f"{shown} has {item.size} bytes; the limit in an archive on the web is {CONTENT_A_PAGE}")
         if version is None or is_packed(uri) or scheme_of(uri) in WEB:
             return self._search(uri, path, limits)
         if self._archives.version(uri) != version:
@@ -96,21 +101,18 @@ class ShardSource:
             with self._archives.opened(uri) as file:
                 stream = TarStream(file, packed=is_packed(_path(uri)), seekable=self._archives.is_local)
                 for member in stream:
-                    if fragment_of(member) == path:
+                    if member.instead is None and fragment_of(member) == path:
                         _check_size(shown, member.size, limits)
                         return stream.read(member)
         except DamagedArchive as error:
             raise SourceError(f"cannot read {shown}: {error}") from error
-        except (SourceError, ImageTooLarge):
-            raise
-        except Exception as error:
+        except OSError as error:
             raise translated(error, f"read {shown}") from error
         raise SourceError(f"cannot read {shown}: it is not in the archive")
 
-    def _objects(self, uri: str) -> Iterator[SourceObject | Problem]:
-        """What one archive holds. Whatever ends it early is its last problem."""
+    def _objects(self, uri: str) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
+        """What one archive holds, each with the bytes it takes. What ends it early comes last."""
         shown = without_user_info(uri)
-        detail = None
         try:
             version = self._archives.version(uri)
             with self._archives.opened(uri) as file:
@@ -119,15 +121,9 @@ class ShardSource:
                 for sample in samples(stream, streamed=packed or not self._archives.is_local):
                     yield from sample.objects(uri, version)
         except DamagedArchive as error:
-            detail = f"{shown} cannot be read to its end: {error}; make or copy it again"
-        except SourceError as error:
-            detail = str(error)
-        except Exception as error:
-            if self._archives.is_local and not isinstance(error, OSError):
-                raise
-            detail = str(translated(error, f"read {shown}"))
-        if detail is not None:
-            yield Problem(shown, "unreadable", detail, hides_objects=True)
+            yield SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again"), 0
+        except (SourceError, ImageTooLarge, OSError) as error:  # too large: an archive on the web
+            yield translated(error, f"read {shown}"), 0
 
 
 @dataclass(slots=True)
@@ -136,20 +132,19 @@ class _Pending:
 
     objects: list[SourceObject] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    content: int = 0
+    size: int = 0  # bytes
 
-    def is_full_for(self, found: SourceObject | Problem) -> bool:
-        more = len(found.content or b"") if isinstance(found, SourceObject) else 0
+    def is_full_for(self, size: int) -> bool:
         return max(len(self.objects), len(self.problems)) >= OBJECTS_A_PAGE or (
-            self.content > 0 and self.content + more > CONTENT_A_PAGE
+            self.size > 0 and self.size + size > CONTENT_A_PAGE
         )
 
-    def add(self, found: SourceObject | Problem) -> None:
+    def add(self, found: SourceObject | Problem, size: int) -> None:
+        self.size += size
         if isinstance(found, Problem):
             self.problems.append(found)
-            return
-        self.objects.append(found)
-        self.content += len(found.content or b"")
+        else:
+            self.objects.append(found)
 
     def page(self, seen: Seen) -> Page:
         objects = []

@@ -127,7 +127,7 @@ async def _content(answer: Mapping[str, Any], uri: str, limits: Limits) -> bytes
 
 
 class _FilesystemStore(Store):
-    """Any other file system of fsspec. The listing of one folder is held in memory while it is used."""
+    """Any other file system of fsspec. It gives the listing of a folder whole, which grows smaller as it is used."""
 
     def __init__(self, filesystem: Any, path: str, url: str, reads_at_once: int, patience: float) -> None:
         super().__init__(filesystem, reads_at_once, patience)
@@ -146,18 +146,24 @@ class _FilesystemStore(Store):
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
                 raise FileNotFoundError(str(error)) from error
             raise
-        inside = {name: one for name, one in listing.items() if name.strip("/") != path.strip("/")}
-        if not inside and any(one["type"] != "directory" for one in listing.values()):
+        if all(_is_itself(one, path) for one in listing) and any(one["type"] != "directory" for one in listing):
             raise FileNotFoundError(f"cannot list {uri}: it is not a folder")
-        for name in sorted(inside):
-            last, one = name.rpartition("/")[2], inside[name]
+        before = None
+        while listing:
+            one = listing.pop()
+            name = one["name"].rstrip("/")
+            if name == before or _is_itself(one, path):
+                continue
+            before, last = name, name.rpartition("/")[2]
             yield Entry(last, is_folder=True) if one["type"] == "directory" else _entry(last, one)
 
-    def _list(self, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
+    def _list(self, path: str, uri: str) -> list[Mapping[str, Any]]:
+        """What is in a folder, the last name first."""
         with _translating(f"list {uri}"):
             self._filesystem.invalidate_cache(path)
             try:
-                return {one["name"].rstrip("/"): one for one in self._filesystem.ls(path, detail=True)}
+                found = self._filesystem.ls(path, detail=True)
+                return sorted(found, key=lambda one: one["name"].rstrip("/"), reverse=True)
             finally:
                 self._filesystem.invalidate_cache(path)
 
@@ -200,6 +206,10 @@ def _entry(name: str, info: Mapping[str, Any]) -> Entry:
         moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
     mtime = moment.timestamp() if isinstance(moment, datetime) else moment
     return Entry(name, False, _first(info, _SIZES), mtime, None if etag is None else str(etag).strip('"'))
+
+
+def _is_itself(info: Mapping[str, Any], path: str) -> bool:
+    return bool(info["name"].strip("/") == path.strip("/"))
 
 
 def _first(info: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -6,6 +6,7 @@ is; anything else is a DamagedArchive.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import tarfile
 import zlib
@@ -24,11 +25,15 @@ _LARGEST_READ = 64 << 20  # bytes; no header is as large
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive: its bytes begin at `offset` of the archive, unpacked."""
+    """A file in an archive: its bytes begin at `offset` of the archive, unpacked.
+
+    `instead` says what is there instead of a file that can be read in one pass, as in "a hard link to 'a.jpg'".
+    """
 
     name: str
     offset: int
     size: int
+    instead: str | None = None
 
 
 def is_packed(name: str) -> bool:
@@ -47,19 +52,18 @@ class TarStream:
         self._file = _Forward(plain, seekable=seekable and not packed)
 
     def __iter__(self) -> Iterator[Member]:
-        try:
-            with tarfile.open(fileobj=cast("IO[bytes]", self._file), mode="r:") as tar:
-                while (found := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
-                    end = found.offset_data + found.size
-                    if found.size < 0 or found.offset_data < found.offset:
-                        raise DamagedArchive(f"the header of {found.name!r} makes no sense")
-                    if found.isreg() and not found.issparse():
-                        yield Member(found.name, found.offset_data, found.size)
-                        self._file.pass_to(end, found.name)
-                self._check_end(tar.offset)
-        except tarfile.TarError as error:
-            raise DamagedArchive(first_line(error)) from error
+        with _damage_told():
+            tar = tarfile.open(fileobj=cast("IO[bytes]", self._file), mode="r:")  # noqa: SIM115  it is in a context
+        with tar:
+            while (found := _next(tar)) is not None:
+                if found.size < 0 or found.offset_data < found.offset:
+                    raise DamagedArchive(f"the header of {found.name!r} makes no sense")
+                if (instead := _instead(found)) is not None:
+                    yield Member(found.name, found.offset_data, 0, instead)
+                elif found.isreg():
+                    yield Member(found.name, found.offset_data, found.size)
+                    self._file.pass_to(found.offset_data + found.size, found.name)
+            self._check_end(tar.offset)
 
     def read(self, member: Member) -> bytes:
         """The bytes of the file at hand. Raises DamagedArchive if the archive ends before it."""
@@ -82,6 +86,32 @@ class TarStream:
             raise DamagedArchive("it ends without the mark of its end, so it may be cut off")
         if mark.strip(b"\0"):
             raise DamagedArchive(f"the header at byte {offset} is damaged")
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    """Around the parsing of headers: tarfile has not only errors of its own for odd ones."""
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise DamagedArchive(first_line(error)) from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise DamagedArchive(f"a header cannot be understood: {first_line(error)}") from error
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    with _damage_told():
+        found = tar.next()
+    tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
+    return found
+
+
+def _instead(found: tarfile.TarInfo) -> str | None:
+    if found.islnk():
+        return f"a hard link to {found.linkname[:200]!r}"
+    if found.issym():
+        return f"a symbolic link to {found.linkname[:200]!r}"
+    return "a sparse file" if found.issparse() else None
 
 
 class _Forward:

@@ -64,6 +64,10 @@ class Fetcher:
         self._ssl_context = ssl_context
         self._connections = CheckedConnections(allow_private=allow_private)
 
+    def __getstate__(self) -> dict[str, object]:
+        """All but the open connections: in another process it opens its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_pool"}
+
     @functools.cached_property
     def _pool(self) -> httpcore.ConnectionPool:
         pool = httpcore.ConnectionPool(

@@ -1,0 +1,174 @@
+"""The end of a run: what is still done when all is stored, who is told of it, and what a stop there means."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeEmbedder, MadeSource, RecordingClient, picture, write_image
+from program import Program, program_in
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.collection import ImageCollection
+from clip_qdrant.images import Limits
+from clip_qdrant_ingestion import FolderSource, Progress, ingest
+from clip_qdrant_ingestion.memory import StateMemory
+from clip_qdrant_ingestion.sources.part import Part
+from clip_qdrant_ingestion.state import IngestState, Scope
+
+
+@pytest.fixture
+def collection(memory_client: QdrantBase) -> ImageCollection:
+    return ImageCollection("photos", FakeEmbedder(), memory_client)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    with program_in(tmp_path, monkeypatch) as program:
+        yield program
+
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_parts_together_delete_no_more_than_one_run_may(collection: ImageCollection, count: int) -> None:
+    ingest(MadeSource(200), collection)
+    left = MadeSource(40)
+    assert ingest(left, collection, delete=True).refused is not None
+    for index in range(count):
+        part = Part(left, index, count)
+        report = ingest(part, collection, delete=True, owns=part.owns)
+        assert (report.deleted, report.refused is not None) == (0, True)
+    assert collection.count() == 200
+
+
+def test_a_stop_before_the_deletion_is_told_as_an_interrupt(collection: ImageCollection) -> None:
+    ingest(MadeSource(40), collection)
+    stop = threading.Event()
+    client = RecordingClient(collection.client)
+    client.before["scroll"] = stop.set  # the first look at what is gone
+    watched = ImageCollection("photos", collection.embedder, client)  # type: ignore[arg-type]  # it passes all calls on
+    report = ingest(MadeSource(38), watched, delete=True, stop=stop)
+    assert (report.skipped, report.deleted, report.interrupted) == (38, 0, True)
+    assert ingest(MadeSource(38), collection, delete=True).deleted == 2
+
+
+def test_ctrl_c_during_the_deletion_leaves_a_report(
+    collection: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(MadeSource(40), collection)
+
+    def pressed(**options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collection, "delete", pressed)
+    report = ingest(MadeSource(38), collection, delete=True)
+    assert (report.skipped, report.deleted, report.interrupted) == (38, 0, True)
+
+
+def test_whoever_watches_is_told_while_the_stored_images_are_looked_through(
+    collection: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(MadeSource(40), collection)
+    events: list[Progress] = []
+    scan, looked_at = collection.scan, []
+
+    def slow(*arguments: object, **options: object) -> Iterator[dict[str, object]]:
+        for payload in scan(*arguments, **options):  # type: ignore[arg-type]
+            looked_at.append(len(events))
+            time.sleep(0.02)
+            yield payload
+
+    monkeypatch.setattr(collection, "scan", slow)
+    ingest(MadeSource(40), collection, delete=True, progress=events.append)
+    assert looked_at[-1] - looked_at[0] >= 3
+
+
+def test_an_image_that_equals_one_that_could_not_be_stored_is_stored(tmp_path: Path, memory_client: QdrantBase) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture(1).save(folder / "a.png")
+    picture(1).resize((120, 120)).save(folder / "b.png")
+
+    class Broken(FakeEmbedder):
+        def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+            vectors = super().embed_pixels(pixels)
+            return vectors if self.image_calls[1:] else vectors * np.nan  # the first is no good
+
+    collection = ImageCollection("photos", Broken(), memory_client)
+    report = ingest(FolderSource(folder), collection, dedupe="skip", workers=1, readers=1, batch_size=1)
+    assert [Path(row.uri).name for row in report.quarantined] == ["a.png"]
+    assert (report.added, report.duplicates, collection.count()) == (1, 0, 1)
+    again = ingest(FolderSource(folder), collection, dedupe="tag")
+    assert again.skipped == 1
+
+
+def test_copies_without_number_cost_a_batch_two_calls(memory_client: QdrantBase) -> None:
+    client = RecordingClient(memory_client)
+    collection = ImageCollection("photos", FakeEmbedder(), client)  # type: ignore[arg-type]  # it passes all calls on
+    content = MadeSource(1).read(next(MadeSource(1).pages()).objects[0], limits=Limits())
+    collection.add([content] * 30, uris=[f"made://{number}" for number in range(30)])
+    hashes = [hashlib.sha256(content).hexdigest(), "0" * 64]
+    client.calls.clear()
+    assert set(collection.of_bytes(hashes)) == {hashes[0]}
+    assert client.calls.count("scroll") == 2
+
+
+def test_passwords_of_a_source_are_not_written_to_the_state_file(program: Program) -> None:
+    outcome = program("ingest", "https://user:s3cret@127.0.0.1:9/photos/", "--patience", "0", "--allow-private")
+    assert outcome.code == 5
+    state = (program.folder / "qdrant-data" / "ingestion.sqlite").read_bytes()
+    assert b"127.0.0.1:9" in state
+    assert b"s3cret" not in state
+    assert "s3cret" not in outcome.err
+
+
+def test_bulk_is_refused_for_one_of_several_workers(program: Program) -> None:
+    (program.folder / "photos").mkdir()
+    outcome = program("ingest", "photos", "--bulk", "--shard", "0/2")
+    assert outcome.code == 2
+    assert "--bulk is not for one of several workers" in outcome.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C there")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_between_two_runs_of_a_watch_ends_it_with_its_code(program: Program, number: int, code: int) -> None:
+    write_image(program.folder / "photos" / "a.png", "red")
+    store = program.folder / "qdrant-data" / "ingestion.sqlite"
+
+    def press() -> None:
+        while not store.exists() or not _done(store):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=press, daemon=True).start()
+    outcome = program("ingest", "photos", "--watch", "--json")
+    assert outcome.code == code
+    assert outcome.json["added"] == 1
+
+
+def test_a_bad_file_that_is_gone_leaves_the_quarantine_of_a_folder(tmp_path: Path, collection: ImageCollection) -> None:
+    folder = tmp_path / "photos"
+    write_image(folder / "a.png", "red")
+    (folder / "bad.png").write_bytes(b"")
+    source = FolderSource(folder)
+    with IngestState(":memory:") as state:
+        memory = StateMemory(state, Scope("here", "photos", source.name), "context")
+        assert ingest(source, collection, memory=memory).quarantined
+        (folder / "bad.png").unlink()
+        time.sleep(0.01)
+        memory = StateMemory(state, Scope("here", "photos", source.name), "context")
+        ingest(source, collection, memory=memory)
+        assert state.failures() == []
+
+
+def _done(state: Path) -> bool:
+    with IngestState(state) as opened:
+        return any(run.report for run in opened.runs())
