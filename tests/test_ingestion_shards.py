@@ -8,11 +8,12 @@ import json
 import os
 import random
 import tarfile
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from s3 import new_bucket
+from s3 import FlakyProxy, new_bucket
 from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
@@ -195,6 +196,138 @@ def test_pages_hold_little_content_and_a_large_image_none(tmp_path: Path, monkey
     assert [source.read(item, limits=LIMITS) for item in objects] == [content for _, content in files]
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_all_images_of_a_large_sample_come_with_their_content_and_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.samples.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.shards.CONTENT_A_PAGE", 10_000)
+    views = [(f"a.{number}.jpg", content) for number, (_, content) in enumerate(images(9, 3000))]
+    bucket = new_bucket(monkeypatch)
+    data = packed([*views, ("a.json", '{"shop": "x"}'), ("b.jpg", b"b")])
+    bucket.put(name, gzip.compress(data) if name.endswith(".gz") else data)
+    pages = list(ShardSource(f"{bucket.url}/{name}").pages())
+    objects = [item for page in pages for item in page.objects]
+    assert [item.content for item in objects] == [*(content for _, content in views), b"b"]
+    assert [item.said.metadata for item in objects] == [{"shop": "x"}] * 9 + [{}]
+    assert max(sum(len(item.content or b"") for item in page.objects) for page in pages) <= 10_000
+
+
+def test_a_sample_of_many_sidecars_says_that_not_all_were_read(tmp_path: Path) -> None:
+    text = "x" * 1_000_000
+    files: Files = [("a.jpg", b"a"), *((f"a.{number}.txt", text) for number in range(64)), ("b.jpg", b"b")]
+    path = shard(tmp_path / "a.tar.gz", files)
+    tracemalloc.start()
+    try:
+        objects, problems = listed(ShardSource(path))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [(item.name, item.said.partial) for item in objects] == [("a.jpg", True), ("b.jpg", False)]
+    assert len(problems) == 1
+    assert "a.4.txt: its sample 'a' has more than" in problems[0].detail
+    assert most < 20 << 20
+
+
+def test_a_page_holds_little_text(tmp_path: Path) -> None:
+    text = "x" * 1_000_000
+    files = [(f"{number}.{suffix}", text) for number in range(100) for suffix in ("jpg", "txt")]
+    pages = list(ShardSource(shard(tmp_path / "a.tar", files)).pages())
+    assert max(sum(len(item.said.caption or "") for item in page.objects) for page in pages) <= 32 << 20
+    assert sum(len(page.objects) for page in pages) == 100
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_an_image_that_is_a_link_or_sparse_is_a_problem(tmp_path: Path, suffix: str) -> None:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for name, kind in (("a.jpg", b"0"), ("b.jpg", b"1"), ("c.jpg", b"2"), ("d.npy", b"2"), ("a.txt", b"2")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "" if kind == b"0" else "a.jpg"
+            tar.addfile(member)
+    data = target.getvalue()[: 5 * 512] + odd_archives()["sparse"] + packed([("z.jpg", b"z")])
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix == ".tar.gz" else data)
+    source = ShardSource(path)
+    objects, problems = listed(source)
+    assert [item.name for item in objects] == ["a.jpg", "z.jpg"]
+    assert [(one.uri.rpartition("#")[2], one.reason, one.hides_objects) for one in problems] == [
+        ("b.jpg", "unreadable", True),
+        ("c.jpg", "unreadable", True),
+        ("a.txt", "bad metadata", False),
+        ("sparse.jpg", "unreadable", True),
+    ]
+    assert "b.jpg is a hard link to 'a.jpg'; pack the archive" in problems[0].detail
+    with pytest.raises(SourceError, match="not in the archive"):
+        source.read(SourceObject(f"{to_uri(path)}#b.jpg", "b.jpg"), limits=LIMITS)
+
+
+def block(name: str, kind: bytes, content: bytes) -> bytes:
+    """One member of an archive."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, len(content)
+    return member.tobuf(tarfile.GNU_FORMAT) + content + b"\0" * (-len(content) % 512)
+
+
+def pax(**records: str) -> bytes:
+    """A header of PAX records, "_" for "." in their names."""
+    body = b""
+    for name, value in records.items():
+        record = f" {name.replace('_', '.')}={value}\n".encode()
+        size = next(size for size in range(len(record), len(record) + 9) if size == len(record) + len(str(size)))
+        body += str(size).encode() + record
+    return block("PaxHeader", b"x", body)
+
+
+def odd_archives() -> dict[str, bytes]:
+    """Headers that tarfile has no error of its own for, and a good sparse file."""
+    image = block("b.jpg", b"0", b"x" * 512)
+    return {
+        "chain": block("././@LongLink", b"L", b"b\0") * 2000 + image,
+        "map": pax(GNU_sparse_map="a,b") + image,
+        "size": pax(GNU_sparse_size="zz") + image,
+        "version 1.0": pax(GNU_sparse_major="1", GNU_sparse_minor="0") + block("b.jpg", b"0", b"zz" * 256),
+        "sparse": pax(GNU_sparse_map="0,512", GNU_sparse_size="99999") + block("sparse.jpg", b"0", b"x" * 512),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("kind", ["chain", "map", "size", "version 1.0"])
+def test_an_odd_header_ends_its_archive_and_no_other(tmp_path: Path, kind: str, suffix: str) -> None:
+    odd = odd_archives()[kind] + b"\0" * 1024
+    for name, data in (("a", block("a.jpg", b"0", b"x") + odd), ("b", odd)):
+        (tmp_path / f"{name}{suffix}").write_bytes(gzip.compress(data) if suffix == ".tar.gz" else data)
+    shard(tmp_path / f"c{suffix}", [("after.jpg", b"x")])
+    objects, problems = listed(ShardSource(tmp_path))
+    assert [item.name for item in objects] == ["a.jpg", "after.jpg"]
+    assert [(one.uri, one.hides_objects) for one in problems] == [
+        (to_uri(tmp_path / f"{name}{suffix}"), True) for name in "ab"
+    ]
+
+
+def test_a_sidecar_that_nests_without_end_is_a_problem(tmp_path: Path) -> None:
+    deep = f'{{"x": {"[" * 500}{"]" * 500}}}'
+    path = shard(tmp_path / "a.tar", [("1.jpg", b"1"), ("1.json", deep), ("2.jpg", b"2")])
+    objects, problems = listed(ShardSource(path))
+    assert [(item.name, item.said.partial) for item in objects] == [("1.jpg", True), ("2.jpg", False)]
+    assert "deeper than 32 levels" in problems[0].detail
+
+
+def test_the_suffix_of_an_archive_may_be_in_capitals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard(tmp_path / "A.TAR", images(1))
+    (tmp_path / "B.TGZ").write_bytes(gzip.compress(packed(images(1))))
+    assert len(listed(ShardSource(tmp_path))[0]) == 2
+    bucket = new_bucket(monkeypatch)
+    bucket.put("set/A.TAR", packed(images(1)))
+    for location in ("set", "set/A.TAR"):
+        assert len(listed(ShardSource(f"{bucket.url}/{location}"))[0]) == 1
+
+
+def test_a_location_that_the_system_refuses_cannot_be_listed(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot list .*: File name too long"):
+        listed(ShardSource(tmp_path / ("x" * 300 + ".tar")))
+
+
 def test_a_sample_without_end_comes_in_pieces(tmp_path: Path) -> None:
     files: Files = [(f"a.{number}.jpg", b"x") for number in range(2500)]
     pages = list(ShardSource(shard(tmp_path / "a.tar", files)).pages())
@@ -367,6 +500,55 @@ def test_archives_in_a_bucket_are_streamed(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(objects) == 4
     with pytest.raises(SourceError):
         listed(ShardSource(f"{bucket.url}/set/gone.tar"))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_an_archive_in_a_bucket_is_streamed_through_failures_and_cuts(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bucket = new_bucket(monkeypatch)
+    data = packed(images(300, 3000))
+    bucket.put(name, gzip.compress(data) if name.endswith(".gz") else data)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 15)
+    with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
+        options = {"endpoint_url": proxy.url, "default_block_size": 1 << 15}
+        objects, problems = listed(ShardSource(f"{bucket.url}/{name}", storage_options=options))
+        assert proxy.failed > 0
+        assert proxy.cut > 0
+    assert [item.content for item in objects] == [content for _, content in images(300, 3000)]
+    assert not problems
+
+
+def test_an_outage_costs_the_archives_it_meets_and_is_transient_if_it_meets_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = new_bucket(monkeypatch)
+    for number in range(2):
+        bucket.put(f"s-{number}.tar", packed(images(1500, 100)))
+    with FlakyProxy(bucket.endpoint).running() as proxy:
+        options = {"endpoint_url": proxy.url}
+        source = ShardSource(f"{bucket.url}/s-{{0..1}}.tar", storage_options=options, patience=0.1)
+        pages = source.pages()
+        assert len(next(pages).objects) == 1000
+        proxy.down = True
+        rest = list(pages)
+        assert [problem.uri for page in rest for problem in page.problems] == [f"{bucket.url}/s-1.tar"]
+        with pytest.raises(SourceError, match=r"s-0\.tar") as caught:
+            listed(source)
+        assert caught.value.transient
+
+
+def test_a_large_image_in_an_archive_on_the_web_is_too_large(site: WebSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.samples.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.shards.CONTENT_A_PAGE", 10_000)
+    site.pages["/s.tar"] = packed([("a.jpg", b"x" * 10_001), ("b.jpg", b"y" * 10_000)])
+    source = ShardSource(f"{site.url}/s.tar", fetcher=Fetcher(allow_private=True))
+    (large, small), _ = listed(source)
+    asked = len(site.requests)
+    with pytest.raises(ImageTooLarge, match="10001 bytes; the limit in an archive on the web is 10000"):
+        source.read(large, limits=LIMITS)
+    assert source.read(small, limits=LIMITS) == b"y" * 10_000
+    assert len(site.requests) == asked
 
 
 def test_archives_on_the_web_are_fetched(site: WebSite) -> None:

@@ -86,8 +86,9 @@ class ShardSource:
             return item.content
         uri, _, path = item.uri.rpartition("#")
         version, offset, size = _place(item.etag)
-        if scheme_of(uri) in WEB and (item.size or 0) > CONTENT_A_PAGE:  # the archive would be fetched again for each
-            raise ImageTooLarge(f"{shown} has {item.size} bytes; the limit in an archive on the web is {CONTENT_A_PAGE}")
+        if scheme_of(uri) in WEB and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
+            detail = f"the limit in an archive on the web is {CONTENT_A_PAGE}"
+            raise ImageTooLarge(f"{shown} has {item.size} bytes; {detail}")
         if version is None or is_packed(uri) or scheme_of(uri) in WEB:
             return self._search(uri, path, limits)
         if self._archives.version(uri) != version:
