@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import sys
 import threading
 import uuid
@@ -20,7 +22,7 @@ from s3 import Bucket, FlakyProxy, new_bucket
 from clip_qdrant.errors import ConfigError, ImageTooLarge, MissingExtra, SourceError
 from clip_qdrant.images import Limits
 from clip_qdrant_ingestion.sources.bucket import BucketSource
-from clip_qdrant_ingestion.sources.filesystems import open_filesystem, translated
+from clip_qdrant_ingestion.sources.filesystems import open_file, open_filesystem, translated
 from clip_qdrant_ingestion.sources.source import Description, SourceObject
 from clip_qdrant_ingestion.sources.stores import open_store
 
@@ -211,6 +213,38 @@ def test_an_outage_longer_than_the_patience_ends_the_listing(bucket: Bucket) -> 
     with pytest.raises(SourceError, match="connect") as caught:  # the proxy is gone
         images(through(proxy, bucket, patience=0.0))
     assert caught.value.transient
+
+
+def test_a_file_is_read_in_parts_from_any_place_through_failures_and_cuts(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(0).randbytes(200_000)
+    bucket.put("a.bin", data)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 14)
+    with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
+        filesystem, path = open_filesystem(
+            f"{bucket.url}/a.bin", {"endpoint_url": proxy.url, "default_block_size": 1 << 14}
+        )
+        with open_file(filesystem, path, shown="a.bin", patience=60.0) as file:
+            for start, size in ((0, 10), (150_000, 60_000), (7, 40_000), (199_999, 5)):
+                assert file.seek(start) == start
+                assert file.read(size) == data[start : start + size]
+            assert file.seek(-3, os.SEEK_END) == len(data) - 3
+            assert file.read() == data[-3:]
+        assert proxy.failed > 0
+        assert proxy.cut > 0
+
+
+def test_a_file_that_changes_while_it_is_read_is_no_mixture(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put("a.bin", b"a" * 100_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 14)
+    filesystem, path = open_filesystem(f"{bucket.url}/a.bin", {"default_block_size": 1 << 14})
+    with open_file(filesystem, path, shown="a.bin", patience=60.0) as file:
+        assert file.read(10) == b"a" * 10
+        bucket.put("a.bin", b"b" * 100_000)
+        with pytest.raises(SourceError, match=r"cannot read a\.bin") as caught:
+            file.read()
+    assert not caught.value.transient
 
 
 def test_as_many_reads_go_on_at_once_as_the_source_says(bucket: Bucket) -> None:

@@ -466,7 +466,7 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_table(tmp_path: Path)
     assert "field larger than field limit" in problems[0].detail
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.jsonl.gz", "t.parquet"])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl.gz", pytest.param("t.parquet", marks=pytest.mark.slow)])
 def test_a_table_in_a_bucket_is_read_through_failures_and_cuts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
@@ -477,7 +477,7 @@ def test_a_table_in_a_bucket_is_read_through_failures_and_cuts(
     elif name == "t.jsonl.gz":
         data = gzip.compress("\n".join(json.dumps({"uri": each}) for each in names).encode())
     else:
-        data = parquet(tmp_path / name, {"uri": names}, rows=20).read_bytes()
+        data = parquet(tmp_path / name, {"uri": names}, rows=8).read_bytes()
     bucket.put(name, data)
     monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 15)
     with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
