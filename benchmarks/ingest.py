@@ -2,19 +2,20 @@
 
     python benchmarks/ingest.py DATA_FOLDER [--images 1000] [--model bundled]
 
-Measures the CPU seconds an image costs to read, to decode, to embed and to upsert, each alone; all cores busy with
-nothing else would reach the bound, cores / sum. Then runs `ingest` over the same images into a new embedded store, and
-once more. The ratio means something on an otherwise idle machine only: "cores busy" of `embed alone` shows how much of
-it there was to have. DATA_FOLDER is any folder with images (`images.py` makes some of 12 megapixels); it is only read.
+Measures the CPU seconds an image costs to read, to decode, to embed and to upsert, each alone, and on all cores, since two
+threads of one core take longer each than one alone. All cores busy with nothing else would reach the bound, cores / sum.
+Then runs `ingest` over the same images into a new embedded store, and once more. The ratio means something on an
+otherwise idle machine only: "cores busy" of `embed alone` shows how much of it there was to have. DATA_FOLDER is any
+folder with images (`images.py` makes some of 12 megapixels); it is only read.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from clip_qdrant.edge import EdgeClient
 from clip_qdrant.embedder import ClipEmbedder
 from clip_qdrant.images import Limits, load_image
 from clip_qdrant.records import ImageRecord, SourceInfo
+from clip_qdrant.runtime import cpu_count
 from clip_qdrant_ingestion import FolderSource, Page, SourceObject, ingest
 
 
@@ -77,24 +79,26 @@ def main() -> None:
     count = len(source.images)
     embedder = ClipEmbedder.load(options.model)
     embedder.embed_pixels(np.zeros((8, embedder.image_size, embedder.image_size, 3), np.uint8))  # opens the session
+    pool = ThreadPoolExecutor(cpu_count())
     records: list[ImageRecord] = []
-    contents: list[bytes] = []
     pixels: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
 
     def read() -> None:
-        contents.extend(source.read(item, limits=Limits()) for item in source.images)
+        list(pool.map(lambda item: len(source.read(item, limits=Limits())), source.images))
 
-    def decode() -> None:
-        for item, data in zip(source.images, contents, strict=True):
-            image = load_image(data, target=embedder.image_size)
-            listed = SourceInfo(source.name, size=item.size, mtime=item.mtime)
-            record = ImageRecord(
-                item.uri, metadata=image.info.tags, image=image.info, taken_at=image.taken_at, source=listed
-            )
+    def decoded(item: SourceObject) -> tuple[ImageRecord, np.ndarray]:
+        image = load_image(source.read(item, limits=Limits()), target=embedder.image_size)
+        listed = SourceInfo(source.name, size=item.size, mtime=item.mtime)
+        record = ImageRecord(
+            item.uri, metadata=image.info.tags, image=image.info, taken_at=image.taken_at, source=listed
+        )
+        return record, embedder.preprocess(image.rgb)
+
+    def read_and_decode() -> None:
+        for record, rows in pool.map(decoded, source.images):
             records.append(record)
-            pixels.append(embedder.preprocess(image.rgb))
-        contents.clear()
+            pixels.append(rows)
 
     def embed() -> None:
         for start in range(0, count, size):
@@ -107,7 +111,9 @@ def main() -> None:
             for number, rows in enumerate(vectors):
                 alone.write(records[number * size : (number + 1) * size], rows)
 
-        stages = {"read": timed(read), "decode": timed(decode), "embed": timed(embed), "upsert": timed(upsert)}
+        reading, both = timed(read), timed(read_and_decode)
+        decoding = (both[0] - reading[0], both[1] - reading[1])
+        stages = {"read": reading, "decode": decoding, "embed": timed(embed), "upsert": timed(upsert)}
         together = ImageCollection("together", embedder, client)
         reports = []
         cpu, clock = timed(lambda: reports.append(ingest(source, together, batch_size=size, workers=options.workers)))
@@ -116,7 +122,7 @@ def main() -> None:
         again = ingest(source, together, batch_size=size, workers=options.workers)
         assert again.skipped == count, again
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu_count()
     total = sum(stage_cpu for stage_cpu, _ in stages.values())
     bound, reached = cores * count / total, count / clock
     table = Table(title=f"{count} images, {embedder.runtime}, {cores} cores")
