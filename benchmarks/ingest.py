@@ -2,9 +2,9 @@
 
     python benchmarks/ingest.py DATA_FOLDER [--images 1000] [--model bundled]
 
-Measures the CPU seconds an image costs to read, to decode, to embed and to upsert, each alone, and on all cores, since two
-threads of one core take longer each than one alone. All cores busy with nothing else would reach the bound, cores / sum.
-Then runs `ingest` over the same images into a new embedded store, and once more. The ratio means something on an
+Measures the CPU seconds an image costs to read, to decode, to embed and to upsert, each alone, and on all cores, since
+two threads of one core take longer each than one alone. All cores busy with nothing else would reach the bound, cores /
+sum. Then runs `ingest` over the same images into a new embedded store, and once more. The ratio means something on an
 otherwise idle machine only: "cores busy" of `embed alone` shows how much of it there was to have. DATA_FOLDER is any
 folder with images (`images.py` makes some of 12 megapixels); it is only read.
 """
