@@ -46,7 +46,8 @@ class ImageCollection:
     `fields` declares metadata fields by name ("year") and type; others are inferred from the first values written.
     `shard_number` and `replication_factor` say how a collection that is created is spread over a Qdrant cluster.
     `patience` is how many seconds a call that fails because the store is away or busy is tried again, with growing
-    pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it.
+    pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it,
+    and once `stopped` says so nothing is tried again.
     All methods may be called from several threads. Any of them may raise StoreError.
 
     Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by this
@@ -63,6 +64,7 @@ class ImageCollection:
         patience: float = 2.0,
         shard_number: int | None = None,
         replication_factor: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
@@ -83,6 +85,7 @@ class ImageCollection:
             patience=patience,
             shard_number=shard_number,
             replication_factor=replication_factor,
+            stopped=stopped,
         )
 
     def __repr__(self) -> str:

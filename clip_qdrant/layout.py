@@ -79,12 +79,14 @@ class Layout:
         patience: float,
         shard_number: int | None = None,
         replication_factor: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self._client = client
         self._fingerprint = fingerprint
         self._dim = dim
         self._declared = declared
+        self._stopped = stopped
         self._spread = {
             name: number
             for name, number in (("shard_number", shard_number), ("replication_factor", replication_factor))
@@ -112,7 +114,7 @@ class Layout:
     def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
         """`store.call` of one method of the client, in a way that suits several threads."""
         with _in_process if self._in_process else nullcontext():
-            return call(operation, what=what, patience=self._patience)
+            return call(operation, what=what, patience=self._patience, stopped=self._stopped)
 
     def expect(self, fields: Mapping[str, FieldType]) -> None:
         """The types of fields that may come: one that is new gets the type named here, where its values fit it."""

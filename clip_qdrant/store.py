@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -46,23 +47,29 @@ _OF_A_CLIENT = (
     *(ValueError, KeyError, RuntimeError, OSError),  # without one
 )
 _WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
+_STEP = 0.1  # seconds between looks at whether to stop
 _BACK_OFF = wait_exponential(multiplier=0.1, max=5) + wait_random(0, 0.1)
 
 
-def call(operation: Callable[[], T], *, what: str, patience: float = 2.0) -> T:
+def call(
+    operation: Callable[[], T], *, what: str, patience: float = 2.0, stopped: Callable[[], bool] = lambda: False
+) -> T:
     """The result of `operation`, one call of a Qdrant client. `what` says in an error what was tried ("count photos").
 
     Refused and broken connections, timeouts and the statuses 429, 502, 503 and 504 are tried again with growing pauses,
-    as long as the next try begins within `patience` seconds of the first. What a try takes counts: a timeout is tried
-    again only where the client's own timeout is shorter than `patience`. So `operation` must do no harm when it is run
-    twice. Raises StoreUnavailable (no answer, or wrong credentials, which are never tried again), CollectionNotFound,
+    as long as the next try begins within `patience` seconds of the first and `stopped` does not say that it is enough.
+    What a try takes counts: a timeout is tried again only where the client's own timeout is shorter than `patience`. So
+    `operation` must do no harm when it is run twice.
+
+    Raises StoreUnavailable (no answer, or wrong credentials, which are never tried again), CollectionNotFound,
     CollectionExists, or StoreError with the server's own words. Errors of this package, those of EdgeClient among them,
     pass through as they are.
     """
     attempts = Retrying(
         stop=stop_before_delay(patience),
         wait=_pause,
-        retry=retry_if_exception(_may_pass),
+        sleep=lambda seconds: _sleep(seconds, stopped),
+        retry=retry_if_exception(lambda error: _may_pass(error) and not stopped()),
         before_sleep=lambda state: logger.info("%s failed, trying again: %s", what, _outcome(state)),
         reraise=True,
     )
@@ -72,6 +79,12 @@ def call(operation: Callable[[], T], *, what: str, patience: float = 2.0) -> T:
         raise
     except _OF_A_CLIENT as error:
         raise _translated(error, what) from error
+
+
+def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not stopped():
+        time.sleep(min(left, _STEP))
 
 
 def _outcome(state: RetryCallState) -> BaseException | None:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import FakeEmbedder, write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection import ImageCollection
 from clip_qdrant.errors import ImageTooLarge
+from clip_qdrant_ingestion import ingest
 from clip_qdrant_ingestion.sources.folder import FolderSource
 from clip_qdrant_ingestion.sources.names import NameSet, PackedNames, sorted_names
 from clip_qdrant_ingestion.sources.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
@@ -345,3 +349,23 @@ def test_packed_names_come_back_in_order_and_sorted_as_any(names: list[str], oth
     for name in names:
         known.add(name)
     assert [name in known for name in names + others] == [name in names for name in names + others]
+
+
+def test_numbers_in_a_table_are_text_in_a_field_of_texts(tmp_path: Path, memory_client: QdrantBase) -> None:
+    files: dict[str, str | bytes] = {"metadata.csv": "file_name,sku,year\na.png,12,2024\nb.png,7,2025\n"}
+    descriptions(tmp_path, files)
+    for name, colour in (("a", "red"), ("b", "blue")):
+        write_image(tmp_path / f"{name}.png", colour)
+    collection = ImageCollection("photos", FakeEmbedder(), memory_client, fields={"sku": "keyword"})
+    report = ingest(FolderSource(tmp_path), collection)
+    assert (report.added, report.quarantined) == (2, ())
+    hit = collection.get(tmp_path / "a.png")
+    assert hit is not None
+    assert hit.metadata == {"sku": "12", "year": 2024}
+    assert ingest(FolderSource(tmp_path), collection).skipped == 2
+
+
+def test_a_value_of_a_lower_table_has_no_text_of_an_upper_one() -> None:
+    lower = Description(metadata={"n": 1, "m": 2}, written={"n": "1", "m": "2"})
+    assert Description(metadata={"n": 5}).over(lower).written == {"m": "2"}
+    assert Description(texts={"m": "x"}).over(lower).written == {"n": "1"}

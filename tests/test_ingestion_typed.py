@@ -101,3 +101,10 @@ def test_a_name_with_a_space_is_the_quoted_field_of_the_collection() -> None:
     (result,) = typed([Description(texts={"shelf life": "007"})], {'"shelf life"': "keyword"})
     assert isinstance(result, Description)
     assert result.metadata == {"shelf life": "007"}
+
+
+def test_a_value_of_a_table_takes_the_type_of_its_field_where_its_text_allows_it() -> None:
+    said = Description(metadata={"sku": 42, "year": 2024}, written={"sku": "0042", "year": "2024"})
+    assert typed([said], {}) == [Description(metadata={"sku": 42, "year": 2024})]
+    assert typed([said], {"sku": "keyword", "year": "float"}) == [Description(metadata={"sku": "0042", "year": 2024.0})]
+    assert typed([said], {"sku": "geo"}) == [Description(metadata={"sku": 42, "year": 2024})]  # which the check refuses

@@ -200,3 +200,29 @@ def test_opening_gives_up_soon_however_patient_the_collection_is() -> None:
 def test_patience_is_a_number_of_seconds(memory_client: QdrantBase, patience: Any) -> None:
     with pytest.raises(ConfigError, match=f"patience .*{patience}"):
         ImageCollection("photos", FakeEmbedder(), memory_client, patience=patience)
+
+
+def test_nothing_is_tried_again_once_it_is_to_stop() -> None:
+    stop = threading.Event()
+
+    def answer(number: int) -> Answer:
+        if number == 1:
+            stop.set()
+        return 503, b"starting", {}
+
+    with SmallServer(answer).running() as server:
+        client = connect(server.url)
+        with pytest.raises(StoreUnavailable):  # and not in an hour
+            call(lambda: client.count("photos"), what="count photos", patience=3600, stopped=stop.is_set)
+        client.close()
+        assert len(server.requests) == 2
+
+
+def test_a_pause_ends_when_it_is_to_stop() -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    with SmallServer(lambda _: (429, {"status": {"error": "slow"}}, {"Retry-After": "600"})).running() as server:
+        client = connect(server.url)
+        with pytest.raises(StoreUnavailable):
+            call(lambda: client.count("photos"), what="count photos", patience=3600, stopped=stop.is_set)
+        client.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
 from clip_qdrant.cli.output import plain, stderr_console
-from clip_qdrant.errors import ConfigError, SourceError
+from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant.records import path_of
 from clip_qdrant_ingestion.endpoints import serve
 from clip_qdrant_ingestion.engine import Cluster
@@ -81,12 +81,18 @@ def run(settings: Settings, *, retry_failed: bool, events: bool, noted: Mapping[
         worker = stack.enter_context(
             _worker(settings, retry_failed=retry_failed, noted=noted, stop=ended_by.stop, health=health)
         )
-        if inbox is not None:
-            from clip_qdrant.cli.watching import watch_source
+        report = None
+        try:
+            if inbox is not None:
+                from clip_qdrant.cli.watching import watch_source
 
-            report = watch_source(worker, settings, place, inbox, health, ended_by.stop, stdin=events)
-        else:
-            report = _once(worker, health)
+                report = watch_source(worker, settings, place, inbox, health, ended_by.stop, stdin=events)
+            else:
+                report = _once(worker, health)
+        except StoreUnavailable as error:
+            if ended_by.signal is None:
+                raise
+            logger.warning("the store is away, and a signal asked for the end: %s", error)
         return Outcome(report, _code(report, ended_by, watches=watches))
 
 
@@ -168,7 +174,7 @@ def _worker(
     with (
         _cluster(settings) as cluster,
         IngestState(path) as state,
-        wiring.open_collection(settings, patience=settings.patience) as images,
+        wiring.open_collection(settings, patience=settings.patience, stopped=stop.is_set) as images,
     ):
         if health is not None:
             health.loaded()

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +84,10 @@ def open_client(settings: Settings) -> QdrantBase:
 
 
 @contextlib.contextmanager
-def open_collection(settings: Settings, *, patience: float = 2.0) -> Iterator[ImageCollection]:
-    """The collection that `settings` name, its client closed at the end. `patience` is that of ImageCollection."""
+def open_collection(
+    settings: Settings, *, patience: float = 2.0, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[ImageCollection]:
+    """The collection that `settings` name, its client closed at the end. The rest is as in ImageCollection."""
     client = open_client(settings)  # first, for the sake of its quick import
     from clip_qdrant.collection import ImageCollection
 
@@ -99,6 +101,7 @@ def open_collection(settings: Settings, *, patience: float = 2.0) -> Iterator[Im
                 patience=patience,
                 shard_number=settings.shard_number,
                 replication_factor=settings.replication_factor,
+                stopped=stopped,
             )
         yield images
     finally:

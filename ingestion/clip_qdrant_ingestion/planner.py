@@ -118,7 +118,7 @@ class Planner:
     def _described(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
         """The objects with what is said about them, its texts turned into values."""
         said: Sequence[Description | MetadataError] = [item.said for item in items]
-        if any(item.said.texts for item in items):
+        if any(item.said.texts or item.said.written for item in items):
             said = typed([item.said for item in items], metadata_types(self._collection))
         return zip(items, said, strict=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from clip_qdrant.errors import MetadataError
@@ -44,7 +45,7 @@ def typed(descriptions: Sequence[Description], known: Mapping[str, FieldType]) -
             if text:
                 fields.setdefault(key, []).append(text)
     types = {key: known.get(join_path((key,))) or texts_type(texts) for key, texts in fields.items()}
-    return [_typed(description, types) for description in descriptions]
+    return [_typed(_rewritten(description, known), types) for description in descriptions]
 
 
 def texts_type(texts: Iterable[str]) -> FieldType:
@@ -73,6 +74,19 @@ def text_value(text: str, field_type: FieldType) -> Any:
     if field_type == "datetime":
         return text if parse_datetime(text) else None
     return text
+
+
+def _rewritten(description: Description, known: Mapping[str, FieldType]) -> Description:
+    """The description with the values of tables as their fields have them, where their texts allow it."""
+    if not description.written:
+        return description
+    metadata = dict(description.metadata)
+    for key, text in description.written.items():
+        field_type = known.get(join_path((key,)))
+        value = text_value(text, field_type) if field_type is not None else None
+        if value is not None:
+            metadata[key] = value
+    return replace(description, metadata=metadata, written={})
 
 
 def _typed(description: Description, types: Mapping[str, FieldType]) -> Description | MetadataError:

@@ -22,7 +22,7 @@ import io
 import logging
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
@@ -61,8 +61,8 @@ class Table:
     unnamed: int = 0
     _lines: dict[str, int] = field(default_factory=dict)
 
-    def add(self, line: int, row: Any) -> None:
-        """One row as it was read; if it is wrong it becomes a problem."""
+    def add(self, line: int, row: Any, written: Mapping[str, str] | None = None) -> None:
+        """One row as it was read; if it is wrong it becomes a problem. `written`: as in Description."""
         try:
             name, description = _described_row(row)
         except MetadataError as error:
@@ -71,7 +71,8 @@ class Table:
         if name in self._lines:
             self.problems.append(f"line {line}: {name!r} has a row already, in line {self._lines[name]}")
             return
-        self.rows[name], self._lines[name] = description, line
+        self.rows[name] = replace(description, written=written) if written else description
+        self._lines[name] = line
 
     def lose(self, problem: str) -> None:
         """Takes note of a row that cannot be used."""
@@ -289,7 +290,12 @@ def parse_csv(text: str) -> Table:
     ]
     for line, cells in good:
         values = zip(header, types, cells, strict=True)
-        table.add(line, {name: text_value(cell, kind) for name, kind, cell in values if name and cell})
+        present = [(name, kind, cell) for name, kind, cell in values if name and cell]
+        table.add(
+            line,
+            {name: text_value(cell, kind) for name, kind, cell in present},
+            {name: cell for name, kind, cell in present if kind != "keyword"},
+        )
     return table
 
 

@@ -22,22 +22,26 @@ class Description:
     """What is said about one image, outside the image. `partial`: something that may speak of it could not be read.
 
     `texts` are values of which only the text is known, such as a part of a path or a cell of a table. They become
-    values of the type of their field (`clip_qdrant_ingestion.typed`); a field is in `metadata` or in `texts`.
+    values of the type of their field (`clip_qdrant_ingestion.typed`); a field is in `metadata` or in `texts`. `written`
+    has the texts of such values in `metadata` whose type a whole table has decided: the type of the field goes before.
     """
 
     caption: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
 
     def over(self, other: Description) -> Description:
         """This description where it says something, the other elsewhere."""
         below = {name: value for name, value in other.metadata.items() if name not in self.texts}
         texts = {name: text for name, text in other.texts.items() if name not in self.metadata}
+        written = {name: text for name, text in other.written.items() if name in below and name not in self.metadata}
         return Description(
             self.caption or other.caption,
             {**below, **self.metadata},
             {**texts, **self.texts},
+            {**written, **self.written},
             self.partial or other.partial,
         )
 
