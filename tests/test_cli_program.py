@@ -66,7 +66,7 @@ def test_an_option_behind_the_command_wins_over_the_same_before_it(program: Prog
         (["serch", "x"], "No such command 'serch'"),
         (["search", "x", "--colour"], "No such option: --colour"),
         (["search", "x", "--limit", "many"], "'--limit'"),
-        (["search"], "Missing argument 'QUERY'"),
+        (["facet"], "Missing argument 'FIELD'"),
     ],
 )
 def test_a_wrong_command_line_is_one_error_line_and_where_to_read_on(
