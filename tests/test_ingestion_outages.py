@@ -205,6 +205,7 @@ def test_an_outage_of_two_minutes_costs_two_minutes(memory_client: QdrantBase, m
     clock = _Clock()
     monkeypatch.setattr("tenacity.time", clock)
     monkeypatch.setattr("tenacity.nap.time", clock)
+    monkeypatch.setattr("clip_qdrant.store.time", clock)
     client = _Faulty(memory_client)
     client.away = lambda: client.calls["upsert"] > 3 and clock.now < 120
     report = ingest(MadeSource(60), opened(client, patience=300), batch_size=4)

@@ -145,9 +145,9 @@ def _signals() -> Iterator[_Signals]:
     def end(number: int, _: object) -> None:
         if asked.signal is not None and number == signal.SIGINT:  # the second Ctrl-C
             raise KeyboardInterrupt
-        logger.warning("%s: finishing the batches in hand", signal.Signals(number).name)
-        asked.signal = number
+        asked.signal = number  # first of all: the next may come while this one is told of
         asked.stop.set()
+        logger.warning("%s: finishing the batches in hand", signal.Signals(number).name)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

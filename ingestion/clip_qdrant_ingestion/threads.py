@@ -93,7 +93,7 @@ class Threads:
     def run(self, tasks: Iterator[list[Task]]) -> None:
         """Carries all tasks through, or as many as there is time for until it is stopped.
 
-        Raises what a stage raised; KeyboardInterrupt only if it comes a second time.
+        Raises what a stage raised; KeyboardInterrupt only if it comes a second time, or after a stop.
         """
         workers = [
             *self._group("read", self._read, [self._to_decode, self._to_embed]),
@@ -109,6 +109,9 @@ class Threads:
             self._feed(tasks)
             self._join(started)
         except KeyboardInterrupt:
+            if self._stop.is_set():  # it was asked for before
+                self._halt()
+                raise
             logger.warning("interrupted: finishing the batches in hand")
             self._stop.set()
             self._close()

@@ -29,7 +29,7 @@ class Description:
     caption: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
-    written: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict, compare=False)  # says nothing more
     partial: bool = False
 
     def over(self, other: Description) -> Description:
