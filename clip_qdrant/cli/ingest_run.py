@@ -228,6 +228,7 @@ def _open_source(settings: Settings) -> Source:
         endpoint_url=settings.endpoint_url,
         object_metadata=settings.object_metadata,
         allow_private=settings.allow_private,
+        patience=settings.patience,
     )
 
 
