@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
 from clip_qdrant.points import batches
-from clip_qdrant.records import ImageRecord, SourceInfo, path_of, to_uri, with_stored_image
+from clip_qdrant.records import ImageRecord, path_of, stored_source, to_uri, with_stored_image
 from clip_qdrant.values import same_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
 
 _END = object()
-_SOURCE_PARTS = frozenset(part.name for part in fields(SourceInfo))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
             content, sha256, loaded = _content(row, embedder.image_size)
             if there is not None and same_bytes(there, sha256, fingerprint=embedder.fingerprint):
                 if not says_the_same(record, there):
-                    changed.append(with_stored_image(replace(record, source=_source(there)), there))
+                    changed.append(with_stored_image(replace(record, source=stored_source(there)), there))
                 continue
             loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
             repainted.append(replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location))
@@ -190,14 +189,6 @@ def same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> b
 def says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
     """Whether caption and metadata are as they are stored. The record is one that `ImageCollection.check` gave."""
     return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
-
-
-def _source(stored: Mapping[str, Any]) -> SourceInfo | None:
-    """Where ingestion had found the same bytes; that stays true."""
-    source = stored.get("source")
-    if not source:
-        return None
-    return SourceInfo(**{"name": None, **{k: source[k] for k in source if k in _SOURCE_PARTS}})
 
 
 @contextlib.contextmanager

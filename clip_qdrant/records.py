@@ -32,6 +32,7 @@ __all__ = [
     "isoformat",
     "path_of",
     "point_id",
+    "stored_source",
     "to_uri",
     "with_stored_image",
 ]
@@ -170,6 +171,15 @@ class ImageRecord:
 def _present(part: ImageInfo | SourceInfo) -> dict[str, Any]:
     """The fields of a part of the payload that say something."""
     return {name: value for name, value in asdict(part).items() if value is not None and value != {}}
+
+
+def stored_source(payload: Mapping[str, Any]) -> SourceInfo | None:
+    """What a payload says of its source; parts that this version does not know are passed over."""
+    source = payload.get("source")
+    if not source:
+        return None
+    known = {part.name for part in fields(SourceInfo)}
+    return SourceInfo(**{"name": None, **{name: value for name, value in source.items() if name in known}})
 
 
 def with_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:

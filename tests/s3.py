@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from small_server import serving
 
 _ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
 _SLOW_DOWN = _ERROR.format("SlowDown", "Please reduce your request rate.").encode()
@@ -111,15 +112,9 @@ class FlakyProxy:
     @contextlib.contextmanager
     def running(self) -> Iterator[FlakyProxy]:
         server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
         self.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
+        with serving(server):
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     def fate(self, method: str, path: str) -> str:
         """What becomes of a request: "slow down", "internal error", "cut" or "pass"."""

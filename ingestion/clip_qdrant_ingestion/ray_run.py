@@ -17,7 +17,7 @@ from clip_qdrant.errors import ClipQdrantError, first_line
 from clip_qdrant_ingestion.ray_board import Chunk, Link, Question, resources
 from clip_qdrant_ingestion.ray_stages import chunks_of, dataset
 from clip_qdrant_ingestion.ray_worker import Job
-from clip_qdrant_ingestion.report import StageTime
+from clip_qdrant_ingestion.report import StageTime, stage_times
 from clip_qdrant_ingestion.sources.source import Source
 from clip_qdrant_ingestion.stages import Near, Outcome, StageOptions
 from clip_qdrant_ingestion.tasks import Task
@@ -85,14 +85,9 @@ class RayRun:
 
     def stage_times(self) -> dict[str, StageTime]:
         """The work of each stage so far, in all processes of the cluster together."""
-        seconds = self.seconds
         with self._lock:
             busy = dict(self._busy)
-        return {
-            name: StageTime(busy[name], count, min(1.0, busy[name] / (count * seconds)) if seconds else 0.0)
-            for name, count in self._processes.items()
-            if name in busy
-        }
+        return stage_times(busy, self._processes, self.seconds)
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """None of its own: what waits, waits in Ray."""

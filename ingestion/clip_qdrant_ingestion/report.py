@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-__all__ = ["COUNTS", "Duplicate", "Plan", "Progress", "Quarantined", "Report", "StageTime"]
+__all__ = ["COUNTS", "Duplicate", "Plan", "Progress", "Quarantined", "Report", "StageTime", "stage_times"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,15 @@ class StageTime:
     seconds: float
     threads: int
     share: float  # 0 to 1: seconds / (threads x seconds of the run); the stage nearest to 1 sets the pace
+
+
+def stage_times(busy: Mapping[str, float], threads: Mapping[str, int], seconds: float) -> dict[str, StageTime]:
+    """The work of the stages that did any: `busy` seconds by stage, of so many `threads` in a run of `seconds`."""
+    return {
+        name: StageTime(busy[name], number, min(1.0, busy[name] / (number * seconds)) if seconds else 0.0)
+        for name, number in threads.items()
+        if name in busy
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 from qdrant_client import models
 
 from clip_qdrant.collection import ImageCollection
 from clip_qdrant.points import batches
-from clip_qdrant.records import ImageRecord, SourceInfo, with_stored_image
+from clip_qdrant.records import ImageRecord, stored_source, with_stored_image
 from clip_qdrant_ingestion.near import NearIndex
 
 __all__ = ["retag"]
 
 _FIRSTS_A_QUERY = 500
 _PAYLOADS_A_WRITE = 500
-_SOURCE_PARTS = frozenset(part.name for part in fields(SourceInfo))
 
 
 def retag(
@@ -57,11 +55,10 @@ def _record(payload: dict[str, Any], near: NearIndex) -> ImageRecord | None:
     first = near.first(payload["uri"], payload["image"]["phash"])
     if first == payload["duplicate_of"]:
         return None
-    source = {name: value for name, value in (payload.get("source") or {}).items() if name in _SOURCE_PARTS}
     record = ImageRecord(
         uri=payload["uri"],
         caption=payload.get("caption"),
         metadata=payload.get("metadata") or {},
-        source=SourceInfo(**{"name": None, **source}) if source else None,
+        source=stored_source(payload),
     )
     return with_stored_image(record, {**payload, "duplicate_of": first})

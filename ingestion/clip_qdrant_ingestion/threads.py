@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from clip_qdrant_ingestion.channel import Budget, Channel, Halted
-from clip_qdrant_ingestion.report import StageTime
+from clip_qdrant_ingestion.report import StageTime, stage_times
 from clip_qdrant_ingestion.stages import Decoded, Embedded, Read, Stages
 from clip_qdrant_ingestion.tasks import Task, is_rewrite
 
@@ -77,14 +77,9 @@ class Threads:
 
     def stage_times(self) -> dict[str, StageTime]:
         """The work of each stage so far."""
-        seconds = self.seconds
         with self._lock:
             busy = dict(self._busy)
-        return {
-            name: StageTime(busy[name], threads, min(1.0, busy[name] / (threads * seconds)) if seconds else 0.0)
-            for name, threads in self._threads.items()
-            if name in busy
-        }
+        return stage_times(busy, self._threads, self.seconds)
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """How many objects, or batches, wait for each stage, and how many may."""
