@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_qdrant.embedder import ClipEmbedder
-from clip_qdrant.images import load_image
+from clip_qdrant.images.load import load_image
 from clip_qdrant_ingestion import FolderSource
 
 

@@ -22,12 +22,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.embedder import ClipEmbedder
-from clip_qdrant.images import Limits, load_image
+from clip_qdrant.images.load import Limits, load_image
 from clip_qdrant.records import ImageRecord, SourceInfo
 from clip_qdrant.runtime import cpu_count
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Page, SourceObject, ingest
 
 

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from s3 import FlakyProxy
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.embedder import ClipEmbedder
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import BucketSource, FolderSource, ingest
 
 

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.embedder import ClipEmbedder
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, ingest
 
 

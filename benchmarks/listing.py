@@ -21,9 +21,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from clip_qdrant_ingestion.sources.bucket import BucketSource
-from clip_qdrant_ingestion.sources.folder import FolderSource
-from clip_qdrant_ingestion.sources.tree import TreeSource
+from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
+from clip_qdrant_ingestion.sources.tree.folder import FolderSource
+from clip_qdrant_ingestion.sources.tree.walk import TreeSource
 
 _PAGE = 1000
 _OBJECT = (

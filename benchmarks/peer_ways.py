@@ -17,8 +17,8 @@ from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.models import Distance, PointStruct, VectorParams
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.runtime import cpu_count
+from clip_qdrant.store.edge.client import EdgeClient
 
 OURS = "clip_qdrant"
 CLIP_RETRIEVAL = "clip-retrieval"
@@ -66,8 +66,8 @@ def make_resnet50(path: Path) -> None:
 
     from clip_qdrant.model.checkpoint import Checkpoint, save_checkpoint
     from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-    from clip_qdrant.preprocessing import Preprocessing
-    from clip_qdrant.tokenization import Tokenization
+    from clip_qdrant.runtime.preprocessing import Preprocessing
+    from clip_qdrant.runtime.tokenization import Tokenization
 
     tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "photo": 1}, unk_token="[PAD]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -86,7 +86,7 @@ def make_open_clip(path: Path) -> None:
 
 
 def ours(work: Path, model: str, size: int) -> Way:
-    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant.embedder import ClipEmbedder
     from clip_qdrant_ingestion import FolderSource, ingest
 

@@ -21,9 +21,9 @@ from ingest import FirstImages
 from rich.console import Console
 from rich.table import Table
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.embedder import ClipEmbedder
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import ingest
 
 SUBJECTS = ("a dog", "two children", "a man", "a woman in red", "a group of people", "a cyclist", "a horse", "a boat")

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clip_qdrant.adding import AddResult
-    from clip_qdrant.client import connect
-    from clip_qdrant.collection import ImageCollection
-    from clip_qdrant.edge import EdgeClient
+    from clip_qdrant.collection.add import AddResult
+    from clip_qdrant.collection.images import ImageCollection
+    from clip_qdrant.collection.query import Query
     from clip_qdrant.embedder import ClipEmbedder, Embedder
     from clip_qdrant.errors import ClipQdrantError
-    from clip_qdrant.query import Query
     from clip_qdrant.records import Facet, Hit
+    from clip_qdrant.store.connect import connect
+    from clip_qdrant.store.edge.client import EdgeClient
 
 __all__ = [
     "AddResult",
@@ -32,16 +32,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AddResult": "adding",
+    "AddResult": "collection.add",
     "ClipEmbedder": "embedder",
     "ClipQdrantError": "errors",
-    "EdgeClient": "edge",
+    "EdgeClient": "store.edge.client",
     "Embedder": "embedder",
     "Facet": "records",
     "Hit": "records",
-    "ImageCollection": "collection",
-    "Query": "query",
-    "connect": "client",
+    "ImageCollection": "collection.images",
+    "Query": "collection.query",
+    "connect": "store.connect",
 }
 
 

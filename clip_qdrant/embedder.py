@@ -21,13 +21,13 @@ from PIL import Image
 
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
-from clip_qdrant.images import ImageInput, Limits, is_one_image, load_image
-from clip_qdrant.preprocessing import Preprocessing
+from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant.runtime.exports import ExportCache, default_cache_dir, read_checkpoint
 from clip_qdrant.runtime.onnx import OnnxRuntime
-from clip_qdrant.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
 
 if TYPE_CHECKING:
     from clip_qdrant.model.checkpoint import Checkpoint

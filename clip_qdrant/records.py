@@ -99,7 +99,7 @@ def isoformat(moment: datetime) -> str:
 class ImageInfo:
     """What decoding told about an image: size in pixels after orientation, size in bytes, two hashes, and its tags.
 
-    `tags` are what the file says of itself in EXIF, IPTC and XMP (`clip_qdrant.tags`), as metadata fields.
+    `tags` are what the file says of itself in EXIF, IPTC and XMP (`images.metadata.merge`), as metadata fields.
     """
 
     width: int
@@ -219,6 +219,6 @@ class Hit:
         return path_of(self.uri)
 
     def _repr_html_(self) -> str:
-        from clip_qdrant.cards import card_html
+        from clip_qdrant.pages.hits import card_html
 
         return card_html(self)

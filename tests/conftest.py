@@ -16,8 +16,8 @@ from hypothesis import settings
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.client import connect
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 
 # A machine that is busy with something else is no reason for a property to fail.
 settings.register_profile("unhurried", parent=settings(), deadline=None)

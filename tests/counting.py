@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, SourceObject
 
 

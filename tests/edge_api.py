@@ -16,7 +16,6 @@ from pydantic_core import to_json
 from qdrant_client import models
 from qdrant_client.http.models import PointInsertOperations, PointsSelector
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -25,6 +24,7 @@ from clip_qdrant.errors import (
     UnsupportedByEdge,
     first_line,
 )
+from clip_qdrant.store.edge.client import EdgeClient
 
 __all__ = ["EdgeApi", "error_body"]
 

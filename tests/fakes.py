@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clip_qdrant.images import ImageInput, Limits
-from clip_qdrant_ingestion.sources.source import Page, SourceObject
+from clip_qdrant.images.load import ImageInput, Limits
+from clip_qdrant_ingestion.sources.protocol import Page, SourceObject
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -59,7 +59,7 @@ class FakeEmbedder:
         return _unit(vectors)
 
     def embed_images(self, images: Iterable[ImageInput]) -> np.ndarray:
-        from clip_qdrant.images import load_image
+        from clip_qdrant.images.load import load_image
 
         rows = [self.preprocess(load_image(image, target=self.image_size).rgb) for image in images]
         return self.embed_pixels(np.stack(rows)) if rows else np.zeros((0, self.dim), np.float32)

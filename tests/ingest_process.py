@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from fakes import FakeEmbedder, RecordingClient, write_image
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ClipQdrantError
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Progress, Report, ingest
-from clip_qdrant_ingestion.sources.part import Part
+from clip_qdrant_ingestion.sources.share import Part
 
 __all__ = [
     "IMAGES",
@@ -79,7 +79,9 @@ class RunProcess:
         cls, photos: Path, location: Path | str, *, part: tuple[int, int] | None = None, death: Death | None = None
     ) -> RunProcess:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["clip_qdrant.edge", "clip_qdrant_ingestion.pipeline", "pytest", "grpc"])
+        context.set_forkserver_preload(
+            ["clip_qdrant.store.edge.client", "clip_qdrant_ingestion.run.pipeline", "pytest", "grpc"]
+        )
         events, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(photos, location, part, death, theirs), daemon=True)
         process.start()

@@ -13,7 +13,7 @@ import pytest
 from fakes import write_image
 from PIL import Image
 
-from clip_qdrant.cards import Section, card_html, page_html
+from clip_qdrant.pages.hits import Section, card_html, page_html
 from clip_qdrant.records import Hit, to_uri
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

@@ -17,7 +17,7 @@ from fakes import FakeEmbedder
 from program import Program, program_in
 
 from clip_qdrant.content import sample_gallery
-from clip_qdrant.images import load_image
+from clip_qdrant.images.load import load_image
 
 GALLERY = sample_gallery()
 

@@ -13,8 +13,8 @@ from program import Program, program_in
 from qdrant_client import models
 
 from clip_qdrant.cli import wiring
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import CheckpointError
+from clip_qdrant.store.edge.client import EdgeClient
 
 
 @pytest.fixture

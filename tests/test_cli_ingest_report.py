@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from program import Program, program_in
 
-from clip_qdrant_ingestion.report import Duplicate, Quarantined, Report, StageTime
-from clip_qdrant_ingestion.state import IngestState, Scope
+from clip_qdrant_ingestion.run.report import Duplicate, Quarantined, Report, StageTime
+from clip_qdrant_ingestion.state.state import IngestState, Scope
 
 PHOTOS = Scope("qdrant-data", "photos", "file:///home/me/photos")
 BUCKET = Scope("qdrant-data", "shop", "s3://bucket")

@@ -11,8 +11,8 @@ from program import Program, program_in
 from small_server import SmallServer, refusal
 from tiny import tiny_checkpoint
 
-from clip_qdrant import collection
 from clip_qdrant.cli import wiring
+from clip_qdrant.collection import images as collection
 from clip_qdrant.model.checkpoint import save_checkpoint
 from clip_qdrant.settings import Settings
 

@@ -11,7 +11,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import CollectionExists, CollectionNotFound, StoreError
-from clip_qdrant.store import call
+from clip_qdrant.store.calls import call
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 UUIDS = [str(uuid.UUID(int=i + 1)) for i in range(9)]

@@ -13,9 +13,9 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common import client_warnings
 from small_server import SmallServer, ok
 
-from clip_qdrant.client import connect
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 
 
 def test_a_folder_is_an_embedded_store(tmp_path: Path) -> None:

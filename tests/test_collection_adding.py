@@ -13,9 +13,9 @@ from fakes import COLOURS, FakeEmbedder, RecordingClient, solid_image, write_ima
 from PIL import Image
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant import adding
-from clip_qdrant.adding import AddResult
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection import add as adding
+from clip_qdrant.collection.add import AddResult
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, ImageError, MetadataError, SourceError
 from clip_qdrant.records import point_id, to_uri
 

@@ -10,8 +10,7 @@ from fakes import FakeEmbedder, RecordingClient, solid_image
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import (
     CollectionNotFound,
     ConfigError,
@@ -22,6 +21,7 @@ from clip_qdrant.errors import (
     UnsupportedByEdge,
 )
 from clip_qdrant.records import RESERVED_FIELDS
+from clip_qdrant.store.edge.client import EdgeClient
 
 RED = [solid_image("red")]
 

@@ -12,7 +12,7 @@ import pytest
 from fakes import FakeEmbedder, RecordingClient
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import InvalidPoint, MetadataError, StoreError
 from clip_qdrant.records import ImageInfo, ImageRecord, Location, SourceInfo, point_id
 

@@ -21,8 +21,8 @@ import pytest
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.settings import Settings
-from clip_qdrant_ingestion.endpoints import serve
-from clip_qdrant_ingestion.health import Health
+from clip_qdrant_ingestion.worker.endpoints import serve
+from clip_qdrant_ingestion.worker.health import Health
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "ingestion" / "Dockerfile"

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import StoreError
+from clip_qdrant.store.edge.client import EdgeClient
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 
@@ -25,7 +25,7 @@ COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 WRITER = """
 import sys
 from qdrant_client import models
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.store.edge.client import EdgeClient
 client = EdgeClient(sys.argv[1])
 n = int(sys.argv[2])
 while True:
@@ -126,7 +126,7 @@ def test_a_crash_while_a_collection_is_deleted_leaves_a_store_that_opens(
     client = EdgeClient(tmp_path)
     client.create_collection("c", COSINE)
     with monkeypatch.context() as patch:
-        patch.setattr("clip_qdrant.edge_folder.shutil.rmtree", crash)
+        patch.setattr("clip_qdrant.store.edge.folder.shutil.rmtree", crash)
         with pytest.raises(Crash):
             client.delete_collection("c")
     del client
@@ -226,8 +226,8 @@ def test_a_collection_whose_folder_is_gone_is_reported_and_can_be_deleted(tmp_pa
 
 
 def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 100)
-    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_WRITE", 30)
+    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 100)
+    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_WRITE", 30)
     points = [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(210)]
     with EdgeClient(tmp_path) as client:
         client.create_collection("c", COSINE)
@@ -250,7 +250,7 @@ def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.Mo
 def test_changes_of_payloads_and_deletions_are_flushed_on_the_way_too(
     edge_client: EdgeClient, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
-    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 10)
+    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 10)
     edge_client.create_collection("c", COSINE)
     edge_client.upsert("c", [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(3)])
     for i in range(5):
@@ -260,7 +260,7 @@ def test_changes_of_payloads_and_deletions_are_flushed_on_the_way_too(
 
 
 def test_changes_by_filter_are_flushed_on_the_way_too(edge_client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 3)
+    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 3)
     edge_client.create_collection("c", COSINE)
     edge_client.set_payload("c", {"n": 1}, points=models.Filter())
     edge_client.delete("c", models.Filter())

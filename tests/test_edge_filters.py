@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import MetadataError, StoreError, UnsupportedByEdge
-from clip_qdrant.schema import Schema
+from clip_qdrant.fields.schema import Schema
+from clip_qdrant.store.edge.client import EdgeClient
 
 WORDS = ["dog", "cat", "green", "grass", "beach", "Übung", "don't", "x1"]
 TAGS = ["pets", "trips", "", "Pets", "a b", "ünï", "trip"]

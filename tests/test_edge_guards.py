@@ -12,7 +12,6 @@ from fakes import RecordingClient
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -21,6 +20,7 @@ from clip_qdrant.errors import (
     StoreError,
     UnsupportedByEdge,
 )
+from clip_qdrant.store.edge.client import EdgeClient
 
 COSINE = models.VectorParams(size=3, distance=models.Distance.COSINE)
 GOOD = [1.0, 0.0, 0.0]
@@ -155,7 +155,7 @@ def test_a_collection_that_cannot_be_recreated_stays_as_it_is(
 
 
 def test_optimize_of_the_engine_is_never_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant.edge._POINTS_A_FLUSH", 5)
+    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 5)
     for opening in range(2):
         with EdgeClient(tmp_path) as client:
             if opening == 0:

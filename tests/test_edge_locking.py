@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import CollectionNotFound, StoreError, StoreLocked
+from clip_qdrant.store.edge.client import EdgeClient
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 
@@ -42,7 +42,7 @@ def test_a_second_client_in_the_same_process_is_locked_out_of_an_open_collection
 
 
 def test_a_refused_open_from_another_process_does_no_harm(tmp_path: Path) -> None:
-    code = f"from clip_qdrant.edge import EdgeClient; EdgeClient({str(tmp_path)!r}).count('c')"
+    code = f"from clip_qdrant.store.edge.client import EdgeClient; EdgeClient({str(tmp_path)!r}).count('c')"
     client = EdgeClient(tmp_path)
     client.create_collection("c", COSINE)
     client.upsert("c", [point(1)])
@@ -69,7 +69,7 @@ def test_many_processes_may_create_collections_at_once(tmp_path: Path) -> None:
     code = """
 import sys
 from qdrant_client import models
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.store.edge.client import EdgeClient
 with EdgeClient(sys.argv[1]) as client:
     for i in range(4):
         name = sys.argv[2] + str(i)

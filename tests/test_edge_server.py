@@ -18,10 +18,10 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from test_client_contract import *  # noqa: F403 - collected here too, with the client of this file
 from test_client_contract import COSINE, photos  # noqa: F401
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import StoreError, StoreUnavailable
-from clip_qdrant.store import call
+from clip_qdrant.store.calls import call
+from clip_qdrant.store.connect import connect
 
 # Writes points of ids from..to-1 one at a time and prints each id once its write is acknowledged.
 WRITER = """

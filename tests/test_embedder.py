@@ -17,7 +17,7 @@ from tiny import SIZE, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError, NotAnImage
-from clip_qdrant.images import load_image
+from clip_qdrant.images.load import load_image
 from clip_qdrant.model import export
 from clip_qdrant.model.checkpoint import save_checkpoint
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from qdrant_client import QdrantClient, models
 
-from clip_qdrant.conditions import OPERATORS
 from clip_qdrant.errors import FilterError
-from clip_qdrant.filters import build_filter
-from clip_qdrant.schema import Schema
+from clip_qdrant.fields.schema import Schema
+from clip_qdrant.filters.build import build_filter
+from clip_qdrant.filters.conditions import OPERATORS
 
 DOC = (Path(__file__).parent.parent / "docs" / "filters.md").read_text(encoding="utf-8")
 FIELDS = Schema(

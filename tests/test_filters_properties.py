@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import FilterError
-from clip_qdrant.filters import build_filter
-from clip_qdrant.schema import Schema, index_params
+from clip_qdrant.fields.schema import Schema, index_params
+from clip_qdrant.filters.build import build_filter
+from clip_qdrant.store.edge.client import EdgeClient
 
 SCHEMA = Schema(
     {

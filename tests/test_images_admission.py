@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from clip_qdrant import pixels
 from clip_qdrant.errors import ImageTooLarge, TruncatedImage, UnsupportedImage
-from clip_qdrant.images import Limits, load_image
+from clip_qdrant.images import pixels
+from clip_qdrant.images.load import Limits, load_image
 
 HAS_AVIF = "avif" in features.modules and features.check("avif")
 
@@ -173,7 +173,7 @@ def test_bands_give_the_picture_that_the_whole_gives(
 PEAK = """
 import contextlib, resource, sys
 from pathlib import Path
-from clip_qdrant.images import load_image
+from clip_qdrant.images.load import load_image
 
 asked = []
 

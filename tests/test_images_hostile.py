@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from clip_qdrant.errors import ImageError
-from clip_qdrant.images import Limits, load_image
+from clip_qdrant.images.load import Limits, load_image
 
 
 @functools.cache

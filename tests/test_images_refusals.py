@@ -22,7 +22,7 @@ from clip_qdrant.errors import (
     TruncatedImage,
     UnsupportedImage,
 )
-from clip_qdrant.images import Limits, load_image
+from clip_qdrant.images.load import Limits, load_image
 
 
 def encoded(image_format: str, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
@@ -112,7 +112,7 @@ def test_heic_with_a_registered_decoder_is_decoded(monkeypatch: pytest.MonkeyPat
 
 
 def test_avif_without_a_decoder_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clip_qdrant import formats
+    from clip_qdrant.images.load import sniff as formats
 
     monkeypatch.setattr(formats, "_plugin", lambda image_format: None)
     with pytest.raises(UnsupportedImage, match="AVIF"):

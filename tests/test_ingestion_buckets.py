@@ -20,11 +20,11 @@ import pytest
 from s3 import Bucket, FlakyProxy, new_bucket
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, MissingExtra, SourceError
-from clip_qdrant.images import Limits
-from clip_qdrant_ingestion.sources.bucket import BucketSource
-from clip_qdrant_ingestion.sources.filesystems import open_file, open_filesystem, translated
-from clip_qdrant_ingestion.sources.source import Description, SourceObject
-from clip_qdrant_ingestion.sources.stores import open_store
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, translated
+from clip_qdrant_ingestion.sources.buckets.listing import open_store
+from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_a_file_is_read_in_parts_from_any_place_through_failures_and_cuts(
 ) -> None:
     data = random.Random(0).randbytes(200_000)
     bucket.put("a.bin", data)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 14)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.buckets.filesystems._BUFFER", 1 << 14)
     with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
         filesystem, path = open_filesystem(
             f"{bucket.url}/a.bin", {"endpoint_url": proxy.url, "default_block_size": 1 << 14}
@@ -237,7 +237,7 @@ def test_a_file_is_read_in_parts_from_any_place_through_failures_and_cuts(
 
 def test_a_file_that_changes_while_it_is_read_is_no_mixture(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.put("a.bin", b"a" * 100_000)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 14)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.buckets.filesystems._BUFFER", 1 << 14)
     filesystem, path = open_filesystem(f"{bucket.url}/a.bin", {"default_block_size": 1 << 14})
     with open_file(filesystem, path, shown="a.bin", patience=60.0) as file:
         assert file.read(10) == b"a" * 10

@@ -14,11 +14,12 @@ from fakes import FakeEmbedder, MadeSource
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ModelError, UnsupportedByEdge
-from clip_qdrant_ingestion import bulk, ingest
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant_ingestion import ingest
+from clip_qdrant_ingestion.run import bulk
 
 
 class _Asking(FakeEmbedder):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant_ingestion import SourceObject, ingest
-from clip_qdrant_ingestion.channel import Budget, Channel, Halted
+from clip_qdrant_ingestion.run.channel import Budget, Channel, Halted
 
 MB = 1024 * 1024
 _LONG = 60.0  # seconds after which threads that still wait are taken for locked up

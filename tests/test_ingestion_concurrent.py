@@ -12,10 +12,10 @@ from fakes import FakeEmbedder
 from ingest_process import IMAGES, RunProcess, assert_same, change, contents, make_images, run
 from program import program_in
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import StoreLocked
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import Report
 
 

@@ -10,14 +10,14 @@ import pytest
 from corpus import NOT_LISTED, UNREADABLE, Expectation, write_corpus
 from fakes import FakeEmbedder
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ImageError, SourceError
-from clip_qdrant.images import Limits, load_image
+from clip_qdrant.images.load import Limits, load_image
 from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Report, SourceObject, ingest
-from clip_qdrant_ingestion.memory import StateMemory
-from clip_qdrant_ingestion.state import IngestState, Scope, context_of
+from clip_qdrant_ingestion.state.put_away import StateMemory
+from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of
 
 
 class RecordingSource(FolderSource):

@@ -21,10 +21,10 @@ import pytest
 from fakes import FakeEmbedder, RecordingClient, write_image
 from ingest_process import Contents, Death, RunProcess, assert_same, change, contents, make_images, run, same
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import CollectionNotFound
-from clip_qdrant_ingestion.state import IngestState
+from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant_ingestion.state.state import IngestState
 
 KILLS = 20
 

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.images import Limits
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest, tally
-from clip_qdrant_ingestion.memory import StateMemory
-from clip_qdrant_ingestion.pipeline import Dedupe
-from clip_qdrant_ingestion.state import IngestState, Scope
+from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest
+from clip_qdrant_ingestion.run import outcomes as tally
+from clip_qdrant_ingestion.run.pipeline import Dedupe
+from clip_qdrant_ingestion.state.put_away import StateMemory
+from clip_qdrant_ingestion.state.state import IngestState, Scope
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from fakes import FakeEmbedder, MadeSource, RecordingClient, picture, write_imag
 from program import Program, program_in
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.images import Limits
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, Progress, ingest
-from clip_qdrant_ingestion.memory import StateMemory
-from clip_qdrant_ingestion.sources.part import Part
-from clip_qdrant_ingestion.state import IngestState, Scope
+from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.state.put_away import StateMemory
+from clip_qdrant_ingestion.state.state import IngestState, Scope
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant_ingestion.events import LONGEST_MESSAGE, Change, parse_events, read_lines
+from clip_qdrant_ingestion.worker.events.messages import LONGEST_MESSAGE, Change, parse_events, read_lines
 
 
 def record(key: str = "cats/cat.jpg", event: str = "ObjectCreated:Put", *, source: str = "aws:s3") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import (
     ImageTooLarge,
     MissingExtra,
@@ -30,11 +30,11 @@ from clip_qdrant.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import point_id
 from clip_qdrant_ingestion import Page, SourceObject, ingest
-from clip_qdrant_ingestion.faults import Retries, Stopped, bisected
-from clip_qdrant_ingestion.report import Duplicate, Quarantined
+from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected
+from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, StoreUnavailable
-from clip_qdrant_ingestion.endpoints import serve
-from clip_qdrant_ingestion.events import LONGEST_MESSAGE, Change
-from clip_qdrant_ingestion.health import Health
-from clip_qdrant_ingestion.metrics import OUTCOMES, Metrics
-from clip_qdrant_ingestion.report import Progress, Quarantined, Report, StageTime
+from clip_qdrant_ingestion.run.report import Progress, Quarantined, Report, StageTime
+from clip_qdrant_ingestion.worker.endpoints import serve
+from clip_qdrant_ingestion.worker.events.messages import LONGEST_MESSAGE, Change
+from clip_qdrant_ingestion.worker.health import Health
+from clip_qdrant_ingestion.worker.metrics import OUTCOMES, Metrics
 
 PREFIX = "clip_qdrant_ingestion_"
 BAD = tuple(Quarantined(f"file:///{n}.jpg", reason, "…") for n, reason in enumerate(["empty", "truncated", "empty"]))

@@ -9,10 +9,10 @@ import pytest
 from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, SourceError
-from clip_qdrant.images import Limits
-from clip_qdrant_ingestion.sources.http_index import HttpIndexSource
-from clip_qdrant_ingestion.sources.source import Problem, SourceObject
-from clip_qdrant_ingestion.sources.web import Fetcher
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.protocol import Problem, SourceObject
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
+from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 
 APACHE = """<html><head><title>Index of /photos</title></head><body><table>
 <tr><th><a href="?C=N;O=D">Name</a></th></tr>

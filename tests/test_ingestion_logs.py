@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant_ingestion.logs import json_logging
+from clip_qdrant_ingestion.worker.logs import json_logging
 
 logger = logging.getLogger("clip_qdrant_ingestion.anything")
 
@@ -91,7 +91,7 @@ def test_only_what_is_of_the_level_is_written_and_only_by_this_package() -> None
     stream = io.StringIO()
     with json_logging(stream, level="warning"):
         logger.info("quiet")
-        logging.getLogger("clip_qdrant.client").warning("loud")
+        logging.getLogger("clip_qdrant.store.connect").warning("loud")
         logging.getLogger("httpx").error("another's")
 
     assert [line["message"] for line in lines(stream)] == ["loud"]

@@ -20,12 +20,12 @@ from s3 import FlakyProxy, new_bucket
 from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, MetadataError, SourceError
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion.sources.addresses import check_reach, resolved
-from clip_qdrant_ingestion.sources.manifest import ManifestSource
-from clip_qdrant_ingestion.sources.source import Description, Problem, SourceObject
-from clip_qdrant_ingestion.sources.web import Fetcher
+from clip_qdrant_ingestion.sources.protocol import Description, Problem, SourceObject
+from clip_qdrant_ingestion.sources.tables.addresses import check_reach, resolved
+from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 LIMITS = Limits()
 
@@ -450,7 +450,7 @@ def test_a_packed_table_that_breaks_off_gives_what_is_before(tmp_path: Path) -> 
 
 
 def test_a_line_of_json_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.rows._LONGEST_LINE", 64)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.tables.rows._LONGEST_LINE", 64)
     long = json.dumps({"uri": "long.jpg", "caption": "x" * 500})
     path = written(tmp_path / "t.jsonl", f'{{"uri": "a.jpg"}}\n{long}\n{{"uri": "b.jpg"}}\n')
     objects, problems = listed(ManifestSource(path))
@@ -479,7 +479,7 @@ def test_a_table_in_a_bucket_is_read_through_failures_and_cuts(
     else:
         data = parquet(tmp_path / name, {"uri": names}, rows=8).read_bytes()
     bucket.put(name, data)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 15)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.buckets.filesystems._BUFFER", 1 << 15)
     with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
         options = {"endpoint_url": proxy.url, "default_block_size": 1 << 15}
         objects, problems = listed(ManifestSource(f"{bucket.url}/{name}", storage_options=options))
@@ -559,7 +559,7 @@ def test_what_nests_a_few_levels_is_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["x," * 100, "y" * 1000, '"x\n",' * 10 + "z" * 20])
 def test_a_row_of_a_csv_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.rows._LONGEST_ROW", 64)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.tables.rows._LONGEST_ROW", 64)
     path = written(tmp_path / "t.csv", f"uri,n\na.jpg,1\n{row}\nb.jpg,2\n")
     objects, problems = listed(ManifestSource(path))
     assert [item.name for item in objects] == ["a.jpg", "b.jpg"]

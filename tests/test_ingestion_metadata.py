@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ImageTooLarge
 from clip_qdrant_ingestion import ingest
-from clip_qdrant_ingestion.sources.folder import FolderSource
 from clip_qdrant_ingestion.sources.names import NameSet, PackedNames, sorted_names
-from clip_qdrant_ingestion.sources.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
-from clip_qdrant_ingestion.sources.source import Description
+from clip_qdrant_ingestion.sources.protocol import Description
+from clip_qdrant_ingestion.sources.tree.folder import FolderSource
+from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
 
 Described = dict[str, tuple[str | None, dict[str, Any]]]
 

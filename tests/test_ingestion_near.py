@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images import perceptual_hash
-from clip_qdrant_ingestion.near import NearIndex
+from clip_qdrant.images.load import perceptual_hash
+from clip_qdrant_ingestion.duplicates.index import NearIndex
 
 HALF = 0x0F1E2D3C4B5A6978  # 32 bits set
 
@@ -186,7 +186,7 @@ def test_a_distance_that_cannot_be_is_refused(distance: int) -> None:
 def test_a_hundred_thousand_images_take_under_15_megabytes() -> None:
     code = (
         "import random, resource\n"
-        "from clip_qdrant_ingestion.near import NearIndex\n"
+        "from clip_qdrant_ingestion.duplicates.index import NearIndex\n"
         "numbers = random.Random(0)\n"
         "def pairs(count):\n"
         "    for number in range(count):\n"

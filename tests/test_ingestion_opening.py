@@ -10,16 +10,16 @@ from fakes import write_image
 from s3 import new_bucket
 
 from clip_qdrant.errors import ConfigError, SourceError
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion.sources.bucket import BucketSource
-from clip_qdrant_ingestion.sources.folder import FolderSource
-from clip_qdrant_ingestion.sources.http_index import HttpIndexSource
-from clip_qdrant_ingestion.sources.manifest import ManifestSource
-from clip_qdrant_ingestion.sources.opening import kind_of_source, open_source
-from clip_qdrant_ingestion.sources.part import Part
-from clip_qdrant_ingestion.sources.shards import ShardSource
-from clip_qdrant_ingestion.sources.source import Source
+from clip_qdrant_ingestion.sources.archives.archive import ShardSource
+from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
+from clip_qdrant_ingestion.sources.open import kind_of_source, open_source
+from clip_qdrant_ingestion.sources.protocol import Source
+from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
+from clip_qdrant_ingestion.sources.tree.folder import FolderSource
+from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 
 
 def names(source: Source) -> list[str]:

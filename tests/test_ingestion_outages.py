@@ -23,10 +23,10 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from s3 import Bucket, FlakyProxy, new_bucket
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceUnavailable, StoreUnavailable
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import BucketSource, Report, ingest
 
 
@@ -205,7 +205,7 @@ def test_an_outage_of_two_minutes_costs_two_minutes(memory_client: QdrantBase, m
     clock = _Clock()
     monkeypatch.setattr("tenacity.time", clock)
     monkeypatch.setattr("tenacity.nap.time", clock)
-    monkeypatch.setattr("clip_qdrant.store.time", clock)
+    monkeypatch.setattr("clip_qdrant.store.calls.time", clock)
     client = _Faulty(memory_client)
     client.away = lambda: client.calls["upsert"] > 3 and clock.now < 120
     report = ingest(MadeSource(60), opened(client, patience=300), batch_size=4)

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Sequence
 import pytest
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images import Limits
-from clip_qdrant_ingestion.sources.part import Part
-from clip_qdrant_ingestion.sources.pattern import PathPattern, Patterned
-from clip_qdrant_ingestion.sources.source import Description, Page, Problem, SourceObject
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
+from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject
+from clip_qdrant_ingestion.sources.share import Part
 
 
 class ListedSource:

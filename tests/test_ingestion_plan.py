@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Plan, Problem, plan
-from clip_qdrant_ingestion.sources.part import Part
-from clip_qdrant_ingestion.state import IngestState
-from clip_qdrant_ingestion.worker import RunOptions, Worker
+from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.state.state import IngestState
+from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from clip_qdrant_ingestion import Progress
-from clip_qdrant_ingestion.progress import ingest_progress
+from clip_qdrant_ingestion.cli.progress import ingest_progress
 
 
 def drawn(*, terminal: bool, events: list[Progress]) -> str:

@@ -11,14 +11,14 @@ from fakes import FakeEmbedder, write_image
 from program import program_in
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError, StoreUnavailable
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Report, SourceObject
-from clip_qdrant_ingestion.sources.part import Part
-from clip_qdrant_ingestion.state import IngestState
-from clip_qdrant_ingestion.worker import RunOptions, Worker
+from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.state.state import IngestState
+from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
 
 
 @pytest.fixture

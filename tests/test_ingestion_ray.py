@@ -19,13 +19,13 @@ from fakes import FakeEmbedder, write_image
 from PIL import Image
 from qdrant_client import QdrantClient
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, MissingExtra, StoreUnavailable
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Page, Progress, Report, SourceObject, ingest
-from clip_qdrant_ingestion.ray_engine import RayCluster
+from clip_qdrant_ingestion.ray.engine import RayCluster
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,12 +14,12 @@ from fakes import FakeEmbedder, write_image
 from PIL import Image
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, SourceError
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Progress, SourceObject, ingest
-from clip_qdrant_ingestion.sources.part import Part
+from clip_qdrant_ingestion.sources.share import Part
 
 
 @pytest.fixture
@@ -403,7 +403,7 @@ def test_an_image_that_breaks_stays_as_it_was_stored(photos: Path, collection: I
 
 
 def test_ids_that_end_in_zeros_are_found_among_those_seen() -> None:
-    from clip_qdrant_ingestion.planner import Seen
+    from clip_qdrant_ingestion.run.planner import Seen
 
     seen = Seen()
     names = [f"s3://bucket/{number}" for number in range(3000)]  # about ten ids end in a zero byte

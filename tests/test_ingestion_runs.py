@@ -16,11 +16,11 @@ from fakes import FakeEmbedder, write_image
 from PIL import Image
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection import ImageCollection
-from clip_qdrant.edge import EdgeClient
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Progress, Report, SourceObject, ingest
 
 COLOURS = ["red", "green", "blue", "yellow", "cyan", "magenta"]

@@ -17,12 +17,12 @@ from s3 import FlakyProxy, new_bucket
 from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
-from clip_qdrant_ingestion.sources.archives import expanded
-from clip_qdrant_ingestion.sources.shards import ShardSource
-from clip_qdrant_ingestion.sources.source import Description, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.web import Fetcher
+from clip_qdrant_ingestion.sources.archives.archive import ShardSource
+from clip_qdrant_ingestion.sources.archives.locations import expanded
+from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 LIMITS = Limits()
 Files = Sequence[tuple[str, bytes | str]]
@@ -185,8 +185,8 @@ def test_an_image_over_the_limit_is_too_large(tmp_path: Path, name: str) -> None
 
 
 def test_pages_hold_little_content_and_a_large_image_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.samples.CONTENT_A_PAGE", 10_000)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.shards.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.archives.samples.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.archives.archive.CONTENT_A_PAGE", 10_000)
     files = [*images(30, 3000), ("large.jpg", b"x" * 50_000), ("z.jpg", b"z")]
     source = ShardSource(shard(tmp_path / "a.tar.gz", files))
     pages: list[Page] = list(source.pages())
@@ -200,8 +200,8 @@ def test_pages_hold_little_content_and_a_large_image_none(tmp_path: Path, monkey
 def test_all_images_of_a_large_sample_come_with_their_content_and_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.samples.CONTENT_A_PAGE", 10_000)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.shards.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.archives.samples.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.archives.archive.CONTENT_A_PAGE", 10_000)
     views = [(f"a.{number}.jpg", content) for number, (_, content) in enumerate(images(9, 3000))]
     bucket = new_bucket(monkeypatch)
     data = packed([*views, ("a.json", '{"shop": "x"}'), ("b.jpg", b"b")])
@@ -509,7 +509,7 @@ def test_an_archive_in_a_bucket_is_streamed_through_failures_and_cuts(
     bucket = new_bucket(monkeypatch)
     data = packed(images(300, 3000))
     bucket.put(name, gzip.compress(data) if name.endswith(".gz") else data)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.filesystems._BUFFER", 1 << 15)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.buckets.filesystems._BUFFER", 1 << 15)
     with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
         options = {"endpoint_url": proxy.url, "default_block_size": 1 << 15}
         objects, problems = listed(ShardSource(f"{bucket.url}/{name}", storage_options=options))
@@ -539,8 +539,8 @@ def test_an_outage_costs_the_archives_it_meets_and_is_transient_if_it_meets_all(
 
 
 def test_a_large_image_in_an_archive_on_the_web_is_too_large(site: WebSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.samples.CONTENT_A_PAGE", 10_000)
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.shards.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.archives.samples.CONTENT_A_PAGE", 10_000)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.archives.archive.CONTENT_A_PAGE", 10_000)
     site.pages["/s.tar"] = packed([("a.jpg", b"x" * 10_001), ("b.jpg", b"y" * 10_000)])
     source = ShardSource(f"{site.url}/s.tar", fetcher=Fetcher(allow_private=True))
     (large, small), _ = listed(source)

@@ -12,12 +12,12 @@ import pytest
 from fakes import write_image
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
-from clip_qdrant.images import Limits
+from clip_qdrant.images.load import Limits
 from clip_qdrant.records import path_of, to_uri
-from clip_qdrant_ingestion.sources.folder import FolderSource
-from clip_qdrant_ingestion.sources.globs import Selection
-from clip_qdrant_ingestion.sources.source import OBJECTS_A_PAGE, Description, Problem, SourceObject
-from clip_qdrant_ingestion.sources.tree import Entry, TreeSource
+from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
+from clip_qdrant_ingestion.sources.tree.folder import FolderSource
+from clip_qdrant_ingestion.sources.tree.selection import Selection
+from clip_qdrant_ingestion.sources.tree.walk import Entry, TreeSource
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -248,7 +248,7 @@ def test_the_images_of_a_large_folder_wait_in_a_file_until_their_sidecars_are_kn
     (tmp_path / "0.txt").write_text("the first")
     (tmp_path / "metadata.csv").write_text("file,n\n49.jpg,49\nx/a.jpg,1\n")
     in_memory = list(FolderSource(tmp_path).pages())
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.spool._IN_MEMORY", 10)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.tree.spool._IN_MEMORY", 10)
     assert list(FolderSource(tmp_path).pages()) == in_memory
     said = {image.name: image.said for page in in_memory for image in page.objects}
     assert len(said) == 54
@@ -258,7 +258,7 @@ def test_the_images_of_a_large_folder_wait_in_a_file_until_their_sidecars_are_kn
 
 def test_a_listing_that_finds_no_room_for_its_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.jpg", "b.jpg")
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.spool._IN_MEMORY", 1)
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.tree.spool._IN_MEMORY", 1)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(SourceError, match="set TMPDIR to a folder with room"):
         images(FolderSource(tmp_path))

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import models
 
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import StateError
-from clip_qdrant.images import Limits
-from clip_qdrant_ingestion.report import Duplicate, Quarantined, Report, StageTime
-from clip_qdrant_ingestion.sources.source import SourceObject
-from clip_qdrant_ingestion.state import IngestState, ReasonCount, Scope, context_of, default_state_path
+from clip_qdrant.images.load import Limits
+from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant_ingestion.run.report import Duplicate, Quarantined, Report, StageTime
+from clip_qdrant_ingestion.sources.protocol import SourceObject
+from clip_qdrant_ingestion.state.state import IngestState, ReasonCount, Scope, context_of, default_state_path
 
 SCOPE = Scope("http://localhost:6333", "photos", "s3://bucket")
 BAD = Quarantined("s3://bucket/a.jpg", "truncated", "it ends early", True, size=10, mtime=1.5)
@@ -40,8 +40,8 @@ def state(tmp_path: Path) -> Iterator[IngestState]:
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     imports = (
         "import os, sys\n"
-        "from clip_qdrant_ingestion.report import Quarantined\n"
-        "from clip_qdrant_ingestion.state import IngestState, Scope\n"
+        "from clip_qdrant_ingestion.run.report import Quarantined\n"
+        "from clip_qdrant_ingestion.state.state import IngestState, Scope\n"
         f"scope = Scope{(SCOPE.location, SCOPE.collection, SCOPE.source)}\n"
     )
     return subprocess.Popen(

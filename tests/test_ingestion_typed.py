@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from clip_qdrant.errors import MetadataError
+from clip_qdrant.fields.schema import Schema
 from clip_qdrant.records import FieldType
-from clip_qdrant.schema import Schema
-from clip_qdrant_ingestion.sources.source import Description
-from clip_qdrant_ingestion.typed import typed
+from clip_qdrant_ingestion.sources.protocol import Description
+from clip_qdrant_ingestion.sources.text_values import typed
 
 
 def said(**texts: str) -> Description:

@@ -16,12 +16,12 @@ import pytest
 
 from clip_qdrant.errors import ConfigError, MissingExtra, ModelError, SourceError, StoreUnavailable
 from clip_qdrant.records import path_of, to_uri
-from clip_qdrant_ingestion.events import Change
-from clip_qdrant_ingestion.file_events import file_events
-from clip_qdrant_ingestion.health import Health
-from clip_qdrant_ingestion.inbox import Inbox, Touched
-from clip_qdrant_ingestion.report import Progress, Report
-from clip_qdrant_ingestion.watch import watch
+from clip_qdrant_ingestion.run.report import Progress, Report
+from clip_qdrant_ingestion.worker.change_queue import Inbox, Touched
+from clip_qdrant_ingestion.worker.events.files import file_events
+from clip_qdrant_ingestion.worker.events.messages import Change
+from clip_qdrant_ingestion.worker.health import Health
+from clip_qdrant_ingestion.worker.watch import watch
 
 ROOT = "s3://photos/"
 SUFFIXES = (".jpg", ".json", ".jsonl")
@@ -110,7 +110,7 @@ def test_a_table_of_metadata_touches_everything(inbox: Inbox, clock: Clock, name
 def test_more_changes_than_are_kept_by_name_make_a_whole_run(
     inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.inbox._MOST", 10)
+    monkeypatch.setattr("clip_qdrant_ingestion.worker.change_queue._MOST", 10)
     inbox.put(removed(*(f"a/{number}.jpg" for number in range(9))))
     assert inbox.waiting == 10
     inbox.put(changed("b/1.jpg"))

@@ -19,9 +19,9 @@ from clip_qdrant.cli import failures
 from clip_qdrant.cli.app import app
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.settings import Settings
-from clip_qdrant_ingestion import endpoints
-from clip_qdrant_ingestion.metrics import Metrics
-from clip_qdrant_ingestion.report import Progress, Report, StageTime
+from clip_qdrant_ingestion.run.report import Progress, Report, StageTime
+from clip_qdrant_ingestion.worker import endpoints
+from clip_qdrant_ingestion.worker.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

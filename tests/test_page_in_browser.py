@@ -11,7 +11,7 @@ import pytest
 from fakes import COLOURS, write_image
 from PIL import Image
 
-from clip_qdrant.cards import Section, page_html
+from clip_qdrant.pages.hits import Section, page_html
 from clip_qdrant.records import Hit, to_uri
 
 CHROMIUM = next(

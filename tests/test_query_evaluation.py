@@ -11,8 +11,8 @@ from fakes import FakeEmbedder, solid_image, write_image
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clip_qdrant.collection.query import Query
 from clip_qdrant.errors import ImageError, QueryError
-from clip_qdrant.query import Query
 from clip_qdrant.records import to_uri
 
 

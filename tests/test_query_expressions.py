@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fakes import solid_image
 
+from clip_qdrant.collection.query import Query
 from clip_qdrant.errors import QueryError
-from clip_qdrant.query import Query
 
 
 def weights(query: Query) -> list[float]:

@@ -10,8 +10,8 @@ import pytest
 from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
+from clip_qdrant.fields.schema import Schema, index_params, infer
 from clip_qdrant.records import FIELD_TYPES, RESERVED_FIELDS, Location
-from clip_qdrant.schema import Schema, index_params, infer
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ import pytest
 from qdrant_client import QdrantClient, models
 from small_server import Answer, SmallServer, ok, refusal
 
-from clip_qdrant.client import connect
-from clip_qdrant.edge import EdgeClient
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -22,7 +20,9 @@ from clip_qdrant.errors import (
     StoreUnavailable,
     UnsupportedByEdge,
 )
-from clip_qdrant.store import call
+from clip_qdrant.store.calls import call
+from clip_qdrant.store.connect import connect
+from clip_qdrant.store.edge.client import EdgeClient
 
 PARAMS = models.VectorParams(size=2, distance=models.Distance.COSINE)
 

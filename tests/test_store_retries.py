@@ -14,10 +14,10 @@ from fakes import FakeEmbedder
 from qdrant_client.client_base import QdrantBase
 from small_server import Answer, SmallServer, ok, refusal
 
-from clip_qdrant.client import connect
-from clip_qdrant.collection import ImageCollection
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, StoreError, StoreUnavailable
-from clip_qdrant.store import call
+from clip_qdrant.store.calls import call
+from clip_qdrant.store.connect import connect
 
 
 def count_once(url: str, *, timeout: int = 5, patience: float = 2.0) -> int:

@@ -15,7 +15,7 @@ from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
 from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, evaluate, fit, train
-from clip_qdrant_training.data import Part
+from clip_qdrant_training.data.read import Part
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.dual_encoder import ImageEncoder
-from clip_qdrant_training.acceleration import accelerated, autocast, chosen_precision
+from clip_qdrant_training.loop.acceleration import accelerated, autocast, chosen_precision
 
 
 class Plain(nn.Module):

@@ -13,8 +13,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from tiny import pictures
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.preprocessing import Preprocessing
-from clip_qdrant_training.augment import Augmentation, View, draw, says_side, swap_sides
+from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant_training.data.augment import Augmentation, View, draw, says_side, swap_sides
 
 PREPROCESSING = Preprocessing(image_size=32)
 

@@ -14,8 +14,8 @@ from fakes import write_image
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError, SourceError
-from clip_qdrant_training.check import DataReport, Kind, check
-from clip_qdrant_training.pairs import Pair
+from clip_qdrant_training.data.check import DataReport, Kind, check
+from clip_qdrant_training.data.pairs import Pair
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, TrainingError
-from clip_qdrant.images import load_image
-from clip_qdrant_training.data import (
+from clip_qdrant.images.load import load_image
+from clip_qdrant_training.data.read import (
     Mixture,
     Pair,
     Part,
@@ -559,7 +559,7 @@ def test_caption_keys_ignore_case_space_and_punctuation_only() -> None:
 
 
 def test_the_docs_name_every_column_and_every_folder_that_is_looked_for() -> None:
-    from clip_qdrant_training.formats import entries
+    from clip_qdrant_training.data.formats import entries
 
     page = (Path(__file__).parent.parent / "docs" / "training-data.md").read_text(encoding="utf-8")
     for name in (*entries.IMAGE_FIELDS, *entries.CAPTION_FIELDS, *entries._FOLDERS):

@@ -11,8 +11,17 @@ import pytest
 from fakes import COLOURS, FakeEmbedder, write_image
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant_training.data import Pair
-from clip_qdrant_training.evaluate import Ranks, bootstrap, embed_pairs, evaluate, measures, owners, ranks, recall
+from clip_qdrant_training.data.read import Pair
+from clip_qdrant_training.evaluation.recall import (
+    Ranks,
+    bootstrap,
+    embed_pairs,
+    evaluate,
+    measures,
+    owners,
+    ranks,
+    recall,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import TrainingError
-from clip_qdrant.images import load_image
+from clip_qdrant.images.load import load_image
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant_training import Pair, TrainConfig
-from clip_qdrant_training.augment import draw, swap_sides
-from clip_qdrant_training.inputs import Batch, Samples, Towers, seeded
+from clip_qdrant_training.data.augment import draw, swap_sides
+from clip_qdrant_training.loop.inputs import Batch, Samples, Towers, seeded
 
 MANY = ("a dog", "a cat", "two dogs", "the grass", "a red square", "a circle on the grass")
 NO_CHANGE: dict[str, Any] = {"crop": 1.0, "ratio": 1.0, "colour": 0.0}

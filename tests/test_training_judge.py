@@ -15,10 +15,10 @@ from tiny import pictures, tiny_checkpoint
 
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import save_checkpoint
-from clip_qdrant_training.data import Pair
-from clip_qdrant_training.judge import figure_names, judge, size, speed
-from clip_qdrant_training.robustness import IMAGE_CHANGES, robustness, with_typo
-from clip_qdrant_training.zero_shot import PROMPTS, Labelled, class_vectors, read_labelled, zero_shot
+from clip_qdrant_training.data.read import Pair
+from clip_qdrant_training.evaluation.judge import figure_names, judge, size, speed
+from clip_qdrant_training.evaluation.robustness import IMAGE_CHANGES, robustness, with_typo
+from clip_qdrant_training.evaluation.zero_shot import PROMPTS, Labelled, class_vectors, read_labelled, zero_shot
 
 
 class Reader(FakeEmbedder):

@@ -15,8 +15,8 @@ from tiny import tiny_checkpoint
 
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant_training import Mixture, Pair, TrainConfig
-from clip_qdrant_training.data import Part
-from clip_qdrant_training.lr_range import LrRange, _suggestion, lr_range_test
+from clip_qdrant_training.data.read import Part
+from clip_qdrant_training.loop.lr_range import LrRange, _suggestion, lr_range_test
 
 HEADS = TrainConfig(batch_size=4, freeze_encoders=True, views=1, device="cpu", threads=1, precision="float32")
 FACTORS = [10 ** (-3 + 6 * number / 99) for number in range(100)]

@@ -10,8 +10,8 @@ from fakes import COLOURS, FakeEmbedder, solid_image, write_image
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant_training.data import Pair
-from clip_qdrant_training.matches import Match, draw_matches, find_matches
+from clip_qdrant_training.data.read import Pair
+from clip_qdrant_training.evaluation.matches import Match, draw_matches, find_matches
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training import TrainConfig
-from clip_qdrant_training.optim import (
+from clip_qdrant_training.loop.optim import (
     AveragedWeights,
     Freezing,
     learning_rates,

@@ -17,9 +17,9 @@ from PIL import Image
 from tiny import pictures
 
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
-from clip_qdrant.images import load_image
-from clip_qdrant_training import pixels
-from clip_qdrant_training.pixels import PixelCache
+from clip_qdrant.images.load import load_image
+from clip_qdrant_training.data import pixel_cache as pixels
+from clip_qdrant_training.data.pixel_cache import PixelCache
 
 SIZES = [(80, 70), (20, 30), (200, 100), (31, 400), (33, 33), (5, 500)]
 ROOM = 1 << 30

@@ -21,9 +21,9 @@ from tiny import tiny_checkpoint
 from clip_qdrant.errors import ClipQdrantError, ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
 from clip_qdrant_training import Mixture, Pair, TrainConfig, train
-from clip_qdrant_training.data import Part
-from clip_qdrant_training.distributed import Processes, joined
-from clip_qdrant_training.loop import Trainer
+from clip_qdrant_training.data.read import Part
+from clip_qdrant_training.loop.distributed import Processes, joined
+from clip_qdrant_training.loop.trainer import Trainer
 
 QUICK = {"batch_size": 8, "device": "cpu", "threads": 1, "precision": "float32", "dropout": 0.0}
 LOSSES = {
@@ -38,7 +38,9 @@ LOSSES = {
 RUN = TrainConfig(epochs=2, head_lr=1e-3, image_lr=1e-5, text_lr=1e-6, ema=0.8, save_every=1, **QUICK)
 # Processes that share their imports: each is a fork of one that has imported everything and done nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["clip_qdrant_training.loop", "transformers.models.bert.modeling_bert", "tokenizers"])
+PROCESSES.set_forkserver_preload(
+    ["clip_qdrant_training.loop.trainer", "transformers.models.bert.modeling_bert", "tokenizers"]
+)
 
 
 def free_port() -> int:

@@ -19,14 +19,14 @@ from PIL import Image
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant_training import charts
-from clip_qdrant_training.data import Pair
-from clip_qdrant_training.evaluate import embed_pairs, owners
-from clip_qdrant_training.judge import judge
-from clip_qdrant_training.queries import BINS, scored
-from clip_qdrant_training.report import run_report, write_report
-from clip_qdrant_training.robustness import IMAGE_CHANGES
-from clip_qdrant_training.zero_shot import Labelled
+from clip_qdrant_training.data.read import Pair
+from clip_qdrant_training.evaluation.judge import judge
+from clip_qdrant_training.evaluation.queries import BINS, scored
+from clip_qdrant_training.evaluation.recall import embed_pairs, owners
+from clip_qdrant_training.evaluation.robustness import IMAGE_CHANGES
+from clip_qdrant_training.evaluation.zero_shot import Labelled
+from clip_qdrant_training.output import charts
+from clip_qdrant_training.output.report import run_report, write_report
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {0} {title}"
 

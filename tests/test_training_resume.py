@@ -23,9 +23,9 @@ from tiny import pictures, tiny_checkpoint
 from clip_qdrant.errors import TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, train
-from clip_qdrant_training.data import Mixture, Part
+from clip_qdrant_training.data.read import Mixture, Part
+from clip_qdrant_training.loop.state import write_state
 from clip_qdrant_training.run import run_training
-from clip_qdrant_training.state import write_state
 
 PAIRS = 12
 QUICK = {"epochs": 3, "batch_size": 4, "device": "cpu", "threads": 1, "precision": "float32"}
@@ -40,7 +40,9 @@ CONFIGS = {
 ON_DISK = {"frozen stages on disk": replace(CONFIGS["frozen stages"], cache="disk")}
 # Processes that share their imports: each is a fork of one that has imported everything and done nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["clip_qdrant_training.loop", "transformers.models.bert.modeling_bert", "tokenizers"])
+PROCESSES.set_forkserver_preload(
+    ["clip_qdrant_training.loop.trainer", "transformers.models.bert.modeling_bert", "tokenizers"]
+)
 
 
 class Watching:

@@ -15,7 +15,7 @@ from tiny import coloured_pairs, tiny_checkpoint
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
 from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, fit
-from clip_qdrant_training.data import Part
+from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.run import run_training
 
 CONFIG = TrainConfig(batch_size=4, epochs=2, freeze_encoders=True, device="cpu", threads=1)

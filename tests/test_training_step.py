@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import INITIAL_LOGIT_SCALE
-from clip_qdrant_training import TrainConfig, losses
-from clip_qdrant_training.inputs import Batch, Towers
-from clip_qdrant_training.step import Objective, backward
+from clip_qdrant_training import TrainConfig
+from clip_qdrant_training.loop import losses
+from clip_qdrant_training.loop.inputs import Batch, Towers
+from clip_qdrant_training.loop.step import Objective, backward
 
 LOSSES: dict[str, dict[str, Any]] = {
     "info_nce": {"captions_per_image": 3, "label_smoothing": 0.1, "hardness": 0.25},

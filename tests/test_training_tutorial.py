@@ -20,10 +20,10 @@ from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, read_conte
 from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.model.lineage import save_state_dict
 from clip_qdrant_training import EpochReport, Mixture, Pair, TrainConfig, fit
-from clip_qdrant_training.data import Part
-from clip_qdrant_training.loop import Trainer
-from clip_qdrant_training.matches import draw_matches, find_matches
-from clip_qdrant_training.optim import plateau, schedule
+from clip_qdrant_training.data.read import Part
+from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
+from clip_qdrant_training.loop.optim import plateau, schedule
+from clip_qdrant_training.loop.trainer import Trainer
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
 

@@ -17,10 +17,10 @@ from PIL import Image
 from rich.console import Console
 
 from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
-from clip_qdrant_training.curves import Average, draw_curves, plot, replace_file, samples
-from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
-from clip_qdrant_training.runlog import RunLog, read_log
-from clip_qdrant_training.watch import (
+from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant_training.output.curves import Average, draw_curves, plot, replace_file, samples
+from clip_qdrant_training.output.log import RunLog, read_log
+from clip_qdrant_training.output.watchers import (
     Display,
     LiveTable,
     TensorBoard,
@@ -294,7 +294,9 @@ def test_drawing_takes_no_more_than_a_share_of_a_run_of_short_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr("clip_qdrant_training.runlog.draw_curves", lambda rows: drawn.append(draw_curves(rows)) or b"")
+    monkeypatch.setattr(
+        "clip_qdrant_training.output.log.draw_curves", lambda rows: drawn.append(draw_curves(rows)) or b""
+    )
     follow(RunLog(tmp_path), last=400, epochs=100)
     assert 2 <= len(drawn) <= 10  # the first epoch, the end, and few of the hundred between
 
@@ -305,7 +307,7 @@ def test_curves_that_cannot_be_drawn_do_not_stop_the_run(
     def broken(rows: object) -> bytes:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("clip_qdrant_training.runlog.draw_curves", broken)
+    monkeypatch.setattr("clip_qdrant_training.output.log.draw_curves", broken)
     follow(RunLog(tmp_path))
     assert [record.message for record in caplog.records] == [
         f"cannot draw {tmp_path / 'curves.png'}: the run goes on without"

@@ -16,10 +16,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clip_qdrant.cli import demo, evaluate, failures, info, ingest, ingest_report, search, training
+from clip_qdrant.cli import demo, failures, info, search
 from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
+from clip_qdrant_ingestion.cli import ingest, ingest_report
+from clip_qdrant_training.cli import evaluate, train
 
 __all__ = ["app", "main", "run"]
 
@@ -128,7 +130,7 @@ app.command("ingest-report")(ingest_report.ingest_report)
 app.command("search")(search.search)
 app.command("facet")(search.facet)
 app.command("info")(info.info)
-app.command("train")(training.train)
+app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clip_qdrant.cli import wiring
-from clip_qdrant.cli.ingest import ingest_source
 from clip_qdrant.cli.output import plain, print_line, print_table, write_text
 from clip_qdrant.cli.search import score
 from clip_qdrant.content import sample_gallery
 from clip_qdrant.errors import ConfigError, FingerprintMismatch
+from clip_qdrant_ingestion.cli.ingest import ingest_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qdrant_client.client_base import QdrantBase
 
-    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant.records import Hit
     from clip_qdrant.settings import Settings
 
@@ -85,7 +85,7 @@ def demo(
         summary = f"{images.count()} pieces of public-domain clip art, found by what they show."
     finally:
         client.close()
-    from clip_qdrant.cards import Section, page_html
+    from clip_qdrant.pages.hits import Section, page_html
 
     for result in results:
         rows = [(score(hit), hit.caption or "", hit.metadata.get("category", "")) for hit in result.hits]
@@ -109,7 +109,7 @@ def _run(images: ImageCollection, example: _Example) -> _Result:
 
 
 def _more_like(images: ImageCollection, hit: Hit) -> _Result:
-    from clip_qdrant.query import Query
+    from clip_qdrant.collection.query import Query
 
     hits = images.search(Query.id(hit.id), limit=_SHOWN)
     return _Result(f'images like "{hit.caption}"', ["--like", hit.id], None, hits)
@@ -117,7 +117,7 @@ def _more_like(images: ImageCollection, hit: Hit) -> _Result:
 
 def _filled(gallery: Path, settings: Settings, client: QdrantBase) -> ImageCollection:
     """The demo's collection with the gallery in it, and nothing else."""
-    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant_ingestion import FolderSource
 
     embedder = wiring.open_embedder(settings)

@@ -84,7 +84,7 @@ def _store(settings: Settings, errors: list[ClipQdrantError]) -> dict[str, Any]:
     found: dict[str, Any] = {"location": settings.shown_location}
     try:
         client = wiring.open_client(settings)
-        from clip_qdrant.store import call
+        from clip_qdrant.store.calls import call
 
         try:
             names = call(client.get_collections, what=f"listing the collections of {found['location']}").collections
@@ -98,7 +98,7 @@ def _store(settings: Settings, errors: list[ClipQdrantError]) -> dict[str, Any]:
 
 
 def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) -> dict[str, Any]:
-    from clip_qdrant.store import call
+    from clip_qdrant.store.calls import call
 
     found: dict[str, Any] = {"name": name}
     try:

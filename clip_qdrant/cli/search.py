@@ -23,7 +23,7 @@ from clip_qdrant.errors import QueryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clip_qdrant.query import Query
+    from clip_qdrant.collection.query import Query
     from clip_qdrant.records import Hit
 
 __all__ = ["facet", "score", "search", "show_hits"]
@@ -71,7 +71,7 @@ def search(
     with wiring.open_collection(settings) as images:
         hits = images.search(combined, where=where, limit=limit, offset=offset, score_threshold=score_threshold)
     if html is not None:
-        from clip_qdrant.cards import Section, page_html
+        from clip_qdrant.pages.hits import Section, page_html
 
         summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}" + (f" where {where}" if where else "")
         write_text(html, page_html(title, [Section(hits)], summary=summary))
@@ -131,7 +131,7 @@ def score(hit: Hit) -> str:
 
 def _query(text: str | None, images: list[Path], like: list[str], away: list[str]) -> tuple[Query, str]:
     """The query and how to call it."""
-    from clip_qdrant.query import Query
+    from clip_qdrant.collection.query import Query
 
     parts = [Query.text(text)] if text is not None else []
     parts += [Query.image(path) for path in images] + [Query.id(name) for name in like]

@@ -21,9 +21,9 @@ from clip_qdrant.cli.output import plain
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant.embedder import Embedder
-    from clip_qdrant.images import Limits
+    from clip_qdrant.images.load import Limits
     from clip_qdrant.settings import Settings
 
 __all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "options_given", "settings_of"]
@@ -54,7 +54,7 @@ def options_given(context: typer.Context) -> Mapping[str, Any]:
 
 
 def limits_of(settings: Settings) -> Limits:
-    from clip_qdrant.images import Limits
+    from clip_qdrant.images.load import Limits
 
     return Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
@@ -78,7 +78,7 @@ def open_embedder(settings: Settings) -> Embedder:
 def open_client(settings: Settings) -> QdrantBase:
     """A client of the store that `settings` name. Whoever opens it closes it."""
     _import_qdrant_client()
-    from clip_qdrant.client import connect
+    from clip_qdrant.store.connect import connect
 
     return connect(settings.location, api_key=settings.api_key, timeout=settings.timeout)
 
@@ -89,7 +89,7 @@ def open_collection(
 ) -> Iterator[ImageCollection]:
     """The collection that `settings` name, its client closed at the end. The rest is as in ImageCollection."""
     client = open_client(settings)  # first, for the sake of its quick import
-    from clip_qdrant.collection import ImageCollection
+    from clip_qdrant.collection.images import ImageCollection
 
     try:
         embedder = open_embedder(settings)

@@ -1,0 +1,1 @@
+"""torch: the network and the files it lives in."""

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import CheckpointError, ClipQdrantError, first_line
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.preprocessing import Preprocessing
-from clip_qdrant.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["Checkpoint", "EncoderPair", "load_checkpoint", "save_checkpoint"]
 

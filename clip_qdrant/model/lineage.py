@@ -25,8 +25,8 @@ from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import Checkpoint, fill, read_content, some, write_atomically
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.preprocessing import Preprocessing
-from clip_qdrant.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["from_state_dict", "save_state_dict", "to_state_dict"]
 

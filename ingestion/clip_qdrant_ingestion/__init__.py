@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clip_qdrant_ingestion.dry_run import plan
-    from clip_qdrant_ingestion.pipeline import ingest
-    from clip_qdrant_ingestion.report import Plan, Progress, Quarantined, Report
-    from clip_qdrant_ingestion.sources.bucket import BucketSource
-    from clip_qdrant_ingestion.sources.folder import FolderSource
-    from clip_qdrant_ingestion.sources.manifest import ManifestSource
-    from clip_qdrant_ingestion.sources.opening import open_source
-    from clip_qdrant_ingestion.sources.shards import ShardSource
-    from clip_qdrant_ingestion.sources.source import Description, Page, Problem, Source, SourceObject
+    from clip_qdrant_ingestion.run.dry_run import plan
+    from clip_qdrant_ingestion.run.pipeline import ingest
+    from clip_qdrant_ingestion.run.report import Plan, Progress, Quarantined, Report
+    from clip_qdrant_ingestion.sources.archives.archive import ShardSource
+    from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
+    from clip_qdrant_ingestion.sources.open import open_source
+    from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, Source, SourceObject
+    from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
+    from clip_qdrant_ingestion.sources.tree.folder import FolderSource
 
 __all__ = [
     "BucketSource",
@@ -39,22 +39,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BucketSource": "sources.bucket",
-    "Description": "sources.source",
-    "FolderSource": "sources.folder",
-    "ManifestSource": "sources.manifest",
-    "Page": "sources.source",
-    "Plan": "report",
-    "Problem": "sources.source",
-    "Progress": "report",
-    "Quarantined": "report",
-    "Report": "report",
-    "ShardSource": "sources.shards",
-    "Source": "sources.source",
-    "SourceObject": "sources.source",
-    "ingest": "pipeline",
-    "open_source": "sources.opening",
-    "plan": "dry_run",
+    "BucketSource": "sources.buckets.bucket",
+    "Description": "sources.protocol",
+    "FolderSource": "sources.tree.folder",
+    "ManifestSource": "sources.tables.manifest",
+    "Page": "sources.protocol",
+    "Plan": "run.report",
+    "Problem": "sources.protocol",
+    "Progress": "run.report",
+    "Quarantined": "run.report",
+    "Report": "run.report",
+    "ShardSource": "sources.archives.archive",
+    "Source": "sources.protocol",
+    "SourceObject": "sources.protocol",
+    "ingest": "run.pipeline",
+    "open_source": "sources.open",
+    "plan": "run.dry_run",
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant_training.augment import Augmentation
+from clip_qdrant_training.data.augment import Augmentation
 
 if sys.version_info >= (3, 11):
     import tomllib

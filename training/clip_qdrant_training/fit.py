@@ -12,9 +12,9 @@ from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.runtime.exports import read_checkpoint
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.data import Mixture, Part, as_pairs
-from clip_qdrant_training.loop import train
-from clip_qdrant_training.reports import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant_training.data.read import Mixture, Part, as_pairs
+from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant_training.loop.trainer import train
 from clip_qdrant_training.run import run_training
 
 __all__ = ["fit", "read_start", "read_teacher"]

@@ -20,16 +20,16 @@ from pathlib import Path
 from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.curves import need_matplotlib, replace_file, samples
-from clip_qdrant_training.distributed import is_main
-from clip_qdrant_training.inputs import Batch
-from clip_qdrant_training.loop import STATE, Outcome, train
-from clip_qdrant_training.mixture import Mixture
-from clip_qdrant_training.pairs import Pair
-from clip_qdrant_training.report import run_report
-from clip_qdrant_training.reports import Watcher
-from clip_qdrant_training.runlog import RunLog, read_log
-from clip_qdrant_training.watch import Together
+from clip_qdrant_training.data.mixture import Mixture
+from clip_qdrant_training.data.pairs import Pair
+from clip_qdrant_training.events import Watcher
+from clip_qdrant_training.loop.distributed import is_main
+from clip_qdrant_training.loop.inputs import Batch
+from clip_qdrant_training.loop.trainer import STATE, Outcome, train
+from clip_qdrant_training.output.curves import need_matplotlib, replace_file, samples
+from clip_qdrant_training.output.log import RunLog, read_log
+from clip_qdrant_training.output.report import run_report
+from clip_qdrant_training.output.watchers import Together
 
 __all__ = ["run_training"]
 

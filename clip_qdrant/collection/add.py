@@ -1,0 +1,201 @@
+"""ImageCollection.add: images and what goes with them, a batch at a time, writing only what changed.
+
+A file is read once and let go before the next is read, so the memory in use is that of one decoded image and of
+`batch_size` images at the embedder's size. Hashes are compared before decoding: adding a folder again costs reading it,
+and what decoding had told of an image is taken from its payload.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clip_qdrant.collection.points import batches
+from clip_qdrant.errors import ConfigError, ImageError, SourceError
+from clip_qdrant.fields.values import same_json
+from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
+from clip_qdrant.records import ImageRecord, path_of, stored_source, to_uri, with_stored_image
+
+if TYPE_CHECKING:
+    from clip_qdrant.collection.images import ImageCollection
+
+__all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
+
+_END = object()
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """How many images were stored for the first time, were stored anew (at least the payload), and were as they are."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image as it was passed. `uri` is "" as long as only the image itself can tell."""
+
+    index: int
+    image: ImageInput
+    uri: str
+    caption: str | None
+    metadata: Mapping[str, Any] | None
+    loaded: LoadedImage | None = None
+
+
+def add_images(
+    collection: ImageCollection,
+    images: Iterable[ImageInput],
+    *,
+    uris: Iterable[str | os.PathLike[str] | None] | None,
+    captions: Iterable[str | None] | None,
+    metadata: Iterable[Mapping[str, Any] | None] | None,
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> AddResult:
+    """See ImageCollection.add."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    columns = {"uris": uris, "captions": captions, "metadata": metadata}
+    given = {name: column for name, column in columns.items() if column is not None}
+    _check_lengths(images, given)
+    total = AddResult()
+    for batch in batches(_rows(images, given), batch_size):
+        done = _add_batch(collection, batch)
+        total = AddResult(total.added + done.added, total.updated + done.updated, total.unchanged + done.unchanged)
+        if progress is not None:
+            progress(len(batch))
+    return total
+
+
+def _check_lengths(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> None:
+    """Refuses, before anything is read, a single image, and lengths that can be seen to differ."""
+    if is_one_image(images):
+        raise ConfigError(f"add() takes an iterable of images; for a single {type(images).__name__} put it in a list")
+    for name, column in given.items():
+        if isinstance(column, str | bytes | Mapping):
+            raise ConfigError(f"{name} takes an iterable with one entry an image, not a {type(column).__name__}")
+    sizes = {name: len(column) for name, column in {"images": images, **given}.items() if isinstance(column, Sized)}
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
+        raise ConfigError(f"images and what is given with them must be equally many, but there are {counts}")
+
+
+def _rows(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> Iterator[_Row]:
+    columns = {name: iter(column) for name, column in given.items()}
+    number = 0
+    for index, image in enumerate(images):
+        number = index + 1
+        entry: dict[str, Any] = {name: next(column, _END) for name, column in columns.items()}
+        for name, value in entry.items():
+            if value is _END:
+                raise ConfigError(f"there are more images than {name}: {index} {name}, and an image number {number}")
+        yield _Row(index, image, _uri(image, entry.get("uris"), index), entry.get("captions"), entry.get("metadata"))
+    for name, column in columns.items():
+        if next(column, _END) is not _END:
+            raise ConfigError(f"there are more {name} than images: {number} images, and {name} beyond")
+
+
+def _uri(image: ImageInput, given: Any, index: int) -> str:
+    if isinstance(image, str) and path_of(to_uri(image)) is None:
+        raise SourceError(f"image {index} ({image}): nothing is fetched from a URL; download it and pass path or bytes")
+    if given is None:
+        return to_uri(image if isinstance(image, str) else Path(image)) if isinstance(image, str | os.PathLike) else ""
+    if isinstance(given, os.PathLike):
+        return to_uri(Path(given))
+    if not isinstance(given, str) or to_uri(given) != given:
+        # Taken as a relative path it would name another image in every working folder.
+        raise ConfigError(f"uri {given!r} of image {index} has no scheme; use one such as urn:…, or pass a Path")
+    return given
+
+
+def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
+    embedder = collection.embedder
+    rows: dict[str, _Row] = {}
+    for row in (_identified(row, embedder.image_size) for row in batch):
+        earlier = rows.get(row.uri)
+        if earlier is not None:  # the last wins, as it would in the next batch: with what the first had stored
+            caption = earlier.caption if row.caption is None else row.caption
+            row = replace(row, caption=caption, metadata=earlier.metadata if row.metadata is None else row.metadata)
+        rows[row.uri] = row
+    stored = collection.stored(list(rows))
+    records = {uri: collection.check(_record(row, stored.get(uri, {}))) for uri, row in rows.items()}
+    changed: list[ImageRecord] = []
+    repainted: list[ImageRecord] = []
+    pixels: list[np.ndarray] = []
+    for uri, row in rows.items():
+        record, there = records[uri], stored.get(uri)
+        with _named(row):
+            content, sha256, loaded = _content(row, embedder.image_size)
+            if there is not None and same_bytes(there, sha256, fingerprint=embedder.fingerprint):
+                if not says_the_same(record, there):
+                    changed.append(with_stored_image(replace(record, source=stored_source(there)), there))
+                continue
+            loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
+            repainted.append(replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location))
+            pixels.append(embedder.preprocess(loaded.rgb))
+    if repainted and changed:
+        collection.prepare([*repainted, *changed])  # a value that does not fit keeps out both, not only its own half
+    if repainted:
+        collection.write(repainted, embedder.embed_pixels(np.stack(pixels)))
+    collection.write_payloads(changed)
+    added = sum(record.uri not in stored for record in repainted)
+    written = len(repainted) + len(changed)
+    return AddResult(added=added, updated=written - added, unchanged=len(rows) - written)
+
+
+def _identified(row: _Row, target: int) -> _Row:
+    """The row with a uri; pixels without a file must be loaded to tell."""
+    if row.uri:
+        return row
+    with _named(row):
+        if isinstance(row.image, bytes):
+            return replace(row, uri=f"urn:sha256:{hashlib.sha256(row.image).hexdigest()}")
+        loaded = load_image(row.image, target=target)
+        return replace(row, uri=f"urn:sha256:{loaded.info.sha256}", loaded=loaded)
+
+
+def _record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
+    """What is to be stored, without what the bytes say: what is not given stays as it is."""
+    caption = stored.get("caption") if row.caption is None else row.caption
+    metadata = stored.get("metadata", {}) if row.metadata is None else row.metadata
+    return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata)
+
+
+def _content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | None]:
+    """The bytes of an image, the hash that `ImageInfo.sha256` has for it, and the decoded image where that took one."""
+    data = read_bytes(row.image) if isinstance(row.image, str | os.PathLike) else row.image
+    if isinstance(data, bytes):
+        return data, hashlib.sha256(data).hexdigest(), None
+    loaded = row.loaded or load_image(data, target=target, name=row.uri)
+    return data, loaded.info.sha256, loaded
+
+
+def same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
+    """Whether the stored vector is that of these bytes."""
+    image = stored.get("image") or {}
+    return bool(image.get("sha256") == sha256 and stored.get("fingerprint") == fingerprint)
+
+
+def says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
+    """Whether caption and metadata are as they are stored. The record is one that `ImageCollection.check` gave."""
+    return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
+
+
+@contextlib.contextmanager
+def _named(row: _Row) -> Iterator[None]:
+    """Says in the error of one image which one it is."""
+    try:
+        yield
+    except (ImageError, SourceError) as error:
+        name = f"image {row.index}" + (f" ({row.uri})" if row.uri and row.uri not in str(error) else "")
+        raise type(error)(f"{name}: {error}") from error

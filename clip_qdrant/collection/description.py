@@ -1,0 +1,279 @@
+"""How a collection lies on Qdrant: its own description, kept as collection metadata, and its payload indexes.
+
+    {"clip_qdrant": {"format": 1, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
+
+A new field gets its index first, then its entry in `fields`, and only then come images that have it. A crash or a
+second writer in between leaves an index without an entry, never the other way round; opening reads both, and the next
+write completes what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    ConfigError,
+    FingerprintMismatch,
+    StoreError,
+)
+from clip_qdrant.fields.schema import Schema, index_params
+from clip_qdrant.records import FIELD_TYPES, METADATA_PREFIX, FieldType
+from clip_qdrant.store.calls import call
+
+__all__ = ["FORMAT", "Layout"]
+
+FORMAT = 1
+_KEY = "clip_qdrant"
+_ATTEMPTS = 5
+_OPENING_PATIENCE = 2.0  # seconds
+
+_T = TypeVar("_T")
+
+# Creating and extending are rare; one lock for the process also covers two ImageCollections of the same name.
+_changing = threading.Lock()
+# A QdrantClient without a server is not thread-safe: a search during an upsert reads beyond its arrays.
+_in_process = threading.RLock()
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known of the collection, replaced as a whole so that other threads never see half of a change."""
+
+    exists: bool
+    schema: Schema
+    stored: Mapping[str, FieldType] = field(default_factory=dict)  # the entries of `fields`
+    indexed: frozenset[str] = frozenset()  # full payload keys
+    payload_fields: Mapping[str, FieldType] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return self.exists and self.stored == self.schema.fields and self.indexed >= self.payload_fields.keys()
+
+
+class Layout:
+    """The description of one collection, opened when made; `prepare` creates and extends it.
+
+    Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by
+    this package, ConfigError if a declared field has another type there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: QdrantBase,
+        *,
+        fingerprint: str,
+        dim: int,
+        declared: Schema,
+        patience: float,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.name = name
+        self._client = client
+        self._fingerprint = fingerprint
+        self._dim = dim
+        self._declared = declared
+        self._stopped = stopped
+        self._spread = {
+            name: number
+            for name, number in (("shard_number", shard_number), ("replication_factor", replication_factor))
+            if number is not None
+        }
+        self._patience = min(patience, _OPENING_PATIENCE)  # a wrong address is told soon
+        self._in_process = _is_in_process(client)
+        self._state = self._absent()
+        self.open()
+        self._patience = patience
+
+    @property
+    def exists(self) -> bool:
+        """Whether the collection was there when last looked at."""
+        return self._state.exists
+
+    @property
+    def schema(self) -> Schema:
+        return self._state.schema
+
+    @property
+    def payload_fields(self) -> Mapping[str, FieldType]:
+        return self._state.payload_fields
+
+    def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
+        """`store.call` of one method of the client, in a way that suits several threads."""
+        with _in_process if self._in_process else nullcontext():
+            return call(operation, what=what, patience=self._patience, stopped=self._stopped)
+
+    def expect(self, fields: Mapping[str, FieldType]) -> None:
+        """The types of fields that may come: one that is new gets the type named here, where its values fit it."""
+        self._declared = replace(self._declared, expected={**self._declared.expected, **fields})
+        self._state = replace(self._state, schema=replace(self._state.schema, expected=self._declared.expected))
+
+    def open(self) -> bool:
+        """Reads the description (one client call); whether the collection is there."""
+        try:
+            info = self.ask(lambda: self._client.get_collection(self.name), what=f"opening collection {self.name!r}")
+        except CollectionNotFound:
+            self._state = self._absent()
+            return False
+        stored = self._checked(info)
+        indexed = frozenset(info.payload_schema or {})
+        fields = {**_indexed_fields(info.payload_schema or {}), **stored}
+        for name, declared in self._declared.fields.items():
+            there = fields.setdefault(name, declared)
+            if there != declared:
+                raise ConfigError(
+                    f"field {name!r} is declared as {declared}, but collection {self.name!r} has it as {there}; "
+                    "declare it so, or use another name"
+                )
+        schema = replace(self._declared, fields=fields)
+        payload_fields = schema.payload_fields()
+        if self._in_process:
+            indexed = frozenset(payload_fields)
+        self._state = _State(True, schema, stored, indexed, payload_fields)
+        return True
+
+    def require(self) -> None:
+        """Raises CollectionNotFound if the collection is not there; looks again if it was not before."""
+        if not self.exists and not self.open():
+            raise CollectionNotFound(f"there is no collection {self.name!r} yet; add images to create it")
+
+    def forget(self) -> None:
+        """Takes note that the collection is gone."""
+        self._state = self._absent()
+
+    def prepare(self, metadatas: Sequence[Mapping[str, Any]], *, uris: Sequence[str]) -> list[dict[str, Any]]:
+        """The metadata as it is to be stored, after making the collection fit to hold it.
+
+        Everything is checked before anything changes. Raises MetadataError, StoreError.
+        """
+        state = self._state
+        extended, rows = _admit(state.schema, metadatas, uris)
+        if state.complete and extended.fields == state.schema.fields:
+            return rows
+        with _changing:
+            if not self.open():
+                self._create(extended)
+            for _ in range(_ATTEMPTS):
+                # The fields of other writers have come in, so the types may be others than they were above.
+                extended, rows = _admit(self.schema, metadatas, uris)
+                self._index(extended)
+                if extended.fields == self._state.stored:
+                    return rows
+                self._describe(extended)
+                self.open()
+        raise StoreError(
+            f"the fields of collection {self.name!r} change under other writers faster than they can be read; try again"
+        )
+
+    def _absent(self) -> _State:
+        return _State(False, self._declared, payload_fields=self._declared.payload_fields())
+
+    def _checked(self, info: models.CollectionInfo) -> dict[str, FieldType]:
+        """The field types in the collection's description, once it is known to be ours and of this embedder."""
+        profile = (info.config.metadata or {}).get(_KEY)
+        if not isinstance(profile, Mapping):
+            raise StoreError(
+                f"collection {self.name!r} was not made by clip_qdrant: it does not say which embedder its vectors "
+                "come from; use another collection name"
+            )
+        if profile.get("format") != FORMAT:
+            raise StoreError(
+                f"collection {self.name!r} has layout {profile.get('format')!r}, this version of clip_qdrant reads "
+                f"{FORMAT}; install the version that made it, or ingest into another collection"
+            )
+        theirs, dim = str(profile.get("fingerprint")), profile.get("dim")
+        if theirs != self._fingerprint or dim != self._dim:
+            raise FingerprintMismatch(
+                f"collection {self.name!r} was made by embedder {theirs[:12]} ({dim} dimensions), not by the one at "
+                f"hand, {self._fingerprint[:12]} ({self._dim}); load the embedder that made it, ingest into another "
+                "collection, or delete this one and ingest again"
+            )
+        vectors = info.config.params.vectors
+        if not isinstance(vectors, models.VectorParams) or vectors.size != self._dim:
+            raise StoreError(
+                f"collection {self.name!r} does not have the one unnamed vector of {self._dim} dimensions that its "
+                "description promises; delete it and ingest again"
+            )
+        return dict(profile.get("fields") or {})
+
+    def _profile(self, schema: Schema) -> dict[str, Any]:
+        return {
+            _KEY: {
+                "format": FORMAT,
+                "fingerprint": self._fingerprint,
+                "dim": self._dim,
+                "distance": models.Distance.COSINE.value,
+                "fields": dict(schema.fields),
+            }
+        }
+
+    def _create(self, schema: Schema) -> None:
+        vectors = models.VectorParams(size=self._dim, distance=models.Distance.COSINE)
+        try:
+            self.ask(
+                lambda: self._client.create_collection(
+                    self.name, vectors_config=vectors, metadata=self._profile(schema), **self._spread
+                ),
+                what=f"creating collection {self.name!r}",
+            )
+        except CollectionExists:
+            _log.info("collection %r was created by another writer meanwhile", self.name)
+        self.open()
+
+    def _index(self, schema: Schema) -> None:
+        """Creates the payload indexes that are missing; one that is there already is no error to any client."""
+        if self._in_process:  # it keeps no payload indexes, and warns when asked to
+            return
+        wanted = schema.payload_fields()
+        for key, kind in wanted.items():
+            if key not in self._state.indexed:
+                self._create_index(key, kind)
+        self._state = replace(self._state, indexed=self._state.indexed | wanted.keys())
+
+    def _create_index(self, key: str, kind: FieldType) -> None:
+        self.ask(
+            lambda: self._client.create_payload_index(self.name, key, field_schema=index_params(kind), wait=True),
+            what=f"indexing {key!r} in collection {self.name!r}",
+        )
+
+    def _describe(self, schema: Schema) -> None:
+        self.ask(
+            lambda: self._client.update_collection(self.name, metadata=self._profile(schema)),
+            what=f"describing collection {self.name!r}",
+        )
+
+
+def _admit(
+    schema: Schema, metadatas: Sequence[Mapping[str, Any]], uris: Sequence[str]
+) -> tuple[Schema, list[dict[str, Any]]]:
+    extended = schema.extended(metadatas, uris=uris)
+    rows = [extended.normalise(metadata, uri=uri) for metadata, uri in zip(metadatas, uris, strict=True)]
+    return extended, rows
+
+
+def _indexed_fields(payload_schema: Mapping[str, models.PayloadIndexInfo]) -> dict[str, FieldType]:
+    """Metadata fields that have an index: those whose entry was lost or not yet written are found here."""
+    return {
+        key.removeprefix(METADATA_PREFIX): info.data_type.value
+        for key, info in payload_schema.items()
+        if key.startswith(METADATA_PREFIX) and info.data_type.value in FIELD_TYPES
+    }
+
+
+def _is_in_process(client: QdrantBase) -> bool:
+    """Whether this is a QdrantClient without a server (":memory:" or path=)."""
+    options: Mapping[str, Any] = getattr(client, "init_options", None) or {}
+    return options.get("location") == ":memory:" or options.get("path") is not None

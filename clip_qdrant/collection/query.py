@@ -1,0 +1,213 @@
+"""What to search for: a weighted sum of texts, images, stored images and vectors.
+
+    Query.text("beach") + 0.5 * Query.image("sunset.jpg") - Query.text("people")
+
+Each part becomes a unit vector of the embedder's space, the parts are added with their weights, and the sum is
+normalised again: the composition by addition that Mikolov et al. (2013, https://arxiv.org/abs/1301.3781) found in
+word vectors and that CLIP-style spaces share.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from clip_qdrant.errors import QueryError
+
+if TYPE_CHECKING:
+    from clip_qdrant.embedder import Embedder
+    from clip_qdrant.images.load import ImageInput
+
+__all__ = ["Query", "Term"]
+
+Kind = Literal["text", "image", "id", "vector"]
+# Gives the stored vectors of the images named, by name; float32 (dim,) each. A name that is not there is left out.
+Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
+
+# A sum this much shorter than its parts is rounding noise of parts that cancel, not a direction.
+_CANCELLED = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query. `key` is what equality and hashing look at, `value` is what gets embedded."""
+
+    kind: Kind
+    key: Hashable
+    value: Any = field(compare=False, repr=False)
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        if self.kind == "vector":
+            return f"Query.vector(<{len(self.value)} numbers>)"
+        if self.kind == "image" and not isinstance(self.value, str | os.PathLike):
+            return f"Query.image(<{type(self.value).__name__}>)"
+        return f"Query.{self.kind}({str(self.value)!r})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Query:
+    """An immutable, hashable sum of weighted terms; build it with `text`, `image`, `id`, `vector` and + - * /.
+
+    Equal texts, ids, paths, bytes and vectors make equal queries; PIL images and arrays are compared by identity,
+    and are not copied.
+    """
+
+    terms: tuple[Term, ...]
+
+    # numpy scalars would otherwise take `np.float32(0.5) * query` for an array of objects
+    __array_ufunc__ = None
+
+    @classmethod
+    def text(cls, text: str) -> Query:
+        """What a text describes. Raises QueryError for an empty one."""
+        if not isinstance(text, str):
+            raise QueryError(f"Query.text takes a string, not {type(text).__name__}; Query.image takes images")
+        if not text.strip():
+            raise QueryError(f"the query text {text!r} is empty; say what the images should show")
+        return cls((Term("text", text, text),))
+
+    @classmethod
+    def image(cls, image: ImageInput) -> Query:
+        """What an image shows: a path, bytes, a PIL image or a uint8 array (H, W, 3). Read when the query runs."""
+        if isinstance(image, str) and image.startswith("file:"):  # the uri of a hit
+            return cls((Term("image", image, image),))
+        if isinstance(image, str | os.PathLike):
+            path = Path(image)
+            return cls((Term("image", path, path),))
+        if isinstance(image, bytes):
+            return cls((Term("image", image, image),))
+        return cls((Term("image", id(image), image),))
+
+    @classmethod
+    def id(cls, image: str | os.PathLike[str]) -> Query:
+        """A stored image, by uri, path or point id: its vector is read from the collection that is searched."""
+        name = os.fspath(image)
+        if not name:
+            raise QueryError("Query.id takes the uri, path or point id of a stored image, not an empty string")
+        return cls((Term("id", name, name),))
+
+    @classmethod
+    def vector(cls, vector: Sequence[float] | np.ndarray) -> Query:
+        """A vector of the embedder's space, float (dim,). Only its direction counts.
+
+        Raises QueryError if it is not one row of finite numbers or is zero.
+        """
+        values = as_vector(vector)
+        return cls((Term("vector", values.tobytes(), values),))
+
+    def __add__(self, other: object) -> Query:
+        return Query(self.terms + other.terms) if isinstance(other, Query) else NotImplemented
+
+    def __radd__(self, other: object) -> Query:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # where sum() starts
+
+    def __sub__(self, other: object) -> Query:
+        return Query(self.terms + (-other).terms) if isinstance(other, Query) else NotImplemented
+
+    def __neg__(self) -> Query:
+        return self * -1
+
+    def __pos__(self) -> Query:
+        return self
+
+    def __mul__(self, factor: object) -> Query:
+        if not isinstance(factor, Real):
+            return NotImplemented
+        weight = float(factor)
+        if not math.isfinite(weight):
+            raise QueryError(f"a query cannot be weighted with {weight}; use a finite number")
+        return Query(tuple(replace(term, weight=term.weight * weight) for term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: object) -> Query:
+        if not isinstance(divisor, Real):
+            return NotImplemented
+        if float(divisor) == 0:
+            raise QueryError("a query cannot be divided by zero")
+        return self * (1 / float(divisor))
+
+    def __repr__(self) -> str:
+        parts = []
+        for position, term in enumerate(self.terms):
+            sign = "-" if term.weight < 0 else "+"
+            lead = f" {sign} " if position else sign.replace("+", "")
+            weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g} * "
+            parts.append(f"{lead}{weight}{term}")
+        return "".join(parts) or "Query(())"
+
+    def names(self) -> list[str]:
+        """The stored images that the query mentions, in order, each once."""
+        return list(dict.fromkeys(str(term.value) for term in self.terms if term.kind == "id"))
+
+    def evaluate(self, embedder: Embedder, fetch: Fetch) -> np.ndarray:
+        """The query as one unit vector, float32 (dim,): all texts in one batch, all images in one, one `fetch`.
+
+        Raises QueryError if a stored image is missing, a vector has another length than `embedder.dim`, or the
+        terms cancel; ImageError if an image cannot be read.
+        """
+        if not self.terms:
+            raise QueryError("the query has no terms; start from Query.text, Query.image, Query.id or Query.vector")
+        texts = self._unique("text")
+        images = self._unique("image")
+        names = self.names()
+        found: dict[tuple[Kind, Hashable], np.ndarray] = {}
+        if texts:
+            found.update(zip(texts, embedder.embed_texts([str(t.value) for t in texts.values()]), strict=True))
+        if images:
+            found.update(zip(images, embedder.embed_images([t.value for t in images.values()]), strict=True))
+        if names:
+            stored = fetch(names)
+            missing = [name for name in names if name not in stored]
+            if missing:
+                raise QueryError(f"no stored image {missing[0]!r}; give the uri, path or point id of one that is there")
+            found.update({("id", name): stored[name] for name in names})
+        # Relative to the largest weight, so that neither huge nor tiny weights leave the range of floats.
+        scale = max(abs(term.weight) for term in self.terms) or 1.0
+        if not math.isfinite(scale):
+            raise QueryError(f"the weights of {self!r} are not finite; use smaller ones")
+        total = np.zeros(embedder.dim, np.float64)
+        for term in self.terms:
+            part = term.value if term.kind == "vector" else found[term.kind, term.key]
+            if part.shape != (embedder.dim,):
+                raise QueryError(f"{term} has shape {part.shape}; this embedder's vectors have ({embedder.dim},)")
+            total += term.weight / scale * unit(part)
+        length = float(np.linalg.norm(total))
+        if not math.isfinite(length):
+            raise QueryError(f"the vector of {self!r} is not finite: the embedder, or a stored vector, is at fault")
+        if length <= _CANCELLED:
+            raise QueryError(f"the terms of {self!r} cancel, which leaves no direction to search in; change a weight")
+        return (total / length).astype(np.float32)
+
+    def _unique(self, kind: Kind) -> dict[tuple[Kind, Hashable], Term]:
+        return {(kind, term.key): term for term in self.terms if term.kind == kind}
+
+
+def as_vector(values: Iterable[float] | np.ndarray) -> np.ndarray:
+    """A read-only float32 copy (dim,) of a query vector; QueryError if it is not one row of finite numbers, or zero."""
+    try:
+        vector = np.array(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"a query vector must be a row of numbers: {error}") from error
+    if vector.ndim != 1 or not len(vector):
+        raise QueryError(f"a query vector must have one dimension, not shape {vector.shape}; images are uint8")
+    if not np.isfinite(vector).all():
+        raise QueryError("the query vector has values that are not finite numbers")
+    if not vector.any():
+        raise QueryError("the query vector is zero, which is no direction to search in")
+    vector.setflags(write=False)
+    return vector
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    """The vector divided by its length, float64 (dim,): float32 squares of large numbers overflow."""
+    wide = np.asarray(vector, np.float64)
+    return wide / (float(np.linalg.norm(wide)) or 1.0)

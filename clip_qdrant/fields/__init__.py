@@ -1,0 +1,1 @@
+"""Fields of metadata: their types, their values and their names."""

@@ -1,0 +1,220 @@
+"""The types of metadata fields: declared or inferred, checked before anything is stored, mapped to payload indexes.
+
+A field is named by its path below `metadata`, in the syntax of Qdrant's JSON paths: `year`, `exif.camera`,
+`"odd name"` (keys with other characters than letters, digits, _ and - stand in double quotes).
+Values are never coerced and never dropped: what does not fit its field is a MetadataError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from qdrant_client import models
+
+from clip_qdrant.errors import ConfigError, MetadataError
+from clip_qdrant.fields.paths import canonical_name, join_path, split_path
+from clip_qdrant.fields.values import at, converted, is_place, is_utf8, kind_of, misfit, shown, unboxed, unsupported
+from clip_qdrant.records import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
+
+__all__ = ["Schema", "index_params", "infer"]
+
+_MAX_DEPTH = 16  # of nested metadata, far from Python's recursion limit
+_WORDS = {"moment": "datetime"}  # a kind of value -> the type it asks for, where the two differ
+
+
+def index_params(field_type: FieldType) -> models.PayloadSchemaType | models.TextIndexParams:
+    """What to create the payload index of a field of this type with."""
+    if field_type == "text":
+        # The tokens that an in-memory QdrantClient uses: whole words, in lower case.
+        return models.TextIndexParams(
+            type=models.TextIndexType.TEXT, tokenizer=models.TokenizerType.WORD, lowercase=True
+        )
+    return models.PayloadSchemaType(field_type)
+
+
+def infer(values: Iterable[Any]) -> FieldType | None:
+    """The type of a field that holds these values; None where all are absent (None, an empty list).
+
+    str is keyword; text if one is longer than 256 characters; datetime if all are ISO 8601 dates or datetimes.
+    int is integer, int and float together float, {"lat", "lon"} geo; a list has the type of its elements.
+    Raises MetadataError for values that have no type in common or are of no type that can be stored.
+    """
+    return _infer(None, ((None, value) for value in values))
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Types of metadata fields, named without the `metadata.` prefix.
+
+    Raises ConfigError for a type or a name that there cannot be.
+    """
+
+    fields: Mapping[str, FieldType] = field(default_factory=dict)
+    expected: Mapping[str, FieldType] = field(default_factory=dict)  # of new fields, where their values fit it
+
+    def __post_init__(self) -> None:
+        fields: dict[str, FieldType] = {}
+        for name, field_type in self.fields.items():
+            if field_type not in FIELD_TYPES:
+                raise ConfigError(f"field {name!r}: unknown type {field_type!r}; use one of {', '.join(FIELD_TYPES)}")
+            try:
+                fields[canonical_name(name)] = field_type
+            except ValueError as error:
+                raise ConfigError(
+                    f"{error}; nested keys are joined by dots, as in exif.camera, and have no backslash"
+                ) from error
+        for name in fields:
+            inside = next((other for other in fields if other.startswith(name + ".")), None)
+            if inside is not None:
+                raise ConfigError(f"field {name!r} cannot be a value and have the field {inside!r} inside it")
+        object.__setattr__(self, "fields", fields)
+
+    def payload_fields(self) -> dict[str, FieldType]:
+        """Full payload keys of all indexed fields, the reserved ones included."""
+        return {**RESERVED_FIELDS, **{METADATA_PREFIX + name: field_type for name, field_type in self.fields.items()}}
+
+    def extended(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
+        """This schema and the fields that are new in `metadatas`, with the type of their values.
+
+        `uris` (one per metadata) are named in errors. Raises MetadataError.
+        """
+        return replace(self, fields={**self.fields, **self.new_fields(metadatas, uris=uris)})
+
+    def new_fields(
+        self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None
+    ) -> dict[str, FieldType]:
+        """The fields in `metadatas` that the schema does not have, with the type of their values."""
+        seen: dict[str, list[tuple[str | None, Any]]] = {}
+        parents: dict[str, str | None] = dict.fromkeys(_parents(self.fields))
+        for i, metadata in enumerate(metadatas):
+            uri = uris[i] if uris is not None else None
+            for name, value in self._leaves(metadata, uri):
+                if name not in self.fields:
+                    seen.setdefault(name, []).append((uri, value))
+                    parents.update(dict.fromkeys(_parents([name]), uri))
+        found: dict[str, FieldType] = {}
+        for name, values in seen.items():
+            field_type = _infer(name, values)
+            if field_type is None:
+                continue
+            if name in parents:
+                uri, value = values[0]
+                raise misfit(
+                    uri, name, value, "is a group of nested fields elsewhere; use another name for one of the two"
+                )
+            found[name] = _widened(field_type, self.expected.get(name))
+        return found
+
+    def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> dict[str, Any]:
+        """`metadata` in JSON types, as it is stored: None left out, sets and tuples as lists, numpy scalars as numbers.
+
+        Moments become RFC 3339 text, UTC where they name no zone. A field that the schema does not have (yet) is
+        brought into JSON types only. Normalising twice changes nothing.
+        Raises MetadataError, naming uri, field and value, for what does not fit.
+        """
+        groups = set(_parents(self.fields))
+        return self._normalise(metadata, (), uri, groups)
+
+    def _normalise(
+        self, metadata: Mapping[str, Any], above: tuple[str, ...], uri: str | None, groups: set[str]
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, name, raw in _entries(metadata, above, uri):
+            value = unboxed(raw, uri, name)
+            field_type = self.fields.get(name)
+            if self._is_group(name, value):
+                result[key] = self._normalise(value, (*above, key), uri, groups)
+            elif name in groups:
+                inside = next(other for other in self.fields if other.startswith(name + "."))
+                raise misfit(uri, name, raw, f"is a group of nested fields ({inside}); pass a dict or use another name")
+            elif isinstance(value, list):
+                items = [unboxed(item, uri, name) for item in value]
+                kept = [item for item in items if item is not None]
+                if field_type is None:
+                    _infer(name, [(uri, kept)])
+                result[key] = [converted(item, field_type, uri, name) for item in kept]
+            else:
+                result[key] = converted(value, field_type, uri, name)
+        return result
+
+    def _leaves(
+        self, metadata: Mapping[str, Any], uri: str | None, above: tuple[str, ...] = ()
+    ) -> Iterator[tuple[str, Any]]:
+        for key, name, raw in _entries(metadata, above, uri):
+            value = unboxed(raw, uri, name)
+            if self._is_group(name, value):
+                yield from self._leaves(value, uri, (*above, key))
+            else:
+                yield name, value
+
+    def _is_group(self, name: str, value: Any) -> bool:
+        """Whether a value is a dict of nested fields, rather than a value (of a known field, or a place)."""
+        if not isinstance(value, Mapping) or name in self.fields:
+            return False
+        return not is_place(value) or any(f"{name}.{part}" in self.fields for part in ("lat", "lon"))
+
+
+def _entries(metadata: Any, above: tuple[str, ...], uri: str | None) -> Iterator[tuple[str, str, Any]]:
+    """Key, field name and value of what is present in one level of metadata."""
+    if not isinstance(metadata, Mapping):
+        raise MetadataError(f"{at(uri)}metadata must be a dict, not {shown(metadata)}")
+    if len(above) >= _MAX_DEPTH:
+        raise MetadataError(f"{at(uri)}metadata is nested deeper than {_MAX_DEPTH} levels at {join_path(above)!r}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not key or '"' in key or "\\" in key or not is_utf8(key):
+            raise MetadataError(
+                f"{at(uri)}metadata key {key!r} cannot be a field name: use a non-empty string without double quotes "
+                "and backslashes"
+            )
+        if value is not None:
+            yield str(key), join_path((*above, key)), value
+
+
+def _parents(names: Iterable[str]) -> Iterator[str]:
+    """The paths of the dicts that hold the fields `names`."""
+    for name in names:
+        keys = split_path(name)
+        yield from (join_path(keys[:i]) for i in range(1, len(keys)))
+
+
+def _widened(found: FieldType, expected: FieldType | None) -> FieldType:
+    """The expected type of a field if what was found is a case of it: titles may be dates, a length a whole number."""
+    if expected in ("keyword", "text"):
+        return expected if found in ("keyword", "datetime") else found
+    return "float" if expected == "float" and found == "integer" else found
+
+
+def _infer(name: str | None, values: Iterable[tuple[str | None, Any]]) -> FieldType | None:
+    examples: dict[str, tuple[str | None, Any]] = {}  # kind -> where it was seen first
+    for uri, whole in values:
+        held = unboxed(whole, uri, name)
+        for element in held if isinstance(held, list) else [held]:
+            value = unboxed(element, uri, name)
+            if value is None:
+                continue
+            kind = kind_of(value)
+            if kind is None:
+                raise misfit(uri, name, value, unsupported(value))
+            examples.setdefault(kind, (uri, value))
+    kinds = set(examples)
+    if not kinds:
+        return None
+    if kinds <= {"datetime", "moment"}:
+        return "datetime"
+    if kinds <= {"integer", "float"}:
+        return "float" if "float" in kinds else "integer"
+    if kinds <= {"keyword", "datetime", "text"}:
+        return "text" if "text" in kinds else "keyword"
+    if len(kinds) == 1:
+        return cast(FieldType, kinds.pop())
+    (one, (uri, first)), (other, (uri2, second)) = list(examples.items())[:2]
+    away = f" (at {uri2})" if uri2 is not None and uri2 != uri else ""
+    raise misfit(
+        uri,
+        name,
+        first,
+        f"looks like {_WORDS.get(one, one)}, but {shown(second)}{away} like {_WORDS.get(other, other)}; "
+        "give all values of a field one type",
+    )

@@ -1,0 +1,1 @@
+"""`where=` to qdrant_client.models.Filter."""

@@ -1,0 +1,277 @@
+"""`where=` -> qdrant_client.models.Filter: a where expression, a dict, or a Filter, checked against the indexed fields.
+
+docs/filters.md describes the language. A condition that its field cannot answer is refused here, before any call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any, Union
+
+from qdrant_client import models
+
+from clip_qdrant.errors import FilterError, MetadataError
+from clip_qdrant.fields.paths import canonical_name, join_path, split_path
+from clip_qdrant.fields.values import is_place, shown, unboxed
+from clip_qdrant.filters.conditions import OPERATORS, build_test, conjunction, disjunction, negation
+from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
+from clip_qdrant.records import METADATA_PREFIX, RESERVED_FIELDS, FieldType
+
+__all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
+
+Where = Union[str, Mapping[str, Any], models.Filter]  # noqa: UP007  # a Filter class has no | before it is built
+
+_TOO_DEEP = f"the conditions are nested deeper than {MAX_DEPTH} levels"
+_ALL_OPERATORS = dict.fromkeys(operator for operators in OPERATORS.values() for operator in operators)
+
+
+def build_filter(where: Where | None, fields: Mapping[str, FieldType]) -> models.Filter | None:
+    """The filter that `where` describes; None for no filter (None, an empty text or dict).
+
+    `fields` are the full payload keys of the indexed fields and their types. A models.Filter is returned as it is.
+    Raises FilterError for a wrong expression, a field that is not there, an operator or a value that does not fit.
+    """
+    if where is None:
+        return None
+    condition = _build(where, fields, MAX_DEPTH)
+    if condition is None or isinstance(condition, models.Filter):
+        return condition
+    return models.Filter(must=[condition])
+
+
+def holds_always(condition: models.Condition | None) -> bool | None:
+    """True for a condition that every point meets whatever its payload (an empty Filter, also in Filters), False for
+    one that none meets, None where it depends on the point.
+    """
+    if not isinstance(condition, models.Filter):
+        return None
+    answers = [holds_always(one) for one in _listed(condition.must)]
+    answers += [_opposite(holds_always(one)) for one in _listed(condition.must_not)]
+    if should := [holds_always(one) for one in _listed(condition.should)]:
+        answers.append(_at_least(1, should))
+    if condition.min_should is not None:
+        inner = [holds_always(one) for one in condition.min_should.conditions]
+        answers.append(_at_least(condition.min_should.min_count, inner))
+    return False if False in answers else None if None in answers else True
+
+
+def _at_least(number: int, answers: list[bool | None]) -> bool | None:
+    if answers.count(True) >= number:
+        return True
+    return None if len(answers) - answers.count(False) >= number else False
+
+
+def _opposite(answer: bool | None) -> bool | None:
+    return None if answer is None else not answer
+
+
+def _listed(clause: Any) -> list[Any]:
+    """The conditions of a clause of a Filter, which may be one, a list, or none."""
+    return clause if isinstance(clause, list) else [] if clause is None else [clause]
+
+
+def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
+    """The full payload key of the field a user calls `name`; FilterError naming the fields there are."""
+    spellings = [join_path([name])] if name and '"' not in name else []
+    with suppress(ValueError):
+        spellings.insert(0, canonical_name(name))
+    for path in spellings:
+        for key in (path, METADATA_PREFIX + path):
+            if key in fields and (key in RESERVED_FIELDS or key.startswith(METADATA_PREFIX)):
+                return key
+    raise FilterError(_unknown(name, fields), unknown_field=name)
+
+
+def _unknown(name: str, fields: Mapping[str, FieldType]) -> str:
+    # The user's own fields first: they are the ones meant most often.
+    names = [_display(key) for key in sorted(fields, key=lambda key: (key in RESERVED_FIELDS, key.replace('"', "")))]
+    lowered = {known.lower(): known for known in reversed(names)}
+    wanted = _display(name if name.startswith(METADATA_PREFIX) else METADATA_PREFIX + name)
+    close = [lowered[match] for match in get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.7)]
+    guess = f"; did you mean {' or '.join(close)}?" if close else ";"
+    more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+    return f"there is no indexed field {wanted}{guess} the fields are {', '.join(names[:30]) or 'none'}{more}"
+
+
+def _display(key: str) -> str:
+    """A payload key as it is written in a where expression."""
+    bare = key.removeprefix(METADATA_PREFIX)
+    try:
+        keys = split_path(bare)
+    except ValueError:
+        return bare
+    if key != bare and (bare in RESERVED_FIELDS or keys[0].lower() in KEYWORDS):
+        keys.insert(0, "metadata")
+    return ".".join(part if part.isidentifier() else "`" + part.replace("`", "``") + "`" for part in keys)
+
+
+def _build(where: Any, fields: Mapping[str, FieldType], levels: int) -> models.Condition | None:
+    if isinstance(where, str):
+        if not where.strip():
+            return None
+        tree = parse(where)
+        if tree.depth > levels:
+            raise FilterError(_TOO_DEEP)
+        return _from_tree(tree, where, fields)
+    if levels == 0:
+        raise FilterError(_TOO_DEEP)
+    if isinstance(where, models.Filter):
+        _check_filter(where, fields, levels)
+        return where
+    if isinstance(where, Mapping):
+        return _from_dict(where, fields, levels)
+    raise FilterError(f"where must be text, a dict or a models.Filter, not {shown(where)}")
+
+
+def _from_tree(tree: Node, text: str, fields: Mapping[str, FieldType]) -> models.Condition:
+    if isinstance(tree, Junction):
+        parts = [_from_tree(part, text, fields) for part in tree.parts]
+        return conjunction(parts) if tree.word == "and" else disjunction(parts)
+    if isinstance(tree, Negation):
+        return negation(_from_tree(tree.part, text, fields))
+    try:
+        key = resolve_field(tree.field, fields)
+    except FilterError as error:
+        raise error_at(text, tree.field_at, str(error), unknown_field=error.unknown_field) from error
+    return _checked(tree, key, fields[key], lambda problem, at: error_at(text, at, problem))
+
+
+def _checked(
+    test: Test, key: str, field_type: FieldType, refusal: Callable[[str, int], FilterError]
+) -> models.Condition:
+    """The condition of one test on the field at `key`, if its type has the operator."""
+    operators = OPERATORS[field_type]
+    name = _display(key)
+    if test.operator not in operators:
+        hint = f"; to compare whole values declare {name} as keyword" if field_type == "text" else ""
+        raise refusal(
+            f"{name} is a {field_type} field and has no {test.operator}; it has {', '.join(operators)}{hint}",
+            test.operator_at,
+        )
+    return build_test(key, name, field_type, test, refusal)
+
+
+def _from_dict(where: Mapping[Any, Any], fields: Mapping[str, FieldType], levels: int) -> models.Condition | None:
+    parts: list[models.Condition] = []
+    for key, value in where.items():
+        if not isinstance(key, str):
+            raise FilterError(f"where: {shown(key)} is no field name; the keys of a where dict are str")
+        if key in ("and", "or"):
+            if not isinstance(value, (list, tuple)) or not value:
+                raise FilterError(f"where[{key!r}] must be a list of at least one where, not {shown(value)}")
+            inner = [_part(item, f"where[{key!r}][{i}]", fields, levels - 1) for i, item in enumerate(value)]
+            parts.append(conjunction(inner) if key == "and" else disjunction(inner))
+        elif key == "not":
+            parts.append(negation(_part(value, "where['not']", fields, levels - 1)))
+        else:
+            parts.extend(_field_tests(key, value, fields))
+    return conjunction(parts) if parts else None
+
+
+def _part(where: Any, place: str, fields: Mapping[str, FieldType], levels: int) -> models.Condition:
+    condition = _build(where, fields, levels)
+    if condition is None:
+        raise FilterError(f"{place} is empty: it must hold a condition")
+    return condition
+
+
+def _field_tests(name: str, asked: Any, fields: Mapping[str, FieldType]) -> Iterable[models.Condition]:
+    """The conditions of one entry of a where dict: a value, a list (any of), or operators with their values."""
+    key = resolve_field(name, fields)
+    try:
+        asked = unboxed(asked, None, name)
+        if asked is None:
+            asked = {"is null": True}
+        elif isinstance(asked, list):
+            asked = {"in": asked}
+        elif not isinstance(asked, Mapping):
+            asked = {"=": asked}
+        if not asked:
+            raise FilterError(f"where[{name!r}] is an empty dict; name an operator, as in {{'>=': 2022}}")
+        for operator, operand in asked.items():
+            refusal = _dict_refusal(f"where[{name!r}][{operator!r}]")
+            yield _checked(_operator_test(name, operator, operand, refusal), key, fields[key], refusal)
+    except MetadataError as error:
+        raise FilterError(f"where[{name!r}]: {error}") from error
+
+
+def _dict_refusal(place: str) -> Callable[[str, int], FilterError]:
+    return lambda problem, _at: FilterError(f"{place}: {problem}")
+
+
+def _operator_test(name: str, operator: Any, operand: Any, refusal: Callable[[str, int], FilterError]) -> Test:
+    """The test that an operator and its operand in a where dict stand for."""
+    operand = unboxed(operand, None, name)
+    if operator not in _ALL_OPERATORS:
+        raise refusal(f"there is no such operator; there are {', '.join(_ALL_OPERATORS)}", 0)
+    if operator in ("=", "!=") and operand is None:
+        operator, operand = ("is null" if operator == "=" else "exists"), True
+    values: Any = [operand]
+    if operator in ("is null", "is not null", "exists"):
+        if not isinstance(operand, bool):
+            raise refusal(f"takes True or False, not {shown(operand)}", 0)
+        missing = operand is (operator == "is null")
+        operator, values = ("is null" if missing else "exists"), []
+    elif operator in ("in", "not in", "between"):
+        count = 2 if operator == "between" else None
+        if not isinstance(operand, list) or not operand or (count and len(operand) != count):
+            raise refusal(f"takes a list of {count or 'at least one'} values, not {shown(operand)}", 0)
+        values = [unboxed(value, None, name) for value in operand]
+    elif operator == "within":
+        values = _circle(operand, refusal)
+    return Test(name, operator, tuple(values), 0, 0, (0,) * len(values))
+
+
+def _circle(operand: Any, refusal: Callable[[str, int], FilterError]) -> list[Any]:
+    """Metres, latitude and longitude from {"km": 5, "of": (lat, lon)}; `of` may be a Location or its dict too."""
+    if isinstance(operand, Mapping) and set(operand) in ({"km", "of"}, {"m", "of"}):
+        centre = unboxed(operand["of"], None, None)
+        if isinstance(centre, Mapping) and is_place(centre):
+            centre = [centre["lat"], centre["lon"]]
+        if isinstance(centre, list) and len(centre) == 2:
+            unit = "km" if "km" in operand else "m"
+            radius, lat, lon = (unboxed(value, None, None) for value in (operand[unit], *centre))
+            is_number = isinstance(radius, (int, float)) and not isinstance(radius, bool)
+            return [radius * 1000 if unit == "km" and is_number else radius, lat, lon]
+    raise refusal(f'takes {{"km": 5, "of": (lat, lon)}} or "m" in place of "km", not {shown(operand)}', 0)
+
+
+def _check_filter(where: models.Filter, fields: Mapping[str, FieldType], levels: int, inside: str = "") -> None:
+    """Refuse a models.Filter that asks for a field without an index, at any depth."""
+    if levels == 0:
+        raise FilterError(_TOO_DEEP)
+    clauses = [where.must, where.should, where.must_not, where.min_should.conditions if where.min_should else None]
+    for clause in clauses:
+        for condition in _listed(clause):
+            if isinstance(condition, models.Filter):
+                _check_filter(condition, fields, levels - 1, inside)
+            elif isinstance(condition, models.NestedCondition):
+                nested = condition.nested
+                _check_filter(nested.filter, fields, levels - 1, f"{inside}{nested.key.removesuffix('[]')}.")
+            else:
+                key = _key_of(condition)
+                if key is not None:
+                    _check_key(inside + key, fields)
+
+
+def _key_of(condition: models.Condition | None) -> str | None:
+    if isinstance(condition, models.FieldCondition):
+        return condition.key
+    if isinstance(condition, models.IsEmptyCondition):
+        return condition.is_empty.key
+    if isinstance(condition, models.IsNullCondition):
+        return condition.is_null.key
+    return None
+
+
+def _check_key(key: str, fields: Mapping[str, FieldType]) -> None:
+    try:
+        path = canonical_name(key.replace("[]", ""))
+    except ValueError as error:
+        raise FilterError(_unknown(key, fields), unknown_field=key) from error
+    if path in fields:
+        return
+    hint = f" (the full payload key {METADATA_PREFIX}{path} is there)" if METADATA_PREFIX + path in fields else ""
+    raise FilterError(f"models.Filter: {_unknown(key, fields)}{hint}", unknown_field=key)

@@ -1,0 +1,1 @@
+"""Files to pixels, and what the files say of themselves."""

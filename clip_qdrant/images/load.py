@@ -1,0 +1,326 @@
+"""Bytes, paths, PIL images and arrays to upright RGB: the one decode path of training, ingestion and queries.
+
+`load_image` applies the EXIF orientation and the colour profile, lays transparent images on white, scales deep
+grey to 8 bit, reads the first frame of an animation, and decodes a big photo near the size that is needed.
+What cannot be used is refused with an ImageError that says why. Pillow releases the GIL while it decodes,
+so threads decode in parallel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+from PIL import Image
+
+from clip_qdrant.errors import (
+    EmptyImage,
+    ImageError,
+    ImageTooLarge,
+    SourceError,
+    TruncatedImage,
+    UnsupportedImage,
+)
+from clip_qdrant.images.metadata.merge import tags_of
+from clip_qdrant.images.pixels import flattened, to_srgb
+from clip_qdrant.images.sniff import decoding_bytes, gif_frame_size, open_decoder, sniff, tiff_block_size
+from clip_qdrant.records import ImageInfo, Location, path_of
+
+__all__ = [
+    "Admit",
+    "ImageInput",
+    "Limits",
+    "LoadedImage",
+    "is_one_image",
+    "load_image",
+    "perceptual_hash",
+    "read_bytes",
+]
+
+Admit = Callable[[int], "contextlib.AbstractContextManager[object]"]
+ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, "np.ndarray[Any, Any]"]
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# How Pillow words "not in this build" and "no such mode": the rest of what it raises means damage.
+_UNSUPPORTED_WORDS = (
+    "unsupported",
+    "not supported",
+    "not available",
+    "cannot handle",
+    "cannot find loader",
+    "unknown pixel mode",
+    "unrecognized image mode",
+)
+_TEXT_BOMB_WORDS = ("Decompressed data too large", "Too much memory used in text chunks")  # of a PNG
+_WARNING_FILTERS = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest image that is decoded. Of an animation only the first frame is read."""
+
+    max_bytes: int = 256 * 1024 * 1024
+    max_pixels: int = 200_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image ready for `Embedder.preprocess`. `rgb` is upright and may be reduced; `info` has the original size."""
+
+    rgb: Image.Image
+    info: ImageInfo
+    taken_at: datetime | None
+    location: Location | None
+
+
+def load_image(
+    source: ImageInput,
+    *,
+    target: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    name: str | None = None,
+    admit: Admit | None = None,
+) -> LoadedImage:
+    """Decodes one image.
+
+    `source` is a path, a `file:` uri, the bytes of a file, a PIL image, or a uint8 array (height, width) or
+    (height, width, 1 | 3 | 4). `target` is the short side, in pixels, that is needed at least: with it a bigger
+    image may come back reduced, its short side never below `target`. `name` stands for the image in messages.
+    `info.sha256` is over the bytes of the file; for PIL images and arrays over size, mode and pixels.
+    `admit` is called with the bytes of memory that the pixels of a file take while they are decoded, an upper bound,
+    and what it returns is held until they are reduced: so several threads can share a budget. It is not asked for PIL
+    images and arrays, whose pixels are there already.
+
+    Raises ImageError (EmptyImage, NotAnImage, UnsupportedImage, TruncatedImage, ImageTooLarge), and SourceError
+    for a path that cannot be read. Damage is refused where the decoder can tell: a JPEG has no checksum, so one with
+    other bytes in its middle may be a wrong picture, and a progressive one without its last passes a blurred picture.
+    """
+    if target is not None and target < 1:
+        raise ValueError(f"target is the short side in pixels, at least 1, not {target}")
+    if isinstance(source, np.ndarray):
+        return _load_pixels(_from_array(source, name or "the array"), target, limits, name or "the array")
+    if isinstance(source, Image.Image):
+        return _load_pixels(source, target, limits, name or "the image")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data, name = bytes(source), name or "the image"
+        if len(data) > limits.max_bytes:
+            raise ImageTooLarge(f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}")
+    elif isinstance(source, (str, os.PathLike)):
+        name = name or os.fspath(source)
+        data = read_bytes(source, limits=limits)
+    else:
+        raise UnsupportedImage(f"an image is a path, bytes, a PIL image or a uint8 array, not {type(source).__name__}")
+    image_format = sniff(data, name)
+    with contextlib.ExitStack() as stack:
+        with _pillow_errors(name):
+            if image_format == "GIF":
+                stack.enter_context(_no_bomb_warning(_check_pixels(gif_frame_size(data), limits, name)))
+            image = open_decoder(image_format, data, name)
+            size = image.size
+            pixels = _check_pixels(size, limits, name)
+            if image_format == "TIFF":
+                _check_pixels(tiff_block_size(image), limits, f"a tile of {name}")
+                stack.enter_context(_no_bomb_warning(pixels))
+            if image_format == "JPEG" and target is not None:
+                image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
+            copies = 0 if _factor(image, target) > 1 else 2  # of four bytes a pixel: without palette, in sRGB, upright
+            needed = decoding_bytes(image, image_format, size) + copies * 4 * image.width * image.height
+        sha256 = hashlib.sha256(data).hexdigest()
+        if admit is not None:
+            stack.enter_context(admit(needed))
+        with _pillow_errors(name):
+            drafted = size if image.size != size else None
+            loaded = _finish(image, image_format, len(data), sha256, target, drafted)
+        del image  # its memory is given back before its admission
+        return loaded
+
+
+def is_one_image(images: object) -> bool:
+    """Whether this is one image, of any kind that `load_image` takes, where a sequence of images is expected.
+
+    An array is one if it is grey or has its channels last.
+    """
+    if isinstance(images, np.ndarray):
+        return images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
+    return isinstance(images, (str, bytes, os.PathLike, Image.Image))
+
+
+def read_bytes(source: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The bytes of a file named by a path or a `file:` uri. Raises SourceError and ImageTooLarge."""
+    path = Path(source)
+    if isinstance(source, str) and source.startswith("file:"):
+        path = path_of(source) or path
+    try:
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceError(f"cannot read {path}: it is not a regular file")
+            if status.st_size > limits.max_bytes:
+                raise ImageTooLarge(f"{path} has {status.st_size} bytes; the limit is {limits.max_bytes}")
+            data: bytes = file.read(status.st_size + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > status.st_size:
+        raise SourceError(f"cannot read {path}: it grew while it was read; try again when its writer is done")
+    return data
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe must not hang the reader
+
+
+def perceptual_hash(rgb: Image.Image) -> str:
+    """64-bit pHash as 16 hex digits; similar pictures differ in few bits.
+
+    The low 8 x 8 DCT-II coefficients of the picture as 32 x 32 grey, each compared with their median: the hash of
+    Zauner 2010, bits in the order of the `imagehash` package.
+    """
+    small = rgb.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    grey = np.asarray(small, dtype=np.float64)
+    basis = _dct_basis()
+    # Rounded, so that the noise of a plain picture's zeros does not decide: it differs between machines.
+    low = np.round(basis @ grey @ basis.T, 3)  # (8, 8)
+    bits = low > np.median(low)
+    return np.packbits(bits).tobytes().hex()
+
+
+@functools.lru_cache(maxsize=1)
+def _dct_basis() -> np.ndarray[Any, Any]:
+    rows, columns = np.arange(8)[:, None], np.arange(32)[None, :]
+    return np.cos(np.pi * rows * (2 * columns + 1) / 64)  # (8, 32)
+
+
+def _load_pixels(image: Image.Image, target: int | None, limits: Limits, name: str) -> LoadedImage:
+    if 0 in image.size:
+        raise EmptyImage(f"{name} has no pixels: its size is {image.width} x {image.height}")
+    _check_pixels(image.size, limits, name)
+    with _pillow_errors(name):
+        image.load()  # before the hash: the size of a TIFF may turn
+        pixels = image.convert("RGBA") if image.mode in ("P", "PA") else image
+        content = pixels.tobytes()
+        if len(content) > limits.max_bytes:
+            raise ImageTooLarge(f"{name} has {len(content)} bytes of pixels; the limit is {limits.max_bytes}")
+        digest = hashlib.sha256(f"{image.width} {image.height} {pixels.mode} ".encode())
+        digest.update(content)
+        return _finish(image, image.format or "RAW", len(content), digest.hexdigest(), target)
+
+
+def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise UnsupportedImage(f"{name} must be uint8 with values 0-255, not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise UnsupportedImage(f"{name} must have shape (height, width[, 1 | 3 | 4]), not {array.shape}")
+    if array.size == 0:
+        raise EmptyImage(f"{name} has no pixels: its shape is {array.shape}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _check_pixels(size: tuple[int, int], limits: Limits, name: str) -> int:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(f"{name} has {width} x {height} pixels; the limit is {limits.max_pixels}")
+    return width * height
+
+
+def _factor(image: Image.Image, target: int | None) -> int:
+    """By how much an image may be reduced by a box: twice the target is left for preprocess, whose filter is better."""
+    return 1 if target is None else max(1, min(image.size) // (2 * target))
+
+
+def _finish(
+    image: Image.Image,
+    image_format: str,
+    size_bytes: int,
+    sha256: str,
+    target: int | None,
+    drafted: tuple[int, int] | None = None,
+) -> LoadedImage:
+    """The common part: `image` is open and within the limits, its pixels perhaps not read yet.
+
+    `drafted` is its size in the file, where the decoder will scale it.
+    """
+    image.load()
+    width, height = drafted or image.size
+    said = tags_of(image)  # after load: a TIFF is upright then, and says so
+    profile = image.info.get("icc_profile")
+    rgb = flattened(image, _factor(image, target))
+    if isinstance(profile, bytes) and profile:
+        rgb = to_srgb(rgb, profile)
+    if rgb.mode != "RGB":
+        rgb = rgb.convert("RGB")
+    if said.orientation in _TRANSPOSE:
+        rgb = rgb.transpose(_TRANSPOSE[said.orientation])
+        if said.orientation >= 5:
+            width, height = height, width
+    info = ImageInfo(
+        width=width,
+        height=height,
+        format=image_format,
+        bytes=size_bytes,
+        sha256=sha256,
+        phash=perceptual_hash(rgb),
+        tags=said.fields,
+    )
+    return LoadedImage(rgb=rgb, info=info, taken_at=said.taken_at, location=said.location)
+
+
+@contextlib.contextmanager
+def _pillow_errors(name: str) -> Iterator[None]:
+    """Pillow raises nearly every exception there is on damaged bytes; here it becomes an ImageError."""
+    try:
+        yield
+    except ImageError as error:
+        if name not in str(error):
+            raise type(error)(f"{name}: {error}") from error
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise ImageTooLarge(f"{name} does not fit into memory") from error
+    except NotImplementedError as error:
+        raise UnsupportedImage(f"{name} cannot be decoded here: {error}") from error
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        if any(words in text for words in _TEXT_BOMB_WORDS):
+            raise ImageTooLarge(f"{name} has more text in it than is read: {text}") from error
+        if any(word in text.lower() for word in _UNSUPPORTED_WORDS):
+            raise UnsupportedImage(f"{name} cannot be decoded here: {text}") from error
+        raise TruncatedImage(f"{name} ends early or is damaged: {text}") from error
+
+
+@contextlib.contextmanager
+def _no_bomb_warning(pixels: int) -> Iterator[None]:
+    """GIF and TIFF measure against Pillow's process-wide limit while they decode, and warn; `limits` decided already.
+
+    Only for the rare image above that limit: the warning filters belong to the whole process.
+    """
+    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _WARNING_FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield

@@ -1,0 +1,1 @@
+"""HTML that stands for itself: cards, pages of hits, reports."""

@@ -1,0 +1,1 @@
+"""The way to Qdrant: which client a location names, and every call to one."""

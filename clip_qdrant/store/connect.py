@@ -1,0 +1,100 @@
+"""connect(location): the Qdrant that a location names, as a client. Nothing is sent or opened until the first call."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from qdrant_client import QdrantClient
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.errors import ConfigError, without_user_info
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+    from pydantic import SecretStr
+
+__all__ = ["connect"]
+
+logger = logging.getLogger(__name__)
+
+_HAS_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+/?")
+# A host that does not answer at all is given up after this, however long an answer may take.
+_CONNECT_SECONDS = 2.0
+
+
+def connect(
+    location: str | Path = "./qdrant-data", *, api_key: str | SecretStr | None = None, timeout: int = 10
+) -> QdrantBase:
+    """A client for a Qdrant server (`http(s)://host:port`), a local folder, or `:memory:`.
+
+    A URL without a port means 6333, as everywhere with Qdrant; behind a proxy write `https://host:443`. `api_key` and
+    `timeout` (seconds for the answer to one request; connecting gets 2 at most) are for a server. Makes no network
+    call. Raises ConfigError for a location that is none of the three.
+    """
+    if timeout <= 0:
+        raise ConfigError(f"timeout {timeout} is not a positive number of seconds")
+    if isinstance(location, str):
+        if location == ":memory:":
+            # True, and no news to who asked for a store that is gone when the program ends.
+            warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant", UserWarning)
+            return QdrantClient(":memory:")
+        if scheme := _HAS_SCHEME.match(location):
+            if scheme[1].lower() not in ("http", "https"):
+                raise ConfigError(
+                    f"{without_user_info(location)!r}: a store is http://…, https://…, a folder or :memory:"
+                )
+            return _server(location, api_key, timeout)
+        if _HOST_AND_PORT.fullmatch(location):
+            raise ConfigError(
+                f"{location!r} looks like a server; write http://{location} (or ./{location} for a folder)"
+            )
+        if not location.strip():
+            raise ConfigError("the location of the store is empty; give a URL, a folder or :memory:")
+    from clip_qdrant.store.edge.client import EdgeClient
+
+    return EdgeClient(location)
+
+
+def _server(url: str, api_key: str | SecretStr | None, timeout: int) -> QdrantClient:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError as error:
+        raise ConfigError(f"{without_user_info(url)!r} is not a URL ({error})") from error
+    if not host:
+        raise ConfigError(f"{without_user_info(url)!r} has no host; write http://host:6333")
+    headers = {}
+    key = api_key if api_key is None or isinstance(api_key, str) else api_key.get_secret_value()
+    if key:
+        # As a header: the client's own api_key argument warns on each plain-http URL, the local one too.
+        headers["api-key"] = key
+        if parts.scheme.lower() == "http" and not _is_local(host):
+            logger.warning("the API key travels unencrypted to %s; use https", host)
+    client = QdrantClient(url=url, timeout=timeout, headers=headers, check_compatibility=False)
+    client.http.client.add_middleware(_limit_connecting)
+    return client
+
+
+def _limit_connecting(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+    limits = request.extensions.get("timeout", {})
+    if (limits.get("connect") or _CONNECT_SECONDS) >= _CONNECT_SECONDS:
+        request.extensions["timeout"] = {**limits, "connect": _CONNECT_SECONDS}
+    return send(request)
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

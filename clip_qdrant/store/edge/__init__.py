@@ -1,0 +1,1 @@
+"""EdgeClient: an embedded Qdrant behind the methods of qdrant-client."""

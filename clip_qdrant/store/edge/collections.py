@@ -1,0 +1,224 @@
+"""The half of EdgeClient that is about collections: their metadata, aliases and payload indexes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as engine
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.errors import StoreError, UnsupportedByEdge
+from clip_qdrant.store.edge.convert import from_index_info, is_index, to_index
+from clip_qdrant.store.edge.folder import EdgeFolder
+
+__all__ = ["DONE", "EdgeCollections", "refuse_options"]
+
+# Arguments of QdrantClient that change nothing here: every write is complete when the call returns.
+_HARMLESS = frozenset({"wait", "ordering", "timeout", "consistency", "parallel", "method", "max_retries"})
+_DEFAULTS = {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1, "using": "", "prefetch": []}
+_NAME_CHARACTERS_REFUSED = frozenset('<>:"/\\|?*\x00\x1f')  # those a server refuses
+DONE = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
+
+
+class EdgeCollections(QdrantBase):
+    """Create, describe and delete collections in a local folder. EdgeClient adds the points."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__()
+        self._folder = EdgeFolder(Path(path).expanduser())
+
+    def info(self) -> models.VersionInfo:
+        """The engine and its version."""
+        return models.VersionInfo(title="qdrant-edge-py", version=version("qdrant-edge-py"))
+
+    def create_collection(
+        self,
+        collection_name: str,
+        vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """An empty collection with one unnamed dense vector. Raises CollectionExists."""
+        refuse_options(kwargs)
+        self._create(collection_name, _checked_params(collection_name, vectors_config), _checked_metadata(metadata))
+        return True
+
+    def _create(self, name: str, params: models.VectorParams, metadata: dict[str, Any] | None) -> None:
+        self._folder.create(name, size=params.size, distance=params.distance.value, metadata=metadata)
+
+    def recreate_collection(
+        self,
+        collection_name: str,
+        vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Delete the collection if it is there and create it empty. What cannot be created deletes nothing."""
+        refuse_options(kwargs)
+        params, described = _checked_params(collection_name, vectors_config), _checked_metadata(metadata)
+        self._folder.delete(collection_name)
+        self._create(collection_name, params, described)
+        return True
+
+    def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
+        """Delete a collection and its aliases; False if there is none of that name."""
+        refuse_options(kwargs)
+        return self._folder.delete(collection_name)
+
+    def update_collection(self, collection_name: str, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> bool:
+        """Merge `metadata` into the collection's at the top level; a None value removes its key."""
+        refuse_options(kwargs)
+        self._folder.catalog().resolve(collection_name)
+        if metadata is None:
+            return False
+        with self._folder.edit() as catalog:
+            name = catalog.resolve(collection_name)
+            entry = catalog.collections[name]
+            merged = {**(entry.metadata or {}), **(_checked_metadata(metadata) or {})}
+            kept = {key: value for key, value in merged.items() if value is not None}
+            catalog.collections[name] = type(entry)(entry.folder, entry.size, entry.distance, kept)
+        return True
+
+    def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
+        """Whether the name is that of a collection or an alias."""
+        refuse_options(kwargs)
+        catalog = self._folder.catalog()
+        return catalog.aliases.get(collection_name, collection_name) in catalog.collections
+
+    def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """The names of all collections; opens none."""
+        refuse_options(kwargs)
+        names = self._folder.catalog().collections
+        return models.CollectionsResponse(collections=[models.CollectionDescription(name=name) for name in names])
+
+    def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
+        """Size, vector parameters, payload indexes and metadata of a collection."""
+        refuse_options(kwargs)
+        with self._folder.use(collection_name) as (entry, shard):
+            info = shard.info()
+        return models.CollectionInfo(
+            status=models.CollectionStatus.GREEN,
+            optimizer_status=models.OptimizersStatusOneOf.OK,
+            indexed_vectors_count=info.indexed_vectors_count,
+            points_count=info.points_count,
+            segments_count=info.segments_count,
+            payload_schema={name: from_index_info(index) for name, index in info.payload_schema.items()},
+            config=models.CollectionConfig(
+                params=models.CollectionParams(
+                    vectors=models.VectorParams(size=entry.size, distance=models.Distance(entry.distance))
+                ),
+                # The engine's defaults, which nothing here changes.
+                hnsw_config=models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10000),
+                optimizer_config=models.OptimizersConfig(
+                    deleted_threshold=0.2, vacuum_min_vector_number=1000, default_segment_number=0, flush_interval_sec=5
+                ),
+                metadata=dict(entry.metadata) if entry.metadata is not None else None,
+            ),
+        )
+
+    def update_collection_aliases(
+        self, change_aliases_operations: Sequence[models.AliasOperations], **kwargs: Any
+    ) -> bool:
+        """Apply all operations or, if one fails, none."""
+        refuse_options(kwargs)
+        with self._folder.edit() as catalog:
+            for operation in change_aliases_operations:
+                match operation:
+                    case models.CreateAliasOperation(create_alias=new):
+                        if new.collection_name not in catalog.collections:  # an alias of an alias is refused too
+                            raise catalog.missing(new.collection_name)
+                        _refuse_taken(new.alias_name, catalog.collections)
+                        catalog.aliases[new.alias_name] = new.collection_name
+                    case models.DeleteAliasOperation(delete_alias=old):
+                        catalog.aliases.pop(old.alias_name, None)
+                    case models.RenameAliasOperation(rename_alias=names):
+                        _refuse_taken(names.new_alias_name, catalog.collections)
+                        if names.old_alias_name not in catalog.aliases:
+                            raise StoreError(f"there is no alias {names.old_alias_name!r} to rename")
+                        catalog.aliases[names.new_alias_name] = catalog.aliases.pop(names.old_alias_name)
+                    case _:
+                        raise UnsupportedByEdge(f"the alias operation {type(operation).__name__}")
+        return True
+
+    def get_aliases(self, **kwargs: Any) -> models.CollectionsAliasesResponse:
+        refuse_options(kwargs)
+        pairs = self._folder.catalog().aliases.items()
+        return models.CollectionsAliasesResponse(
+            aliases=[models.AliasDescription(alias_name=alias, collection_name=name) for alias, name in pairs]
+        )
+
+    def get_collection_aliases(self, collection_name: str, **kwargs: Any) -> models.CollectionsAliasesResponse:
+        refuse_options(kwargs)
+        everything = self.get_aliases().aliases
+        return models.CollectionsAliasesResponse(
+            aliases=[one for one in everything if one.collection_name == collection_name]
+        )
+
+    # Payload indexes
+
+    def create_payload_index(
+        self, collection_name: str, field_name: str, field_schema: Any = None, field_type: Any = None, **kwargs: Any
+    ) -> models.UpdateResult:
+        """Index a payload field; costs about 0.15 s, nothing if it has this index already."""
+        refuse_options(kwargs)
+        schema = field_schema if field_schema is not None else field_type
+        wanted = to_index(schema)
+        with self._folder.use(collection_name, changes=True) as (_, shard):
+            there = shard.info().payload_schema.get(field_name)
+            if there is None or not is_index(there, wanted):
+                shard.update(engine.UpdateOperation.create_field_index(field_name, wanted))
+        return DONE
+
+    def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
+        """Drop the index of a payload field, the payload stays."""
+        refuse_options(kwargs)
+        with self._folder.use(collection_name, changes=True) as (_, shard):
+            shard.update(engine.UpdateOperation.delete_field_index(field_name))
+        return DONE
+
+
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """UnsupportedByEdge for an option that asks for something which is not done here."""
+    for name, value in options.items():
+        if value is not None and name not in _HARMLESS and (name not in _DEFAULTS or value != _DEFAULTS[name]):
+            raise UnsupportedByEdge(f"the option {name}={value!r}")
+
+
+def _checked_params(
+    name: str, vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None
+) -> models.VectorParams:
+    """The parameters of the one vector, once they and the name are known to make a collection."""
+    if not isinstance(vectors_config, models.VectorParams):
+        raise UnsupportedByEdge("collections without exactly one unnamed dense vector")
+    chosen = vectors_config.model_dump(exclude_none=True, exclude={"size", "distance"})
+    if chosen:
+        raise UnsupportedByEdge(f"vectors with {', '.join(chosen)}")
+    if not 1 <= vectors_config.size <= 65536:
+        raise StoreError(f"vector size {vectors_config.size} is not from 1 to 65536")
+    if _NAME_CHARACTERS_REFUSED & set(name) or name in ("", ".", ".."):
+        raise StoreError(f'{name!r} is no collection name; it must not be empty or contain <>:"/\\|?*')
+    if len(name) > 255:
+        raise StoreError(f"collection name {name[:20]!r}... has more than 255 characters")
+    return vectors_config
+
+
+def _checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Metadata in JSON types. StoreError for what has none."""
+    try:
+        plain: dict[str, Any] | None = to_jsonable_python(metadata)
+        json.dumps(plain, allow_nan=False).encode()
+    except (PydanticSerializationError, ValueError) as error:
+        raise StoreError(f"the metadata of a collection cannot be stored as JSON ({error})") from error
+    return plain
+
+
+def _refuse_taken(alias: str, collections: Mapping[str, object]) -> None:
+    if alias in collections:
+        raise StoreError(f"{alias!r} is a collection, and an alias must not have the name of one")

@@ -1,0 +1,1 @@
+"""The commands `ingest` and `ingest-report`."""

@@ -1,0 +1,1 @@
+"""Images that nearly equal another one."""

@@ -1,0 +1,64 @@
+"""Images tagged with the uri of the one they nearly equal: what the tag says once that one has changed or is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.points import batches
+from clip_qdrant.records import ImageRecord, stored_source, with_stored_image
+from clip_qdrant_ingestion.duplicates.index import NearIndex
+
+__all__ = ["retag"]
+
+_FIRSTS_A_QUERY = 500
+_PAYLOADS_A_WRITE = 500
+
+
+def retag(
+    collection: ImageCollection,
+    firsts: Collection[str],
+    *,
+    gone: Collection[str] = (),
+    near: NearIndex | None = None,
+) -> int:
+    """Has each image whose `duplicate_of` is one of `firsts` say what it equals now; how many say something else.
+
+    One that is near nothing in `near` any more loses its tag, and those that are near it get its uri. Without `near`
+    they are compared with the firsts and with each other only. Those that are themselves `gone` are left as they are.
+    """
+    retagged = 0
+    for some in batches(sorted(firsts), _FIRSTS_A_QUERY):
+        tagged = models.Filter(must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))])
+        for payloads in batches(collection.scan(tagged), _PAYLOADS_A_WRITE):
+            if near is None:
+                near = NearIndex()
+                near.load(_hashes(collection, [uri for uri in firsts if uri not in gone]))
+            records = [_record(payload, near) for payload in payloads if payload["uri"] not in gone]
+            changed = [record for record in records if record is not None]
+            collection.write_payloads(changed)
+            retagged += len(changed)
+    return retagged
+
+
+def _hashes(collection: ImageCollection, uris: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for uri, payload in collection.stored(uris).items():
+        if payload.get("image") and "duplicate_of" not in payload:
+            yield uri, payload["image"]["phash"]
+
+
+def _record(payload: dict[str, Any], near: NearIndex) -> ImageRecord | None:
+    """What is to be stored instead; None where the tag is right."""
+    first = near.first(payload["uri"], payload["image"]["phash"])
+    if first == payload["duplicate_of"]:
+        return None
+    record = ImageRecord(
+        uri=payload["uri"],
+        caption=payload.get("caption"),
+        metadata=payload.get("metadata") or {},
+        source=stored_source(payload),
+    )
+    return with_stored_image(record, {**payload, "duplicate_of": first})

@@ -1,0 +1,1 @@
+"""One run: from a listing to a collection that is equal to it."""

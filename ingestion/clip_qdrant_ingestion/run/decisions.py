@@ -1,0 +1,161 @@
+"""What to do with one listed image, given what the collection holds of it: nothing, a new payload, or all of it.
+
+Whose word caption and metadata are is told by `source.name` of a payload. What a source had said it may take back.
+What somebody else had said, `ImageCollection.add` or a run over a folder further up or down, it may only add to and
+change: so runs over overlapping folders settle instead of undoing each other.
+
+What was learned from an image itself, the tags in the file and the headers of the object, lies below what is said
+about it. It is stored a second time beside the image, so that a payload can be written anew without reading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from clip_qdrant.collection.add import says_the_same
+from clip_qdrant.errors import MetadataError
+from clip_qdrant.fields.schema import Schema
+from clip_qdrant.fields.values import same_json
+from clip_qdrant.records import ImageRecord, SourceInfo, with_stored_image
+from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
+
+__all__ = [
+    "Action",
+    "Task",
+    "decide",
+    "fitting",
+    "is_rewrite",
+    "learned",
+    "rewritten",
+    "same_object",
+    "told",
+    "wanted",
+    "with_learned",
+]
+
+
+class Action(Enum):
+    """SKIP: as stored. REWRITE: its bytes are the same, caption, metadata or source are not. LOAD: read it."""
+
+    SKIP = "skip"
+    REWRITE = "rewrite"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An image to work on: `record` is what is to be stored, yet without what the image itself tells."""
+
+    item: SourceObject
+    record: ImageRecord
+    stored: Mapping[str, Any] | None
+    action: Action
+
+
+def told(tags: Mapping[str, Any], headers: Mapping[str, Any]) -> Description:
+    """What an image itself tells: its tags, and the headers of its object over them, of which one may be a caption."""
+    metadata = {**tags, **headers}
+    return Description(metadata.pop("caption", None), metadata)
+
+
+def learned(stored: Mapping[str, Any]) -> Description:
+    """What the image itself told when it was stored."""
+    tags, headers = (stored.get("image") or {}).get("tags"), (stored.get("source") or {}).get("metadata")
+    return told(tags or {}, headers or {})
+
+
+def with_learned(record: ImageRecord, found: Description) -> ImageRecord:
+    """The record with what was found in the image, where nothing else is said."""
+    return replace(record, caption=record.caption or found.caption, metadata={**found.metadata, **record.metadata})
+
+
+def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
+    """The record to store for an image that the source called `source` describes as `said`."""
+    owner: str | None = source
+    description = said
+    if stored is not None:
+        theirs = (stored.get("source") or {}).get("name")
+        own = learned(stored)
+        metadata = {
+            name: value
+            for name, value in (stored.get("metadata") or {}).items()
+            if name not in own.metadata or not same_json(own.metadata[name], value)
+        }
+        caption = stored.get("caption")
+        there = Description(caption if caption != own.caption else None, metadata)
+        if said.partial:  # what is missing may be what could not be read
+            owner, description = theirs, there
+        elif theirs != source:
+            description = said.over(there)
+            owner = source if description == said else theirs
+    return ImageRecord(
+        uri=item.uri,
+        caption=description.caption,
+        metadata=description.metadata,
+        source=SourceInfo(owner, etag=item.etag, size=item.size, mtime=item.mtime),
+    )
+
+
+def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint: str) -> Action:
+    """What an image needs, from its listing alone. `record` must be normalised by `ImageCollection.check`."""
+    if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
+        return Action.LOAD
+    if not same_object(record.source, stored.get("source")):
+        return Action.LOAD
+    return Action.SKIP if says_the_same(with_learned(record, learned(stored)), stored) else Action.REWRITE
+
+
+def rewritten(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
+    """The record to store for an image whose bytes are those of `stored`."""
+    headers = (stored.get("source") or {}).get("metadata") or {}
+    if record.source is not None and not record.source.metadata and headers:
+        record = replace(record, source=replace(record.source, metadata=headers))
+    return with_stored_image(with_learned(record, learned(stored)), stored)
+
+
+def is_rewrite(task: Task) -> bool:
+    """Whether nothing but the payload is to be written, and the listing has told all there is to know."""
+    return task.action is Action.REWRITE and task.item.etag is None
+
+
+def same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, Any] | None) -> bool:
+    """Whether the bytes must be the ones that were read, by whatever source: the etag decides, or size and mtime."""
+    if listed is None or not stored:
+        return False
+    if listed.etag is not None:
+        return listed.etag == stored.get("etag") and listed.size == stored.get("size")
+    known = listed.size is not None and listed.mtime is not None
+    return known and listed.size == stored.get("size") and same_json(listed.mtime, stored.get("mtime"))
+
+
+def fitting(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task], list[tuple[Task, MetadataError]]]:
+    """The tasks whose metadata can be stored together, and those at fault; where two disagree the first is right.
+
+    All at once, so that a type is inferred from all values at hand: the first thirty may be dates, the next a word.
+    """
+    good: list[Task] = []
+    bad: list[tuple[Task, MetadataError]] = []
+    groups = [list(tasks)]
+    while groups:
+        group = groups.pop()
+        try:
+            _check_together([*good, *group], schema)
+        except MetadataError as error:
+            if len(group) == 1:
+                bad.append((group[0], error))
+            else:  # halves, the first on top
+                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+        else:
+            good += group
+    return good, bad
+
+
+def _check_together(tasks: Sequence[Task], schema: Schema) -> None:
+    metadatas, uris = [task.record.metadata for task in tasks], [task.record.uri for task in tasks]
+    extended = schema.extended(metadatas, uris=uris)
+    if extended.fields != schema.fields:  # what was checked before, was checked without the new types
+        for metadata, uri in zip(metadatas, uris, strict=True):
+            extended.normalise(metadata, uri=uri)

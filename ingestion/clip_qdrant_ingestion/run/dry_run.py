@@ -1,0 +1,130 @@
+"""What a run would do, found without storing anything.
+
+Listing and collection tell nearly all of it. What else it takes is read, several objects at once, and nothing is
+decoded: changed objects that are as large as before, for they may be the same bytes with another date, and new objects
+as large as one that is gone, for they may be that one under another name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from clip_qdrant.collection.add import same_bytes
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.run.decisions import Action, Task, is_rewrite
+from clip_qdrant_ingestion.run.missing import stored_of
+from clip_qdrant_ingestion.run.outcomes import Memory, Tally, passed_over
+from clip_qdrant_ingestion.run.planner import Planner, Seen
+from clip_qdrant_ingestion.run.report import Plan
+from clip_qdrant_ingestion.run.stages import Read, StageOptions, Stages
+from clip_qdrant_ingestion.sources.protocol import Source
+
+__all__ = ["plan"]
+
+_EXAMPLES = 20  # uris of each kind
+_COMPARED = 100_000  # new objects that are remembered, to be compared with those that are gone
+
+
+def plan(
+    source: Source,
+    collection: ImageCollection,
+    *,
+    limits: Limits | None = None,
+    owns: Callable[[str], bool] | None = None,
+    dedupe: str = "off",
+    memory: Memory | None = None,
+    retry_failed: bool = False,
+    patience: float = 60.0,
+) -> Plan:
+    """The plan of `ingest` with the same arguments; nothing is stored, not even what is bad.
+
+    An image that cannot be used and new near-duplicates are found out by the run alone, and a new image whose bytes
+    are those of one that stays counts as new, though the run takes its vector over.
+
+    Raises SourceError if the source cannot be listed at all, StoreError if the collection cannot be reached.
+    """
+    tally = Tally()
+    known = passed_over(memory, retry_failed=retry_failed, duplicates=dedupe == "skip")
+    planner = Planner(source, collection, tally, put_away=known, creates=False)
+    options = StageOptions(limits or Limits(), patience=patience)
+    reader = _Reader(Stages(source, collection, tally.tell, options=options), collection.embedder.fingerprint)
+    counts: Counter[str] = Counter()
+    examples: defaultdict[str, list[str]] = defaultdict(list)
+    fresh: list[Task] = []
+
+    def note(kind: str, uri: str) -> None:
+        counts[kind] += 1
+        if len(examples[kind]) < _EXAMPLES:
+            examples[kind].append(uri)
+
+    with ThreadPoolExecutor(source.reads_at_once, "plan") as pool:
+        for page in planner.tasks():
+            for task, kind in zip(page, pool.map(reader.kind, page), strict=True):
+                if kind == "new" and len(fresh) < _COMPARED:
+                    fresh.append(task)
+                elif kind is not None:
+                    note(kind, task.item.uri)
+        gone = _gone(collection, source.name, planner.seen, owns) if planner.complete else {}
+        sizes, hashes = {size for size, _ in gone.values()}, {sha256 for _, sha256 in gone.values()}
+        candidates = [task for task in fresh if task.item.size in sizes]
+        read = dict(zip((task.item.uri for task in candidates), pool.map(reader.sha256, candidates), strict=True))
+    for task in fresh:
+        sha256 = read.get(task.item.uri, "")
+        if sha256 is not None:
+            note("renamed" if sha256 in hashes else "new", task.item.uri)
+    for uri in gone:
+        note("gone", uri)
+    told = tally.counts()
+    return Plan(
+        **{name: counts[name] for name in ("new", "changed", "renamed", "described", "gone")},
+        unchanged=told["skipped"],
+        still_bad=told["still_bad"],
+        still_duplicates=told["duplicates"],
+        listed=len(planner.seen),
+        complete=planner.complete,
+        quarantined=tuple(tally.quarantined),
+        examples={kind: tuple(uris) for kind, uris in examples.items()},
+    )
+
+
+class _Reader:
+    """Reads what the listing does not tell, from several threads."""
+
+    def __init__(self, stages: Stages, fingerprint: str) -> None:
+        self._stages, self._fingerprint = stages, fingerprint
+
+    def kind(self, task: Task) -> str | None:
+        """new, described or changed; None for what turns out to need nothing, or cannot be read: it was told of."""
+        if task.stored is None:
+            return "new"
+        if is_rewrite(task):
+            return "described"
+        before = (task.stored.get("image") or {}).get("bytes")
+        if task.action is Action.LOAD and task.item.size is not None and task.item.size != before:
+            return "changed"
+        done = self._stages.read(task)
+        if isinstance(done, Read):
+            sha256 = hashlib.sha256(done.data).hexdigest()
+            return "described" if same_bytes(task.stored, sha256, fingerprint=self._fingerprint) else "changed"
+        return None if done is None else "described"
+
+    def sha256(self, task: Task) -> str | None:
+        """The hash of an object; None if it cannot be read: it was told of."""
+        done = self._stages.read(task)
+        return hashlib.sha256(done.data).hexdigest() if isinstance(done, Read) else None
+
+
+def _gone(
+    collection: ImageCollection, source_name: str, seen: Seen, owns: Callable[[str], bool] | None
+) -> Mapping[str, tuple[int, str]]:
+    """Size and hash of the stored images of a source that were not seen in its listing, by uri."""
+    found = {}
+    for payload in stored_of(collection, source_name, owns, parts=["uri", "image.bytes", "image.sha256"]):
+        image = payload.get("image") or {}
+        if payload["uri"] not in seen:
+            found[payload["uri"]] = (image.get("bytes", -1), image.get("sha256", "-"))
+    return found

@@ -1,0 +1,164 @@
+"""What goes wrong with one object, and what must not: the line between a quarantined row and the end of a run.
+
+An image, its metadata, or one read is a row. The store, the model, or a source that does not answer any more ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from clip_qdrant.errors import (
+    ClipQdrantError,
+    CollectionNotFound,
+    ImageError,
+    InvalidPoint,
+    MetadataError,
+    SourceError,
+    SourceUnavailable,
+    StateError,
+    StoreError,
+    StoreLocked,
+    StoreUnavailable,
+    UnsupportedByEdge,
+)
+from clip_qdrant_ingestion.run.report import Quarantined
+from clip_qdrant_ingestion.sources.protocol import SourceObject
+
+__all__ = ["Retries", "Stopped", "bisected", "quarantined"]
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_OF_THE_STORE = (StoreUnavailable, StoreLocked, CollectionNotFound, UnsupportedByEdge)
+_FAILURES_IN_A_ROW = 50
+_STEP = 0.1  # seconds between looks at whether to stop
+_PAUSES = wait_exponential(multiplier=0.1, max=10) + wait_random(0, 0.2)
+
+
+def quarantined(item: SourceObject, error: Exception) -> Quarantined:
+    """The row for an object that cannot be used because of `error`, which is raised again if it is of another kind."""
+    if isinstance(error, ImageError):
+        reason = error.reason
+    elif isinstance(error, MetadataError):
+        reason = "bad metadata"
+    elif isinstance(error, InvalidPoint):
+        reason = "bad vector"
+    elif isinstance(error, SourceUnavailable | StoreUnavailable):
+        raise error
+    elif isinstance(error, SourceError):
+        reason = "unreadable"
+    elif isinstance(error, StoreError) and not isinstance(error, _OF_THE_STORE):
+        reason = "refused by the store"
+    elif isinstance(error, ClipQdrantError):
+        raise error
+    else:  # a source of somebody else, a model that fails at one picture: one image must not end the run
+        logger.debug("unexpected error at %s", item.uri, exc_info=error)
+        return Quarantined(item.uri, "error", f"{type(error).__name__}: {error}")
+    permanent = isinstance(error, ImageError)
+    return Quarantined(item.uri, reason, str(error), permanent, item.etag, item.size, item.mtime)
+
+
+def bisected(
+    items: Sequence[_T], work: Callable[[Sequence[_T]], object], culprit: Callable[[_T, Exception], None]
+) -> None:
+    """Does the work on all items at once or, where that fails, on halves, until `culprit` gets each that fails alone.
+
+    If it fails for each of several alone it is not theirs: the first error is raised. So is what `quarantined` raises.
+    """
+    found: list[tuple[_T, Exception]] = []
+    groups = [list(items)] if items else []
+    done = 0
+    while groups:
+        group = groups.pop()
+        try:
+            work(group)
+            done += len(group)
+        except (*_OF_THE_STORE, StateError):  # of no item, whichever is done first
+            raise
+        except Exception as error:  # noqa: BLE001  what it is decides `culprit`
+            if len(group) > 1:
+                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+            else:
+                found.append((group[0], error))
+    if not done and len(found) > 1 and not any(isinstance(error, MetadataError | InvalidPoint) for _, error in found):
+        raise found[0][1]
+    for item, reason in found:
+        culprit(item, reason)
+
+
+class Stopped(BaseException):
+    """The run was stopped while something waited to be tried again. No error: what catches those must not catch it."""
+
+
+class Retries:
+    """Tries again what a source could not do for the moment, with growing pauses and jitter, for `patience` seconds.
+
+    The last try begins within `patience` of the first. An error that is not transient is raised at once, and never
+    tried again. If the patience is used up _FAILURES_IN_A_ROW times with no success in between, in any thread, the
+    source is gone: SourceUnavailable. Raises Stopped if `stop` is set, or `halt` was called, when there is something
+    to try again.
+    """
+
+    def __init__(self, *, patience: float, stop: threading.Event) -> None:
+        self._patience, self._stop = patience, stop
+        self._halted = threading.Event()
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, operation: Callable[[], _T]) -> _T:
+        attempts = Retrying(
+            stop=stop_before_delay(self._patience),
+            wait=_PAUSES,
+            retry=retry_if_exception(_is_transient),
+            sleep=self._pause,
+            before_sleep=_log,
+            reraise=True,
+        )
+        try:
+            result = attempts(operation)
+        except SourceError as error:
+            if _is_transient(error) and (failures := self._count_failure()) >= _FAILURES_IN_A_ROW:
+                raise SourceUnavailable(
+                    f"{error}; {failures} reads in a row failed so, each tried again for "
+                    f"{self._patience:g} s: run it again when the source answers"
+                ) from error
+            raise
+        with self._lock:
+            self._in_a_row = 0
+        return result
+
+    def _count_failure(self) -> int:
+        with self._lock:
+            self._in_a_row += 1
+            return self._in_a_row
+
+    def halt(self) -> None:
+        """Nothing is tried again from now on."""
+        self._halted.set()
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._stop.is_set() or self._halted.wait(min(left, _STEP)):
+                raise Stopped
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, SourceError) and error.transient
+
+
+def _log(state: RetryCallState) -> None:
+    logger.info("trying again: %s", state.outcome.exception() if state.outcome else None)

@@ -1,0 +1,93 @@
+"""What is stored and no longer listed: found, and removed unless that would be more than was agreed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qdrant_client import models
+
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant_ingestion.run.planner import Seen
+
+__all__ = ["Gone", "find_gone", "stored_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """How many images are gone, their uris if they may be removed, and why they may not."""
+
+    count: int
+    uris: tuple[str, ...] = ()
+    refused: str | None = None
+
+
+def find_gone(
+    collection: ImageCollection,
+    source_name: str,
+    seen: Seen,
+    *,
+    max_delete: float,
+    owns: Callable[[str], bool] | None = None,
+    among: Collection[str] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Gone:
+    """The stored images of a source that were not `seen` in its listing; `among` these uris only, if given.
+
+    An image is of a source if its payload says so. `owns` tells which of them this run answers for. No more than the
+    share `max_delete`, 0 to 1, of the collection, or of what this run answers for, may be removed, and nothing after a
+    listing that was empty. `tick` is called for each image looked at.
+    """
+    if not collection.exists():
+        return Gone(0)
+    # Somebody said of each of `among` that it is gone, and the collection may be small.
+    least = int(among is not None and max_delete > 0)
+    number = collection.count()
+    most = max(_share(max_delete, number), least)
+    uris: list[str] = []
+    answered = count = 0
+    for payload in stored_of(collection, source_name, owns, among=among):
+        tick()
+        answered += 1
+        if payload["uri"] not in seen:
+            count += 1
+            if count <= most:
+                uris.append(payload["uri"])
+    allowed = most if owns is None else max(_share(max_delete, answered), least)
+    if count and not len(seen) and among is None:
+        return Gone(count, (), f"the listing is empty, so none of the {count} stored images is deleted")
+    if count > allowed:
+        whole = "collection" if owns is None else "stored images of this part"
+        return Gone(
+            count,
+            (),
+            f"{count} stored images are no longer in the source, more than {max_delete:.0%} of the {whole} "
+            f"({allowed}); none is deleted: look at the plan (--dry-run), then allow more (--max-delete)",
+        )
+    return Gone(count, tuple(uris))
+
+
+def stored_of(
+    collection: ImageCollection,
+    source_name: str,
+    owns: Callable[[str], bool] | None,
+    *,
+    parts: Sequence[str] = ("uri",),
+    among: Collection[str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The payloads of the images of a source that this run answers for; of `among` these uris only, if given."""
+    payloads: Iterator[dict[str, Any]]
+    if among is not None:
+        stored = collection.stored(sorted(among)).values()
+        payloads = (one for one in stored if (one.get("source") or {}).get("name") == source_name)
+    else:
+        name = models.FieldCondition(key="source.name", match=models.MatchValue(value=source_name))
+        payloads = collection.scan(models.Filter(must=[name]), parts=parts)
+    for payload in payloads:
+        if owns is None or owns(payload["uri"]):
+            yield payload
+
+
+def _share(share: float, number: int) -> int:
+    return int(share * number + 1e-9)  # 0.29 * 100 is 28.999999999999996

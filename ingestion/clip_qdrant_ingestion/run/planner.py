@@ -1,0 +1,161 @@
+"""Planner: lists a source, asks the collection what it holds, and says of each object what is to be done.
+
+It keeps 16 bytes of every object it has seen, so that what is stored and no longer listed can be told at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import numpy as np
+
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.errors import MetadataError
+from clip_qdrant.fields.schema import Schema
+from clip_qdrant.images.metadata.merge import TAG_FIELDS
+from clip_qdrant.records import point_id
+from clip_qdrant_ingestion.run.decisions import Action, Task, decide, fitting, wanted
+from clip_qdrant_ingestion.run.faults import quarantined
+from clip_qdrant_ingestion.run.outcomes import PutAway, Tally
+from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
+from clip_qdrant_ingestion.run.stages import Outcome, metadata_types
+from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
+from clip_qdrant_ingestion.sources.text_values import typed
+
+__all__ = ["Planner", "Seen"]
+
+
+class Seen:
+    """The ids of the points of all objects listed: 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._ids = bytearray()
+        self._sorted: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._ids) // 16
+
+    def add(self, uri: str) -> None:
+        self._ids += uuid.UUID(point_id(uri)).bytes
+        self._sorted = None
+
+    def __contains__(self, uri: str) -> bool:
+        if self._sorted is None:
+            self._sorted = np.sort(np.frombuffer(bytes(self._ids), dtype="V16").view("S16"))
+        key = np.frombuffer(uuid.UUID(point_id(uri)).bytes, dtype="S16")[0]
+        at = int(np.searchsorted(self._sorted, key))
+        return at < len(self._sorted) and bool(self._sorted[at] == key)
+
+
+class Planner:
+    """Tells the tally of the objects that need nothing; `tasks` gives the others, in the order of the source.
+
+    `seen` has all objects listed so far, `listed` says that there are no more, and `complete` that these are all there
+    are where it looked: nothing was hidden by a problem. `creates` lets it create the collection, and the fields that
+    are new.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        collection: ImageCollection,
+        tally: Tally,
+        *,
+        put_away: PutAway | None = None,
+        creates: bool = True,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._source, self._collection, self._tally, self._tell = source, collection, tally, tally.tell
+        self._put_away, self._creates, self._stopped = put_away, creates, stopped
+        self._fingerprint = collection.embedder.fingerprint
+        self.seen = Seen()
+        self.listed = self.complete = False
+        collection.expect(TAG_FIELDS)
+
+    def tasks(
+        self, folders: Collection[str] | None = None, *, only: Collection[str] | None = None
+    ) -> Iterator[list[Task]]:
+        """The objects that need work, a page at a time. `only` these uris are looked at, whatever was put away."""
+        hidden = False
+        for page in self._source.pages(folders):
+            if self._stopped():
+                return
+            if only is None:
+                hidden = hidden or self._problems(page)
+                for item in page.objects:
+                    self.seen.add(item.uri)
+                yield self._plan(page.objects)
+            else:
+                yield self._plan([item for item in page.objects if item.uri in only], again=True)
+        if only is None:
+            self.listed, self.complete = True, not hidden
+
+    def _problems(self, page: Page) -> bool:
+        for problem in page.problems:
+            self._tally.problem(Quarantined(problem.uri, problem.reason, problem.detail))
+        return any(problem.hides_objects for problem in page.problems)
+
+    def _plan(self, items: Sequence[SourceObject], *, again: bool = False) -> list[Task]:
+        if not items:
+            return []
+        stored = self._collection.stored([item.uri for item in items])
+        tasks = []
+        for item, said in self._described(items):
+            with self._quarantining(item):
+                if isinstance(said, MetadataError):
+                    raise said
+                there = stored.get(item.uri)
+                record = self._collection.check(wanted(item, said, there, source=self._source.name))
+                action = decide(record, there, fingerprint=self._fingerprint)
+                if action is Action.SKIP:
+                    self._tell(Outcome(item.uri, "skipped"))
+                else:
+                    tasks.append(Task(item, record, there, action))
+        return self._fitting(tasks if again else self._not_put_away(tasks))
+
+    def _described(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
+        """The objects with what is said about them, its texts turned into values."""
+        said: Sequence[Description | MetadataError] = [item.said for item in items]
+        if any(item.said.texts or item.said.written for item in items):
+            said = typed([item.said for item in items], metadata_types(self._collection))
+        return zip(items, said, strict=True)
+
+    def _not_put_away(self, tasks: list[Task]) -> list[Task]:
+        loads = [task.item for task in tasks if task.action is Action.LOAD]
+        known = self._put_away(loads) if self._put_away is not None and loads else {}
+        if not known:
+            return tasks
+        firsts = [one.first for one in known.values() if isinstance(one, Duplicate)]
+        there = self._collection.stored(firsts) if firsts else {}
+        left = []
+        for task in tasks:
+            one = known.get(task.item.uri)
+            if isinstance(one, Quarantined) or (one is not None and one.first in there):
+                self._tally.still(one)
+            else:
+                left.append(task)
+        return left
+
+    def _fitting(self, tasks: list[Task]) -> list[Task]:
+        """Those of the tasks whose metadata fit together, after the collection was made fit to hold them."""
+        described = [task for task in tasks if task.record.metadata]
+        if not described:
+            return tasks
+        good, bad = fitting(described, Schema(metadata_types(self._collection), expected=TAG_FIELDS))
+        for task, error in bad:
+            self._tell(Outcome(task.item.uri, quarantined(task.item, error)))
+        # Another writer may have brought in other fields meanwhile; then each write finds out for itself.
+        with contextlib.suppress(MetadataError):
+            if self._creates:
+                self._collection.prepare([task.record for task in good])
+        refused = {task.item.uri for task, _ in bad}
+        return [task for task in tasks if task.item.uri not in refused] if refused else tasks
+
+    @contextlib.contextmanager
+    def _quarantining(self, item: SourceObject) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  `quarantined` raises what is not of one image
+            self._tell(Outcome(item.uri, quarantined(item, error)))

@@ -1,0 +1,287 @@
+"""The stages an image goes through: read, decode, embed, write. Plain functions of what the stage before gave.
+
+Whoever runs them, threads (`pipeline`) or Ray (`ray_engine`), tells of each object exactly once, by an Outcome: stored
+in some way, left as it is, or put away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from clip_qdrant.collection.add import same_bytes
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
+from clip_qdrant.images.load import Limits, load_image
+from clip_qdrant.records import METADATA_PREFIX, FieldType
+from clip_qdrant_ingestion.run.channel import Budget
+from clip_qdrant_ingestion.run.decisions import Action, Task, decide, rewritten, same_object, told, with_learned
+from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected, quarantined
+from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
+from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
+from clip_qdrant_ingestion.sources.text_values import typed
+
+__all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "StageOptions", "Stages", "metadata_types"]
+
+_PIXEL_BYTES = 384 * 1024 * 1024  # decoded at once, by all threads
+
+Kind = Literal["added", "updated", "renamed", "payload_updated", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one object: how it is stored, or as what it was put away, now or before."""
+
+    uri: str
+    what: Kind | Quarantined | Duplicate
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A task with the bytes of its image."""
+
+    task: Task
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A task with its whole record, and the pixels for the embedder, uint8 (S, S, 3)."""
+
+    task: Task
+    pixels: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A task with its vector, float32 (dim,); `taken_over` from a stored image of the same bytes."""
+
+    task: Task
+    vector: np.ndarray = field(repr=False)
+    taken_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageOptions:
+    """How objects are treated. `patience`: seconds for which a read that fails for a passing reason is tried again.
+
+    `tags`: what a file says of itself becomes metadata. `mark_duplicates`: a near-duplicate is stored, with the uri of
+    the first, instead of being left out.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    patience: float = 60.0
+    tags: bool = True
+    mark_duplicates: bool = False
+
+
+class Near(Protocol):
+    """Finds near-duplicates (`near.NearIndex`)."""
+
+    def first(self, uri: str, phash: str) -> str | None:
+        """The uri of the first image that is nearly equal, if there is another; else this one is remembered."""
+
+
+class Stages:
+    """What is done with one object, or one batch. Every method may be called from several threads.
+
+    `near` finds near-duplicates; without it nothing is compared.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        collection: ImageCollection,
+        tell: Callable[[Outcome], None],
+        *,
+        options: StageOptions,
+        stop: threading.Event | None = None,
+        near: Near | None = None,
+    ) -> None:
+        self._source, self._collection, self._tell, self._near = source, collection, tell, near
+        self._limits, self._tags, self._mark = options.limits, options.tags, options.mark_duplicates
+        stop = stop or threading.Event()
+        # One for each: a look may cost nothing, and tell nothing of whether the source answers.
+        self._reading, self._looking = (Retries(patience=options.patience, stop=stop) for _ in range(2))
+        self._pixel_bytes = Budget(_PIXEL_BYTES)
+        self._fingerprint = collection.embedder.fingerprint
+
+    def halt(self) -> None:
+        """What waits to be tried again is given up."""
+        self._reading.halt()
+        self._looking.halt()
+
+    def read(self, task: Task) -> Read | Task | None:
+        """The bytes of an image; the task, if only its payload is to be written; None if nothing is left to do."""
+        with self._quarantining(task.item):
+            if task.item.content is not None:
+                return Read(task, task.item.content)
+            task = self._looked(task)
+            if task.action is Action.SKIP:
+                self._tell(Outcome(task.item.uri, "skipped"))
+                return None
+            if task.action is Action.REWRITE:
+                return task
+            return Read(task, self._reading(lambda: self._source.read(task.item, limits=self._limits)))
+        return None
+
+    def _looked(self, task: Task) -> Task:
+        """The task with what a request for its object alone tells."""
+        item = self._looking(lambda: self._source.look(task.item))
+        if item is task.item:
+            return task
+        source = task.record.source
+        assert source is not None
+        source = replace(source, etag=item.etag, size=item.size, mtime=item.mtime, metadata=self._headers(task, item))
+        task = replace(task, item=item, record=replace(task.record, source=source))
+        if task.stored is None:
+            return task
+        stored = {**task.stored, "source": {**(task.stored.get("source") or {}), "metadata": source.metadata}}
+        task = replace(task, stored=stored)
+        if task.action is Action.LOAD and not same_object(item, stored["source"]):
+            return task
+        action = decide(task.record, stored, fingerprint=self._fingerprint)
+        if action is Action.SKIP and task.action is Action.REWRITE:  # the date of the object at least is new
+            action = Action.REWRITE
+        return replace(task, action=action)
+
+    def _headers(self, task: Task, item: SourceObject) -> dict[str, object]:
+        """The metadata, and the caption, that the look at an object added to what its listing says."""
+        before = task.item.said
+        named = {*before.metadata, *before.texts}
+        new = Description(
+            metadata={name: value for name, value in item.said.metadata.items() if name not in named},
+            texts={name: text for name, text in item.said.texts.items() if name not in named},
+        )
+        result = typed([new], metadata_types(self._collection))[0]
+        if isinstance(result, MetadataError):
+            raise result
+        caption = item.said.caption if not before.caption else None
+        return {**result.metadata, **({"caption": caption} if caption else {})}
+
+    def decode(self, read: Read) -> Decoded | Task | None:
+        """The pixels of an image; the task, if its bytes are those that are stored; None if they are no good."""
+        task, data = read.task, read.data
+        with self._quarantining(task.item):
+            if task.stored is not None:
+                sha256 = hashlib.sha256(data).hexdigest()
+                if same_bytes(task.stored, sha256, fingerprint=self._fingerprint):
+                    return replace(task, item=replace(task.item, content=None), action=Action.REWRITE)
+            embedder = self._collection.embedder
+            image = load_image(
+                data,
+                target=embedder.image_size,
+                limits=self._limits,
+                name=task.item.uri,
+                admit=self._pixel_bytes.using,
+            )
+            info = image.info if self._tags else replace(image.info, tags={})
+            record = replace(task.record, image=info, taken_at=image.taken_at, location=image.location)
+            headers = record.source.metadata if record.source is not None else {}
+            record = with_learned(record, told(info.tags, headers))
+            item = replace(task.item, content=None)  # or it would be held until the vector is written
+            return Decoded(replace(task, item=item, record=record), embedder.preprocess(image.rgb))
+        return None
+
+    def embed(self, decoded: Sequence[Decoded]) -> list[Embedded]:
+        """The vectors of a batch, but of those that are left out."""
+        there = self._collection.of_bytes([_sha256(one) for one in decoded])
+        embedded: list[Embedded] = []
+        rest: list[Decoded] = []
+        for one in decoded:
+            same = there.get(_sha256(one))
+            if (task := self._unlike_others(one.task)) is None:
+                continue
+            if same is not None:
+                embedded.append(Embedded(task, same[1], taken_over=same[0]["uri"] != task.item.uri))
+            else:
+                rest.append(Decoded(task, one.pixels))
+
+        def work(group: Sequence[Decoded]) -> None:
+            vectors = self._collection.embedder.embed_pixels(np.stack([one.pixels for one in group]))
+            embedded.extend([Embedded(one.task, row) for one, row in zip(group, vectors, strict=True)])
+
+        bisected(rest, work, lambda one, error: self._put_away(one.task.item, error))
+        return embedded
+
+    def _unlike_others(self, task: Task) -> Task | None:
+        """The task, if its image is to be stored: None for the near-duplicate of another."""
+        info = task.record.image
+        if self._near is None or info is None:
+            return task
+        first = self._near.first(task.item.uri, info.phash)
+        if first is None:
+            return task
+        if self._mark or task.stored is not None:  # what is stored must not stay as it was
+            return replace(task, record=replace(task.record, duplicate_of=first))
+        item = task.item
+        self._tell(Outcome(item.uri, Duplicate(item.uri, first, item.etag, item.size, item.mtime)))
+        return None
+
+    def write(self, embedded: Sequence[Embedded], tasks: Sequence[Task] = ()) -> None:
+        """Stores images with their vectors, and the payloads of those whose bytes are as they are stored."""
+        bisected(embedded, self._write_images, lambda one, error: self._put_away(one.task.item, error))
+        bisected(tasks, self._write_payloads, lambda task, error: self._put_away(task.item, error))
+
+    def _write_images(self, group: Sequence[Embedded]) -> None:
+        self._collection.write([one.task.record for one in group], np.stack([one.vector for one in group]))
+        for one in group:
+            new: Kind = "renamed" if one.taken_over else "added"
+            self._tell(Outcome(one.task.item.uri, new if one.task.stored is None else "updated"))
+
+    def _write_payloads(self, group: Sequence[Task]) -> None:
+        try:
+            self._collection.write_payloads([rewritten(task.record, task.stored or {}) for task in group])
+        except (StoreUnavailable, StoreLocked):
+            raise
+        except StoreError:
+            there = self._collection.stored([task.item.uri for task in group])
+            missing = [task for task in group if task.item.uri not in there]
+            if not missing:
+                raise
+            if rest := [task for task in group if task.item.uri in there]:
+                self._write_payloads(rest)
+            for task in missing:  # somebody has deleted it since it was planned
+                self._do_whole(replace(task, stored=None, action=Action.LOAD))
+            return
+        for task in group:
+            self._tell(Outcome(task.item.uri, "payload_updated"))
+
+    def _do_whole(self, task: Task) -> None:
+        """One image through all stages at once."""
+        read = self.read(task)
+        decoded = self.decode(read) if isinstance(read, Read) else None
+        if isinstance(decoded, Decoded):
+            self.write(self.embed([decoded]))
+
+    @contextlib.contextmanager
+    def _quarantining(self, item: SourceObject) -> Iterator[None]:
+        try:
+            yield
+        except Stopped:
+            pass  # it is left for the next run
+        except Exception as error:  # noqa: BLE001  `quarantined` raises what is not of one image
+            self._put_away(item, error)
+
+    def _put_away(self, item: SourceObject, error: Exception) -> None:
+        self._tell(Outcome(item.uri, quarantined(item, error)))
+
+
+def metadata_types(collection: ImageCollection) -> dict[str, FieldType]:
+    """The types of the collection's metadata fields, by name without prefix."""
+    return {
+        name.removeprefix(METADATA_PREFIX): kind
+        for name, kind in collection.fields.items()
+        if name.startswith(METADATA_PREFIX)
+    }
+
+
+def _sha256(one: Decoded) -> str:
+    assert one.task.record.image is not None
+    return one.task.record.image.sha256

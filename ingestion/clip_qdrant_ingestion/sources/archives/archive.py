@@ -1,0 +1,173 @@
+"""Images in tar archives, as WebDataset writes them: local, in a bucket or on the web.
+
+The uri of an image is that of its archive, "#" and its percent-encoded path in there. Its etag holds the version of the
+archive and the place in it, so of an archive that is as it was nothing is decoded again. A local archive that is not
+compressed is passed over from header to header, and read where the images lie; any other is streamed, and its images
+come with their content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, without_user_info
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.archives.locations import Archives
+from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, samples
+from clip_qdrant_ingestion.sources.archives.tar import TarStream, is_packed
+from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of, translated
+from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
+from clip_qdrant_ingestion.sources.seen import Seen
+from clip_qdrant_ingestion.sources.tables.addresses import WEB
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
+
+__all__ = ["ShardSource"]
+
+
+class ShardSource:
+    """The images in the archives that `location` names: a path or URL of one, of a folder of them, or a pattern.
+
+    In a pattern `{000..010}` counts, `{a,b}` lists, and `*` stands for any text (not on the web). `name` is by default
+    the location without user and query. An archive that is damaged gives the images before the damage, and a Problem.
+    Transient failures of reading an archive are tried again for `patience` seconds.
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        fetcher: Fetcher | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        place = os.fspath(location)
+        self._archives = Archives(
+            place, fetcher=fetcher or Fetcher(), storage_options=storage_options, patience=patience
+        )
+        self.name = name or self._archives.name
+
+    def __repr__(self) -> str:
+        return f"ShardSource({self._archives.shown!r})"
+
+    @property
+    def reads_at_once(self) -> int:
+        return 4 if self._archives.is_local else 16
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
+        seen, pending = Seen(), _Pending()
+        listed, failure = False, None
+        for uri in self._archives.uris():
+            for found, size in self._objects(uri):
+                if isinstance(found, SourceError):
+                    failure = failure or found
+                    found = Problem(without_user_info(uri), "unreadable", str(found), hides_objects=True)
+                listed = listed or isinstance(found, SourceObject)
+                if pending.is_full_for(size):
+                    yield pending.page(seen)
+                    pending = _Pending()
+                pending.add(found, size)
+        if failure is not None and not listed:
+            raise failure
+        if pending.objects or pending.problems:
+            yield pending.page(seen)
+
+    def look(self, item: SourceObject) -> SourceObject:
+        return item
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        shown = without_user_info(item.uri)
+        _check_size(shown, item.size or 0, limits)
+        if item.content is not None:
+            return item.content
+        uri, _, path = item.uri.rpartition("#")
+        version, offset, size = _place(item.etag)
+        if scheme_of(uri) in WEB and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
+            detail = f"the limit in an archive on the web is {CONTENT_A_PAGE}"
+            raise ImageTooLarge(f"{shown} has {item.size} bytes; {detail}")
+        if version is None or is_packed(uri) or scheme_of(uri) in WEB:
+            return self._search(uri, path, limits)
+        if self._archives.version(uri) != version:
+            raise SourceError(f"cannot read {shown}: its archive changed since it was listed; run again")
+        return self._archives.read_range(uri, offset, size)
+
+    def _search(self, uri: str, path: str, limits: Limits) -> bytes:
+        """The image of a path in an archive, looked for from its beginning."""
+        shown = f"{without_user_info(uri)}#{path}"
+        try:
+            with self._archives.opened(uri) as file:
+                stream = TarStream(file, packed=is_packed(_path(uri)), seekable=self._archives.is_local)
+                for member in stream:
+                    if member.instead is None and fragment_of(member) == path:
+                        _check_size(shown, member.size, limits)
+                        return stream.read(member)
+        except DamagedArchive as error:
+            raise SourceError(f"cannot read {shown}: {error}") from error
+        except OSError as error:
+            raise translated(error, f"read {shown}") from error
+        raise SourceError(f"cannot read {shown}: it is not in the archive")
+
+    def _objects(self, uri: str) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
+        """What one archive holds, each with the bytes it takes. What ends it early comes last."""
+        shown = without_user_info(uri)
+        try:
+            version = self._archives.version(uri)
+            with self._archives.opened(uri) as file:
+                packed = is_packed(_path(uri))
+                stream = TarStream(file, packed=packed, seekable=self._archives.is_local)
+                for sample in samples(stream, streamed=packed or not self._archives.is_local):
+                    yield from sample.objects(uri, version)
+        except DamagedArchive as error:
+            yield SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again"), 0
+        except (SourceError, ImageTooLarge, OSError) as error:  # too large: an archive on the web
+            yield translated(error, f"read {shown}"), 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the next page gets."""
+
+    objects: list[SourceObject] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    size: int = 0  # bytes
+
+    def is_full_for(self, size: int) -> bool:
+        return max(len(self.objects), len(self.problems)) >= OBJECTS_A_PAGE or (
+            self.size > 0 and self.size + size > CONTENT_A_PAGE
+        )
+
+    def add(self, found: SourceObject | Problem, size: int) -> None:
+        self.size += size
+        if isinstance(found, Problem):
+            self.problems.append(found)
+        else:
+            self.objects.append(found)
+
+    def page(self, seen: Seen) -> Page:
+        objects = []
+        for item, new in zip(self.objects, seen.new([item.uri for item in self.objects]), strict=True):
+            if new:
+                objects.append(item)
+            else:
+                uri = without_user_info(item.uri)
+                self.problems.append(Problem(uri, "bad metadata", f"{uri} is in its archive twice; the first is used"))
+        return Page(objects, self.problems)
+
+
+def _check_size(shown: str, size: int, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise ImageTooLarge(f"{shown} has {size} bytes; the limit is {limits.max_bytes}")
+
+
+def _path(uri: str) -> str:
+    return urlsplit(uri).path if scheme_of(uri) in WEB else uri
+
+
+def _place(etag: str | None) -> tuple[str | None, int, int]:
+    """Version of the archive, offset and size, as `objects` wrote them."""
+    version, offset, size = (etag or "").rsplit(":", 2) if (etag or "").count(":") >= 2 else ("", "0", "0")
+    return (version, int(offset), int(size)) if version and offset.isdigit() and size.isdigit() else (None, 0, 0)

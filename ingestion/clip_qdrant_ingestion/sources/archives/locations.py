@@ -1,0 +1,217 @@
+"""The tar archives that a location names - one, a folder of them, a pattern - and how each is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from clip_qdrant.errors import ConfigError, SourceError, without_user_info
+from clip_qdrant.records import path_of, to_uri
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of, translated
+from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.tables.addresses import WEB
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
+
+__all__ = ["ARCHIVE_SUFFIXES", "Archives", "expanded", "is_archive", "is_pattern"]
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})", re.ASCII)
+_MOST = 1_000_000  # archives of one pattern
+_LARGEST = 1 << 40  # bytes of an archive that is fetched from the web
+_LONGEST_FETCH = 6 * 3600.0  # seconds
+_GLOBS = "*?["
+# What the file systems call the version of an object, and the moment it was written.
+_ETAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id")
+_MOMENTS = ("LastModified", "mtime", "updated", "last_modified", "created")
+
+
+def is_archive(location: str) -> bool:
+    """Whether the name of a location, or a pattern, says that it is a tar archive."""
+    return (urlsplit(location).path if scheme_of(location) in WEB else location).lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_pattern(location: str) -> bool:
+    """Whether a location names archives by braces or by the characters of a glob."""
+    return any(character in location for character in _GLOBS + "{")
+
+
+def expanded(pattern: str) -> Iterator[str]:
+    """The names that a pattern of braces stands for: `{000..010}` counts, `{train,test}` lists. Raises ConfigError."""
+    pieces = _BRACES.split(pattern)
+    choices = [[piece] if at % 2 == 0 else _choices(piece, pattern) for at, piece in enumerate(pieces)]
+    return ("".join(parts) for parts in itertools.product(*choices))
+
+
+def _choices(body: str, pattern: str) -> list[str]:
+    if (span := _RANGE.fullmatch(body)) is None:
+        return body.split(",")
+    first, last = int(span[1]), int(span[2])
+    if not 0 <= last - first < _MOST:
+        raise ConfigError(f"the pattern {pattern!r} counts from {first} to {last}; count upwards, to {_MOST} at most")
+    width = len(span[1]) if span[1].startswith("0") else 0
+    return [str(number).zfill(width) for number in range(first, last + 1)]
+
+
+class Archives:
+    """The archives that a location names: a path or URL of one or of their folder, with braces and globs.
+
+    What is asked of a store of archives is tried again for `patience` seconds while what is wrong may pass by itself.
+    """
+
+    def __init__(
+        self, location: str, *, fetcher: Fetcher, storage_options: Mapping[str, Any] | None, patience: float
+    ) -> None:
+        self.location = location
+        self._scheme = "file" if location[:5].lower() == "file:" else scheme_of(location) or "file"
+        self._fetcher, self._patience = fetcher, patience
+        self._filesystem: Any = None
+        if self._scheme not in ("file", *WEB):
+            self._filesystem, self._path = open_filesystem(location, storage_options)
+
+    @property
+    def shown(self) -> str:
+        return without_user_info(self.location)
+
+    @property
+    def name(self) -> str:
+        """The location as a uri, without what changes: user and query."""
+        if self.is_local:
+            return to_uri(self.location)
+        return urlunsplit(urlsplit(self.shown)._replace(query="", fragment="")) if self._scheme in WEB else self.shown
+
+    @property
+    def is_local(self) -> bool:
+        return self._scheme == "file"
+
+    def uris(self) -> list[str]:
+        """The uris of the archives, each once. Raises SourceError if there are none."""
+        if self._scheme in WEB:
+            found = list(expanded(self.location))
+        elif self.is_local:
+            found = [to_uri(Path(path)) for path in self._local()]
+        else:
+            found = [self._uri(path) for path in patiently(self._remote, seconds=self._patience)]
+        if not found:
+            raise SourceError(f"there are no archives at {self.shown}; their names end in .tar, .tar.gz or .tgz")
+        return list(dict.fromkeys(found))
+
+    def version(self, uri: str) -> str | None:
+        """What tells whether an archive changed. Raises SourceError."""
+        return patiently(lambda: self._version(uri), seconds=self._patience)
+
+    @contextlib.contextmanager
+    def opened(self, uri: str) -> Iterator[IO[bytes]]:
+        """The archive as a file; one from the web is fetched whole, to a file that has no name.
+
+        Raises SourceError, and so does reading an archive in a bucket.
+        """
+        with contextlib.ExitStack() as stack:
+            yield self._open(uri, stack)
+
+    def read_range(self, uri: str, offset: int, size: int) -> bytes:
+        """So many bytes of an archive that is local or in a bucket. Raises SourceError."""
+        if self.is_local:
+            path = path_of(uri) or Path()
+            try:
+                with path.open("rb") as file:
+                    file.seek(offset)
+                    data = file.read(size)
+            except OSError as error:
+                raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+        else:
+            try:
+                data = self._filesystem.cat_file(self._path_in(uri), start=offset, end=offset + size)
+            except Exception as error:
+                raise translated(error, f"read {uri}") from error
+        if len(data) != size:
+            raise SourceError(f"cannot read {uri}: {len(data)} of {size} bytes came", transient=not self.is_local)
+        return data
+
+    def _version(self, uri: str) -> str | None:
+        if self.is_local:
+            path = path_of(uri) or Path()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+            return f"{status.st_mtime_ns:x}-{status.st_size:x}"
+        if self._scheme in WEB:
+            told = self._fetcher.head(uri)
+            if told is None or told.etag is not None or told.mtime is None:
+                return told.etag if told else None
+            return f"{told.mtime:.0f}-{told.size}"
+        try:
+            info = self._filesystem.info(self._path_in(uri))
+        except Exception as error:
+            raise translated(error, f"read {uri}") from error
+        etag, moment = (next((info[name] for name in names if info.get(name)), None) for names in (_ETAGS, _MOMENTS))
+        if etag is None and moment is None:
+            return None
+        return str(etag).strip('"') if etag else f"{moment}-{info.get('size')}".replace(" ", "T")
+
+    def _open(self, uri: str, stack: contextlib.ExitStack) -> IO[bytes]:
+        if self.is_local:
+            path = path_of(uri) or Path()
+            try:
+                return stack.enter_context(path.open("rb"))
+            except OSError as error:
+                raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+        if self._scheme in WEB:
+            return patiently(lambda: stack.enter_context(self._fetched(uri)), seconds=self._patience)
+        file = open_file(self._filesystem, self._path_in(uri), shown=uri, patience=self._patience)
+        return stack.enter_context(file)
+
+    def _fetched(self, uri: str) -> IO[bytes]:
+        with contextlib.ExitStack() as failing:  # a try that fails leaves no file
+            file = failing.enter_context(tempfile.TemporaryFile())
+            self._fetcher.save(uri, file, max_bytes=_LARGEST, timeout=_LONGEST_FETCH)
+            file.seek(0)
+            failing.pop_all()
+        return file
+
+    def _local(self) -> list[str]:
+        place = os.fspath(path_of(self.location) or "") if self.location[:5].lower() == "file:" else self.location
+        try:
+            if Path(place).is_dir():
+                return sorted(os.fspath(path) for path in Path(place).iterdir() if is_archive(path.name))
+            if Path(place).exists():  # a file may have braces and stars in its own name
+                return [place]
+        except OSError as error:
+            raise SourceError(f"cannot list {place}: {error.strerror or error}") from error
+        return list(_found(place, lambda pattern: glob.glob(pattern, recursive=True)))  # noqa: PTH207
+
+    def _remote(self) -> list[str]:
+        try:
+            if is_pattern(self._path):
+                return list(_found(self._path, self._filesystem.glob))
+            if is_archive(self._path):
+                return [self._path]
+            names = self._filesystem.ls(self._path, detail=False)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise translated(error, f"list {self.shown}") from error
+        return sorted(str(name) for name in names if is_archive(str(name)))
+
+    def _uri(self, path: str) -> str:
+        return f"{self._scheme}://{path.lstrip('/')}"
+
+    def _path_in(self, uri: str) -> str:
+        return ("/" if self._path.startswith("/") else "") + uri.partition("://")[2]
+
+
+def _found(pattern: str, match: Callable[[str], Iterable[str]]) -> Iterator[str]:
+    for one in expanded(pattern):
+        if any(character in one for character in _GLOBS):
+            yield from sorted(match(one))
+        else:
+            yield one

@@ -1,0 +1,171 @@
+"""Samples of a WebDataset archive: the files that follow one another and share a name up to its first dot.
+
+`0007.json` has caption and metadata of `0007.jpg`, `0007.txt` its caption, `0007.cls` its metadata field `class`. Where
+a sample has several images, `0007.left.json` speaks of `0007.left.jpg` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, cast
+from urllib.parse import quote
+
+from clip_qdrant.errors import DamagedArchive, MetadataError, without_user_info
+from clip_qdrant_ingestion.sources.archives.tar import Member, TarStream
+from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
+from clip_qdrant_ingestion.sources.tables.rows import described, parse_object
+from clip_qdrant_ingestion.sources.tree.selection import IMAGE_SUFFIXES
+
+__all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "samples"]
+
+CONTENT_A_PAGE = 32 << 20  # bytes; a larger image comes without its content
+_CONTENT_A_SAMPLE = 1 << 30  # bytes, of which CONTENT_A_PAGE are in memory
+_LARGEST_SIDECAR = 1 << 20  # bytes
+_SIDECARS_A_SAMPLE = 4 << 20  # bytes
+_MOST_SIDECARS = 4 * OBJECTS_A_PAGE  # of a sample
+_SIDECARS = (".cls", ".json", ".txt")  # the later wins
+_WHAT_NOW = "pack the archive with the file itself (tar --dereference --hard-dereference, without --sparse)"
+
+
+@dataclass(slots=True)
+class Sample:
+    """Files of one name, up to its first dot. The content of its images is kept, beyond a page's in a file.
+
+    `sidecars` and `text` are the count and the bytes of those read; `partial` says that there are more.
+    """
+
+    key: str
+    images: list[tuple[Member, bool]] = field(default_factory=list)  # and whether its content is kept
+    said: dict[tuple[str, str], Description] = field(default_factory=dict)  # by stem and suffix of the sidecar
+    broken: list[tuple[Member, str]] = field(default_factory=list)
+    content: int = 0
+    sidecars: int = 0
+    text: int = 0
+    partial: bool = False
+    _kept: IO[bytes] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.images) >= OBJECTS_A_PAGE or self.content >= _CONTENT_A_SAMPLE
+
+    def add(self, stream: TarStream, member: Member, *, streamed: bool) -> None:
+        """Takes the file at hand, if it is an image or a sidecar. Raises DamagedArchive."""
+        stem, suffix = posixpath.splitext(member.name)
+        suffix = suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            keeps = streamed and member.instead is None and member.size <= CONTENT_A_PAGE
+            if keeps:
+                self._keep(stream.read(member))
+            else:
+                stream.pass_over(member)
+            self.images.append((member, keeps))
+        elif suffix in _SIDECARS and not self.partial:
+            try:
+                self.said[stem, suffix] = self._described(stream, member, suffix)
+            except MetadataError as error:
+                self.said[stem, suffix] = Description(partial=True)
+                self.broken.append((member, f"{member.name}: {error}"))
+
+    def close(self) -> None:
+        """Lets go of the content that is kept."""
+        if self._kept is not None:
+            self._kept.close()
+
+    def _keep(self, content: bytes) -> None:
+        if self._kept is None:
+            self._kept = cast("IO[bytes]", tempfile.SpooledTemporaryFile(CONTENT_A_PAGE))  # noqa: SIM115  see close
+        self._kept.write(content)
+        self.content += len(content)
+
+    def _described(self, stream: TarStream, member: Member, suffix: str) -> Description:
+        """What a sidecar says. Raises MetadataError."""
+        self.sidecars += 1
+        self.text += min(member.size, _LARGEST_SIDECAR)
+        if self.sidecars > _MOST_SIDECARS or self.text > _SIDECARS_A_SAMPLE:
+            self.partial = True
+            raise MetadataError(
+                f"its sample {self.key!r} has more than {_MOST_SIDECARS} files of text or {_SIDECARS_A_SAMPLE} bytes "
+                "of them; this one and those after it are not read"
+            )
+        if member.instead is not None:
+            raise MetadataError(f"it is {member.instead}; {_WHAT_NOW}")
+        if member.size > _LARGEST_SIDECAR:
+            raise MetadataError(f"it has {member.size} bytes; the limit is {_LARGEST_SIDECAR}")
+        return _described(stream.read(member), suffix)
+
+    def objects(self, uri: str, version: str | None) -> Iterator[tuple[SourceObject | Problem, int]]:
+        """What the sample holds, each with the bytes of memory that it takes, about."""
+        if self._kept is not None:
+            self._kept.seek(0)
+        for member, is_kept in self.images:
+            shown = f"{without_user_info(uri)}#{fragment_of(member)}"
+            if member.instead is not None:
+                detail = f"{shown} is {member.instead}; {_WHAT_NOW}"
+                yield Problem(shown, "unreadable", detail, hides_objects=True), 0
+                continue
+            content = self._kept.read(member.size) if is_kept and self._kept is not None else None
+            said = Description(partial=self.partial)
+            for stem in dict.fromkeys((self.key, posixpath.splitext(member.name)[0])):  # its own sidecars win
+                for suffix in _SIDECARS:
+                    if (stem, suffix) in self.said:
+                        said = self.said[stem, suffix].over(said)
+            etag = None if version is None else f"{version}:{member.offset}:{member.size}"
+            name = member.name.removeprefix("./")
+            item = SourceObject(f"{uri}#{fragment_of(member)}", name, member.size, None, etag, said, content)
+            yield item, len(content or b"") + self.text
+        for member, detail in self.broken:
+            yield Problem(f"{without_user_info(uri)}#{fragment_of(member)}", "bad metadata", detail), 0
+
+
+def samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
+    """The samples of an archive; one of very many images in pieces. Raises DamagedArchive after what lies before.
+
+    Each is to be used before the next is asked for.
+    """
+    sample = Sample("")
+    damage = None
+    members = iter(stream)
+    try:
+        while True:
+            try:
+                member = next(members, None)
+                if member is None:
+                    break
+                folder, file_name = posixpath.split(member.name)
+                if file_name.startswith((".", "__")) or "." not in file_name:
+                    continue
+                key = posixpath.join(folder, file_name.partition(".")[0])
+                if key != sample.key or sample.is_full:
+                    yield sample
+                    sample.close()
+                    sample = Sample(key)
+                sample.add(stream, member, streamed=streamed)
+            except DamagedArchive as error:
+                damage = error
+                break
+        yield sample
+    finally:
+        sample.close()
+    if damage is not None:
+        raise damage
+
+
+def _described(data: bytes, suffix: str) -> Description:
+    """What a sidecar says. Raises MetadataError."""
+    try:
+        text = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise MetadataError("not UTF-8 text") from error
+    if suffix == ".json":
+        return described(parse_object(text))
+    if suffix == ".cls":
+        return Description(texts={"class": text} if text else {})
+    return Description(text or None)
+
+
+def fragment_of(member: Member) -> str:
+    return quote(os.fsencode(member.name.removeprefix("./")))

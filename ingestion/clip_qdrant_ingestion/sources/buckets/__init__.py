@@ -1,0 +1,1 @@
+"""Buckets, and whatever else fsspec can reach."""

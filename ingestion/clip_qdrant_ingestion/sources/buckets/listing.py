@@ -1,0 +1,236 @@
+"""How stores are listed and read: S3 page by page, any other file system of fsspec folder by folder."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from clip_qdrant.errors import ClipQdrantError, ConfigError, ImageTooLarge, SourceError
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, scheme_of, translated
+from clip_qdrant_ingestion.sources.protocol import SourceObject
+from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.tree.walk import Entry
+
+__all__ = ["Store", "open_store"]
+
+_CHUNK = 1024 * 1024
+# What the listings of s3, gs, az, hf and others call the same.
+_SIZES = ("size", "Size")
+_ETAGS = ("etag", "ETag", "md5Hash", "md5", "blob_id")
+_MOMENTS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+
+
+class Store(ABC):
+    """What all stores have in common: no links, and a listing that says all of an object."""
+
+    def __init__(self, filesystem: Any, reads_at_once: int, patience: float) -> None:
+        self.reads_at_once = reads_at_once
+        self._filesystem, self._patience = filesystem, patience
+
+    def identity(self, prefix: str) -> int | None:  # noqa: ARG002  there is but one way to each folder
+        return None
+
+    def object(self, prefix: str, entry: Entry) -> SourceObject:
+        name = prefix + entry.name
+        return SourceObject(self.uri(name), name, size=entry.size, mtime=entry.mtime, etag=entry.etag)
+
+    @abstractmethod
+    def entries(self, prefix: str) -> Iterator[Entry]: ...
+
+    @abstractmethod
+    def uri(self, name: str) -> str: ...
+
+    @abstractmethod
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes: ...
+
+    @abstractmethod
+    def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
+        """The object as it is now, and its user metadata."""
+
+
+class _S3Store(Store):
+    """An S3 bucket, listed page by page."""
+
+    def __init__(self, filesystem: Any, url: str, reads_at_once: int, patience: float) -> None:
+        super().__init__(filesystem, reads_at_once, patience)
+        path = url.partition("://")[2]
+        self._name: str = filesystem.split_path(path)[0]
+        if not self._name:
+            raise ConfigError(f"{url!r} names no bucket; write s3://bucket/prefix")
+        key = path[len(self._name) :].strip("/")
+        self._key = f"{key}/" if key else ""
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        start = self._key + prefix
+        token: dict[str, str] = {}
+        while True:
+            page = patiently(partial(self._page, start, token), seconds=self._patience)
+            files, folders = page.get("Contents", ()), page.get("CommonPrefixes", ())
+            if start and not (token or files or folders):
+                raise FileNotFoundError(f"cannot list s3://{self._name}/{start}: no key begins with {start!r}")
+            for one in files:
+                if one["Key"] != start:  # an object that stands for the folder itself
+                    yield _entry(one["Key"][len(start) :], one)
+            for one in folders:
+                yield Entry(one["Prefix"][len(start) : -1], is_folder=True)
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _page(self, start: str, token: Mapping[str, str]) -> Mapping[str, Any]:
+        with _translating(f"list s3://{self._name}/{start}"):
+            return self._call("list_objects_v2", Bucket=self._name, Prefix=start, Delimiter="/", **token)
+
+    def uri(self, name: str) -> str:
+        return f"s3://{self._name}/{self._key}{name}" if name else f"s3://{self._name}/{self._key}".removesuffix("/")
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        from fsspec.asyn import sync
+
+        _check_size(item.uri, item.size, limits)
+        with _translating(f"read {item.uri}"):
+            answer = self._call("get_object", Bucket=self._name, Key=self._key + item.name)
+            data: bytes = sync(self._filesystem.loop, _content, answer, item.uri, limits)
+        return data
+
+    def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
+        with _translating(f"read {item.uri}"):
+            answer = self._call("head_object", Bucket=self._name, Key=self._key + item.name)
+        return _entry(item.name, {**answer, "Size": answer["ContentLength"]}), answer.get("Metadata", {})
+
+    def _call(self, method: str, **arguments: str) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = self._filesystem.call_s3(method, **arguments)
+        return answer
+
+
+async def _content(answer: Mapping[str, Any], uri: str, limits: Limits) -> bytes:
+    """The body of an answer: not more than the limit, and not less than was announced."""
+    body, length = answer["Body"], answer["ContentLength"]
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        _check_size(uri, length, limits)
+        while chunk := await body.read(_CHUNK):
+            size += len(chunk)
+            _check_size(uri, size, limits)
+            chunks.append(chunk)
+    finally:
+        body.close()
+    _check_whole(uri, size, length)
+    return b"".join(chunks)
+
+
+class _FilesystemStore(Store):
+    """Any other file system of fsspec. It gives the listing of a folder whole, which grows smaller as it is used."""
+
+    def __init__(self, filesystem: Any, path: str, url: str, reads_at_once: int, patience: float) -> None:
+        super().__init__(filesystem, reads_at_once, patience)
+        self._path = path.rstrip("/")
+        # The password of sftp://user:password@host belongs in no collection.
+        url = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", url)
+        before, chain, after = url.partition("::")  # zip://folder::s3://bucket/photos.zip
+        self._before, self._after = before.rstrip("/"), chain + after
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        path = f"{self._path}/{prefix}".rstrip("/")
+        uri = self.uri(prefix.removesuffix("/"))
+        try:
+            listing = patiently(partial(self._list, path, uri), seconds=self._patience)
+        except SourceError as error:
+            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+                raise FileNotFoundError(str(error)) from error
+            raise
+        if all(_is_itself(one, path) for one in listing) and any(one["type"] != "directory" for one in listing):
+            raise FileNotFoundError(f"cannot list {uri}: it is not a folder")
+        before = None
+        while listing:
+            one = listing.pop()
+            name = one["name"].rstrip("/")
+            if name == before or _is_itself(one, path):
+                continue
+            before, last = name, name.rpartition("/")[2]
+            yield Entry(last, is_folder=True) if one["type"] == "directory" else _entry(last, one)
+
+    def _list(self, path: str, uri: str) -> list[Mapping[str, Any]]:
+        """What is in a folder, the last name first."""
+        with _translating(f"list {uri}"):
+            self._filesystem.invalidate_cache(path)
+            try:
+                found = self._filesystem.ls(path, detail=True)
+                return sorted(found, key=lambda one: one["name"].rstrip("/"), reverse=True)
+            finally:
+                self._filesystem.invalidate_cache(path)
+
+    def uri(self, name: str) -> str:
+        uri = (f"{self._before}/{name}" if name else self._before) + self._after
+        return uri.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 has lone surrogates
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        path = f"{self._path}/{item.name}"
+        with _translating(f"read {item.uri}"):
+            size = item.size if item.size is not None else self._filesystem.info(path)["size"]
+            _check_size(item.uri, size, limits)
+            data: bytes = self._filesystem.cat_file(path)
+            _check_size(item.uri, len(data), limits)
+            if len(data) != size:
+                size = self._filesystem.info(path)["size"]  # it may be another one since it was listed
+        _check_whole(item.uri, len(data), size)
+        return data
+
+    def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
+        with _translating(f"read {item.uri}"):
+            info = self._filesystem.info(f"{self._path}/{item.name}")
+        return _entry(item.name, info), info.get("metadata") or {}
+
+
+def open_store(
+    url: str, storage_options: Mapping[str, Any] | None = None, *, reads_at_once: int = 32, patience: float = 60.0
+) -> Store:
+    """The store behind a URL, whose root is the folder that the URL names. Raises as `open_filesystem`."""
+    filesystem, path = open_filesystem(url, storage_options, connections=reads_at_once)
+    if scheme_of(url) == "s3":
+        return _S3Store(filesystem, url, reads_at_once, patience)
+    return _FilesystemStore(filesystem, path, url, reads_at_once, patience)
+
+
+def _entry(name: str, info: Mapping[str, Any]) -> Entry:
+    """A file, by what the listing of whichever store says of it."""
+    etag, moment = _first(info, _ETAGS), _first(info, _MOMENTS)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    mtime = moment.timestamp() if isinstance(moment, datetime) else moment
+    return Entry(name, False, _first(info, _SIZES), mtime, None if etag is None else str(etag).strip('"'))
+
+
+def _is_itself(info: Mapping[str, Any], path: str) -> bool:
+    return bool(info["name"].strip("/") == path.strip("/"))
+
+
+def _first(info: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((info[name] for name in names if info.get(name) is not None), None)
+
+
+def _check_size(uri: str, size: int | None, limits: Limits) -> None:
+    if size is not None and size > limits.max_bytes:
+        raise ImageTooLarge(f"{uri} has {size} bytes; the limit is {limits.max_bytes}")
+
+
+def _check_whole(uri: str, came: int, size: int | None) -> None:
+    if size is not None and came != size:
+        raise SourceError(f"cannot read {uri}: {came} of {size} bytes came", transient=True)
+
+
+@contextlib.contextmanager
+def _translating(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ClipQdrantError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise translated(error, what) from error

@@ -1,0 +1,128 @@
+"""What the path of an image says about it: `{category}/{year}/*` makes two fields of `shoes/2024/left.jpg`.
+
+A pattern is held against the whole name of an object, the path within its source. `{name}` stands for a part of the
+path, or for a piece of one beside other text (`{date}_{city}.jpg`; the left of two takes as little as it can), `*` for
+any text within a part, `**` as a part of its own for any number of folders, at the end with all that is in them.
+`{caption}` is the caption.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
+
+__all__ = ["PathPattern", "Patterned"]
+
+logger = logging.getLogger(__name__)
+
+_PIECES = re.compile(r"\{([^{}/]*)\}|\*+|[{}]|[^*{}]+")
+_ANY_FOLDERS = "(?:[^/]+/)*"
+
+
+class PathPattern:
+    """A pattern of paths. `fields` are the names in it. Raises ConfigError for a pattern that there cannot be."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._names: list[str] = []
+        parts = _composed(pattern).strip("/").split("/")
+        *folders, file = [self._part(part) for part in parts]
+        if not self._names:
+            raise self._wrong("it names no field; write one in braces, as in {category}/*")
+        whole = "".join(_ANY_FOLDERS if part is None else f"{part}/" for part in folders)
+        whole += f"{_ANY_FOLDERS}[^/]+" if file is None else file
+        self._expression = re.compile(whole, re.DOTALL)
+
+    def __repr__(self) -> str:
+        return f"PathPattern({self.pattern!r})"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self._names)
+
+    def parse(self, name: str) -> dict[str, str] | None:
+        """The text of each field in a path, None where the path does not fit the pattern."""
+        match = self._expression.fullmatch(_composed(name))
+        return None if match is None else dict(zip(self._names, match.groups(), strict=True))
+
+    def _part(self, part: str) -> str | None:
+        """The regular expression of one part, None for any number of them."""
+        if not part:
+            raise self._wrong("there is nothing between two slashes; take one out")
+        if part == "**":
+            return None
+        expression, after_field = "", False
+        for piece in _PIECES.finditer(part):
+            text, name = piece[0], piece[1]
+            if name is None:
+                if text in ("{", "}"):
+                    raise self._wrong("a brace has no partner; a field is written {name}")
+                if text.startswith("**"):
+                    raise self._wrong("** stands for whole parts, between slashes; within a part use *")
+                expression, after_field = expression + ("[^/]*" if text == "*" else re.escape(text)), text == "*"
+                continue
+            if not name.strip() or name != name.strip() or '"' in name or "\\" in name:
+                raise self._wrong(f"{text} names no field; use a name without spaces around it, quotes and backslashes")
+            if name in self._names:
+                raise self._wrong(f"{text} is there twice; give each field its own name")
+            if after_field:
+                raise self._wrong(f"nothing separates {text} from what is before it; put a character between them")
+            self._names.append(name)
+            expression, after_field = expression + "([^/]+?)", True
+        return expression
+
+    def _wrong(self, problem: str) -> ConfigError:
+        return ConfigError(f"path pattern {self.pattern!r}: {problem}")
+
+
+class Patterned:
+    """A source, with what the paths of its objects say. What is said otherwise of an object wins, field by field."""
+
+    def __init__(self, source: Source, pattern: PathPattern) -> None:
+        self._source = source
+        self._pattern = pattern
+
+    def __repr__(self) -> str:
+        return f"Patterned({self._source!r}, {self._pattern!r})"
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    @property
+    def reads_at_once(self) -> int:
+        return self._source.reads_at_once
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+        example, fits = None, False
+        for page in self._source.pages(folders):
+            objects = []
+            for item in page.objects:
+                texts = self._pattern.parse(item.name)
+                if texts is None:
+                    example = example or item.name
+                    objects.append(item)
+                    continue
+                fits = True
+                path = Description(texts.pop("caption", None), texts=texts)
+                objects.append(replace(item, said=item.said.over(path)))
+            yield Page(objects, page.problems)
+        if example is not None and not fits and folders is None:
+            logger.warning("no path fits the pattern %s; one of them is %r", self._pattern.pattern, example)
+
+    def look(self, item: SourceObject) -> SourceObject:
+        return self._source.look(item)
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        return self._source.read(item, limits=limits)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

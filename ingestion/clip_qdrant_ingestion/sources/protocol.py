@@ -1,0 +1,114 @@
+"""What the pipeline needs of a source: the `Source` protocol, and the records it speaks in.
+
+A source lists itself page by page, in an order that is the same every time; each object comes with what the listing
+says of it. It reads one object at a time, from as many threads as `reads_at_once` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from clip_qdrant.images.load import Limits
+
+__all__ = ["OBJECTS_A_PAGE", "Description", "Page", "Problem", "Source", "SourceObject"]
+
+OBJECTS_A_PAGE = 1000  # at most; also what one page of an S3 listing holds
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is said about one image, outside the image. `partial`: something that may speak of it could not be read.
+
+    `texts` are values of which only the text is known, such as a part of a path or a cell of a table. They become
+    values of the type of their field (`sources.text_values`); a field is in `metadata` or in `texts`. `written`
+    has the texts of such values in `metadata` whose type a whole table has decided: the type of the field goes before.
+    """
+
+    caption: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict, compare=False)  # says nothing more
+    partial: bool = False
+
+    def over(self, other: Description) -> Description:
+        """This description where it says something, the other elsewhere."""
+        below = {name: value for name, value in other.metadata.items() if name not in self.texts}
+        texts = {name: text for name, text in other.texts.items() if name not in self.metadata}
+        written = {name: text for name, text in other.written.items() if name in below and name not in self.metadata}
+        return Description(
+            self.caption or other.caption,
+            {**below, **self.metadata},
+            {**texts, **self.texts},
+            {**written, **self.written},
+            self.partial or other.partial,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object as a listing shows it. `name` is its path within the source, with "/" between the parts.
+
+    `size` in bytes, `mtime` in seconds since 1970 and `etag` tell whether it changed; None where the source cannot say.
+    `said` is what the listing, with all that lies beside the object, says about it. `content` are its bytes, where the
+    listing had to pass over them anyway (a streamed archive); None means that `Source.read` gets them.
+    """
+
+    uri: str
+    name: str
+    size: int | None = None
+    mtime: float | None = None
+    etag: str | None = None
+    said: Description = field(default_factory=Description)
+    content: bytes | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a listing that cannot be used: a folder, a sidecar, a row. `reason` is a short, stable word.
+
+    `hides_objects`: because of it the listing may lack objects that are there, so nothing may be taken for gone.
+    """
+
+    uri: str
+    reason: str
+    detail: str
+    hides_objects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing: at most OBJECTS_A_PAGE objects, and what was wrong on the way to them."""
+
+    objects: Sequence[SourceObject] = ()
+    problems: Sequence[Problem] = ()
+
+
+class Source(Protocol):
+    """Where images come from. `read` and `look` are called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Stored with every image as `source.name`."""
+
+    @property
+    def reads_at_once(self) -> int:
+        """How many reads at once hide the time that one of them waits."""
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+        """All objects, in the same order every time; no uri twice.
+
+        With `folders`, names of folders within the source ("" is the root), only the objects that lie directly in
+        these; a source that has no folders lists everything all the same. Raises SourceError if there is nothing to
+        list; a part that cannot be listed comes as a Problem that hides objects.
+        """
+
+    def look(self, item: SourceObject) -> SourceObject:
+        """The object with what a request for it alone tells beyond its listing: version, the metadata of its headers.
+
+        Where there is nothing more to learn it is the same object, at no cost. Raises SourceError.
+        """
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        """The content of an object. Raises SourceError, or ImageTooLarge above the limit of bytes."""

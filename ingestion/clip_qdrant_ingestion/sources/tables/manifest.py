@@ -1,0 +1,216 @@
+"""A table that names images: CSV, TSV, JSONL or Parquet, in a local file, in a bucket or on the web.
+
+A path in it counts from the folder of the table, or from `base`; absolute paths and addresses mean themselves. The
+table is streamed, so that its size does not matter; of each image named only a hash is remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import posixpath
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError, without_user_info
+from clip_qdrant.images.load import Limits, read_bytes
+from clip_qdrant.records import path_of, to_uri
+from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of
+from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
+from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.seen import Seen
+from clip_qdrant_ingestion.sources.tables.addresses import WEB, check_reach, name_within, resolved
+from clip_qdrant_ingestion.sources.tables.rows import Format, LostRow, Row, read_rows
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
+
+__all__ = ["ManifestSource", "manifest_format"]
+
+_FORMATS: Mapping[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_LARGEST_TABLE = 1 << 36  # bytes that are fetched from the web
+_LONGEST_FETCH = 3600.0  # seconds
+
+
+def manifest_format(location: str) -> Format | None:
+    """The format that the name of a table tells, with or without .gz at its end; None if it tells none."""
+    path = (urlsplit(location).path if scheme_of(location) in WEB else location).lower()
+    stem = path.removesuffix(".gz")
+    form = _FORMATS.get(posixpath.splitext(stem)[1])
+    return None if form == "parquet" and stem != path else form
+
+
+class ManifestSource:
+    """The images that a table names, in its order.
+
+    `uri_column` is the column of the images; without it the first there is of URI_COLUMNS. `name` is by default the
+    address of the table without user and query, which change. `fetcher` gets what is on the web, `storage_options`
+    are for the file system of buckets. A table from the web names images on the web, or below a `base`. What is
+    asked for the table is tried again for `patience` seconds while what is wrong may pass by itself.
+    Raises ConfigError for a table whose format its name does not tell.
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        *,
+        uri_column: str | None = None,
+        name: str | None = None,
+        base: str | os.PathLike[str] | None = None,
+        fetcher: Fetcher | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        self.uri = to_uri(os.fspath(location))
+        form = manifest_format(self.uri)
+        if form is None:
+            raise ConfigError(
+                f"{os.fspath(location)} is no manifest: its name ends in none of {', '.join(_FORMATS)} "
+                "(with .gz too, but for Parquet)"
+            )
+        self._form: Format = form
+        self._shown = without_user_info(self.uri)
+        self.name = name or urlunsplit(urlsplit(self._shown)._replace(query="", fragment=""))
+        self._uri_column = uri_column
+        # A base is a folder, whether or not a "/" says so; the folder of the table is what is before its last "/".
+        self._base = self.uri if base is None else f"{to_uri(os.fspath(base)).rstrip('/')}/"
+        self._fetcher = fetcher or Fetcher()
+        self._storage_options = dict(storage_options or {})
+        self._patience = patience
+        self._buckets: dict[str, BucketSource] = {}
+
+    def __repr__(self) -> str:
+        return f"ManifestSource({self._shown!r})"
+
+    @property
+    def reads_at_once(self) -> int:
+        return 32
+
+    def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
+        seen = Seen()
+        with contextlib.ExitStack() as stack:
+            rows = read_rows(self._open(stack), self._form, uri_column=self._uri_column)
+            stack.callback(rows.close)
+            objects: list[tuple[str, SourceObject]] = []
+            problems: list[Problem] = []
+            begun = False
+            while True:
+                try:
+                    row = next(rows, None)
+                except SourceError as error:
+                    if not begun:
+                        detail = f"{self._shown} cannot be listed: {error}"
+                        raise SourceError(detail, transient=error.transient) from error
+                    row = LostRow(str(error), rest=True)
+                begun = True
+                if row is None or max(len(objects), len(problems)) == OBJECTS_A_PAGE:
+                    yield self._page(objects, problems, seen)
+                    objects, problems = [], []
+                if row is None:
+                    return
+                if isinstance(row, LostRow):
+                    problems.append(self._problem(row.detail, "unreadable" if row.rest else "bad metadata"))
+                    continue
+                try:
+                    objects.append((row.place, self._object(row)))
+                except MetadataError as error:
+                    problems.append(self._problem(f"{row.place}: {error}", "bad metadata"))
+
+    def look(self, item: SourceObject) -> SourceObject:
+        scheme = scheme_of(item.uri)
+        if scheme == "file":
+            return item
+        if scheme in WEB:
+            version = self._fetcher.head(item.uri)
+            if version is None:
+                return item
+            return replace(item, etag=version.etag, size=version.size, mtime=version.mtime)
+        bucket, key = self._bucket(item.uri)
+        return replace(bucket.look(replace(item, name=key)), name=item.name)
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        scheme = scheme_of(item.uri)
+        if scheme == "file":
+            return read_bytes(item.uri, limits=limits)
+        if scheme in WEB:
+            return self._fetcher.fetch(item.uri, limits=limits)
+        bucket, key = self._bucket(item.uri)
+        return bucket.read(replace(item, name=key), limits=limits)
+
+    def _bucket(self, uri: str) -> tuple[BucketSource, str]:
+        """The bucket of an object, and the object's key."""
+        scheme, _, place = uri.partition("://")
+        name, _, key = place.partition("/")
+        url = f"{scheme}://{name}"
+        if url not in self._buckets:
+            try:
+                bucket = BucketSource(url, storage_options=self._storage_options, reads_at_once=self.reads_at_once)
+            except (ConfigError, MissingExtra) as error:
+                raise SourceError(f"cannot read {without_user_info(uri)}: {error}") from error
+            self._buckets.setdefault(url, bucket)  # of two threads that come at once the first wins
+        return self._buckets[url], key
+
+    def _page(self, named: list[tuple[str, SourceObject]], problems: list[Problem], seen: Seen) -> Page:
+        objects = []
+        for (place, item), new in zip(named, seen.new([item.uri for _, item in named]), strict=True):
+            if new:
+                objects.append(_with_status(item))
+            else:
+                shown = without_user_info(item.uri)
+                problems.append(self._problem(f"{place}: {shown} has a row already", "bad metadata", hides=False))
+        return Page(objects, problems)
+
+    def _problem(self, detail: str, reason: str, *, hides: bool = True) -> Problem:
+        return Problem(self._shown, reason, detail, hides_objects=hides)
+
+    def _object(self, row: Row) -> SourceObject:
+        """Raises MetadataError."""
+        uri = resolved(row.image, self._base)
+        check_reach(uri, self.uri, self._base)
+        return SourceObject(uri, name_within(uri, self._base), said=row.said)
+
+    def _open(self, stack: contextlib.ExitStack) -> IO[bytes]:
+        """The table, unpacked; it is closed by `stack`."""
+        scheme = scheme_of(self.uri)
+        file: IO[bytes]
+        if scheme in WEB:
+            file = patiently(lambda: stack.enter_context(self._fetched()), seconds=self._patience)
+        elif scheme == "file":
+            local = path_of(self.uri) or Path()
+            try:
+                file = stack.enter_context(local.open("rb"))
+            except OSError as error:
+                raise SourceError(f"cannot read {local}: {error.strerror or error}") from error
+        else:
+            filesystem, path = open_filesystem(self.uri, self._storage_options)
+            file = stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if self.uri.lower().endswith(".gz") else file
+
+    def _fetched(self) -> IO[bytes]:
+        with contextlib.ExitStack() as failing:  # a try that fails leaves no file
+            file = failing.enter_context(tempfile.TemporaryFile())
+            self._fetcher.save(self.uri, file, max_bytes=_LARGEST_TABLE, timeout=_LONGEST_FETCH)
+            file.seek(0)
+            failing.pop_all()
+        return file
+
+
+def _with_status(item: SourceObject) -> SourceObject:
+    """A local file with its size and time; one that is not there as it is: reading it tells what is wrong."""
+    if scheme_of(item.uri) != "file":
+        return item
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in the name
+        status = (path_of(item.uri) or Path()).stat()
+        return replace(item, size=status.st_size, mtime=status.st_mtime)
+    return item

@@ -1,0 +1,312 @@
+"""Captions and metadata that lie beside the images, in files called sidecars.
+
+For many images: `metadata.jsonl` or `metadata.csv` in any folder, a row an image. The column `file_name` (or `image`,
+`file`, `filename`, `path`) is the path of the image from that folder, `caption` its caption; an object in a column
+`metadata`, and all other columns, are its metadata. For one image `cat.jpg`: `cat.json` or `cat.jpg.json`, with the
+same content, and `cat.txt` or `cat.jpg.txt`, which is its caption.
+
+What is nearer to the image wins, field by field: a table in its folder over one further up, `metadata.jsonl` over
+`metadata.csv`, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over all of them.
+
+A CSV column is of one type: integers, numbers, booleans (true, false) if all its cells are, otherwise text; so a
+column with "007" in it stays text. An empty cell is an absent value, and a column without a name is not used.
+
+Names are compared in Unicode's composed form (NFC), and suffixes and the names of tables without regard to case: an
+archive made on a Mac decomposes them, and Windows writes `CAT.TXT`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Any
+
+from clip_qdrant.errors import ClipQdrantError, MetadataError
+from clip_qdrant.fields.values import shown
+from clip_qdrant.images.load import Limits
+from clip_qdrant.records import FieldType
+from clip_qdrant_ingestion.sources.names import NameSet
+from clip_qdrant_ingestion.sources.protocol import Description
+from clip_qdrant_ingestion.sources.tables.rows import described, parse_object
+from clip_qdrant_ingestion.sources.text_values import text_value, texts_type
+
+__all__ = ["FolderSidecars", "Sidecars", "Table", "parse_csv", "parse_jsonl"]
+
+logger = logging.getLogger(__name__)
+
+KEY_COLUMNS = ("file_name", "image", "file", "filename", "path")
+TABLES = ("metadata.csv", "metadata.jsonl")  # the later wins
+
+_OF_ONE_IMAGE = Limits(max_bytes=1024 * 1024)  # a page of them is held at once
+
+Read = Callable[[Sequence[str], Limits], Sequence[bytes | ClipQdrantError]]
+
+
+@dataclass(slots=True)
+class Table:
+    """The rows of one metadata file, by path from its folder; `problems` are texts that begin with the line.
+
+    `partial`: a row was lost, and which image it named nobody knows. `unnamed` columns are not used.
+    """
+
+    rows: dict[str, Description] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    partial: bool = False
+    unnamed: int = 0
+    _lines: dict[str, int] = field(default_factory=dict)
+
+    def add(self, line: int, row: Any, written: Mapping[str, str] | None = None) -> None:
+        """One row as it was read; if it is wrong it becomes a problem. `written`: as in Description."""
+        try:
+            name, description = _described_row(row)
+        except MetadataError as error:
+            self.lose(f"line {line}: {error}")
+            return
+        if name in self._lines:
+            self.problems.append(f"line {line}: {name!r} has a row already, in line {self._lines[name]}")
+            return
+        self.rows[name] = replace(description, written=written) if written else description
+        self._lines[name] = line
+
+    def lose(self, problem: str) -> None:
+        """Takes note of a row that cannot be used."""
+        self.problems.append(problem)
+        self.partial = True
+
+    def describe(self, name: str) -> Description:
+        """What the table says about the image at this path."""
+        return self.rows.get(name) or Description(partial=self.partial)
+
+
+class FolderSidecars:
+    """The sidecars that lie in one folder, by name. The name of one that is for a single image takes 8 bytes."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, str] = {}  # from the usual name to the one it has here
+        self._names = NameSet()
+        self._suffixes: dict[str, list[str]] = {"json": [], "txt": []}  # as they are written here, the usual way first
+        self._mixed: dict[str, str] = {}  # names neither composed nor decomposed, by their composed form
+
+    def add(self, name: str) -> None:
+        """Takes note of a file. One that is no sidecar does no harm."""
+        if (usual := name.lower()) in TABLES:
+            if usual not in self.tables or name == usual:  # of metadata.csv and Metadata.CSV the plain one
+                self.tables[usual] = name
+            return
+        stem, _, suffix = name.rpartition(".")
+        spellings = self._suffixes.get(suffix.lower())
+        if spellings is None:
+            return
+        if suffix not in spellings:
+            spellings.append(suffix)
+            spellings.sort(key=lambda spelling: (spelling != spelling.lower(), spelling))
+        self._names.add(name)
+        if stem not in _forms(stem):
+            self._mixed.setdefault(f"{_composed(stem)}.{suffix.lower()}", name)
+
+    def beside(self, image: str) -> list[str]:
+        """The sidecars of the image of this name, the nearest last."""
+        if not self._names:
+            return []
+        stem = image.rpartition(".")[0]
+        found = [self._find(name, suffix) for suffix in ("json", "txt") for name in (stem, image) if name]
+        return [name for name in found if name is not None]
+
+    def _find(self, name: str, suffix: str) -> str | None:
+        forms = _forms(name)
+        for spelling in self._suffixes[suffix]:
+            for form in forms:
+                if (sidecar := f"{form}.{spelling}") in self._names:
+                    return sidecar
+        return self._mixed.get(f"{forms[0]}.{suffix}") if self._mixed else None
+
+
+class Sidecars:
+    """Describes images while a tree is walked, folder after folder.
+
+    `read` gives the contents of files, by their paths, or what kept one from being read. What is wrong with a file is
+    told to `problem`, with its path. `whole` says that all folders are walked: then rows that named no image are
+    warned of.
+    """
+
+    def __init__(self, read: Read, problem: Callable[[str, str], None], *, whole: bool = True) -> None:
+        self._read, self._problem, self._whole = read, problem, whole
+        self._tables: dict[str, list[Table]] = {}  # by folder: of the folder in hand and those above it
+        self._unused: dict[str, set[str]] = {}
+        self._prefix = ""  # of the folder in hand, "" or with a "/" at its end
+        self._folder = FolderSidecars()
+
+    def enter(self, prefix: str, folder: FolderSidecars) -> None:
+        """Goes into a folder. Its parents must have been entered before it."""
+        self._leave(prefix)
+        self._prefix, self._folder = prefix, folder
+        tables = []
+        for usual in TABLES:
+            if usual not in folder.tables:
+                continue
+            name = prefix + folder.tables[usual]
+            text = self._text(name, *self._read([name], Limits()))
+            if text is None:
+                tables.append(Table(partial=True))
+                continue
+            table = parse_csv(text) if usual.endswith(".csv") else parse_jsonl(text)
+            for problem in table.problems:
+                self._problem(name, problem)
+            if table.unnamed:
+                logger.warning("%s: %d columns without a name are not used", name, table.unnamed)
+            tables.append(table)
+        if any(table.rows or table.partial for table in tables):
+            self._tables[prefix] = tables
+            self._unused[prefix] = {name for table in tables for name in table.rows}
+
+    def describe(self, images: Sequence[str]) -> list[Description]:
+        """What is said about images of the folder in hand, by their file names."""
+        beside = [[self._prefix + name for name in self._folder.beside(image)] for image in images]
+        names = list(dict.fromkeys(chain.from_iterable(beside)))
+        contents = self._read(names, _OF_ONE_IMAGE)
+        said = {name: self._said(name, content) for name, content in zip(names, contents, strict=True)}
+        return [self._one(image, [said[name] for name in near]) for image, near in zip(images, beside, strict=True)]
+
+    def close(self) -> None:
+        """After the last folder: tells of rows that named no image."""
+        self._leave(None)
+
+    def _leave(self, prefix: str | None) -> None:
+        for above in [above for above in self._tables if prefix is None or not prefix.startswith(above)]:
+            unused = self._unused.pop(above)
+            if unused and self._whole:
+                logger.warning(
+                    "%d rows of the metadata in folder %r name no image there, such as %r",
+                    len(unused),
+                    above.removesuffix("/") or ".",
+                    min(unused),
+                )
+            del self._tables[above]
+
+    def _one(self, image: str, near: Sequence[Description]) -> Description:
+        description = Description()
+        for above, tables in self._tables.items():  # from the top down: the nearest is last and wins
+            key = _composed(self._prefix[len(above) :] + image)
+            for table in tables:
+                description = table.describe(key).over(description)
+            self._unused[above].discard(key)
+        for said in near:
+            description = said.over(description)
+        return description
+
+    def _said(self, name: str, content: bytes | ClipQdrantError) -> Description:
+        """What the sidecar of one image says."""
+        text = self._text(name, content)
+        if text is None:
+            return Description(partial=True)
+        if name.lower().endswith(".txt"):
+            return Description(text.strip() or None)
+        try:
+            return described(parse_object(text))
+        except MetadataError as error:
+            self._problem(name, str(error))
+            return Description(partial=True)
+
+    def _text(self, name: str, content: bytes | ClipQdrantError) -> str | None:
+        if isinstance(content, ClipQdrantError):
+            self._problem(name, str(content))
+            return None
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            self._problem(name, f"line {line}: not UTF-8 text; save the file as UTF-8")
+            return None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """A name composed and decomposed."""
+    return (name,) if name.isascii() else (_composed(name), unicodedata.normalize("NFD", name))
+
+
+def parse_jsonl(text: str) -> Table:
+    """One JSON object a line; empty lines are allowed."""
+    table = Table()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_object(line)
+        except MetadataError as error:
+            table.lose(f"line {number}: {error}")
+            continue
+        table.add(number, row)
+    return table
+
+
+def parse_csv(text: str) -> Table:
+    """Comma-separated values (RFC 4180) with a header line."""
+    table = Table()
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    line = 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            table.lose(f"line {line}: {error}")
+            line = reader.line_num + 1
+            continue
+        if cells:
+            rows.append((line, cells))
+        line = reader.line_num + 1
+    if not rows:
+        return table
+    header = [name.strip() for name in rows.pop(0)[1]]
+    if not set(header) & set(KEY_COLUMNS):
+        table.lose(f"line 1: none of the columns is {' or '.join(KEY_COLUMNS)}, but {', '.join(header)}")
+        return table
+    table.unnamed = header.count("")  # the index of pandas, or what a spreadsheet leaves at the end of its lines
+    if doubled := {name for name in header if name and header.count(name) > 1}:
+        table.lose(f"line 1: there are several columns {', '.join(map(repr, sorted(doubled)))}")
+        return table
+    good = []
+    for line, cells in rows:
+        if len(cells) == len(header):
+            good.append((line, [cell.strip() for cell in cells]))
+        else:
+            table.lose(f"line {line}: it has {len(cells)} cells, the header {len(header)}")
+    plain = {"caption", *KEY_COLUMNS}
+    types: list[FieldType] = [
+        "keyword" if name in plain else texts_type(cells[number] for _, cells in good if cells[number])
+        for number, name in enumerate(header)
+    ]
+    for line, cells in good:
+        values = zip(header, types, cells, strict=True)
+        present = [(name, kind, cell) for name, kind, cell in values if name and cell]
+        table.add(
+            line,
+            {name: text_value(cell, kind) for name, kind, cell in present},
+            {name: cell for name, kind, cell in present if kind != "keyword"},
+        )
+    return table
+
+
+def _described_row(row: Mapping[str, Any]) -> tuple[str, Description]:
+    key = next((key for key in KEY_COLUMNS if row.get(key) not in (None, "")), None)
+    if key is None:
+        raise MetadataError(f"it names no image in any of the columns {', '.join(KEY_COLUMNS)}")
+    name = row[key]
+    if not isinstance(name, str):
+        raise MetadataError(f"{key} is the path of an image, not {shown(name)}")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise MetadataError(f"{key} {name!r} is not a path below the folder of this file")
+    return _composed(str(path)), described({column: value for column, value in row.items() if column != key})

@@ -1,0 +1,1 @@
+"""Images behind http and https addresses that strangers may have written."""

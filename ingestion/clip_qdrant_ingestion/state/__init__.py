@@ -1,0 +1,1 @@
+"""The state file: what runs put away, and what they reported."""

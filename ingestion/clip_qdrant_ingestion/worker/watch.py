@@ -1,0 +1,102 @@
+"""Watch mode: a whole run at the start, then a run for what changed, for as long as the worker lives.
+
+What changed is told to an `Inbox`, by file-system events (`file_events`), by messages on stdin (`events.read_lines`)
+or by HTTP (`endpoints.serve`), in any combination. With an interval, whole runs find what nobody told of.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
+from clip_qdrant_ingestion.run.report import COUNTS, Report
+from clip_qdrant_ingestion.worker.change_queue import Inbox, Touched
+from clip_qdrant_ingestion.worker.health import Health
+
+__all__ = ["Run", "watch"]
+
+logger = logging.getLogger(__name__)
+
+_STEP = 0.1  # seconds between looks at the inbox and at `stop`
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds after failed runs, doubled with each
+
+
+class Run(Protocol):
+    """One run over the folders of these names, or over everything.
+
+    `removed` are uris of objects that are said to be gone. Whoever said so may be late: one that is listed is not gone.
+    """
+
+    def __call__(self, folders: set[str] | None, removed: set[str]) -> Report: ...
+
+
+def watch(
+    run: Run,
+    inbox: Inbox,
+    *,
+    stop: threading.Event,
+    health: Health | None = None,
+    interval: float | None = None,
+    pauses: tuple[float, float] = (_FIRST_PAUSE, _LONGEST_PAUSE),
+    clock: Callable[[], float] = time.monotonic,
+) -> Report | None:
+    """Runs until `stop` is set or a run was interrupted; gives the report of the last one that ended.
+
+    `interval`: seconds from the end of one whole run to the next. A run that fails because store or source is away is
+    made again after a pause of `pauses[0]` seconds, doubled with each failure up to `pauses[1]`; what it was to look at
+    is not lost. Any other error ends the watch, and so does a source that cannot be listed the first time, unless that
+    may pass by itself.
+    """
+    if interval is not None and interval <= 0:
+        raise ConfigError(f"the interval is {interval:g} seconds: it must be more than 0")
+    health = health or Health()
+    report: Report | None = None
+    failures, resume_at, whole_at = 0, -math.inf, math.inf
+    inbox.put_everything(at_once=True)
+    while not stop.is_set():
+        now = clock()
+        if now >= whole_at:
+            inbox.put_everything(at_once=True)
+            whole_at = math.inf
+        touched = inbox.take() if now >= resume_at else None
+        if touched is None:
+            health.tick(waiting=inbox.waiting)
+            time.sleep(_STEP)  # not stop.wait: a signal handler that sets an event its own thread waits for may hang
+            continue
+        try:
+            report = _run(run, touched, health)
+        except (StoreUnavailable, SourceError) as error:
+            if isinstance(error, SourceError) and not error.transient and report is None:
+                raise
+            inbox.put_back(touched)
+            pause = min(pauses[0] * 2**failures, pauses[1])
+            failures, resume_at = min(failures + 1, 60), clock() + pause
+            logger.warning("the run failed and is made again in %g s: %s", pause, error)
+            continue
+        failures = 0
+        if report.interrupted:
+            break
+        if touched.folders is None and interval is not None:
+            whole_at = clock() + interval
+    return report
+
+
+def _run(run: Run, touched: Touched, health: Health) -> Report:
+    where = "everything" if touched.folders is None else f"folders: {len(touched.folders)}"
+    logger.info("run over %s, said to be removed: %d", where, len(touched.removed))
+    health.started()
+    try:
+        report = run(None if touched.folders is None else set(touched.folders), set(touched.removed))
+    except Exception as error:
+        health.failed(error)
+        raise
+    health.finished(report)
+    counts = {name: getattr(report, name) for name in COUNTS} | {"quarantined": len(report.quarantined)}
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
+    logger.info("run done in %.1f s: %s", report.seconds, shown, extra={"seconds": report.seconds, **counts})
+    return report

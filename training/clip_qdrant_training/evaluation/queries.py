@@ -1,0 +1,104 @@
+"""How captions and images lie to each other, and the queries that went best and worst, with what they found."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from clip_qdrant.errors import ImageError, SourceError
+from clip_qdrant.images.load import load_image
+from clip_qdrant_training.data.read import Pair, image_input
+from clip_qdrant_training.evaluation.judge import Judgement
+from clip_qdrant_training.evaluation.recall import ranks
+
+__all__ = ["BINS", "Scored", "Thumbnails", "queries_html", "scored"]
+
+BINS = np.linspace(-1, 1, 101)
+_QUERIES = 6  # shown of the best, and of the worst
+_FOUND = 5  # images shown for a query
+_SIDE = 220  # pixels of a thumbnail: sharp at 110 CSS pixels on a screen of double density
+_QUALITY = 78
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How the captions stand to the images: what each chart and each choice of queries needs, in one pass."""
+
+    rank: np.ndarray  # (captions,)
+    margin: np.ndarray  # (captions,): score of the own image less that of the best other one
+    matching: np.ndarray  # counts of the scores of captions with their own images, by BINS
+    others: np.ndarray  # the same with all other images
+
+
+def scored(judged: Judgement, owner: np.ndarray) -> Scored:
+    images, texts = judged.images, judged.texts
+    margin = np.empty(len(texts))
+    matching, others = np.zeros(len(BINS) - 1), np.zeros(len(BINS) - 1)
+    for start in range(0, len(texts), _ROWS):
+        rows = slice(start, start + _ROWS)
+        scores = np.clip(texts[rows] @ images.T, -1, 1)  # (rows, n)
+        place = np.arange(len(scores)), owner[rows]
+        own = scores[place]
+        matching += np.histogram(own, BINS)[0]
+        others += np.histogram(scores, BINS)[0]
+        scores[place] = -np.inf
+        margin[rows] = own - scores.max(axis=1)
+    return Scored(ranks(images, texts, owner).text_to_image, margin, matching, others - matching)
+
+
+def queries_html(
+    judged: Judgement, thumbnails: Thumbnails, owner: np.ndarray, order: np.ndarray, rank: np.ndarray
+) -> str:
+    """The first queries of `order`, no two of them captions of one image."""
+    _, first = np.unique(owner[order], return_index=True)
+    chosen = order[np.sort(first)[:_QUERIES]]
+    captions = [caption for pair in thumbnails.pairs for caption in pair.captions]
+    shown = []
+    for query in chosen:
+        scores = judged.images @ judged.texts[query]  # (images,)
+        found = [int(i) for i in np.argsort(-scores, kind="stable")[:_FOUND]]
+        own = int(owner[query])
+        figures = [thumbnails.figure(i, f"{place}. {scores[i]:.3f}", own=i == own) for place, i in enumerate(found, 1)]
+        if own not in found:
+            figures.append(thumbnails.figure(own, f"{rank[query]}. {scores[own]:.3f}", own=True))
+        shown.append(
+            f'<div class="card query"><q>{escape(captions[query])}</q>'
+            f"<p>its own image is number {rank[query]:,} of {len(judged.images):,}</p>"
+            f'<div class="found">{"".join(figures)}</div></div>'
+        )
+    return "".join(shown)
+
+
+class Thumbnails:
+    """Figures of the images of some pairs; each image is decoded once."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self.pairs = pairs
+        self._made: dict[int, str | None] = {}
+
+    def figure(self, number: int, text: str, *, own: bool) -> str:
+        if number not in self._made:
+            self._made[number] = _thumbnail(self.pairs[number].image)
+        caption = escape(self.pairs[number].captions[0])
+        source = self._made[number]
+        picture = f'<img src="{source}" alt="{caption}" title="{caption}">' if source else "<span>no preview</span>"
+        css = ' class="own"' if own else ""
+        return f"<figure{css}><div>{picture}</div><figcaption>{text}{' own' if own else ''}</figcaption></figure>"
+
+
+def _thumbnail(image: Any) -> str | None:
+    """An image as the data: uri of a small JPEG; None if it is gone or damaged, which is no reason to lose a report."""
+    try:
+        rgb = load_image(image_input(image), target=_SIDE // 2).rgb.copy()
+    except (ImageError, SourceError):
+        return None
+    rgb.thumbnail((_SIDE, _SIDE))
+    jpeg = io.BytesIO()
+    rgb.save(jpeg, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode("ascii")

@@ -1,0 +1,126 @@
+"""How high learning rates may be: a short training in which they grow until the loss does (Smith 2017).
+
+from clip_qdrant_training.loop.lr_range import lr_range_test
+found = lr_range_test(start, Mixture([Part(pairs)]), TrainConfig())
+print(found.suggestion, "times the learning rates of the config")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.runtime.choice import choose
+from clip_qdrant_training.config import TrainConfig
+from clip_qdrant_training.data.mixture import Mixture
+from clip_qdrant_training.loop.distributed import Processes
+from clip_qdrant_training.loop.trainer import Trainer, limited_threads
+from clip_qdrant_training.output.curves import Average, need_matplotlib, write_picture
+
+__all__ = ["LrRange", "lr_range_test"]
+
+_FEWEST_STEPS = 10  # and the smoothing is over a tenth of them
+_HOPELESS = 4  # times the best loss: where fastai's finder stops, too
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """What the losses were at growing rates. `factors` multiply the peak rates of the config, all at once.
+
+    `losses` are smoothed over a tenth of the steps. `suggestion` is the factor to train with: the middle of the decade
+    of factors in which the loss fell most steeply, where a step gains most. Where the loss rises says less: heads that
+    end in a LayerNorm bear nearly any rate for a while. But a start that is trained already shows no descent beyond
+    its noise. There it is a tenth of the first factor at which the loss rose above the noise; a tenth, because the loss
+    shows late that a rate is too high, and a training stays at its rates for long.
+    """
+
+    factors: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def draw(self, path: str | Path) -> Path:
+        """Write the losses over the factors as a PNG of 900 x 600 pixels, and return its path.
+
+        Raises MissingExtra without matplotlib, TrainingError for a file that cannot be written.
+        """
+        need_matplotlib("drawing a learning rate range test")
+        from matplotlib.figure import Figure  # not pyplot, whose figures are global and may open a window
+
+        figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.factors, self.losses, color="tab:blue", label="loss, smoothed")
+        axes.axvline(self.suggestion, color="black", linestyle=":", label=f"suggestion: {self.suggestion:.2g}")
+        axes.set_xscale("log")
+        axes.set_xlabel("factor of the learning rates")
+        axes.set_ylabel("loss")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return write_picture(Path(path), buffer.getvalue())
+
+
+def lr_range_test(
+    start: Checkpoint,
+    mixture: Mixture,
+    config: TrainConfig,
+    *,
+    lowest: float = 1e-3,
+    highest: float = 1e3,
+    steps: int = 100,
+    teacher: Checkpoint | None = None,
+) -> LrRange:
+    """Train a copy of `start` for `steps`, at factors of the peak rates that grow from `lowest` to `highest`.
+
+    The learning rate range test of Smith 2017 (Cyclical Learning Rates for Training Neural Networks, section 3.3), with
+    exponential growth; it ends early when the loss is four times its best or no number. The factors lie around 1: the
+    defaults reach a thousandth and a thousand times the rates of the config. All that learns at any time of a run
+    learns from the first step. Nothing is written, `start` stays as it is, and the same seed gives the same result.
+    Runs in one process. Raises ConfigError for a range that is none, TrainingError where no step could be taken.
+    """
+    if not 0 < lowest < highest < math.inf:
+        raise ConfigError(f"the range is {lowest:g} to {highest:g}: give a lowest factor above 0 and a higher highest")
+    if steps < _FEWEST_STEPS:
+        raise ConfigError(f"steps is {steps}: a curve needs at least {_FEWEST_STEPS}")
+    factors = [lowest * (highest / lowest) ** (number / (steps - 1)) for number in range(steps)]
+    config = replace(config, unfreeze_after=0, unfreeze_stages=0, ema=0.0)
+    device, _ = choose(config.device, "torch")
+    trainer = Trainer(start, mixture, None, config, device=device, teacher=teacher)
+    average, raw, losses = Average(keep=math.exp(-_FEWEST_STEPS / steps)), [], []
+    with contextlib.closing(trainer), limited_threads(config.threads, Processes()):
+        for loss in trainer.sweep(factors):
+            raw.append(loss)
+            losses.append(average.add(loss))
+            if losses[-1] > _HOPELESS * min(losses):
+                break
+    if not losses:
+        raise TrainingError("the loss is no number before the first step: check the pairs and the start")
+    factors = factors[: len(losses)]
+    decade = max(3, round((steps - 1) / math.log10(highest / lowest)))  # in steps
+    return LrRange(tuple(factors), tuple(losses), max(lowest, _suggestion(factors, raw, losses, decade)))
+
+
+def _suggestion(factors: Sequence[float], raw: Sequence[float], losses: Sequence[float], decade: int) -> float:
+    """See LrRange. The noise is that of the first quarter of the losses, whose rates are too low to matter."""
+    still = raw[: max(3, len(raw) // 4)]
+    before, noise = float(np.mean(still)), float(np.std(still))
+    lowest = int(np.argmin(losses))
+    if before - losses[lowest] > 2 * noise and lowest >= decade:
+        starts = range(lowest - decade + 1)
+        slopes = [np.polyfit(range(decade), losses[first : first + decade], 1)[0] for first in starts]
+        return factors[int(np.argmin(slopes)) + decade // 2]
+    above = (factor for factor, loss in zip(factors, losses, strict=True) if loss > before + 2 * noise)
+    return next(above, factors[-1]) / 10

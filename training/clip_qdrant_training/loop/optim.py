@@ -1,0 +1,196 @@
+"""What learns, and how fast: groups of parameters, frozen parts, the schedule, averaged weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.model.dual_encoder import DualEncoder
+from clip_qdrant_training.config import TrainConfig
+from clip_qdrant_training.loop.stages import image_depth, image_stage, text_depth, text_layer
+
+__all__ = [
+    "AveragedWeights",
+    "Freezing",
+    "learning_rates",
+    "make_optimizer",
+    "plateau",
+    "schedule",
+    "set_learning_rates",
+]
+
+_PATIENCE, _FACTOR = 1, 0.8  # of a plateau, in the tutorial lineage
+
+
+class Freezing:
+    """Which parameters learn in which epoch.
+
+    `stages` is how many of the image encoder's first stages never learn, `text` whether the text encoder never does:
+    what lies below can be computed once.
+    """
+
+    def __init__(self, model: DualEncoder, config: TrainConfig) -> None:
+        self.config = config
+        self.depths = {"image_encoder": image_depth(model.image_encoder), "text_encoder": text_depth(model)}
+        for field, part in (("frozen_stages", "image_encoder"), ("frozen_layers", "text_encoder")):
+            what, asked, depth = field.removeprefix("frozen_"), getattr(config, field), self.depths[part]
+            if asked > depth:
+                raise ConfigError(
+                    f"{field} is {asked}: the {part} has {depth} {what}; give {depth} to freeze all of it"
+                )
+        unused = [p for p in config.freeze if not any(fnmatchcase(name, p) for name, _ in model.named_parameters())]
+        if unused:
+            raise ConfigError(
+                f"freeze holds {unused[0]!r}, which no parameter matches; a name is like {_a_name(model)!r}"
+            )
+        whole_image = config.freeze_encoders or config.image_lr == 0
+        self.stages = self.depths["image_encoder"] if whole_image else config.frozen_stages
+        self.text = config.freeze_encoders or config.text_lr == 0 or config.frozen_layers == self.depths["text_encoder"]
+        if config.batch_norm == "train" and self.stages:
+            raise ConfigError("batch_norm is 'train' with frozen stages, whose statistics stay: use batch_norm=frozen")
+
+    def apply(self, model: DualEncoder, epoch: int) -> None:
+        """Set `requires_grad` of every parameter for an epoch, counted from 1."""
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self.learns(name, model) and self._thawed(name, model, epoch))
+
+    def learns(self, name: str, model: DualEncoder) -> bool:
+        """Whether a parameter learns at any time."""
+        part, layer = _place(name, model, self.depths)
+        if any(fnmatchcase(name, pattern) for pattern in self.config.freeze):
+            return False
+        if part == "image_encoder":
+            return layer >= self.stages
+        if part == "text_encoder":
+            return not self.text and layer >= self.config.frozen_layers
+        # A concept head's classifier belongs to the image encoder it was trained with, and is frozen with it.
+        whole = self.stages == self.depths["image_encoder"]
+        return not (whole and name.startswith("image_projection.classifier."))
+
+    def _thawed(self, name: str, model: DualEncoder, epoch: int) -> bool:
+        part, layer = _place(name, model, self.depths)
+        learning = epoch - self.config.unfreeze_after  # epochs that the encoders have learned, this one included
+        if part not in self.depths:
+            return True
+        if not self.config.unfreeze_stages:
+            return learning > 0
+        return layer >= self.depths[part] - learning * self.config.unfreeze_stages
+
+
+def _place(name: str, model: DualEncoder, depths: Mapping[str, int]) -> tuple[str, int]:
+    """The part of the model a parameter belongs to, and its layer there."""
+    part, _, rest = name.partition(".")
+    if part == "image_encoder":
+        return part, image_stage(rest, model.image_encoder)
+    return part, text_layer(rest, depths[part]) if part == "text_encoder" else 0
+
+
+def _a_name(model: nn.Module) -> str:
+    return next(name for name, _ in model.named_parameters())
+
+
+def make_optimizer(
+    model: DualEncoder, freezing: Freezing, config: TrainConfig, more: Mapping[str, nn.Parameter]
+) -> torch.optim.AdamW:
+    """AdamW over all that ever learns: heads, image and text encoder at their own rates, which fall by `layer_decay`
+    from layer to layer towards the input; no decay for norms, biases and scalars. `more` learns like the heads.
+
+    Each group has its `name` and its `peak` rate.
+    """
+    groups: dict[tuple[str, float, float], list[Tensor]] = {}
+    rates = {"image_encoder": config.image_lr, "text_encoder": config.text_lr}
+    for name, parameter in [*model.named_parameters(), *more.items()]:
+        if name not in more and not freezing.learns(name, model):
+            continue
+        part, layer = _place(name, model, freezing.depths)
+        below = freezing.depths[part] - 1 - layer if part in rates else 0
+        rate = rates.get(part, config.head_lr) * config.layer_decay**below
+        decays = config.encoder_weight_decay if part in rates else config.weight_decay
+        decay = (config.weight_decay if decays is None else decays) if parameter.ndim > 1 else 0.0
+        label = part.removesuffix("_encoder") if part in rates else "heads"
+        groups.setdefault((label, rate, decay), []).append(parameter)
+    if not groups:
+        raise ConfigError("nothing learns: everything is frozen; drop a pattern of freeze")
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay, "name": label}
+            for (label, rate, decay), parameters in groups.items()
+        ]
+    )
+
+
+def schedule(step: int, steps: int, warmup: float, *, cosine: bool = True) -> float:
+    """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017) or 1: a factor from 0 to 1."""
+    warm = int(steps * warmup)
+    if step < warm:
+        return (step + 1) / warm
+    if not cosine:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def plateau(scores: Sequence[float]) -> float:
+    """What epochs with these scores leave of the rates: 0.8 times as much whenever two in a row were no better than the
+    best before them, as torch's ReduceLROnPlateau does with the lineage's patience of 1. Higher scores are better."""
+    factor, best, waited = 1.0, -math.inf, 0
+    for score in scores:
+        best, waited = (score, 0) if score > best else (best, waited + 1)
+        if waited > _PATIENCE:
+            factor, waited = factor * _FACTOR, 0
+    return factor
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Each group at `factor` of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The highest rate of each part: heads, image, text."""
+    rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        rates[group["name"]] = max(rates.get(group["name"], 0.0), float(group["lr"]))
+    return rates
+
+
+class AveragedWeights:
+    """Exponential moving average of all parameters that learn (Polyak and Juditsky 1992).
+
+    The decay grows to its final value over the first steps, so that the start is forgotten soon: min(decay, (1 + t) /
+    (10 + t)), as in Inception's training (Szegedy et al. 2016).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """After optimiser step number `step`, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                self.weights[name].lerp_(parameter.detach(), 1 - decay)
+
+    @contextlib.contextmanager
+    def swapped_in(self, model: nn.Module) -> Iterator[None]:
+        """Within the block the model has the averaged weights."""
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+    @torch.no_grad()
+    def _swap(self, model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.weights[name])
+            self.weights[name] = kept

@@ -1,0 +1,70 @@
+"""A frozen dual encoder that another one is not to stray from: its rows of a batch, and of anchors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.dual_encoder import DualEncoder
+from clip_qdrant_training.config import TrainConfig
+from clip_qdrant_training.data.pairs import Pair
+from clip_qdrant_training.loop.inputs import Batch, Samples, Towers
+from clip_qdrant_training.loop.stages import image_depth
+
+__all__ = ["Teacher"]
+
+
+class Teacher:
+    """A frozen dual encoder whose similarities within a batch the student is to keep; computed once."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, pairs: Sequence[Pair], config: TrainConfig, device: str, precision: torch.dtype
+    ) -> None:
+        if not isinstance(checkpoint.model, DualEncoder):
+            raise TrainingError("a teacher is a dual encoder of a timm and a transformers model, not an hf: model")
+        frozen = replace(checkpoint, model=copy.deepcopy(checkpoint.model).to(device).eval())
+        towers = Towers(
+            frozen,
+            frozen_stages=image_depth(frozen.model.image_encoder),
+            frozen_text=True,
+            precision=precision,
+            unit=True,
+        )
+        self._samples = Samples(frozen, pairs, towers, config, views=1)
+        self._features: dict[str, Tensor] = {}
+        self.anchors = _read_anchors(config.anchors) if config.anchors else []
+
+    def close(self) -> None:
+        self._samples.close()
+
+    def images(self, batch: Batch) -> Tensor:
+        """Unit rows of the batch's images, unaugmented."""
+        samples = self._samples
+        with torch.no_grad():
+            return samples.towers.image_rows(samples.image_inputs(samples.prepare(batch.numbers, 0)))
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit rows of texts."""
+        towers = self._samples.towers
+        with torch.no_grad():
+            for text in texts:  # alone: the last bits of a row depend on the texts that are padded with it
+                if text not in self._features:
+                    [self._features[text]] = towers.text_inputs([text])[0]
+            return towers.text_rows(torch.stack([self._features[text] for text in texts]))
+
+
+def _read_anchors(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"anchors is {path!r}: cannot read it as texts, one a line: {error}") from error
+    if not any(line.strip() for line in lines):
+        raise ConfigError(f"anchors is {path!r}, which holds no text: write one a line")
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))

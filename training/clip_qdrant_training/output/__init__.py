@@ -1,0 +1,1 @@
+"""What a run shows and leaves: its log, curves, samples, report and displays."""

@@ -1,0 +1,251 @@
+"""A run or some models as one HTML file that loads nothing from elsewhere: curves, figures, best and worst queries.
+
+Captions, names and settings are not trusted: all of it is escaped, and images are shown as small JPEGs made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant_training.data.read import Pair
+from clip_qdrant_training.evaluation.figures import LOST_TITLE, cost_rows, figure_rows, label, lost_rows
+from clip_qdrant_training.evaluation.judge import Judgement
+from clip_qdrant_training.evaluation.queries import BINS, Thumbnails, queries_html, scored
+from clip_qdrant_training.evaluation.recall import bootstrap, measures, owners, ranks
+from clip_qdrant_training.output import charts
+
+__all__ = ["run_report", "write_report"]
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ --page: #f6f6f4; --card: #fff; --well: #ececea; --line: #e3e3e0;
+  --text: #1c1c1e; --faint: #6b6b70; --mark: #2f9e5f; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --page: #141416; --card: #1e1e21; --well: #26262a; --line: #303035;
+    --text: #ececee; --faint: #9a9aa2; --mark: #4fcf8a; }}
+}}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--page); color: var(--text);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }}
+header, section {{ max-width: 1100px; margin: 0 auto 30px; }}
+h1 {{ margin: 0; font-size: clamp(20px, 3vw, 30px); font-weight: 650; }}
+h2 {{ margin: 0 0 4px; font-size: 19px; font-weight: 600; }}
+h3 {{ margin: 22px 0 8px; font-size: 15px; font-weight: 600; }}
+p {{ margin: 0 0 10px; color: var(--faint); }}
+.charts {{ display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }}
+.card {{ background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 14px; }}
+.wide {{ overflow-x: auto; }}
+.half {{ max-width: 540px; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 5px 14px 5px 0; text-align: right; border-top: 1px solid var(--line); vertical-align: top; }}
+th:first-child, td:first-child {{ text-align: left; color: var(--faint); font-weight: 400; }}
+thead th {{ border: 0; color: var(--faint); font-weight: 600; }}
+td small {{ color: var(--faint); white-space: nowrap; }}
+.settings td {{ text-align: left; }}
+.query {{ margin-bottom: 12px; }}
+.query q {{ font-weight: 550; }}
+.query p {{ margin: 0 0 8px; font-size: 13px; }}
+.found {{ display: flex; flex-wrap: wrap; gap: 10px; }}
+figure {{ margin: 0; width: 134px; padding: 3px; border: 2px solid transparent; border-radius: 10px; }}
+figure.own {{ border-color: var(--mark); }}
+figure div {{ height: 92px; display: grid; place-items: center; background: var(--well); border-radius: 7px;
+  overflow: hidden; color: var(--faint); font-size: 12px; }}
+figure img {{ max-width: 100%; max-height: 92px; display: block; }}
+figcaption {{ padding: 2px 2px 0; color: var(--faint); font-size: 12px; font-variant-numeric: tabular-nums; }}
+.own figcaption {{ color: var(--mark); font-weight: 600; }}
+summary {{ cursor: pointer; font-weight: 600; }}
+{charts}
+</style>
+</head>
+<body>
+<header><h1>{title}</h1><p>{summary}</p></header>
+<main>
+{sections}
+</main>
+</body>
+</html>
+"""
+
+
+def run_report(
+    path: str | Path,
+    *,
+    log: Iterable[Mapping[str, Any]],
+    images: np.ndarray,
+    texts: np.ndarray,
+    pairs: list[Pair],
+    config: Mapping[str, Any],
+    title: str = "Training run",
+    samples: int = 1000,
+) -> None:
+    """The report of a training run: `log` are the rows of its log.jsonl, `images` (n, dim) and `texts` (m, dim) the
+    unit rows of the validation pairs as the trained model has them. Raises TrainingError if it cannot be written.
+    """
+    _check_shapes(images, texts, pairs)
+    found = ranks(images, texts, owners(pairs))
+    intervals = bootstrap(found, owners(pairs), samples=samples) if samples else {}
+    judged = Judgement("trained model", "", images, texts, measures(found), intervals, {}, {})
+    write_report(path, title=title, pairs=pairs, judgements=[judged], log=log, config=config)
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    pairs: list[Pair],
+    judgements: Sequence[Judgement],
+    log: Iterable[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes models judged on the same pairs side by side, with the curves and settings of a run where there are any.
+
+    Raises TrainingError for a file that cannot be written, ConfigError for vectors that are not those of `pairs`.
+    """
+    for judged in judgements:
+        _check_shapes(judged.images, judged.texts, pairs)
+    thumbnails = Thumbnails(pairs)
+    sections = [_figures(judgements), _curves(list(log))]
+    sections += [_model(judged, thumbnails) for judged in judgements]
+    sections.append(_settings(config or {}))
+    captions = sum(len(pair.captions) for pair in pairs)
+    page = _PAGE.format(
+        title=escape(title),
+        summary=f"judged on {len(pairs):,} images and {captions:,} captions",
+        charts=charts.STYLE,
+        sections="\n".join(filter(None, sections)),
+    )
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+    except OSError as error:
+        raise TrainingError(f"cannot write the report {path}: {error.strerror or error}") from error
+
+
+def _check_shapes(images: np.ndarray, texts: np.ndarray, pairs: list[Pair]) -> None:
+    captions = sum(len(pair.captions) for pair in pairs)
+    if (len(images), len(texts)) != (len(pairs), captions):
+        raise ConfigError(
+            f"there are {len(images)} rows of images and {len(texts)} of texts for {len(pairs)} pairs with {captions} "
+            "captions: give the rows of these pairs"
+        )
+
+
+def _section(heading: str, body: str, note: str = "") -> str:
+    told = f"<p>{escape(note)}</p>" if note else ""
+    return f"<section><h2>{escape(heading)}</h2>{told}{body}</section>" if body else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") -> str:
+    """A table of plain texts; what stands in brackets behind a figure is set small."""
+    top = "".join(f"<th>{escape(text)}</th>" for text in head)
+    lines = []
+    for row in rows:
+        cells = []
+        for text in row:
+            figure, bracket, rest = escape(text).partition(" [")
+            cells.append(
+                f"<td>{figure}<small>{bracket}{rest}</small></td>"
+                if bracket and not css
+                else f"<td>{escape(text)}</td>"
+            )
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    above = f"<thead><tr>{top}</tr></thead>" if head else ""
+    return f'<div class="card wide"><table class="{css}">{above}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _figures(judgements: Sequence[Judgement]) -> str:
+    if not judgements:
+        return ""
+    head = ["", *(judged.model for judged in judgements)]
+    tables = [_table(head, figure_rows(judgements))]
+    for title, rows in ((LOST_TITLE, list(lost_rows(judgements))), ("Speed and size", list(cost_rows(judgements)))):
+        if rows:
+            tables += [f"<h3>{escape(title)}</h3>", _table(head, rows)]
+    some = any(judged.intervals for judged in judgements)
+    note = "in brackets 95 % intervals, by drawing images with their captions anew" if some else ""
+    return _section("Figures", "".join(tables), note)
+
+
+def _curves(log: list[Mapping[str, Any]]) -> str:
+    """Loss and learning rates by step, recall and speed by epoch, of the rows of a log; other rows are passed over."""
+    steps = [row for row in log if row.get("kind") == "step" and "step" in row]
+    epochs = [row for row in log if row.get("kind") == "epoch" and "epoch" in row]
+    drawn = [
+        charts.line_chart("loss", {"loss": _points(steps, "step", "loss")}, x_label="step"),
+        charts.line_chart("learning rate", _many(steps, "step", "lr"), x_label="step"),
+        charts.line_chart(
+            "text to image, percent", _many(epochs, "epoch", "metrics", "text_to_image_"), x_label="epoch"
+        ),
+        charts.line_chart(
+            "image to text, percent", _many(epochs, "epoch", "metrics", "image_to_text_"), x_label="epoch"
+        ),
+        charts.line_chart("images a second", {"images": _points(steps, "step", "images_per_second")}, x_label="step"),
+    ]
+    cards = "".join(f'<div class="card">{chart}</div>' for chart in drawn if chart)
+    return _section("Training", f'<div class="charts">{cards}</div>' if cards else "")
+
+
+def _points(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
+    return [(float(row[x]), float(row[y])) for row in rows if isinstance(row.get(y), (int, float))]
+
+
+def _many(rows: Iterable[Mapping[str, Any]], x: str, y: str, prefix: str = "") -> charts.Series:
+    """One curve for each name with the prefix in the mappings row[y], named by the rest of it."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name, value in (row.get(y) or {}).items():
+            if name.startswith(prefix) and isinstance(value, (int, float)):
+                curves.setdefault(label(name.removeprefix(prefix)), []).append((float(row[x]), float(value)))
+    return curves
+
+
+def _model(judged: Judgement, thumbnails: Thumbnails) -> str:
+    owner = owners(thumbnails.pairs)
+    found = scored(judged, owner)
+    chart = charts.histogram(
+        "similarity of captions and images, share in percent",
+        BINS,
+        {"own image": found.matching, "other images": found.others},
+        x_label="cosine",
+    )
+    worst = np.lexsort((found.margin, -found.rank))
+    best = np.argsort(-found.margin, kind="stable")
+    parts = [
+        f'<div class="card half">{chart}</div>' if chart else "",
+        "<h3>Worst queries</h3>",
+        queries_html(judged, thumbnails, owner, worst[found.rank[worst] > 1], found.rank)
+        or "<p>Every caption found its own image first.</p>",
+        "<h3>Best queries</h3>",
+        queries_html(judged, thumbnails, owner, best[found.rank[best] == 1], found.rank)
+        or "<p>No caption found its own image first.</p>",
+    ]
+    note = f"fingerprint {judged.fingerprint[:12]}" if judged.fingerprint else ""
+    return _section(judged.model, "".join(parts), note)
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    rows = list(_leaves(config))
+    return _section("Settings", _table((), rows, "settings") if rows else "")
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Settings as name and text, nested names dotted."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
