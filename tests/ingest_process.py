@@ -27,7 +27,7 @@ from clip_qdrant.errors import ClipQdrantError
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Progress, Report, ingest
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 
 __all__ = [
     "IMAGES",
@@ -151,7 +151,7 @@ def run(
 ) -> Report:
     """The run whose result does not depend on who makes it, how often it is begun, and when it ends."""
     source = FolderSource(photos, name="photos")
-    shared = None if part is None else Part(source, *part)
+    shared = None if part is None else Share(source, *part)
     return ingest(
         shared or source,
         collection,

@@ -20,7 +20,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, Progress, ingest
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope
 
@@ -42,7 +42,7 @@ def test_parts_together_delete_no_more_than_one_run_may(collection: ImageCollect
     left = MadeSource(40)
     assert ingest(left, collection, delete=True).refused is not None
     for index in range(count):
-        part = Part(left, index, count)
+        part = Share(left, index, count)
         report = ingest(part, collection, delete=True, owns=part.owns)
         assert (report.deleted, report.refused is not None) == (0, True)
     assert collection.count() == 200

@@ -16,7 +16,7 @@ from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.open import kind_of_source, open_source
 from clip_qdrant_ingestion.sources.protocol import Source
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
 from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
@@ -113,7 +113,7 @@ def test_pattern_part_and_selection_work_together(tmp_path: Path) -> None:
     parts = [open_source(tmp_path, part=f"{index}/2", **options) for index in range(2)]
     assert sorted(names(whole)) == sorted(names(parts[0]) + names(parts[1]))
     assert len(names(whole)) == 20
-    assert all(isinstance(part, Part) for part in parts)
+    assert all(isinstance(part, Share) for part in parts)
     assert [source.name for source in (whole, *parts)] == ["shop"] * 3
     (page,) = whole.pages()
     assert page.objects[0].said.texts == {"category": "shoes"}

@@ -11,7 +11,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 
 
 class ListedSource:
@@ -112,7 +112,7 @@ def test_a_path_that_does_not_fit_stays_without_fields_and_warns_only_if_none_fi
 
 def test_parts_share_a_source_and_none_of_it_twice() -> None:
     source = named(*(f"{number}.jpg" for number in range(500)))
-    parts = [Part(source, index, 3) for index in range(3)]
+    parts = [Share(source, index, 3) for index in range(3)]
     shares = [{item.uri for page in part.pages() for item in page.objects} for part in parts]
     assert set.union(*shares) == {item.uri for item in source.page.objects}
     assert sum(map(len, shares)) == 500
@@ -121,7 +121,7 @@ def test_parts_share_a_source_and_none_of_it_twice() -> None:
 
 
 def test_which_part_an_object_belongs_to_never_changes() -> None:
-    part = Part(named(), 2, 8)
+    part = Share(named(), 2, 8)
     assert [n for n in range(40) if part.owns(f"s3://photos/{n}.jpg")] == [16, 27, 30, 36]
 
 
@@ -130,7 +130,7 @@ def test_what_hides_objects_is_told_by_every_part_and_the_rest_by_one() -> None:
     told = [
         problem.uri
         for index in range(4)
-        for page in Part(ListedSource([], problems), index, 4).pages()
+        for page in Share(ListedSource([], problems), index, 4).pages()
         for problem in page.problems
     ]
     assert sorted(told) == ["u1"] * 4 + ["u2"]
@@ -139,18 +139,18 @@ def test_what_hides_objects_is_told_by_every_part_and_the_rest_by_one() -> None:
 @pytest.mark.parametrize("text", ["8/8", "1", "-1/3", "1/0", "0/0", "a/b", "1/3/5", "", "٣/٨"])
 def test_a_part_that_cannot_be_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ConfigError, match="0/8 is the first of eight parts, 7/8 the last"):
-        Part.parse(text)
+        Share.parse(text)
 
 
 def test_a_part_is_written_index_and_count() -> None:
-    assert Part.parse("0/8") == (0, 8)
-    assert Part.parse("7/8") == (7, 8)
+    assert Share.parse("0/8") == (0, 8)
+    assert Share.parse("7/8") == (7, 8)
     with pytest.raises(ConfigError):
-        Part(named(), 3, 3)
+        Share(named(), 3, 3)
 
 
 def test_a_part_of_a_patterned_source_reads_as_the_source_does() -> None:
-    source = Part(Patterned(named("a/b.jpg"), PathPattern("{x}/*")), 0, 1)
+    source = Share(Patterned(named("a/b.jpg"), PathPattern("{x}/*")), 0, 1)
     (page,) = source.pages()
     assert (source.name, source.reads_at_once) == ("listed", 7)
     assert source.read(source.look(page.objects[0]), limits=Limits()) == b"file:///a/b.jpg"

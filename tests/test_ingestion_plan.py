@@ -21,7 +21,7 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Plan, Problem, plan
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.state import IngestState
 from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
 
@@ -156,7 +156,7 @@ def test_a_part_takes_only_its_own_for_gone(photos: Path, collection: ImageColle
     for path in photos.iterdir():
         if path.stem != "0":
             path.unlink()
-    parts = [Part(FolderSource(photos), index, 3) for index in range(3)]
+    parts = [Share(FolderSource(photos), index, 3) for index in range(3)]
     plans = [plan(part, collection, owns=part.owns) for part in parts]
     assert sum(found.gone for found in plans) == 7
     assert all(found.gone < 7 for found in plans)

@@ -16,7 +16,7 @@ from clip_qdrant.errors import SourceError, StoreUnavailable
 from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Report, SourceObject
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.state import IngestState
 from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
 
@@ -53,7 +53,7 @@ class Away(CountingFolder):
         return super().read(item, limits=limits)
 
 
-def run(source: FolderSource | Part, collection: ImageCollection, state: IngestState, **options: object) -> Report:
+def run(source: FolderSource | Share, collection: ImageCollection, state: IngestState, **options: object) -> Report:
     settings = {"limits": SMALL, "patience": 0.0, "workers": 1, **options}
     return Worker(source, collection, state, RunOptions(**settings), location="here").run()  # type: ignore[arg-type]  # names of options
 
@@ -140,7 +140,7 @@ def test_what_was_not_listed_stays_in_quarantine(
     run(FolderSource(photos), collection, state)
     if hole == "a part":
         for index in range(2):
-            part = Part(FolderSource(photos), index, 2)
+            part = Share(FolderSource(photos), index, 2)
             run(part, collection, state, owns=part.owns)
     elif hole == "an error":
         with pytest.raises(SourceError):

@@ -19,7 +19,7 @@ from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Progress, SourceObject, ingest
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_nothing_is_deleted_before_all_else_is_stored(photos: Path, collection: 
 
 
 def test_each_part_deletes_its_own(photos: Path, collection: ImageCollection) -> None:
-    parts = [Part(FolderSource(photos), index, 2) for index in range(2)]
+    parts = [Share(FolderSource(photos), index, 2) for index in range(2)]
     for part in parts:
         ingest(part, collection, owns=part.owns)
     assert collection.count() == 12

@@ -20,8 +20,9 @@ from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant.records import path_of
 from clip_qdrant_ingestion.run.engine import Cluster
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
-from clip_qdrant_ingestion.sources.open import kind_of_source, open_source
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.open import kind_of_source, make_source
+from clip_qdrant_ingestion.sources.options import SourceOptions
+from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.state import IngestState, default_state_path
 from clip_qdrant_ingestion.worker.endpoints import serve
 from clip_qdrant_ingestion.worker.health import Health
@@ -214,15 +215,14 @@ def _place(settings: Settings) -> str:
 
 
 def _open_source(settings: Settings) -> Source:
-    return open_source(
-        _place(settings),
+    options = SourceOptions(
         kind=settings.source_kind,
         name=settings.source_name,
+        path_pattern=settings.path_pattern,
+        share=settings.shard,
         include=settings.include,
         exclude=settings.exclude,
         hidden=settings.hidden,
-        path_pattern=settings.path_pattern,
-        part=settings.shard,
         uri_column=settings.uri_column,
         base=settings.uri_base,
         endpoint_url=settings.endpoint_url,
@@ -230,6 +230,7 @@ def _open_source(settings: Settings) -> Source:
         allow_private=settings.allow_private,
         patience=settings.patience,
     )
+    return make_source(_place(settings), options)
 
 
 def _run_options(settings: Settings, source: Source, cluster: Cluster | None, *, retry_failed: bool) -> RunOptions:
@@ -240,7 +241,7 @@ def _run_options(settings: Settings, source: Source, cluster: Cluster | None, *,
         limits=wiring.limits_of(settings),
         delete=settings.delete,
         max_delete=settings.max_delete,
-        owns=source.owns if isinstance(source, Part) else None,
+        owns=source.owns if isinstance(source, Share) else None,
         dedupe=settings.dedupe,
         tags=settings.file_tags,
         retry_failed=retry_failed,

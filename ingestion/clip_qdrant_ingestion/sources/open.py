@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from clip_qdrant.errors import ConfigError, without_user_info
 from clip_qdrant.records import path_of
@@ -13,18 +13,18 @@ from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.archives.locations import is_archive
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of
+from clip_qdrant_ingestion.sources.options import SourceKind, SourceOptions
 from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
 from clip_qdrant_ingestion.sources.protocol import Source
-from clip_qdrant_ingestion.sources.share import Part
+from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.sources.tables.addresses import WEB
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource, manifest_format
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 
-__all__ = ["SourceKind", "kind_of_source", "open_source"]
+__all__ = ["kind_of_source", "make_source", "open_source"]
 
-SourceKind = Literal["folder", "bucket", "manifest", "shards", "index"]
 _CHOICES = (
     "a source is a folder, a bucket (s3://bucket/prefix, gs://…, az://…), a manifest (.csv, .tsv, .jsonl, .parquet), "
     "tar archives (.tar, .tar.gz, shard-{000..099}.tar) or a web page of links (https://host/folder/)"
@@ -50,65 +50,125 @@ def open_source(
     timeout: float = 30.0,
     patience: float = 60.0,
 ) -> Source:
-    """The source at a location. `kind` says what it is; without it `kind_of_source` does.
-
-    `include`, `exclude` and `hidden` are for folders, buckets and index pages (`Selection`); `uri_column` and `base`
-    for manifests; `endpoint_url` and `storage_options` for what lies in buckets, `object_metadata` for buckets alone;
-    `allow_private` and `timeout` (seconds an object) for what lies on the web; `patience` is the time in seconds for
-    which a listing is tried again. `path_pattern` makes a `Patterned` of the source, `part` ("0/8") a `Part`.
+    """The source at a location; the options are those of `SourceOptions`, where `part` is called `share`.
 
     Raises ConfigError for what cannot be opened or an option that the source does not have, MissingExtra.
     """
+    options = SourceOptions(
+        kind=kind,
+        name=name,
+        path_pattern=path_pattern,
+        share=part,
+        include=include,
+        exclude=exclude,
+        hidden=hidden,
+        uri_column=uri_column,
+        base=base,
+        endpoint_url=endpoint_url,
+        storage_options=storage_options or {},
+        object_metadata=object_metadata,
+        allow_private=allow_private,
+        timeout=timeout,
+        patience=patience,
+    )
+    return make_source(location, options)
+
+
+def make_source(location: str | os.PathLike[str], options: SourceOptions) -> Source:
+    """The source at a location, as its options say. Raises as `open_source`."""
     place = os.fspath(location)
-    kind = kind_of_source(place) if kind is None else kind
-    if kind not in get_args(SourceKind):
-        raise ConfigError(f"there is no kind of source {kind!r}; use one of {', '.join(get_args(SourceKind))}")
+    kind = options.kind or kind_of_source(place)
+    _check_options(place, kind, options)
+    source = _MAKERS[kind](place, options)
+    if options.path_pattern is not None:
+        source = Patterned(source, PathPattern(options.path_pattern))
+    return source if options.share is None else Share(source, *Share.parse(options.share))
+
+
+def _check_options(place: str, kind: SourceKind, options: SourceOptions) -> None:
+    """Raises ConfigError for a kind that there is not, or an option that this kind of source does not have."""
+    if kind not in _MAKERS:
+        raise ConfigError(f"there is no kind of source {kind!r}; use one of {', '.join(_MAKERS)}")
     selects = kind in ("folder", "bucket", "index")
     for option, given, allowed in (
-        ("include", bool(include), selects),
-        ("exclude", bool(exclude), selects),
-        ("hidden", hidden, selects),
-        ("uri_column", uri_column is not None, kind == "manifest"),
-        ("base", base is not None, kind == "manifest"),
+        ("include", bool(options.include), selects),
+        ("exclude", bool(options.exclude), selects),
+        ("hidden", options.hidden, selects),
+        ("uri_column", options.uri_column is not None, kind == "manifest"),
+        ("base", options.base is not None, kind == "manifest"),
     ):
         if given and not allowed:
             raise ConfigError(f"{without_user_info(place)} is opened as {kind}, for which there is no {option}")
-    options = {**(storage_options or {}), **({"endpoint_url": endpoint_url} if endpoint_url else {})}
-    source: Source
-    if kind == "folder":
-        source = FolderSource(path_of(place) or place, include=include, exclude=exclude, hidden=hidden, name=name)
-    elif kind == "bucket":
-        source = BucketSource(
-            place,
-            include=include,
-            exclude=exclude,
-            hidden=hidden,
-            name=name,
-            storage_options=options,
-            object_metadata=object_metadata,
-            patience=patience,
-        )
-    else:
-        fetcher = Fetcher(allow_private=allow_private, timeout=timeout)
-        if kind == "manifest":
-            source = ManifestSource(
-                place,
-                uri_column=uri_column,
-                name=name,
-                base=base,
-                fetcher=fetcher,
-                storage_options=options,
-                patience=patience,
-            )
-        elif kind == "shards":
-            source = ShardSource(place, name=name, fetcher=fetcher, storage_options=options, patience=patience)
-        else:
-            source = HttpIndexSource(
-                place, include=include, exclude=exclude, hidden=hidden, name=name, fetcher=fetcher, patience=patience
-            )
-    if path_pattern is not None:
-        source = Patterned(source, PathPattern(path_pattern))
-    return source if part is None else Part(source, *Part.parse(part))
+
+
+def _folder(place: str, options: SourceOptions) -> Source:
+    return FolderSource(
+        path_of(place) or place,
+        include=options.include,
+        exclude=options.exclude,
+        hidden=options.hidden,
+        name=options.name,
+    )
+
+
+def _bucket(place: str, options: SourceOptions) -> Source:
+    return BucketSource(
+        place,
+        include=options.include,
+        exclude=options.exclude,
+        hidden=options.hidden,
+        name=options.name,
+        storage_options=options.bucket_options,
+        object_metadata=options.object_metadata,
+        patience=options.patience,
+    )
+
+
+def _manifest(place: str, options: SourceOptions) -> Source:
+    return ManifestSource(
+        place,
+        uri_column=options.uri_column,
+        name=options.name,
+        base=options.base,
+        fetcher=_fetcher(options),
+        storage_options=options.bucket_options,
+        patience=options.patience,
+    )
+
+
+def _archives(place: str, options: SourceOptions) -> Source:
+    return ShardSource(
+        place,
+        name=options.name,
+        fetcher=_fetcher(options),
+        storage_options=options.bucket_options,
+        patience=options.patience,
+    )
+
+
+def _index(place: str, options: SourceOptions) -> Source:
+    return HttpIndexSource(
+        place,
+        include=options.include,
+        exclude=options.exclude,
+        hidden=options.hidden,
+        name=options.name,
+        fetcher=_fetcher(options),
+        patience=options.patience,
+    )
+
+
+def _fetcher(options: SourceOptions) -> Fetcher:
+    return Fetcher(allow_private=options.allow_private, timeout=options.timeout)
+
+
+_MAKERS: Mapping[SourceKind, Callable[[str, SourceOptions], Source]] = {
+    "folder": _folder,
+    "bucket": _bucket,
+    "manifest": _manifest,
+    "shards": _archives,
+    "index": _index,
+}
 
 
 def kind_of_source(location: str) -> SourceKind:

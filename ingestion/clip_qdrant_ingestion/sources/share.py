@@ -1,6 +1,6 @@
-"""One of several parts of a source, so that as many workers share it without talking to each other.
+"""A worker's share of a source: several workers go through one source without talking to each other.
 
-Which part an object belongs to is told by the hash of its uri, so it stays in its part whatever comes or goes.
+The hash of an object's uri says whose share it is in, so it stays there whatever comes or goes.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.protocol import Page, Problem, Source, SourceObject
 
-__all__ = ["Part"]
+__all__ = ["Share"]
 
 
-class Part:
-    """The objects of part `index` (from 0) of `count`.
+class Share:
+    """The objects of share `index` (from 0) of `count`.
 
-    Something that hides objects is a problem of every part; any other problem of the part that owns its uri.
-    Raises ConfigError for a part that there cannot be.
+    A problem that hides objects is in every share, any other one in the share that owns its uri. Raises ConfigError
+    for a share that there cannot be.
     """
 
     def __init__(self, source: Source, index: int, count: int) -> None:
         if count < 1 or not 0 <= index < count:
-            raise _no_part(f"{index}/{count}")
+            raise _no_share(f"{index}/{count}")
         self.index = index
         self.count = count
         self._source = source
 
     def __repr__(self) -> str:
-        return f"Part({self._source!r}, {self.index}, {self.count})"
+        return f"Share({self._source!r}, {self.index}, {self.count})"
 
     @staticmethod
     def parse(text: str) -> tuple[int, int]:
         """Index and count of text such as 3/8. Raises ConfigError."""
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
         if match is None or int(match[1]) >= int(match[2]):
-            raise _no_part(text)
+            raise _no_share(text)
         return int(match[1]), int(match[2])
 
     def owns(self, uri: str) -> bool:
-        """Whether the object at this uri, listed or not, belongs to this part."""
+        """Whether the object at this uri, listed or not, is in this share."""
         digest = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.index
 
@@ -58,7 +58,7 @@ class Part:
         for page in self._source.pages(folders):
             yield Page(
                 [item for item in page.objects if self.owns(item.uri)],
-                [problem for problem in page.problems if self._tells(problem)],
+                [problem for problem in page.problems if self._has(problem)],
             )
 
     def look(self, item: SourceObject) -> SourceObject:
@@ -67,11 +67,11 @@ class Part:
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         return self._source.read(item, limits=limits)
 
-    def _tells(self, problem: Problem) -> bool:
+    def _has(self, problem: Problem) -> bool:
         return problem.hides_objects or self.owns(problem.uri)
 
 
-def _no_part(text: str) -> ConfigError:
+def _no_share(text: str) -> ConfigError:
     return ConfigError(
         f"there is no part {text!r}; write INDEX/COUNT, the index from 0 as in JOB_COMPLETION_INDEX of Kubernetes: "
         "0/8 is the first of eight parts, 7/8 the last"
