@@ -2,6 +2,8 @@
 
     settings = Settings.load({"location": "http://localhost:6333"})
 
+These are the settings of the library. A part of the program that has more of its own derives a class from `Settings`.
+
 The first that says something wins: what is passed to `load`, the environment (CLIP_QDRANT_LOCATION), `.env` in the
 working folder, the TOML file (`clip-qdrant.toml` there, or the file CLIP_QDRANT_CONFIG names), the default.
 """
@@ -13,21 +15,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from clip_qdrant.errors import ConfigError, without_user_info
 
-__all__ = ["Settings"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Count", "Settings", "Text", "expand_home", "refuse_bool", "setting"]
 
 PREFIX = "CLIP_QDRANT_"
 TOML_NAME = "clip-qdrant.toml"
@@ -35,7 +39,7 @@ _DEFAULT = "default"
 _ENVIRONMENT = "environment"
 
 
-def _home(value: Any) -> Any:
+def expand_home(value: Any) -> Any:
     """`~` is the shell's; in a file or behind `=` nobody else expands it."""
     if isinstance(value, (str, Path)) and str(value).startswith("~"):
         try:
@@ -45,130 +49,55 @@ def _home(value: Any) -> Any:
     return value
 
 
-def _no_bool(value: Any) -> Any:
+def refuse_bool(value: Any) -> Any:
     """pydantic takes `true` for 1."""
     if isinstance(value, bool):
         raise ValueError("not a number")  # noqa: TRY004  pydantic collects ValueError
     return value
 
 
-def _parts(value: Any) -> Any:
-    """In the environment several values stand in one text, with commas between them."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 
 
-def _share(value: Any) -> Any:
-    """`10%` is 0.1."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(value.strip()[:-1]) / 100
-    return _no_bool(value)
-
-
-_Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
-_Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
-_Seconds = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
-_Patterns = Annotated[tuple[_Text, ...], NoDecode, BeforeValidator(_parts)]
-
-
-def _setting(default: Any, meaning: str, allowed: str) -> Any:
+def setting(default: Any, meaning: str, allowed: str) -> Any:
+    """The field of a setting; `allowed` says in an error which values there are."""
     return Field(default, description=meaning, json_schema_extra={"allowed": allowed})
 
 
 class Settings(BaseSettings):
-    """Every setting with its default. The constructor takes values and reads nothing; `load` reads."""
+    """The settings of the library, with defaults. The constructor takes values and reads nothing; `load` reads."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    model: Annotated[_Text, BeforeValidator(_home)] = _setting(
+    model: Annotated[Text, BeforeValidator(expand_home)] = setting(
         "bundled", "the embedder", '"bundled", the path of a checkpoint, or hf: and a model name'
     )
-    runtime: Literal["auto", "onnx", "torch"] = _setting("auto", "what runs the model", "auto, onnx or torch")
-    device: _Text = _setting("auto", "where torch runs", "auto or a torch device such as cpu, cuda, cuda:1, mps")
-    compile: bool = _setting(False, "whether torch compiles the image encoder, for long runs on a GPU", "true or false")
-    location: Annotated[_Text, BeforeValidator(_home)] = _setting(
+    runtime: Literal["auto", "onnx", "torch"] = setting("auto", "what runs the model", "auto, onnx or torch")
+    device: Text = setting("auto", "where torch runs", "auto or a torch device such as cpu, cuda, cuda:1, mps")
+    compile: bool = setting(False, "whether torch compiles the image encoder, for long runs on a GPU", "true or false")
+    location: Annotated[Text, BeforeValidator(expand_home)] = setting(
         "./qdrant-data", "the Qdrant store", "a folder, http(s)://host:port, or :memory:"
     )
-    api_key: SecretStr | None = _setting(None, "the key for a Qdrant server", "a text")
-    collection: _Text = _setting("images", "the collection that commands use", "a name")
-    shard_number: _Count | None = _setting(
+    api_key: SecretStr | None = setting(None, "the key for a Qdrant server", "a text")
+    collection: Text = setting("images", "the collection that commands use", "a name")
+    shard_number: Count | None = setting(
         None, "shards of a collection that is created on a Qdrant cluster", "a whole number of at least 1"
     )
-    replication_factor: _Count | None = _setting(
+    replication_factor: Count | None = setting(
         None, "copies of each shard of a collection that is created", "a whole number of at least 1"
     )
-    batch_size: _Count = _setting(64, "images in one call of the model", "a whole number of at least 1")
-    workers: _Count | None = _setting(
-        None, "threads that decode images; unset: as many as there are cores", "a whole number of at least 1"
-    )
-    readers: _Count | None = _setting(
-        None, "images that are read at once; unset: what the source needs", "a whole number of at least 1"
-    )
-    timeout: _Count = _setting(10, "seconds to wait for a Qdrant server", "a whole number of at least 1")
-    max_image_bytes: Annotated[ByteSize, BeforeValidator(_no_bool), Field(ge=1)] = _setting(
+    batch_size: Count = setting(64, "images in one call of the model", "a whole number of at least 1")
+    timeout: Count = setting(10, "seconds to wait for a Qdrant server", "a whole number of at least 1")
+    max_image_bytes: Annotated[ByteSize, BeforeValidator(refuse_bool), Field(ge=1)] = setting(
         256 * 1024 * 1024, "the largest image file read", "a number of bytes, or one with a unit such as 64MiB"
     )
-    max_image_pixels: _Count = _setting(200_000_000, "the largest image decoded", "a number of pixels of at least 1")
-    cache_dir: Annotated[Path | None, BeforeValidator(_home)] = _setting(
+    max_image_pixels: Count = setting(200_000_000, "the largest image decoded", "a number of pixels of at least 1")
+    cache_dir: Annotated[Path | None, BeforeValidator(expand_home)] = setting(
         None, "the folder of exported models; unset: the user's cache folder", "a folder"
     )
-    source: Annotated[_Text | None, BeforeValidator(_home)] = _setting(
-        None, "what is ingested where no source is named", "a folder, a bucket, a manifest, tar shards or a web page"
-    )
-    source_kind: Literal["folder", "bucket", "manifest", "shards", "index"] | None = _setting(
-        None, "what the source is; unset: told by its name", "folder, bucket, manifest, shards or index"
-    )
-    source_name: _Text | None = _setting(
-        None, "the name stored with every image; unset: where the source lies", "a text"
-    )
-    include: _Patterns = _setting((), "only files of these patterns", "patterns, with commas between them")
-    exclude: _Patterns = _setting((), "no files and folders of these patterns", "patterns, with commas between them")
-    hidden: bool = _setting(False, "whether hidden files and folders are taken too", "true or false")
-    path_pattern: _Text | None = _setting(
-        None, "fields that the path of an image has", 'a pattern such as "{category}/{year}/*"'
-    )
-    uri_column: _Text | None = _setting(None, "the column of a manifest that names the images", "a name")
-    uri_base: Annotated[_Text | None, BeforeValidator(_home)] = _setting(
-        None, "where the relative paths of a manifest count from; unset: its folder", "a folder or a URL"
-    )
-    endpoint_url: _Text | None = _setting(None, "the address of a bucket that is not at its usual one", "a URL")
-    object_metadata: bool = _setting(True, "whether the metadata of a bucket's objects are asked for", "true or false")
-    allow_private: bool = _setting(False, "whether images may come from private addresses", "true or false")
-    file_tags: bool = _setting(True, "whether EXIF, IPTC and XMP become metadata", "true or false")
-    shard: _Text | None = _setting(None, "the part of the source that this worker does", "i/n, i from 0 to n - 1")
-    delete: bool = _setting(False, "whether images that are gone from the source are deleted", "true or false")
-    max_delete: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False)] = _setting(
-        0.1, "the largest part of a collection that one run may delete", "a share such as 10% or 0.1"
-    )
-    dedupe: Literal["off", "tag", "skip"] = _setting(
-        "off", "what is done with near-duplicates: stored, marked, or left out", "off, tag or skip"
-    )
-    state: Annotated[Path | None, BeforeValidator(_home)] = _setting(
-        None, "the state file; unset: beside an embedded store, else in the user's cache folder", "a file"
-    )
-    patience: _Seconds = _setting(
-        300.0, "seconds for which ingestion goes on trying when source or store do not answer", "a number of seconds"
-    )
-    bulk: bool = _setting(False, "whether the server builds no index while a run lasts", "true or false")
-    engine: Literal["threads", "ray"] = _setting("threads", "what carries out the work", "threads or ray")
-    ray_address: _Text | None = _setting(
-        None, "the Ray cluster; unset: the one at hand, or one of this computer", "a text"
-    )
-    embedders: _Count | None = _setting(
-        None,
-        "processes with the model on a Ray cluster; unset: one for each GPU, or one",
-        "a whole number of at least 1",
-    )
-    watch: bool = _setting(False, "whether ingestion goes on and follows changes", "true or false")
-    interval: Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)] | None = _setting(
-        None, "seconds between whole runs while watching; unset: only what changes", "a number of seconds above 0"
-    )
-    health: _Text | None = _setting(None, "where probes, metrics and events are served", "host:port or a port")
-    events_token: SecretStr | None = _setting(None, "what a sender of events must show", "a text")
-    log_format: Literal["text", "json"] = _setting("text", "how ingestion logs", "text or json")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -190,7 +119,7 @@ class Settings(BaseSettings):
         *,
         config: str | Path | None = None,
         dotenv: str | Path | None = ".env",
-    ) -> Settings:
+    ) -> Self:
         """The settings in force: `given` (None means not given) over environment, `.env`, TOML file and defaults.
 
         Raises ConfigError for unknown names, and for values that cannot be used, all of them at once.
@@ -213,7 +142,7 @@ class Settings(BaseSettings):
             settings = cls(**{name: merged[name] for name in origins})
         except ValidationError as error:
             names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors(include_input=False))
-            problems = [_problem(name, merged[name], origins[name]) for name in names]
+            problems = [cls._problem(name, merged[name], origins[name]) for name in names]
             raise ConfigError("\n".join(problems)) from None  # pydantic's own text would show a secret
         settings._origins.update(origins)
         return settings
@@ -231,18 +160,19 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             value = getattr(self, name)
             text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-            if name in ("location", "source", "endpoint_url"):
-                text = without_user_info(text)
-            yield name, text, self._origins.get(name, _DEFAULT)
+            yield name, without_user_info(text), self._origins.get(name, _DEFAULT)
 
-
-def _problem(name: str, value: Any, origin: str) -> str:
-    extra = Settings.model_fields[name].json_schema_extra
-    allowed = extra["allowed"] if isinstance(extra, dict) else ""
-    variable = PREFIX + name.upper()
-    where = {_ENVIRONMENT: variable, ".env": f"{variable} in .env", "given": name}.get(origin, f"{name} in {origin}")
-    shown = "**********" if name in ("api_key", "events_token") else without_user_info(repr(value))
-    return f"{where} is {shown}: it must be {allowed}"
+    @classmethod
+    def _problem(cls, name: str, value: Any, origin: str) -> str:
+        info = cls.model_fields[name]
+        allowed = info.json_schema_extra["allowed"] if isinstance(info.json_schema_extra, dict) else ""
+        variable = PREFIX + name.upper()
+        where = {_ENVIRONMENT: variable, ".env": f"{variable} in .env", "given": name}.get(
+            origin, f"{name} in {origin}"
+        )
+        is_secret = SecretStr in get_args(info.annotation)
+        shown = "**********" if is_secret else without_user_info(repr(value))
+        return f"{where} is {shown}: it must be {allowed}"
 
 
 def _refuse_unknown(names: Iterable[str], known: Iterable[str], message: str) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from clip_qdrant.cli import failures
 from clip_qdrant.cli.app import app
-from clip_qdrant.settings import Settings
+from clip_qdrant_ingestion.settings import IngestSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
@@ -81,20 +81,20 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
     assert told == named | {code for _, code in failures.EXIT_CODES}
 
 
-@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+@pytest.mark.parametrize("name", sorted(IngestSettings.model_fields))
 def test_every_setting_is_described_with_its_default(name: str) -> None:
     row = re.search(rf"^\| `{name}` \| (.+?) \| (.+?) \| (.+?) \|$", SETTINGS, re.MULTILINE)
 
     assert row is not None
-    default = Settings.model_fields[name].default
+    default = IngestSettings.model_fields[name].default
     if default in (None, ()):
         assert "`" not in row[1]
     else:
-        assert getattr(Settings.load({name: row[1].strip("`")}, dotenv=None), name) == default
+        assert getattr(IngestSettings.load({name: row[1].strip("`")}, dotenv=None), name) == default
 
 
 def test_no_setting_is_described_that_is_not_there() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \|", SETTINGS, re.MULTILINE)) == set(Settings.model_fields)
+    assert set(re.findall(r"^\| `(\w+)` \|", SETTINGS, re.MULTILINE)) == set(IngestSettings.model_fields)
 
 
 def test_the_settings_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_the_settings_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytes
     for name in ("LOCATION", "COLLECTION", "MAX_IMAGE_BYTES"):
         monkeypatch.delenv(f"CLIP_QDRANT_{name}", raising=False)
 
-    settings = Settings.load()
+    settings = IngestSettings.load()
 
     assert settings.location == "http://localhost:6333"
     assert settings.max_image_bytes == 64 << 20

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from clip_qdrant import ClipEmbedder
-from clip_qdrant.settings import Settings
+from clip_qdrant_ingestion.settings import IngestSettings
 from clip_qdrant_ingestion.worker.endpoints import serve
 from clip_qdrant_ingestion.worker.health import Health
 
@@ -76,7 +76,9 @@ def test_what_is_copied_is_enough_to_build_the_package(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
 
-    assert {"clip_qdrant/content/best.pt", "clip_qdrant_ingestion/health.py"} <= set(zipfile.ZipFile(wheel).namelist())
+    assert {"clip_qdrant/content/best.pt", "clip_qdrant_ingestion/worker/health.py"} <= set(
+        zipfile.ZipFile(wheel).namelist()
+    )
 
 
 def test_it_installs_extras_that_there_are() -> None:
@@ -107,7 +109,7 @@ def test_its_environment_are_settings_that_there_are(monkeypatch: pytest.MonkeyP
     for name, value in given.items():
         if name.startswith("CLIP_QDRANT_"):
             monkeypatch.setenv(name, value)
-    settings = Settings.load(dotenv=None)
+    settings = IngestSettings.load(dotenv=None)
 
     ours = {name.removeprefix("CLIP_QDRANT_").lower(): value for name, value in given.items() if "QDRANT" in name}
     assert {name: str(getattr(settings, name)) for name in ours} == ours

@@ -21,9 +21,10 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Plan, Problem, plan
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.state import IngestState
-from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
+from clip_qdrant_ingestion.worker.worker import Worker
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def state(tmp_path: Path) -> Iterator[IngestState]:
 
 
 def worker(folder: Path, collection: ImageCollection, state: IngestState, **options: object) -> Worker:
-    return Worker(FolderSource(folder), collection, state, RunOptions(**options), location="here")  # type: ignore[arg-type]  # names of options
+    return Worker(FolderSource(folder), collection, state, IngestOptions(**options), location="here")  # type: ignore[arg-type]  # names of options
 
 
 def kinds(plan: Plan) -> dict[str, int]:

@@ -16,9 +16,11 @@ from clip_qdrant.errors import SourceError, StoreUnavailable
 from clip_qdrant.images.load import Limits
 from clip_qdrant.records import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Report, SourceObject
+from clip_qdrant_ingestion.options import IngestOptions
+from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.state import IngestState
-from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
+from clip_qdrant_ingestion.worker.worker import Worker
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ class Away(CountingFolder):
 
 def run(source: FolderSource | Share, collection: ImageCollection, state: IngestState, **options: object) -> Report:
     settings = {"limits": SMALL, "patience": 0.0, "workers": 1, **options}
-    return Worker(source, collection, state, RunOptions(**settings), location="here").run()  # type: ignore[arg-type]  # names of options
+    return Worker(source, collection, state, IngestOptions(**settings), location="here").run()  # type: ignore[arg-type]  # names of options
 
 
 SMALL = Limits(max_pixels=50_000)
@@ -120,10 +122,10 @@ def test_a_bad_file_that_an_event_says_is_removed_leaves_too(
     photos: Path, collection: ImageCollection, state: IngestState
 ) -> None:
     source = FolderSource(photos)
-    work = Worker(source, collection, state, RunOptions(limits=SMALL), location="here")
+    work = Worker(source, collection, state, IngestOptions(limits=SMALL), location="here")
     work.run()
     (photos / "bad.png").unlink()
-    work.run([""], [to_uri(photos / "bad.png"), to_uri(photos / "large.png")])
+    work.run(Touched(frozenset({""}), frozenset({to_uri(photos / "bad.png"), to_uri(photos / "large.png")})))
     assert bad(state) == {"large.png": "too large"}
 
 

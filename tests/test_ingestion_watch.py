@@ -17,7 +17,8 @@ import pytest
 from clip_qdrant.errors import ConfigError, MissingExtra, ModelError, SourceError, StoreUnavailable
 from clip_qdrant.records import path_of, to_uri
 from clip_qdrant_ingestion.run.report import Progress, Report
-from clip_qdrant_ingestion.worker.change_queue import Inbox, Touched
+from clip_qdrant_ingestion.run.touched import Touched
+from clip_qdrant_ingestion.worker.change_queue import Inbox
 from clip_qdrant_ingestion.worker.events.files import file_events
 from clip_qdrant_ingestion.worker.events.messages import Change
 from clip_qdrant_ingestion.worker.health import Health
@@ -151,9 +152,9 @@ class Runs:
         self.calls: Queue[Call] = Queue()
         self.during: Callable[[], None] = lambda: None
 
-    def __call__(self, folders: set[str] | None, removed: set[str]) -> Report:
+    def __call__(self, touched: Touched) -> Report:
         self.during()
-        self.calls.put((folders, removed))
+        self.calls.put((None if touched.folders is None else set(touched.folders), set(touched.removed)))
         answer = self.answers.pop(0) if self.answers else Report()
         if isinstance(answer, Exception):
             raise answer

@@ -18,8 +18,8 @@ import yaml
 from clip_qdrant.cli import failures
 from clip_qdrant.cli.app import app
 from clip_qdrant.cli.wiring import Options
-from clip_qdrant.settings import Settings
 from clip_qdrant_ingestion.run.report import Progress, Report, StageTime
+from clip_qdrant_ingestion.settings import IngestSettings
 from clip_qdrant_ingestion.worker import endpoints
 from clip_qdrant_ingestion.worker.metrics import Metrics
 
@@ -61,7 +61,7 @@ def test_there_are_command_lines_to_parse() -> None:
 def test_every_variable_is_a_setting() -> None:
     names = {name.lower() for name in re.findall(r"\bCLIP_QDRANT_([A-Z_]+)\b", TEXT)}
 
-    assert names - set(Settings.model_fields) == set()
+    assert names - set(IngestSettings.model_fields) == set()
 
 
 def test_every_metric_is_described_and_no_other() -> None:

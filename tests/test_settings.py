@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import SecretStr
 
+from clip_qdrant.cli import wiring
+from clip_qdrant.cli.app import app
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.settings import Settings
+from clip_qdrant_ingestion.settings import IngestSettings
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +139,7 @@ def test_every_wrong_value_is_told_at_once_each_with_its_place(folder: Path, mon
     monkeypatch.setenv("CLIP_QDRANT_MAX_IMAGE_BYTES", "64 parsecs")
 
     with pytest.raises(ConfigError) as caught:
-        Settings.load({"batch_size": -1})
+        IngestSettings.load({"batch_size": -1})
 
     lines = sorted(str(caught.value).splitlines())
     assert [line.split(":")[0] for line in lines] == [
@@ -150,7 +154,7 @@ def test_every_wrong_value_is_told_at_once_each_with_its_place(folder: Path, mon
 @pytest.mark.parametrize("value", [0, -3, True, "x", 1.5])
 def test_a_number_must_be_a_whole_one_from_1(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"{name} is"):
-        Settings.load({name: value})
+        IngestSettings.load({name: value})
 
 
 @pytest.mark.parametrize("name", ["model", "location", "collection", "device"])
@@ -201,13 +205,14 @@ def test_an_at_sign_in_a_password_does_not_show_the_rest_of_it(user: str) -> Non
     assert "'http://***@h:1/a@b?c@d'" in str(caught.value)
 
 
-def test_a_secret_of_the_wrong_type_is_not_in_the_message(folder: Path) -> None:
-    (folder / "clip-qdrant.toml").write_text("api_key = 12345\n")
+@pytest.mark.parametrize("name", ["api_key", "events_token"])
+def test_a_secret_of_the_wrong_type_is_not_in_the_message(name: str, folder: Path) -> None:
+    (folder / "clip-qdrant.toml").write_text(f"{name} = 12345\n")
 
     with pytest.raises(ConfigError) as caught:
-        Settings.load()
+        IngestSettings.load()
 
-    assert "api_key in clip-qdrant.toml" in str(caught.value)
+    assert f"{name} in clip-qdrant.toml" in str(caught.value)
     assert "12345" not in str(caught.value)
 
 
@@ -222,3 +227,24 @@ def test_the_constructor_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIP_QDRANT_LOCATION", "e")
 
     assert Settings(collection="c").location == "./qdrant-data"
+
+
+def test_a_file_may_hold_the_settings_of_all_parts_of_the_program(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "clip-qdrant.toml").write_text('collection = "t"\ndedupe = "skip"\n')
+    (folder / ".env").write_text("CLIP_QDRANT_MAX_DELETE=20%\nCLIP_QDRANT_INCLUDE=*.jpg, *.png\n")
+    context = typer.Context(typer.main.get_command(app))
+
+    settings = wiring.settings_of(context)
+
+    assert (settings.collection, settings.dedupe, settings.max_delete) == ("t", "skip", 0.2)
+    assert settings.include == ("*.jpg", "*.png")
+    monkeypatch.setenv("CLIP_QDRANT_MAX_DELET", "20%")
+    with pytest.raises(ConfigError, match="no setting CLIP_QDRANT_MAX_DELET; did you mean CLIP_QDRANT_MAX_DELETE"):
+        wiring.settings_of(context)
+
+
+def test_the_library_knows_no_setting_of_ingestion() -> None:
+    assert {"source", "dedupe", "workers", "health"}.isdisjoint(Settings.model_fields)
+    assert set(Settings.model_fields) < set(IngestSettings.model_fields)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant.records import Hit
-    from clip_qdrant.settings import Settings
+    from clip_qdrant_ingestion.settings import IngestSettings
 
 __all__ = ["demo"]
 
@@ -115,7 +115,7 @@ def _more_like(images: ImageCollection, hit: Hit) -> _Result:
     return _Result(f'images like "{hit.caption}"', ["--like", hit.id], None, hits)
 
 
-def _filled(gallery: Path, settings: Settings, client: QdrantBase) -> ImageCollection:
+def _filled(gallery: Path, settings: IngestSettings, client: QdrantBase) -> ImageCollection:
     """The demo's collection with the gallery in it, and nothing else."""
     from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant_ingestion import FolderSource

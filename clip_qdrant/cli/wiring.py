@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder import Embedder
     from clip_qdrant.images.load import Limits
     from clip_qdrant.settings import Settings
+    from clip_qdrant_ingestion.settings import IngestSettings
 
 __all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "options_given", "settings_of"]
 
@@ -40,12 +41,15 @@ class Options:
     debug: bool = False
 
 
-def settings_of(context: typer.Context, given: Mapping[str, Any] | None = None) -> Settings:
-    """The settings in force for a command; `given` are options of its own that are settings too."""
-    from clip_qdrant.settings import Settings
+def settings_of(context: typer.Context, given: Mapping[str, Any] | None = None) -> IngestSettings:
+    """The settings in force for a command; `given` are options of its own that are settings too.
+
+    They are those of all commands, since they share a settings file, and a name there that none knows is a mistake.
+    """
+    from clip_qdrant_ingestion.settings import IngestSettings
 
     options = context.ensure_object(Options)
-    return Settings.load({**options.settings, **(given or {})}, config=options.config)
+    return IngestSettings.load({**options.settings, **(given or {})}, config=options.config)
 
 
 def options_given(context: typer.Context) -> Mapping[str, Any]:

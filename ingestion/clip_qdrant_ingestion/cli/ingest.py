@@ -13,8 +13,8 @@ from clip_qdrant_ingestion.cli.output import show_plan, show_report
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.images import ImageCollection
-    from clip_qdrant.settings import Settings
     from clip_qdrant_ingestion import Report, Source
+    from clip_qdrant_ingestion.settings import IngestSettings
 
 __all__ = ["ingest", "ingest_source"]
 
@@ -137,7 +137,7 @@ def ingest(
     raise typer.Exit(outcome.code)
 
 
-def ingest_source(source: Source, images: ImageCollection, settings: Settings) -> Report:
+def ingest_source(source: Source, images: ImageCollection, settings: IngestSettings) -> Report:
     """One run over a source that needs no state, with a progress bar on stderr."""
     from clip_qdrant_ingestion import ingest as run
     from clip_qdrant_ingestion.cli.progress import ingest_progress

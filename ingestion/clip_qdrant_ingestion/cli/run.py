@@ -18,6 +18,7 @@ from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINAT
 from clip_qdrant.cli.output import plain, stderr_console
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant.records import path_of
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.engine import Cluster
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.sources.open import kind_of_source, make_source
@@ -28,11 +29,11 @@ from clip_qdrant_ingestion.worker.endpoints import serve
 from clip_qdrant_ingestion.worker.health import Health
 from clip_qdrant_ingestion.worker.logs import json_logging
 from clip_qdrant_ingestion.worker.metrics import Metrics
-from clip_qdrant_ingestion.worker.worker import RunOptions, Worker
+from clip_qdrant_ingestion.worker.worker import Worker
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.images import ImageCollection
-    from clip_qdrant.settings import Settings
+    from clip_qdrant_ingestion.settings import IngestSettings
     from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["Outcome", "plan_run", "run"]
@@ -48,13 +49,13 @@ class Outcome:
     code: int
 
 
-def plan_run(settings: Settings, *, retry_failed: bool) -> Plan:
+def plan_run(settings: IngestSettings, *, retry_failed: bool) -> Plan:
     """What a run would do."""
     with _worker(settings, retry_failed=retry_failed, noted={}, stop=threading.Event(), remembers=False) as worker:
         return worker.plan()
 
 
-def run(settings: Settings, *, retry_failed: bool, events: bool, noted: Mapping[str, str]) -> Outcome:
+def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Mapping[str, str]) -> Outcome:
     """One run, or with `settings.watch` or `events` one after the other. SIGTERM finishes the batches in hand."""
     watches = settings.watch or events
     if settings.bulk and settings.shard is not None:
@@ -160,7 +161,7 @@ def _signals() -> Iterator[_Signals]:
 
 @contextlib.contextmanager
 def _worker(
-    settings: Settings,
+    settings: IngestSettings,
     *,
     retry_failed: bool,
     noted: Mapping[str, str],
@@ -181,12 +182,14 @@ def _worker(
             health.loaded()
             images.exists()
             health.answered()
-        options = _run_options(settings, source, cluster, retry_failed=retry_failed)
-        yield Worker(source, images, state, options, location=settings.location, noted=noted, stop=stop)
+        options = _ingest_options(settings, source, retry_failed=retry_failed)
+        yield Worker(
+            source, images, state, options, location=settings.location, noted=noted, cluster=cluster, stop=stop
+        )
 
 
 @contextlib.contextmanager
-def _cluster(settings: Settings) -> Iterator[Cluster | None]:
+def _cluster(settings: IngestSettings) -> Iterator[Cluster | None]:
     if settings.engine != "ray":
         yield None
         return
@@ -202,7 +205,7 @@ def _cluster(settings: Settings) -> Iterator[Cluster | None]:
         yield cluster
 
 
-def _place(settings: Settings) -> str:
+def _place(settings: IngestSettings) -> str:
     if settings.source is None:
         raise ConfigError("no source is named: clip-qdrant ingest SOURCE, or set CLIP_QDRANT_SOURCE")
     place = settings.source
@@ -214,7 +217,7 @@ def _place(settings: Settings) -> str:
     return place
 
 
-def _open_source(settings: Settings) -> Source:
+def _open_source(settings: IngestSettings) -> Source:
     options = SourceOptions(
         kind=settings.source_kind,
         name=settings.source_name,
@@ -233,8 +236,8 @@ def _open_source(settings: Settings) -> Source:
     return make_source(_place(settings), options)
 
 
-def _run_options(settings: Settings, source: Source, cluster: Cluster | None, *, retry_failed: bool) -> RunOptions:
-    return RunOptions(
+def _ingest_options(settings: IngestSettings, source: Source, *, retry_failed: bool) -> IngestOptions:
+    return IngestOptions(
         batch_size=settings.batch_size,
         workers=settings.workers,
         readers=settings.readers,
@@ -247,11 +250,10 @@ def _run_options(settings: Settings, source: Source, cluster: Cluster | None, *,
         retry_failed=retry_failed,
         patience=settings.patience,
         bulk=settings.bulk,
-        cluster=cluster,
     )
 
 
-def _open_images(settings: Settings) -> ImageCollection:
+def _open_images(settings: IngestSettings) -> ImageCollection:
     """The collection in a process of a cluster."""
     from clip_qdrant.collection.images import ImageCollection
 
@@ -259,7 +261,7 @@ def _open_images(settings: Settings) -> ImageCollection:
     return ImageCollection(settings.collection, wiring.open_embedder(settings), client, patience=settings.patience)
 
 
-def _health(settings: Settings) -> Health:
+def _health(settings: IngestSettings) -> Health:
     """What the worker is asked about; metrics only where somebody can ask for them."""
     stall = 300.0 + settings.patience
     return Health(stall=stall, metrics=Metrics() if settings.health is not None else None)

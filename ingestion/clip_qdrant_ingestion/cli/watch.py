@@ -14,6 +14,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.records import path_of, to_uri
 from clip_qdrant_ingestion.cli.progress import ingest_progress
 from clip_qdrant_ingestion.run.report import Progress, Report
+from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.sources.open import kind_of_source
 from clip_qdrant_ingestion.sources.tree.selection import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
 from clip_qdrant_ingestion.worker.change_queue import Inbox
@@ -22,14 +23,14 @@ from clip_qdrant_ingestion.worker.events.messages import read_lines
 from clip_qdrant_ingestion.worker.watch import watch
 
 if TYPE_CHECKING:
-    from clip_qdrant.settings import Settings
+    from clip_qdrant_ingestion.settings import IngestSettings
     from clip_qdrant_ingestion.worker.health import Health
     from clip_qdrant_ingestion.worker.worker import Worker
 
 __all__ = ["inbox_of", "watch_source"]
 
 
-def inbox_of(settings: Settings, source: str, *, stdin: bool) -> Inbox:
+def inbox_of(settings: IngestSettings, source: str, *, stdin: bool) -> Inbox:
     """The inbox for changes of a source. Raises ConfigError if nothing would ever tell of any."""
     told = stdin or settings.health is not None or settings.interval is not None
     if not told and _kind(settings, source) != "folder":
@@ -41,7 +42,7 @@ def inbox_of(settings: Settings, source: str, *, stdin: bool) -> Inbox:
 
 def watch_source(
     worker: Worker,
-    settings: Settings,
+    settings: IngestSettings,
     source: str,
     inbox: Inbox,
     health: Health,
@@ -66,8 +67,8 @@ def watch_source(
             draw(event)
             health.progressed(event)
 
-        def run(folders: set[str] | None, removed: set[str]) -> Report:
-            return worker.run(folders, removed, progress=progress)
+        def run(touched: Touched) -> Report:
+            return worker.run(touched, progress=progress)
 
         return watch(run, inbox, stop=stop, health=health, interval=settings.interval)
 
@@ -80,11 +81,11 @@ def _read_events(stream: BinaryIO, inbox: Inbox) -> None:
         inbox.fail(error)
 
 
-def _kind(settings: Settings, source: str) -> str:
+def _kind(settings: IngestSettings, source: str) -> str:
     return settings.source_kind or kind_of_source(source)
 
 
-def _folder_of(settings: Settings, source: str) -> Callable[[str], str | None]:
+def _folder_of(settings: IngestSettings, source: str) -> Callable[[str], str | None]:
     """Which folder of the source the object at a uri is in; what has no folders is looked at whole."""
     kind = _kind(settings, source)
     if kind not in ("folder", "bucket"):

@@ -21,8 +21,9 @@ from types import TracebackType
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, MissingExtra, first_line
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.engine import Engine
-from clip_qdrant_ingestion.run.stages import Near, Outcome, StageOptions
+from clip_qdrant_ingestion.run.stages import Near, Outcome
 from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["RayCluster"]
@@ -68,13 +69,12 @@ class RayCluster:
         source: Source,
         tell: Callable[[Outcome], None],
         *,
-        options: StageOptions,
-        batch_size: int,
+        options: IngestOptions,
         near: Near | None,
         stop: threading.Event,
         tick: Callable[[], None],
     ) -> Engine:
-        """An engine for one run; its chunks are of `batch_size` images.
+        """An engine for one run; its chunks are of `options.batch_size` images.
 
         Raises ConfigError for a source, or a way to open the collection, that cannot be sent to other processes.
         """
@@ -94,7 +94,6 @@ class RayCluster:
             self._open_collection,
             tell,
             options=options,
-            batch_size=batch_size,
             near=near,
             stop=stop,
             tick=tick,

@@ -19,9 +19,10 @@ from qdrant_client.local.qdrant_local import QdrantLocal
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ClipQdrantError, ConfigError, StoreLocked
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.ray.board import Chunk, Question
 from clip_qdrant_ingestion.run.decisions import Task, is_rewrite
-from clip_qdrant_ingestion.run.stages import Decoded, Outcome, Read, StageOptions, Stages
+from clip_qdrant_ingestion.run.stages import Decoded, Outcome, Read, Stages
 from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["Job", "Worker", "reporting", "worker"]
@@ -40,7 +41,7 @@ class Job:
     board: Any  # the handle of the actor
     source: Source
     open_collection: Callable[[], ImageCollection]
-    options: StageOptions
+    options: IngestOptions
     compare: bool
 
 

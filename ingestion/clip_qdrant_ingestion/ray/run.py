@@ -9,17 +9,19 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import ray
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ClipQdrantError, first_line
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.ray.board import Chunk, Link, Question, resources
 from clip_qdrant_ingestion.ray.process import Job
 from clip_qdrant_ingestion.ray.stages import chunks_of, dataset
 from clip_qdrant_ingestion.run.decisions import Task
 from clip_qdrant_ingestion.run.report import StageTime, stage_times
-from clip_qdrant_ingestion.run.stages import Near, Outcome, StageOptions
+from clip_qdrant_ingestion.run.stages import Near, Outcome
 from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["RayRun"]
@@ -45,16 +47,16 @@ class RayRun:
         open_collection: Callable[[], ImageCollection],
         tell: Callable[[Outcome], None],
         *,
-        options: StageOptions,
-        batch_size: int,
+        options: IngestOptions,
         near: Near | None,
         stop: threading.Event,
         tick: Callable[[], None],
         embedders: int,
         gpus: float,
     ) -> None:
-        self._source, self._open_collection, self._tell, self._options = source, open_collection, tell, options
-        self._batch_size = self._chunk_size = batch_size
+        self._source, self._open_collection, self._tell = source, open_collection, tell
+        self._options = replace(options, owns=None)  # which need not be one that can be sent, and is asked here alone
+        self._chunk_size = options.batch_size
         self._near, self._stop, self._tick = near, stop, tick
         self._embedders, self._gpus, self._writers = embedders, gpus, max(_WRITERS, embedders)
         loaders = max(1, int(resources().get("CPU", 1)))
@@ -129,7 +131,7 @@ class RayRun:
         )
         self._loose = list(self._left.values())
         # What has killed its process each time shall not hold back the others of its chunk.
-        self._chunk_size = 1 if self._planned else self._batch_size
+        self._chunk_size = 1 if self._planned else self._options.batch_size
         rows = dataset(job, embedders=self._embedders, gpus=self._gpus, writers=self._writers)
         collector = threading.Thread(target=self._collect, args=(rows, link), name="ingest-collect", daemon=True)
         others = [threading.Thread(target=link.answer, args=(self._reply,), name="ingest-answer", daemon=True)]

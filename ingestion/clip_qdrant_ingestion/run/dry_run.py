@@ -15,15 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from clip_qdrant.collection.add import same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.run.decisions import Action, Task, is_rewrite
 from clip_qdrant_ingestion.run.missing import stored_of
 from clip_qdrant_ingestion.run.outcomes import Memory, Tally, passed_over
 from clip_qdrant_ingestion.run.planner import Planner, Seen
 from clip_qdrant_ingestion.run.report import Plan
-from clip_qdrant_ingestion.run.stages import Read, StageOptions, Stages
+from clip_qdrant_ingestion.run.stages import Read, Stages
 from clip_qdrant_ingestion.sources.protocol import Source
 
-__all__ = ["plan"]
+__all__ = ["plan", "preview"]
 
 _EXAMPLES = 20  # uris of each kind
 _COMPARED = 100_000  # new objects that are remembered, to be compared with those that are gone
@@ -35,7 +36,7 @@ def plan(
     *,
     limits: Limits | None = None,
     owns: Callable[[str], bool] | None = None,
-    dedupe: str = "off",
+    dedupe: Dedupe = "off",
     memory: Memory | None = None,
     retry_failed: bool = False,
     patience: float = 60.0,
@@ -47,10 +48,18 @@ def plan(
 
     Raises SourceError if the source cannot be listed at all, StoreError if the collection cannot be reached.
     """
+    options = IngestOptions(
+        limits=limits or Limits(), owns=owns, dedupe=dedupe, retry_failed=retry_failed, patience=patience
+    )
+    return preview(source, collection, options, memory=memory)
+
+
+def preview(
+    source: Source, collection: ImageCollection, options: IngestOptions, *, memory: Memory | None = None
+) -> Plan:
+    """The plan of a run, as `plan` describes it."""
     tally = Tally()
-    known = passed_over(memory, retry_failed=retry_failed, duplicates=dedupe == "skip")
-    planner = Planner(source, collection, tally, put_away=known, creates=False)
-    options = StageOptions(limits or Limits(), patience=patience)
+    planner = Planner(source, collection, tally, put_away=passed_over(memory, options), creates=False)
     reader = _Reader(Stages(source, collection, tally.tell, options=options), collection.embedder.fingerprint)
     counts: Counter[str] = Counter()
     examples: defaultdict[str, list[str]] = defaultdict(list)
@@ -68,7 +77,7 @@ def plan(
                     fresh.append(task)
                 elif kind is not None:
                     note(kind, task.item.uri)
-        gone = _gone(collection, source.name, planner.seen, owns) if planner.complete else {}
+        gone = _gone(collection, source.name, planner.seen, options.owns) if planner.complete else {}
         sizes, hashes = {size for size, _ in gone.values()}, {sha256 for _, sha256 in gone.values()}
         candidates = [task for task in fresh if task.item.size in sizes]
         read = dict(zip((task.item.uri for task in candidates), pool.map(reader.sha256, candidates), strict=True))

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.decisions import Task
 from clip_qdrant_ingestion.run.report import StageTime
-from clip_qdrant_ingestion.run.stages import Near, Outcome, StageOptions
+from clip_qdrant_ingestion.run.stages import Near, Outcome
 from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["Cluster", "Engine"]
@@ -39,8 +40,7 @@ class Cluster(Protocol):
         source: Source,
         tell: Callable[[Outcome], None],
         *,
-        options: StageOptions,
-        batch_size: int,
+        options: IngestOptions,
         near: Near | None,
         stop: threading.Event,
         tick: Callable[[], None],

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.run.stages import Outcome
 from clip_qdrant_ingestion.sources.protocol import SourceObject
@@ -44,13 +45,16 @@ class Memory(Protocol):
         """The whole source was listed: what was neither put away nor known in this run is gone from it."""
 
 
-def passed_over(memory: Memory | None, *, retry_failed: bool, duplicates: bool) -> PutAway | None:
-    """What a run is to pass over; images that were left out only if it leaves `duplicates` out too."""
-    if memory is None or retry_failed:
+def passed_over(memory: Memory | None, options: IngestOptions) -> PutAway | None:
+    """What a run is to pass over; images that were left out only if it leaves duplicates out too."""
+    if memory is None or options.retry_failed:
         return None
 
     def known(items: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
-        return {uri: one for uri, one in memory.known(items).items() if duplicates or isinstance(one, Quarantined)}
+        found = memory.known(items)
+        if options.dedupe == "skip":
+            return found
+        return {uri: one for uri, one in found.items() if isinstance(one, Quarantined)}
 
     return known
 

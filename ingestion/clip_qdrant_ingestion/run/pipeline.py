@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
 
 from qdrant_client import models
 
@@ -24,24 +23,23 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches
 from clip_qdrant.errors import ConfigError, StoreUnavailable
 from clip_qdrant.images.load import Limits
-from clip_qdrant.runtime import cpu_count
 from clip_qdrant_ingestion.duplicates.index import NearIndex
 from clip_qdrant_ingestion.duplicates.marks import retag
+from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.run.bulk import bulk_load
 from clip_qdrant_ingestion.run.engine import Cluster, Engine
 from clip_qdrant_ingestion.run.missing import Gone, find_gone
 from clip_qdrant_ingestion.run.outcomes import Memory, Tally, passed_over
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Progress, Report
-from clip_qdrant_ingestion.run.stages import StageOptions, Stages
+from clip_qdrant_ingestion.run.stages import Stages
 from clip_qdrant_ingestion.run.threads import Threads
+from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
 
-__all__ = ["Dedupe", "ingest"]
+__all__ = ["ingest", "reconcile"]
 
 logger = logging.getLogger(__name__)
-
-Dedupe = Literal["off", "tag", "skip"]
 
 _BETWEEN_EVENTS = 0.1  # seconds
 _DELETED_AT_ONCE = 1000
@@ -92,65 +90,86 @@ def ingest(
     Raises SourceError if the source cannot be listed at all or does not answer any more, StoreError if the collection
     cannot be reached; running it again goes on where it ended.
     """
-    workers = workers if workers is not None else cpu_count()
-    readers = readers if readers is not None else source.reads_at_once
-    for name, value in (("batch_size", batch_size), ("workers", workers), ("readers", readers)):
-        if value < 1:
-            raise ConfigError(f"{name} must be at least 1, not {value}")
-    if not 0 <= max_delete <= 1:
-        raise ConfigError(f"max_delete is a share of the collection, 0 to 1, not {max_delete!r}")
-    if dedupe not in ("off", "tag", "skip"):
-        raise ConfigError(f"dedupe must be off, tag or skip, not {dedupe!r}")
+    options = IngestOptions(
+        batch_size=batch_size,
+        workers=workers,
+        readers=readers,
+        limits=limits or Limits(),
+        delete=delete,
+        max_delete=max_delete,
+        owns=owns,
+        dedupe=dedupe,
+        tags=tags,
+        retry_failed=retry_failed,
+        patience=patience,
+        bulk=bulk,
+    )
+    looked_at = Touched(None if folders is None else frozenset(folders), frozenset(removed))
+    return reconcile(
+        source, collection, options, touched=looked_at, memory=memory, cluster=cluster, progress=progress, stop=stop
+    )
+
+
+def reconcile(
+    source: Source,
+    collection: ImageCollection,
+    options: IngestOptions,
+    *,
+    touched: Touched = EVERYTHING,
+    memory: Memory | None = None,
+    cluster: Cluster | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """One run, as `ingest` describes it."""
+    if options.readers is None and source.reads_at_once < 1:
+        raise ConfigError(f"readers must be at least 1, not {source.reads_at_once}")
     stop = stop or threading.Event()
     started = time.monotonic()
-    tally = Tally(memory, compares=dedupe != "off" or _has_tags(collection))
-    near = None if dedupe == "off" else _near_index(collection)
-    known = passed_over(memory, retry_failed=retry_failed, duplicates=dedupe == "skip")
-    planner = Planner(source, collection, tally, put_away=known, stopped=stop.is_set)
-    options = StageOptions(limits or Limits(), patience=patience, tags=tags, mark_duplicates=dedupe == "tag")
+    tally = Tally(memory, compares=options.dedupe != "off" or _has_tags(collection))
+    near = None if options.dedupe == "off" else _near_index(collection)
+    planner = Planner(source, collection, tally, put_away=passed_over(memory, options), stopped=stop.is_set)
     events = _Events(progress, tally, planner)
 
     def new_engine() -> Engine:
         if cluster is not None:
-            return cluster.engine(
-                source, tally.tell, options=options, batch_size=batch_size, near=near, stop=stop, tick=tick
-            )
+            return cluster.engine(source, tally.tell, options=options, near=near, stop=stop, tick=tick)
         stages = Stages(source, collection, tally.tell, options=options, stop=stop, near=near)
-        return Threads(stages, batch_size=batch_size, workers=workers, readers=readers, stop=stop, tick=tick)
+        return Threads(stages, options=options, reads_at_once=source.reads_at_once, stop=stop, tick=tick)
 
     def tick() -> None:
         events.tick(engine)
 
     engine = new_engine()
-    run = _Run(source.name, collection, planner, tally, memory, near, stop, new_engine, tick, folders)
+    ending = _Ending(source.name, collection, options, touched, planner, tally, memory, near, stop, new_engine, tick)
     try:
-        with bulk_load(collection) if bulk else contextlib.nullcontext():
-            engine.run(planner.tasks(folders))
-            found = run.follow_up(removed, delete=delete, max_delete=max_delete, owns=owns)
+        with bulk_load(collection) if options.bulk else contextlib.nullcontext():
+            engine.run(planner.tasks(touched.folders))
+            found = ending.follow_up()
     except StoreUnavailable as error:
         stored = sum(tally.counts()[name] for name in _STORED)
         raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
     finally:
         tally.flush()
-    run.forget(removed, whole=owns is None)
+    ending.forget()
     counts = tally.counts()
     report = Report(
         **{name: counts[name] for name in _DONE},
         listed=len(planner.seen),
         gone=found.count if found is not None else None,
         refused=found.refused if found is not None else None,
-        deleted=run.deleted,
+        deleted=ending.deleted,
         quarantined=tuple(sorted(tally.quarantined, key=lambda row: (row.uri, row.detail))),
         seconds=time.monotonic() - started,
         stages=engine.stage_times(),
-        interrupted=stop.is_set() and not (run.done and planner.listed and counts["objects"] >= len(planner.seen)),
+        interrupted=stop.is_set() and not (ending.done and planner.listed and counts["objects"] >= len(planner.seen)),
     )
-    events.tell(engine, deleted=run.deleted)
+    events.tell(engine, deleted=ending.deleted)
     return report
 
 
 @dataclass(slots=True)
-class _Run:
+class _Ending:
     """What is left to do when all that was listed is stored. A stop leaves it to the next run.
 
     `deleted` images are gone by now; `done` says that nothing was left.
@@ -158,6 +177,8 @@ class _Run:
 
     source_name: str
     collection: ImageCollection
+    options: IngestOptions
+    touched: Touched
     planner: Planner
     tally: Tally
     memory: Memory | None
@@ -165,18 +186,15 @@ class _Run:
     stop: threading.Event
     new_engine: Callable[[], Engine]
     tick: Callable[[], None]
-    folders: Collection[str] | None
     deleted: int = 0
     done: bool = False
 
-    def follow_up(
-        self, removed: Collection[str], *, delete: bool, max_delete: float, owns: Callable[[str], bool] | None
-    ) -> Gone | None:
+    def follow_up(self) -> Gone | None:
         """Deletes what is gone, and stores what was left out because of it; gives what is gone if it can be told."""
         found = None
         try:
-            if delete and not self.stop.is_set():
-                found = self._gone(removed, max_delete=max_delete, owns=owns)
+            if self.options.delete and not self.stop.is_set():
+                found = self._gone()
             gone = frozenset(found.uris if found is not None else ())
             lost = self._lost()
             others = gone.union(lost, self.tally.changed)
@@ -185,7 +203,7 @@ class _Run:
             if not self.stop.is_set():  # or an image that was left out may be nowhere
                 self._delete(gone)
             # What came after the last image was stored interrupts nothing, unless there was more to do.
-            self.done = not self.stop.is_set() or not (delete or others)
+            self.done = not self.stop.is_set() or not (self.options.delete or others)
         except KeyboardInterrupt:
             if self.stop.is_set():
                 raise
@@ -193,7 +211,7 @@ class _Run:
             self.stop.set()
         return found
 
-    def _gone(self, removed: Collection[str], *, max_delete: float, owns: Callable[[str], bool] | None) -> Gone | None:
+    def _gone(self) -> Gone | None:
         """What is no longer in the source, None where that cannot be told."""
         if not self.planner.complete:
             logger.warning("nothing is deleted, because a part of the source could not be listed")
@@ -202,9 +220,9 @@ class _Run:
             self.collection,
             self.source_name,
             self.planner.seen,
-            max_delete=max_delete,
-            owns=owns,
-            among=removed if self.folders is not None else None,
+            max_delete=self.options.max_delete,
+            owns=self.options.owns,
+            among=self.touched.removed if self.touched.folders is not None else None,
             tick=self.tick,
         )
 
@@ -221,7 +239,7 @@ class _Run:
             for uri in nowhere:
                 self.near.forget(uri)
         if again := self.tally.reconsidered(others):
-            self.new_engine().run(self.planner.tasks(self.folders, only=frozenset(again)))
+            self.new_engine().run(self.planner.tasks(self.touched.folders, only=frozenset(again)))
         retag(self.collection, others, gone=nowhere, near=self.near)
 
     def _delete(self, gone: frozenset[str]) -> None:
@@ -234,13 +252,13 @@ class _Run:
                 self.memory.settle(uris)
                 self.memory.release(uris)
 
-    def forget(self, removed: Collection[str], *, whole: bool) -> None:
-        """Bad objects that are gone leave the quarantine. `whole`: this run answers for all of the source."""
+    def forget(self) -> None:
+        """Bad objects that are gone leave the quarantine."""
         if self.memory is None or not self.planner.complete or self.stop.is_set():
             return
-        if self.folders is not None:
-            self.memory.settle([uri for uri in removed if uri not in self.planner.seen])
-        elif whole:
+        if self.touched.folders is not None:
+            self.memory.settle([uri for uri in self.touched.removed if uri not in self.planner.seen])
+        elif self.options.owns is None:  # this run answers for all of the source
             self.memory.whole()
 
 

@@ -18,8 +18,9 @@ import numpy as np
 from clip_qdrant.collection.add import same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
-from clip_qdrant.images.load import Limits, load_image
+from clip_qdrant.images.load import load_image
 from clip_qdrant.records import METADATA_PREFIX, FieldType
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.channel import Budget
 from clip_qdrant_ingestion.run.decisions import Action, Task, decide, rewritten, same_object, told, with_learned
 from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected, quarantined
@@ -27,7 +28,7 @@ from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import typed
 
-__all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "StageOptions", "Stages", "metadata_types"]
+__all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "Stages", "metadata_types"]
 
 _PIXEL_BYTES = 384 * 1024 * 1024  # decoded at once, by all threads
 
@@ -67,20 +68,6 @@ class Embedded:
     taken_over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StageOptions:
-    """How objects are treated. `patience`: seconds for which a read that fails for a passing reason is tried again.
-
-    `tags`: what a file says of itself becomes metadata. `mark_duplicates`: a near-duplicate is stored, with the uri of
-    the first, instead of being left out.
-    """
-
-    limits: Limits = field(default_factory=Limits)
-    patience: float = 60.0
-    tags: bool = True
-    mark_duplicates: bool = False
-
-
 class Near(Protocol):
     """Finds near-duplicates (`near.NearIndex`)."""
 
@@ -100,12 +87,12 @@ class Stages:
         collection: ImageCollection,
         tell: Callable[[Outcome], None],
         *,
-        options: StageOptions,
+        options: IngestOptions,
         stop: threading.Event | None = None,
         near: Near | None = None,
     ) -> None:
         self._source, self._collection, self._tell, self._near = source, collection, tell, near
-        self._limits, self._tags, self._mark = options.limits, options.tags, options.mark_duplicates
+        self._options = options
         stop = stop or threading.Event()
         # One for each: a look may cost nothing, and tell nothing of whether the source answers.
         self._reading, self._looking = (Retries(patience=options.patience, stop=stop) for _ in range(2))
@@ -128,7 +115,7 @@ class Stages:
                 return None
             if task.action is Action.REWRITE:
                 return task
-            return Read(task, self._reading(lambda: self._source.read(task.item, limits=self._limits)))
+            return Read(task, self._reading(lambda: self._source.read(task.item, limits=self._options.limits)))
         return None
 
     def _looked(self, task: Task) -> Task:
@@ -177,11 +164,11 @@ class Stages:
             image = load_image(
                 data,
                 target=embedder.image_size,
-                limits=self._limits,
+                limits=self._options.limits,
                 name=task.item.uri,
                 admit=self._pixel_bytes.using,
             )
-            info = image.info if self._tags else replace(image.info, tags={})
+            info = image.info if self._options.tags else replace(image.info, tags={})
             record = replace(task.record, image=info, taken_at=image.taken_at, location=image.location)
             headers = record.source.metadata if record.source is not None else {}
             record = with_learned(record, told(info.tags, headers))
@@ -218,7 +205,7 @@ class Stages:
         first = self._near.first(task.item.uri, info.phash)
         if first is None:
             return task
-        if self._mark or task.stored is not None:  # what is stored must not stay as it was
+        if self._options.dedupe == "tag" or task.stored is not None:  # what is stored must not stay as it was
             return replace(task, record=replace(task.record, duplicate_of=first))
         item = task.item
         self._tell(Outcome(item.uri, Duplicate(item.uri, first, item.etag, item.size, item.mtime)))

@@ -16,6 +16,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from clip_qdrant.runtime import cpu_count
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.channel import Budget, Channel, Halted
 from clip_qdrant_ingestion.run.decisions import Task, is_rewrite
 from clip_qdrant_ingestion.run.report import StageTime, stage_times
@@ -36,6 +38,7 @@ _UNKNOWN_SIZE = 16 * 1024 * 1024  # what an object whose size nobody knows is ta
 class Threads:
     """Runs tasks through the stages. `tick` is called on the calling thread, about ten times a second.
 
+    `reads_at_once` threads read, unless `options` names a number of readers.
     Setting `stop` finishes the batches in hand, those being embedded or written, and leaves the rest.
     """
 
@@ -43,17 +46,17 @@ class Threads:
         self,
         stages: Stages,
         *,
-        batch_size: int,
-        workers: int,
-        readers: int,
+        options: IngestOptions,
+        reads_at_once: int,
         stop: threading.Event,
         tick: Callable[[], None],
     ) -> None:
-        self._stages, self._batch_size, self._stop, self._tick = stages, batch_size, stop, tick
+        self._stages, self._batch_size, self._stop, self._tick = stages, options.batch_size, stop, tick
+        workers, readers = options.workers or cpu_count(), options.readers or reads_at_once
         self._threads = {"plan": 1, "read": readers, "decode": workers, "embed": _EMBEDDERS, "write": _WRITERS}
         self._to_read: Channel[Task] = Channel(2 * readers)
         self._to_decode: Channel[tuple[Read, int]] = Channel(2 * max(readers, workers), producers=readers)
-        self._to_embed: Channel[Decoded | Task] = Channel(2 * batch_size, producers=readers + workers)
+        self._to_embed: Channel[Decoded | Task] = Channel(2 * options.batch_size, producers=readers + workers)
         self._to_write: Channel[tuple[list[Embedded], list[Task]]] = Channel(_WRITERS, producers=_EMBEDDERS + 1)
         self._channels: dict[str, Channel[Any]] = {
             "read": self._to_read,

@@ -5,23 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.worker.events.messages import Change
 
-__all__ = ["Inbox", "Touched"]
+__all__ = ["Inbox"]
 
 _MOST = 100_000  # folders and removed objects kept by name; about 20 MB
 _TABLES = ("metadata.csv", "metadata.jsonl")  # they speak of the folders below theirs too
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """What a run is to look at: all `folders` if that is None; the objects at `removed` are said to be gone."""
-
-    folders: frozenset[str] | None = None
-    removed: frozenset[str] = frozenset()
 
 
 class Inbox:

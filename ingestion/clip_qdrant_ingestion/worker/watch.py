@@ -11,14 +11,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant_ingestion.run.report import COUNTS, Report
-from clip_qdrant_ingestion.worker.change_queue import Inbox, Touched
+from clip_qdrant_ingestion.run.touched import Touched
+from clip_qdrant_ingestion.worker.change_queue import Inbox
 from clip_qdrant_ingestion.worker.health import Health
 
-__all__ = ["Run", "watch"]
+__all__ = ["watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +26,8 @@ _STEP = 0.1  # seconds between looks at the inbox and at `stop`
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds after failed runs, doubled with each
 
 
-class Run(Protocol):
-    """One run over the folders of these names, or over everything.
-
-    `removed` are uris of objects that are said to be gone. Whoever said so may be late: one that is listed is not gone.
-    """
-
-    def __call__(self, folders: set[str] | None, removed: set[str]) -> Report: ...
-
-
 def watch(
-    run: Run,
+    run: Callable[[Touched], Report],
     inbox: Inbox,
     *,
     stop: threading.Event,
@@ -86,12 +77,12 @@ def watch(
     return report
 
 
-def _run(run: Run, touched: Touched, health: Health) -> Report:
+def _run(run: Callable[[Touched], Report], touched: Touched, health: Health) -> Report:
     where = "everything" if touched.folders is None else f"folders: {len(touched.folders)}"
     logger.info("run over %s, said to be removed: %d", where, len(touched.removed))
     health.started()
     try:
-        report = run(None if touched.folders is None else set(touched.folders), set(touched.removed))
+        report = run(touched)
     except Exception as error:
         health.failed(error)
         raise
