@@ -64,10 +64,11 @@ def make_resnet50(path: Path) -> None:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    from clip_qdrant.model.checkpoint import Checkpoint, save_checkpoint
+    from clip_qdrant.model.checkpoint import Checkpoint
     from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-    from clip_qdrant.runtime.preprocessing import Preprocessing
-    from clip_qdrant.runtime.tokenization import Tokenization
+    from clip_qdrant.model.saving import save_checkpoint
+    from clip_qdrant.model_inputs.preprocessing import Preprocessing
+    from clip_qdrant.model_inputs.tokenization import Tokenization
 
     tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "photo": 1}, unk_token="[PAD]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -165,7 +166,7 @@ def torch_encoder(work: Path, model: str) -> tuple[Callable[[Any], Any], Sequenc
             processor.image_mean,
             processor.image_std,
         )
-    from clip_qdrant.model.checkpoint import load_checkpoint
+    from clip_qdrant.model.loading import load_checkpoint
 
     dual = load_checkpoint(work / "resnet50.pt").model
     return lambda images: dual.image_projection(dual.image_encoder(images)), MEAN, STD

@@ -30,11 +30,12 @@ from rich.table import Table
 from torch import Tensor
 
 from clip_qdrant.content import bundled_checkpoint
-from clip_qdrant.model.checkpoint import Checkpoint, read_content
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
+from clip_qdrant.model.weights import read_content
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 from clip_qdrant.runtime import cpu_count
-from clip_qdrant.runtime.preprocessing import Preprocessing
-from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
 from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, read_pairs, train
 from clip_qdrant_training.loop.acceleration import chosen_precision
 from clip_qdrant_training.loop.losses import soft_targets

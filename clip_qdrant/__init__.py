@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.add import AddResult
+    from clip_qdrant.collection.hits import Facet, Hit
     from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant.collection.query import Query
-    from clip_qdrant.embedder import ClipEmbedder, Embedder
+    from clip_qdrant.embedder import ClipEmbedder
+    from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.errors import ClipQdrantError
-    from clip_qdrant.records import Facet, Hit
     from clip_qdrant.store.connect import connect
     from clip_qdrant.store.edge.client import EdgeClient
 
@@ -36,9 +37,9 @@ _HOMES = {
     "ClipEmbedder": "embedder",
     "ClipQdrantError": "errors",
     "EdgeClient": "store.edge.client",
-    "Embedder": "embedder",
-    "Facet": "records",
-    "Hit": "records",
+    "Embedder": "embedder_protocol",
+    "Facet": "collection.hits",
+    "Hit": "collection.hits",
     "ImageCollection": "collection.images",
     "Query": "collection.query",
     "connect": "store.connect",

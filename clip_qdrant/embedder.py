@@ -1,4 +1,4 @@
-"""Embedders: images and texts to unit vectors of one space. `ClipEmbedder` is ours; `Embedder` is what others rely on.
+"""ClipEmbedder: images and texts to unit vectors of one space, by the dual encoder of a checkpoint.
 
 On a CPU a ClipEmbedder runs on ONNX Runtime, exported once from its checkpoint into the user's cache folder; torch is
 imported for that export, on a GPU, or with runtime="torch", and not otherwise.
@@ -22,50 +22,23 @@ from PIL import Image
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
 from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
-from clip_qdrant.runtime.exports import ExportCache, default_cache_dir, read_checkpoint
+from clip_qdrant.runtime.export_cache import ExportCache
 from clip_qdrant.runtime.onnx import OnnxRuntime
-from clip_qdrant.runtime.preprocessing import Preprocessing
-from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.user_folders import default_cache_dir
 
 if TYPE_CHECKING:
     from clip_qdrant.model.checkpoint import Checkpoint
 
-__all__ = ["ClipEmbedder", "Embedder"]
+__all__ = ["ClipEmbedder"]
 
 logger = logging.getLogger(__name__)
 BUNDLED = "bundled"
 _TEXTS_A_BATCH = 64
 Progress = Callable[[int], None]
-
-
-class Embedder(Protocol):
-    """What a collection and the ingestion pipeline need of an embedder. Every method is thread-safe."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 that says which embedder made a vector."""
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of what `preprocess` returns."""
-
-    def preprocess(self, rgb: Image.Image) -> np.ndarray:
-        """An upright RGB image -> uint8 (image_size, image_size, 3)."""
-
-    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (n, image_size, image_size, 3) -> float32 (n, dim), unit rows."""
-
-    def embed_images(self, images: Iterable[ImageInput]) -> np.ndarray:
-        """n images -> float32 (n, dim), unit rows."""
-
-    def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
-        """n texts -> float32 (n, dim), unit rows."""
 
 
 class _Runtime(Protocol):
@@ -131,7 +104,9 @@ class ClipEmbedder:
         device, runtime = choose(device, runtime)
         source = str(bundled_checkpoint() if model == BUNDLED else model)
         if runtime == "torch":
-            return cls._on_torch(read_checkpoint(source), device, batch_size=batch_size, limits=limits, compile=compile)
+            return cls._on_torch(
+                _read_checkpoint(source), device, batch_size=batch_size, limits=limits, compile=compile
+            )
         if compile:
             raise ConfigError("compile is for torch; on ONNX Runtime there is nothing to compile: set runtime='torch'")
         cache = ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
@@ -145,7 +120,7 @@ class ClipEmbedder:
             onnx,
             onnx.meta,
             tokenizer.decode(),
-            checkpoint=lambda: read_checkpoint(source),
+            checkpoint=lambda: _read_checkpoint(source),
             rebuild=lambda: cache.rebuild(source),
             threads=threads,
             batch_size=batch_size,
@@ -189,7 +164,7 @@ class ClipEmbedder:
 
     def save(self, path: str | Path, *, half: bool = False) -> str:
         """Write the checkpoint (float16 with `half`) and return the fingerprint of the file. Raises CheckpointError."""
-        from clip_qdrant.model.checkpoint import save_checkpoint
+        from clip_qdrant.model.saving import save_checkpoint
 
         checkpoint = self._checkpoint()
         self._check_same(checkpoint.fingerprint())
@@ -293,6 +268,12 @@ class ClipEmbedder:
                 f"the model was {self.fingerprint[:12]} when it was loaded, and what lies in its place now is "
                 f"{fingerprint[:12]}: load it again"
             )
+
+
+def _read_checkpoint(source: str) -> Checkpoint:
+    from clip_qdrant.model.loading import read_checkpoint  # imports torch
+
+    return read_checkpoint(source)
 
 
 def _embed_tokens(runtime: _Runtime, *, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

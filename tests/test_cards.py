@@ -13,8 +13,10 @@ import pytest
 from fakes import write_image
 from PIL import Image
 
-from clip_qdrant.pages.hits import Section, card_html, page_html
-from clip_qdrant.records import Hit, to_uri
+from clip_qdrant.collection.hits import Hit
+from clip_qdrant.pages.cards import card_html
+from clip_qdrant.pages.hits import Section, page_html
+from clip_qdrant.uris import to_uri
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 

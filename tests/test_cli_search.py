@@ -14,7 +14,7 @@ from tiny import tiny_checkpoint
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.embedder import ClipEmbedder
-from clip_qdrant.model.checkpoint import save_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 
 PHOTOS = {
     "red.png": ("red", {"caption": "a red thing", "year": 2020, "album": "warm"}),

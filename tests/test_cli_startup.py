@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import pictures, tiny_checkpoint
 
-from clip_qdrant.model.checkpoint import save_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 
 # What must not be imported, by whom: the first takes 3 s, the others come with it or are only needed to export.
 HEAVY = ("torch", "torchvision", "transformers", "timm", "onnx", "onnxscript")

@@ -13,7 +13,8 @@ from fakes import COLOURS, write_image
 from program import Outcome, Program, program_in
 from tiny import tiny_checkpoint
 
-from clip_qdrant.model.checkpoint import load_checkpoint, save_checkpoint
+from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training import Mixture, Pair, TrainConfig
 
 QUICK = ("--epochs", "1", "--batch-size", "4", "--freeze-encoders", "--device", "cpu", "--set", "threads=1")

@@ -13,7 +13,7 @@ from tiny import tiny_checkpoint
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.collection import images as collection
-from clip_qdrant.model.checkpoint import save_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.settings import Settings
 
 

@@ -17,7 +17,7 @@ from clip_qdrant.collection import add as adding
 from clip_qdrant.collection.add import AddResult
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, ImageError, MetadataError, SourceError
-from clip_qdrant.records import point_id, to_uri
+from clip_qdrant.uris import point_id, to_uri
 
 WRITES = {"upsert", "overwrite_payload", "batch_update_points"}
 

@@ -20,7 +20,7 @@ from clip_qdrant.errors import (
     StoreError,
     UnsupportedByEdge,
 )
-from clip_qdrant.records import RESERVED_FIELDS
+from clip_qdrant.fields.types import RESERVED_FIELDS
 from clip_qdrant.store.edge.client import EdgeClient
 
 RED = [solid_image("red")]

@@ -11,10 +11,11 @@ from fakes import COLOURS, FakeEmbedder, solid_image, write_image
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection.hits import Facet
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query
 from clip_qdrant.errors import FilterError, ImageError, QueryError
-from clip_qdrant.records import Facet, point_id
+from clip_qdrant.uris import point_id
 
 YEARS = {"red": 2020, "green": 2021, "blue": 2022, "yellow": 2023, "cyan": 2023}
 

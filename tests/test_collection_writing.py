@@ -14,7 +14,9 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import InvalidPoint, MetadataError, StoreError
-from clip_qdrant.records import ImageInfo, ImageRecord, Location, SourceInfo, point_id
+from clip_qdrant.fields.types import Location
+from clip_qdrant.records import ImageInfo, ImageRecord, SourceInfo
+from clip_qdrant.uris import point_id
 
 DIM = 16
 

@@ -18,8 +18,8 @@ from tiny import SIZE, pictures, tiny_checkpoint
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError, NotAnImage
 from clip_qdrant.images.load import load_image
-from clip_qdrant.model import export
-from clip_qdrant.model.checkpoint import save_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.runtime import onnx_export
 
 TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue blue blue"]
 
@@ -206,7 +206,7 @@ def test_a_broken_or_stale_export_is_rebuilt(
         shutil.copytree(exported / "exports" / onnx.fingerprint, target)
         return onnx.fingerprint
 
-    monkeypatch.setattr(export, "export_onnx", export_again)
+    monkeypatch.setattr(onnx_export, "export_onnx", export_again)
     embedder = ClipEmbedder.load(model_path, runtime="onnx", cache_dir=cache)
     assert np.allclose(embedder.embed_texts(TEXTS), onnx.embed_texts(TEXTS), atol=1e-6)
     assert len(exports) == 1
@@ -251,7 +251,7 @@ def test_threads_that_find_no_export_make_one_between_them(
         shutil.copytree(exported / "exports" / onnx.fingerprint, target)
         return onnx.fingerprint
 
-    monkeypatch.setattr(export, "export_onnx", export_slowly)
+    monkeypatch.setattr(onnx_export, "export_onnx", export_slowly)
     with ThreadPoolExecutor(4) as pool:
         loads = [
             pool.submit(ClipEmbedder.load, model_path, runtime="onnx", cache_dir=tmp_path / "cold") for _ in range(4)

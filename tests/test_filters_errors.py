@@ -11,8 +11,8 @@ from qdrant_client import models
 
 from clip_qdrant.errors import FilterError
 from clip_qdrant.fields.schema import Schema
+from clip_qdrant.fields.types import RESERVED_FIELDS, Location
 from clip_qdrant.filters.build import build_filter, resolve_field
-from clip_qdrant.records import RESERVED_FIELDS, Location
 
 FIELDS = Schema(
     {

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from clip_qdrant.images.load import load_image
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 

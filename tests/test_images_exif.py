@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
+from clip_qdrant.fields.types import Location
 from clip_qdrant.images.load import LoadedImage, load_image
 from clip_qdrant.images.metadata.exif import location
-from clip_qdrant.records import Location
 
 MUNICH = {1: "N", 2: (48.0, 8.0, 15.0), 3: "E", 4: (11.0, 34.0, 30.0)}
 

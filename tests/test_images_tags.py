@@ -15,11 +15,11 @@ from PIL import Image, PngImagePlugin, features
 from PIL.TiffImagePlugin import IFDRational
 
 from clip_qdrant.fields.schema import Schema
+from clip_qdrant.fields.types import FIELD_TYPES
 from clip_qdrant.fields.values import is_utf8
 from clip_qdrant.images.load import LoadedImage, load_image
 from clip_qdrant.images.metadata import iptc, xmp
 from clip_qdrant.images.metadata.merge import TAG_FIELDS
-from clip_qdrant.records import FIELD_TYPES
 
 PICTURE = Image.new("RGB", (8, 8), (10, 200, 30))
 HAS_AVIF = "avif" in features.modules and features.check("avif")

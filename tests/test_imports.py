@@ -26,7 +26,12 @@ PACKAGES = {
 TOP = tuple(PACKAGES)
 TORCH = ("torch", "torchvision", "timm", "transformers", "safetensors")
 # What may import torch as soon as it is imported itself.
-TORCH_HOMES = ("clip_qdrant.model", "clip_qdrant.runtime.torch", "clip_qdrant_training")
+TORCH_HOMES = (
+    "clip_qdrant.model",
+    "clip_qdrant.runtime.torch",
+    "clip_qdrant.runtime.onnx_export",
+    "clip_qdrant_training",
+)
 # The program is put together here; nothing of ours imports these.
 ROOTS = (
     "clip_qdrant.cli",
@@ -37,7 +42,13 @@ ROOTS = (
 # Modules of the program that are all about ingestion; they are imported themselves only inside functions.
 COMPOSED = ("clip_qdrant_ingestion.cli.run", "clip_qdrant_ingestion.cli.watch")
 # Below all others: these import only the standard library, and each other.
-LEAVES = ("clip_qdrant.records", "clip_qdrant.errors")
+LEAVES = (
+    "clip_qdrant.records",
+    "clip_qdrant.errors",
+    "clip_qdrant.uris",
+    "clip_qdrant.fields.types",
+    "clip_qdrant.fields.dates",
+)
 
 
 @dataclass(frozen=True)

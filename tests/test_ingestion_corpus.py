@@ -13,8 +13,8 @@ from fakes import FakeEmbedder
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ImageError, SourceError
 from clip_qdrant.images.load import Limits, load_image
-from clip_qdrant.records import path_of, to_uri
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion import FolderSource, Report, SourceObject, ingest
 from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of

@@ -19,7 +19,7 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest
 from clip_qdrant_ingestion.run import outcomes as tally
 from clip_qdrant_ingestion.run.pipeline import Dedupe

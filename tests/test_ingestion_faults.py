@@ -31,7 +31,7 @@ from clip_qdrant.errors import (
     StoreUnavailable,
 )
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import point_id
+from clip_qdrant.uris import point_id
 from clip_qdrant_ingestion import Page, SourceObject, ingest
 from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined

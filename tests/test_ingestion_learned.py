@@ -15,8 +15,8 @@ from PIL import Image
 from qdrant_client.client_base import QdrantBase
 from s3 import Bucket, new_bucket
 
+from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.records import Hit
 from clip_qdrant_ingestion import BucketSource, Description, FolderSource, Page, Source, SourceObject, ingest
 from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource

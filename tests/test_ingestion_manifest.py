@@ -21,7 +21,7 @@ from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, MetadataError, SourceError
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.protocol import Description, Problem, SourceObject
 from clip_qdrant_ingestion.sources.tables.addresses import check_reach, resolved
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource

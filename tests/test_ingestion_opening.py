@@ -11,7 +11,7 @@ from s3 import new_bucket
 
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.open import kind_of_source, open_source

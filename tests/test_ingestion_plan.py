@@ -19,7 +19,7 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Plan, Problem, plan
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.sources.share import Share

@@ -14,7 +14,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError, StoreUnavailable
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Report, SourceObject
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.touched import Touched

@@ -19,8 +19,8 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import to_uri
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Progress, Report, SourceObject, ingest
 
 COLOURS = ["red", "green", "blue", "yellow", "cyan", "magenta"]

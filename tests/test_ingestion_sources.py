@@ -13,7 +13,7 @@ from fakes import write_image
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
 from clip_qdrant_ingestion.sources.tree.selection import Selection

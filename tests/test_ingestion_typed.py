@@ -8,7 +8,7 @@ import pytest
 
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
-from clip_qdrant.records import FieldType
+from clip_qdrant.fields.types import FieldType
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.text_values import typed
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clip_qdrant.errors import ConfigError, MissingExtra, ModelError, SourceError, StoreUnavailable
-from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.worker.change_queue import Inbox

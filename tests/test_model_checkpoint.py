@@ -13,7 +13,9 @@ import torch
 from tiny import tiny_checkpoint
 
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 
 
 @pytest.fixture(scope="module")

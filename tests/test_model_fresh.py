@@ -16,8 +16,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Confi
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError
 from clip_qdrant.model import fresh
-from clip_qdrant.model.checkpoint import load_checkpoint, save_checkpoint
 from clip_qdrant.model.fresh import new_checkpoint
+from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training import fit
 
 

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SiglipCon
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model.checkpoint import load_checkpoint
+from clip_qdrant.model.loading import load_checkpoint
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SENTENCES = ["a photo of a dog on the grass", "two cats, one red square!", "the blue circle runs"] * 5

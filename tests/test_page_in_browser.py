@@ -11,8 +11,9 @@ import pytest
 from fakes import COLOURS, write_image
 from PIL import Image
 
+from clip_qdrant.collection.hits import Hit
 from clip_qdrant.pages.hits import Section, page_html
-from clip_qdrant.records import Hit, to_uri
+from clip_qdrant.uris import to_uri
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clip_qdrant.collection.query import Query
 from clip_qdrant.errors import ImageError, QueryError
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 
 
 def nothing_stored(names: Sequence[str]) -> Mapping[str, np.ndarray]:

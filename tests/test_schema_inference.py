@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
 from clip_qdrant.fields.schema import Schema, index_params, infer
-from clip_qdrant.records import FIELD_TYPES, RESERVED_FIELDS, Location
+from clip_qdrant.fields.types import FIELD_TYPES, RESERVED_FIELDS, Location
 
 
 @pytest.mark.parametrize(

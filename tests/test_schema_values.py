@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_qdrant.errors import MetadataError
+from clip_qdrant.fields.dates import parse_datetime, parse_period
 from clip_qdrant.fields.schema import Schema
-from clip_qdrant.fields.values import parse_datetime, parse_period
-from clip_qdrant.records import FieldType, Location
+from clip_qdrant.fields.types import FieldType, Location
 
 
 class Colour(str, enum.Enum):

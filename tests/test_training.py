@@ -13,7 +13,8 @@ from tiny import coloured_pairs, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, evaluate, fit, train
 from clip_qdrant_training.data.read import Part
 

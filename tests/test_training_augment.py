@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from tiny import pictures
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant_training.data.augment import Augmentation, View, draw, says_side, swap_sides
 
 PREPROCESSING = Preprocessing(image_size=32)

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import pictures, tiny_checkpoint
 
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
-from clip_qdrant.model.checkpoint import save_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training.data.read import Pair
 from clip_qdrant_training.evaluation.judge import figure_names, judge, size, speed
 from clip_qdrant_training.evaluation.robustness import IMAGE_CHANGES, robustness, with_typo

@@ -19,7 +19,8 @@ from test_training_resume import Watching, make_pairs
 from tiny import tiny_checkpoint
 
 from clip_qdrant.errors import ClipQdrantError, ConfigError, TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant_training import Mixture, Pair, TrainConfig, train
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.loop.distributed import Processes, joined

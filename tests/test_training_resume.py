@@ -21,7 +21,9 @@ import torch
 from tiny import pictures, tiny_checkpoint
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, train
 from clip_qdrant_training.data.read import Mixture, Part
 from clip_qdrant_training.loop.state import write_state

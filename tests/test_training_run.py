@@ -13,7 +13,8 @@ from PIL import Image
 from tiny import coloured_pairs, tiny_checkpoint
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, fit
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.run import run_training

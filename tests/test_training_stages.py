@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, ImageEncoder, TextEncoder
-from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant_training.loop.stages import image_depth, image_stage, image_stages, text_depth, text_layer
 
 # Small networks of every family that is taken apart, with the number of stages. The last ones are left whole, GhostNet

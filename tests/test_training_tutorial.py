@@ -16,9 +16,11 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, read_content
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.model.lineage import save_state_dict
+from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.weights import read_content
 from clip_qdrant_training import EpochReport, Mixture, Pair, TrainConfig, fit
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.evaluation.matches import draw_matches, find_matches

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from qdrant_client.client_base import QdrantBase
 
+    from clip_qdrant.collection.hits import Hit
     from clip_qdrant.collection.images import ImageCollection
-    from clip_qdrant.records import Hit
     from clip_qdrant_ingestion.settings import IngestSettings
 
 __all__ = ["demo"]

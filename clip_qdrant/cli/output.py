@@ -19,7 +19,7 @@ from clip_qdrant.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from clip_qdrant.records import Hit
+    from clip_qdrant.collection.hits import Hit
 
 __all__ = [
     "hit_json",

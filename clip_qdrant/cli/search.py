@@ -23,8 +23,8 @@ from clip_qdrant.errors import QueryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clip_qdrant.collection.hits import Hit
     from clip_qdrant.collection.query import Query
-    from clip_qdrant.records import Hit
 
 __all__ = ["facet", "score", "search", "show_hits"]
 

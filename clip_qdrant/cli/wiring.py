@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from clip_qdrant.collection.images import ImageCollection
-    from clip_qdrant.embedder import Embedder
+    from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import Limits
     from clip_qdrant.settings import Settings
     from clip_qdrant_ingestion.settings import IngestSettings

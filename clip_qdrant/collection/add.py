@@ -21,7 +21,8 @@ from clip_qdrant.collection.points import batches
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.fields.values import same_json
 from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
-from clip_qdrant.records import ImageRecord, path_of, stored_source, to_uri, with_stored_image
+from clip_qdrant.records import ImageRecord, add_stored_image, read_source
+from clip_qdrant.uris import path_of, to_uri
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.images import ImageCollection
@@ -138,7 +139,7 @@ def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
             content, sha256, loaded = _content(row, embedder.image_size)
             if there is not None and same_bytes(there, sha256, fingerprint=embedder.fingerprint):
                 if not says_the_same(record, there):
-                    changed.append(with_stored_image(replace(record, source=stored_source(there)), there))
+                    changed.append(add_stored_image(replace(record, source=read_source(there)), there))
                 continue
             loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
             repainted.append(replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location))

@@ -27,7 +27,7 @@ from clip_qdrant.errors import (
     StoreError,
 )
 from clip_qdrant.fields.schema import Schema, index_params
-from clip_qdrant.records import FIELD_TYPES, METADATA_PREFIX, FieldType
+from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, FieldType
 from clip_qdrant.store.calls import call
 
 __all__ = ["FORMAT", "Layout"]

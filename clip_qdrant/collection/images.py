@@ -21,16 +21,19 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.description import Layout
+from clip_qdrant.collection.hits import Facet, Hit
 from clip_qdrant.collection.points import batches, checked_record, checked_vectors, hit_of, id_of, whole_number
 from clip_qdrant.collection.query import Query, as_vector, unit
 from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError, UnsupportedByEdge
 from clip_qdrant.fields.schema import Schema
+from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where, build_filter, holds_always, resolve_field
-from clip_qdrant.records import Facet, FieldType, Hit, ImageRecord, point_id
+from clip_qdrant.records import ImageRecord
+from clip_qdrant.uris import point_id
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.add import AddResult
-    from clip_qdrant.embedder import Embedder
+    from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
 __all__ = ["ImageCollection"]

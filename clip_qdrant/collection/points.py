@@ -13,8 +13,10 @@ from typing import TypeVar
 import numpy as np
 from qdrant_client import models
 
+from clip_qdrant.collection.hits import Hit
 from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError
-from clip_qdrant.records import Hit, ImageRecord, point_id, to_uri
+from clip_qdrant.records import ImageRecord
+from clip_qdrant.uris import point_id, to_uri
 
 __all__ = ["batches", "checked_record", "checked_vectors", "hit_of", "id_of", "whole_number"]
 

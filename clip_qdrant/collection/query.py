@@ -22,7 +22,7 @@ import numpy as np
 from clip_qdrant.errors import QueryError
 
 if TYPE_CHECKING:
-    from clip_qdrant.embedder import Embedder
+    from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
 __all__ = ["Query", "Term"]

@@ -15,8 +15,8 @@ from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
 from clip_qdrant.fields.paths import canonical_name, join_path, split_path
+from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import at, converted, is_place, is_utf8, kind_of, misfit, shown, unboxed, unsupported
-from clip_qdrant.records import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
 
 __all__ = ["Schema", "index_params", "infer"]
 

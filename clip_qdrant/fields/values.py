@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date, datetime, timedelta, timezone
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from clip_qdrant.errors import MetadataError
-from clip_qdrant.records import FieldType, Location, isoformat
+from clip_qdrant.fields.dates import isoformat, parse_datetime
+from clip_qdrant.fields.types import FieldType, Location
 
 __all__ = [
     "INT64_MAX",
@@ -24,8 +24,6 @@ __all__ = [
     "is_utf8",
     "kind_of",
     "misfit",
-    "parse_datetime",
-    "parse_period",
     "same_json",
     "shown",
     "unboxed",
@@ -34,58 +32,6 @@ __all__ = [
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 PROSE_LENGTH = 256  # characters; a longer string is for full text search, not for equality
-
-_DATETIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)"
-    r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)? ?(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?",
-    re.ASCII,
-)
-_PARTIAL = re.compile(r"\d{4}(-\d\d)?", re.ASCII)
-_SECONDS = re.compile(r"[Tt ]\d\d:\d\d:")
-
-
-def parse_datetime(text: str) -> datetime | None:
-    """The moment an ISO 8601 date or datetime means, UTC where it names no zone; None if `text` is neither.
-
-    Digits below the microsecond are cut off, as Qdrant does.
-    """
-    match = _DATETIME.fullmatch(text)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second, fraction, _zulu, sign, off_h, off_m = match.groups()
-    micros = int((fraction or "0")[:6].ljust(6, "0"))
-    offset = timedelta(hours=int(off_h or 0), minutes=int(off_m or 0))
-    try:
-        zone = timezone(-offset if sign == "-" else offset) if offset else timezone.utc
-        return datetime(
-            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micros, zone
-        )
-    except ValueError:
-        return None
-
-
-def parse_period(text: str) -> tuple[datetime, datetime | None] | None:
-    """The period that ISO 8601 text names: `2024` a year, `2024-05` a month, `2024-05-01` a day, a time its second.
-
-    Returns its start and its end (exclusive; None where the calendar ends first), or None if `text` is no such text.
-    """
-    match = _PARTIAL.fullmatch(text)
-    start = parse_datetime(text + "-01-01"[3 * (match[1] is not None) :] if match else text)
-    if start is None:
-        return None
-    try:
-        if match:
-            months = start.year * 12 + start.month + (0 if match[1] else 11)
-            return start, start.replace(year=months // 12, month=months % 12 + 1)
-        if ":" not in text:
-            length = timedelta(days=1)
-        elif "." in text:
-            length = timedelta(microseconds=1)
-        else:
-            length = timedelta(seconds=1) if _SECONDS.search(text) else timedelta(minutes=1)
-        return start, start + length
-    except (OverflowError, ValueError):
-        return start, None
 
 
 def unboxed(value: Any, uri: str | None, name: str | None) -> Any:

@@ -14,10 +14,10 @@ from qdrant_client import models
 
 from clip_qdrant.errors import FilterError, MetadataError
 from clip_qdrant.fields.paths import canonical_name, join_path, split_path
+from clip_qdrant.fields.types import METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import is_place, shown, unboxed
 from clip_qdrant.filters.conditions import OPERATORS, build_test, conjunction, disjunction, negation
 from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
-from clip_qdrant.records import METADATA_PREFIX, RESERVED_FIELDS, FieldType
 
 __all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
 

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 from qdrant_client import models
 
 from clip_qdrant.errors import FilterError
-from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, is_utf8, parse_period, shown
+from clip_qdrant.fields.dates import parse_period
+from clip_qdrant.fields.types import FieldType
+from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, is_utf8, shown
 from clip_qdrant.filters.language import Test
-from clip_qdrant.records import FieldType
 
 __all__ = ["OPERATORS", "build_test", "conjunction", "disjunction", "negation"]
 

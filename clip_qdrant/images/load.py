@@ -32,10 +32,12 @@ from clip_qdrant.errors import (
     TruncatedImage,
     UnsupportedImage,
 )
+from clip_qdrant.fields.types import Location
 from clip_qdrant.images.metadata.merge import tags_of
 from clip_qdrant.images.pixels import flattened, to_srgb
 from clip_qdrant.images.sniff import decoding_bytes, gif_frame_size, open_decoder, sniff, tiff_block_size
-from clip_qdrant.records import ImageInfo, Location, path_of
+from clip_qdrant.records import ImageInfo
+from clip_qdrant.uris import path_of
 
 __all__ = [
     "Admit",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = [
     "ConceptHead",

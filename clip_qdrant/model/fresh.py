@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from clip_qdrant.errors import CheckpointError, ConfigError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
-from clip_qdrant.runtime.preprocessing import Preprocessing
-from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["new_checkpoint"]
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model.checkpoint import Checkpoint, fill, read_content, some, write_atomically
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.runtime.preprocessing import Preprocessing
-from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.model.weights import fill_network, list_some, read_content, write_atomically
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["from_state_dict", "save_state_dict", "to_state_dict"]
 
@@ -91,10 +92,10 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     }
     missing = [name for name in needed.values() if not isinstance(weights.get(name), Tensor)]
     if missing:
-        held = some([str(name) for name in weights], 3) or "nothing"
+        held = list_some([str(name) for name in weights], 3) or "nothing"
         raise CheckpointError(
             f"{path} is neither a clip_qdrant checkpoint nor a state dict of image_encoder, text_encoder and their "
-            f"projections: {some(missing)} missing; it holds {held}"
+            f"projections: {list_some(missing)} missing; it holds {held}"
         )
     shape = {key: tuple(weights[name].shape) for key, name in needed.items()}
     if any(len(size) != 2 for size in shape.values()):
@@ -116,7 +117,9 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     tokenizer = _bundled_tokenizer()
     _check_vocabulary(tokenizer, shape["words"][0], path)
     model = DualEncoder(config, _PREPROCESSING).eval()
-    fill(model, {"logit_scale": model.logit_scale.detach(), **weights}, path)  # the lineage keeps no temperature
+    fill_network(
+        model, {"logit_scale": model.logit_scale.detach(), **weights}, path
+    )  # the lineage keeps no temperature
     length = min(_MAX_LENGTH, shape["positions"][0])
     return Checkpoint(model, _PREPROCESSING, Tokenization(max_length=length), tokenizer)
 
@@ -148,7 +151,7 @@ def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
         if same > closest:
             wrong = [key for key, shape in expected.items() if shapes.get(key) != shape]
             wrong += [key for key in shapes if key not in expected]
-            closest, misfits = same, f"timm's {name}, but for {some([prefix + key for key in wrong])}"
+            closest, misfits = same, f"timm's {name}, but for {list_some([prefix + key for key in wrong])}"
     if closest:
         raise CheckpointError(f"the image encoder in {path} is like {misfits}")
     raise CheckpointError(f"the image encoder in {path} is none of {', '.join(_RESNETS)}")

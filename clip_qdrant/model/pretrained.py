@@ -18,8 +18,8 @@ from transformers.utils.hub import cached_file
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import PixelNorm
-from clip_qdrant.runtime.preprocessing import Preprocessing
-from clip_qdrant.runtime.tokenization import Tokenization
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.tokenization import Tokenization
 
 __all__ = ["FAMILIES", "HubEncoder", "build", "load_pretrained"]
 

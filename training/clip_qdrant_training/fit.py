@@ -10,7 +10,7 @@ from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.fresh import new_checkpoint
-from clip_qdrant.runtime.exports import read_checkpoint
+from clip_qdrant.model.loading import read_checkpoint
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.read import Mixture, Part, as_pairs
 from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher

@@ -28,10 +28,12 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from clip_qdrant import ClipEmbedder
-from clip_qdrant.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.runtime.preprocessing import Preprocessing
-from clip_qdrant.runtime.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 from clip_qdrant_training import Mixture, TrainConfig, evaluate, read_pairs
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.output.watchers import LiveTable

@@ -20,9 +20,10 @@ from typing import Any
 
 from PIL import Image
 
-from clip_qdrant.records import Location
+from clip_qdrant.fields.dates import is_plausible
+from clip_qdrant.fields.types import Location
 
-__all__ = ["Exif", "fields", "location", "plausible", "read", "taken_at"]
+__all__ = ["Exif", "fields", "location", "read", "taken_at"]
 
 _PHOTO_IFD, _GPS_IFD = 0x8769, 0x8825
 _ORIENTATION = 0x0112
@@ -45,7 +46,6 @@ _TYPES = {1: "s", 2: "s", 3: "H", 4: "L", 5: "LL", 6: "b", 7: "s", 8: "h", 9: "l
 _MOST_NUMBERS = 4  # no tag that is read has more than three
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)|Z")
-_FIRST_PHOTO = 1826
 _OVER_65534 = 65535  # what 16 bits of sensitivity say when there is more
 # What cameras write by themselves where their owner's words belong.
 _NO_DESCRIPTION = re.compile(r".*digital camera|sony dsc|exif[_ ]jpeg.*|dcim|untitled|default", re.IGNORECASE)
@@ -155,7 +155,7 @@ def taken_at(photo: Mapping[int, Any]) -> datetime | None:
         moment = datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
-    if not plausible(moment):
+    if not is_plausible(moment):
         return None
     offset = _OFFSET.fullmatch(_ascii(photo.get(_OFFSET_TIME_ORIGINAL)))
     if not offset:
@@ -166,11 +166,6 @@ def taken_at(photo: Mapping[int, Any]) -> datetime | None:
     if distance > timedelta(hours=14):  # no zone of the earth is further from UTC
         return moment
     return moment.replace(tzinfo=timezone(-distance if offset[1] == "-" else distance))
-
-
-def plausible(moment: datetime) -> bool:
-    """Whether a photo may be from then."""
-    return _FIRST_PHOTO <= moment.year <= 2200
 
 
 def location(gps: Mapping[int, Any]) -> Location | None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
+from clip_qdrant.fields.types import FieldType, Location
 from clip_qdrant.images.metadata import exif, iptc, xmp
-from clip_qdrant.records import FieldType, Location
 
 __all__ = ["TAG_FIELDS", "FileTags", "tags_of"]
 

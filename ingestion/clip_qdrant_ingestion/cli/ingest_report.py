@@ -13,7 +13,7 @@ import typer
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, print_table
 from clip_qdrant.errors import StateError
-from clip_qdrant.records import path_of
+from clip_qdrant.uris import path_of
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion.state.state import Failure, LeftOut, Run

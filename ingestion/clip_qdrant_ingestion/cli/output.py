@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clip_qdrant.cli.output import plain, print_line, print_table
-from clip_qdrant.records import path_of
+from clip_qdrant.uris import path_of
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion import Plan, Quarantined, Report

@@ -17,7 +17,7 @@ from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
 from clip_qdrant.cli.output import plain, stderr_console
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
-from clip_qdrant.records import path_of
+from clip_qdrant.uris import path_of
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.engine import Cluster
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report

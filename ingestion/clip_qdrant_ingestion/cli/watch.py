@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from clip_qdrant.cli.output import stderr_console
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.cli.progress import ingest_progress
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.touched import Touched

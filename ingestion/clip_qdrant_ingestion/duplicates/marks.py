@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches
-from clip_qdrant.records import ImageRecord, stored_source, with_stored_image
+from clip_qdrant.records import ImageRecord, add_stored_image, read_source
 from clip_qdrant_ingestion.duplicates.index import NearIndex
 
 __all__ = ["retag"]
@@ -59,6 +59,6 @@ def _record(payload: dict[str, Any], near: NearIndex) -> ImageRecord | None:
         uri=payload["uri"],
         caption=payload.get("caption"),
         metadata=payload.get("metadata") or {},
-        source=stored_source(payload),
+        source=read_source(payload),
     )
-    return with_stored_image(record, {**payload, "duplicate_of": first})
+    return add_stored_image(record, {**payload, "duplicate_of": first})

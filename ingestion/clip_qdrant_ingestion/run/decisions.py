@@ -19,7 +19,7 @@ from clip_qdrant.collection.add import says_the_same
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.values import same_json
-from clip_qdrant.records import ImageRecord, SourceInfo, with_stored_image
+from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image
 from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 
 __all__ = [
@@ -113,7 +113,7 @@ def rewritten(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
     headers = (stored.get("source") or {}).get("metadata") or {}
     if record.source is not None and not record.source.metadata and headers:
         record = replace(record, source=replace(record.source, metadata=headers))
-    return with_stored_image(with_learned(record, learned(stored)), stored)
+    return add_stored_image(with_learned(record, learned(stored)), stored)
 
 
 def is_rewrite(task: Task) -> bool:

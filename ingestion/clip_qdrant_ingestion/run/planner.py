@@ -15,7 +15,7 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.images.metadata.merge import TAG_FIELDS
-from clip_qdrant.records import point_id
+from clip_qdrant.uris import point_id
 from clip_qdrant_ingestion.run.decisions import Action, Task, decide, fitting, wanted
 from clip_qdrant_ingestion.run.faults import quarantined
 from clip_qdrant_ingestion.run.outcomes import PutAway, Tally

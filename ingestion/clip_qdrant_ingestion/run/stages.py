@@ -18,8 +18,8 @@ import numpy as np
 from clip_qdrant.collection.add import same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
+from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
-from clip_qdrant.records import METADATA_PREFIX, FieldType
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.channel import Budget
 from clip_qdrant_ingestion.run.decisions import Action, Task, decide, rewritten, same_object, told, with_learned

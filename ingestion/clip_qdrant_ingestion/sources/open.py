@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import ConfigError, without_user_info
-from clip_qdrant.records import path_of
+from clip_qdrant.uris import path_of
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.archives.locations import is_archive
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource

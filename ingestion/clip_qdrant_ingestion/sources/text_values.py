@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from clip_qdrant.errors import MetadataError
+from clip_qdrant.fields.dates import parse_datetime
 from clip_qdrant.fields.paths import join_path
-from clip_qdrant.fields.values import misfit, parse_datetime
-from clip_qdrant.records import FieldType
+from clip_qdrant.fields.types import FieldType
+from clip_qdrant.fields.values import misfit
 from clip_qdrant_ingestion.sources.protocol import Description
 
 __all__ = ["text_value", "texts_type", "typed"]

@@ -51,7 +51,7 @@ def default_state_path(location: str, cache_dir: Path | None, state: Path | None
     if is_folder(location):
         return Path(location) / _FILE
     if cache_dir is None:
-        from clip_qdrant.runtime.exports import default_cache_dir
+        from clip_qdrant.user_folders import default_cache_dir
 
         cache_dir = default_cache_dir()
     return cache_dir / _FILE

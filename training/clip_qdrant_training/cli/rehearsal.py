@@ -66,7 +66,7 @@ def _token_counter(start: str | None) -> tuple[Callable[[str], int], int] | None
         return None
     from tokenizers import Tokenizer
 
-    from clip_qdrant.runtime.exports import read_checkpoint
+    from clip_qdrant.model.loading import read_checkpoint
 
     checkpoint = read_checkpoint(start)
     tokenizer = Tokenizer.from_str(checkpoint.tokenizer)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.runtime.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = ["Augmentation", "Flip", "View", "draw", "says_side", "swap_sides"]
 

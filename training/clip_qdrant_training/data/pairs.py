@@ -18,7 +18,7 @@ from PIL import Image
 
 from clip_qdrant.errors import TrainingError
 from clip_qdrant.images.load import ImageInput
-from clip_qdrant.records import path_of
+from clip_qdrant.uris import path_of
 
 __all__ = ["LazyImage", "Pair", "caption_key", "clean_captions", "image_input", "image_name", "pair_keys"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clip_qdrant.embedder import Embedder
+from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant_training.data.read import Pair, image_input
 from clip_qdrant_training.evaluation.recall import Ranks, bootstrap, embed_pairs, measures, owners, ranks
@@ -141,7 +141,7 @@ def speed(embedder: Embedder, pairs: list[Pair]) -> Speed:
 def size(embedder: Embedder, model: str = "") -> Size:
     """The length of a vector and, where `model` is "bundled" or a checkpoint file, its bytes and parameters."""
     from clip_qdrant.content import bundled_checkpoint
-    from clip_qdrant.runtime.exports import read_checkpoint
+    from clip_qdrant.model.loading import read_checkpoint
 
     path = bundled_checkpoint() if model == "bundled" else Path(model)
     if not path.is_file():

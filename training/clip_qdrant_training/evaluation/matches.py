@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clip_qdrant.embedder import Embedder
+from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.images.load import load_image
 from clip_qdrant_training.data.read import Pair, as_pairs, image_input, image_name, pair_keys

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -11,19 +9,32 @@ from typing import Any
 import numpy as np
 
 from clip_qdrant.errors import ImageError, SourceError
-from clip_qdrant.images.load import load_image
+from clip_qdrant.pages.thumbnails import make_thumbnail, picture_html
 from clip_qdrant_training.data.read import Pair, image_input
 from clip_qdrant_training.evaluation.judge import Judgement
 from clip_qdrant_training.evaluation.recall import ranks
 
-__all__ = ["BINS", "Scored", "Thumbnails", "queries_html", "scored"]
+__all__ = ["BINS", "QUERY_STYLE", "Scored", "Thumbnails", "queries_html", "scored"]
 
 BINS = np.linspace(-1, 1, 101)
 _QUERIES = 6  # shown of the best, and of the worst
 _FOUND = 5  # images shown for a query
 _SIDE = 220  # pixels of a thumbnail: sharp at 110 CSS pixels on a screen of double density
-_QUALITY = 78
 _ROWS = 1024
+
+QUERY_STYLE = """
+.query { margin-bottom: 12px; }
+.query q { font-weight: 550; }
+.query p { margin: 0 0 8px; font-size: 13px; }
+.found { display: flex; flex-wrap: wrap; gap: 10px; }
+figure { margin: 0; width: 134px; padding: 3px; border: 2px solid transparent; border-radius: 10px; }
+figure.own { border-color: var(--right); }
+figure div { height: 92px; display: grid; place-items: center; background: var(--well); border-radius: 7px;
+  overflow: hidden; color: var(--faint); font-size: 12px; }
+figure img { max-width: 100%; max-height: 92px; display: block; }
+figcaption { padding: 2px 2px 0; color: var(--faint); font-size: 12px; font-variant-numeric: tabular-nums; }
+.own figcaption { color: var(--right); font-weight: 600; }
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ def queries_html(
             figures.append(thumbnails.figure(own, f"{rank[query]}. {scores[own]:.3f}", own=True))
         shown.append(
             f'<div class="card query"><q>{escape(captions[query])}</q>'
-            f"<p>its own image is number {rank[query]:,} of {len(judged.images):,}</p>"
+            f'<p class="note">its own image is number {rank[query]:,} of {len(judged.images):,}</p>'
             f'<div class="found">{"".join(figures)}</div></div>'
         )
     return "".join(shown)
@@ -86,19 +97,15 @@ class Thumbnails:
         if number not in self._made:
             self._made[number] = _thumbnail(self.pairs[number].image)
         caption = escape(self.pairs[number].captions[0])
-        source = self._made[number]
-        picture = f'<img src="{source}" alt="{caption}" title="{caption}">' if source else "<span>no preview</span>"
+        picture = picture_html(self._made[number], caption)
         css = ' class="own"' if own else ""
         return f"<figure{css}><div>{picture}</div><figcaption>{text}{' own' if own else ''}</figcaption></figure>"
 
 
 def _thumbnail(image: Any) -> str | None:
-    """An image as the data: uri of a small JPEG; None if it is gone or damaged, which is no reason to lose a report."""
+    """The data: uri of a small JPEG; None for an image that is gone or damaged, which is no reason to lose a report."""
     try:
-        rgb = load_image(image_input(image), target=_SIDE // 2).rgb.copy()
+        source = image_input(image)
     except (ImageError, SourceError):
         return None
-    rgb.thumbnail((_SIDE, _SIDE))
-    jpeg = io.BytesIO()
-    rgb.save(jpeg, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode("ascii")
+    return make_thumbnail(source, side=_SIDE)

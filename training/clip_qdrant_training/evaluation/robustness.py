@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter, ImageStat
 
-from clip_qdrant.embedder import Embedder
+from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.images.load import load_image
 from clip_qdrant_training.data.read import Pair, image_input, image_name
 from clip_qdrant_training.evaluation.recall import embed_pairs, owners, recall

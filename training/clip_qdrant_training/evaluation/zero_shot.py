@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clip_qdrant.embedder import Embedder
+from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant_training.data.read import image_input
 from clip_qdrant_training.evaluation.recall import TIE

@@ -26,8 +26,8 @@ from clip_qdrant.errors import TrainingError
 from clip_qdrant.images.load import load_image
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder
+from clip_qdrant.model_inputs.tokenization import TextTokenizer
 from clip_qdrant.runtime import cpu_count
-from clip_qdrant.runtime.tokenization import TextTokenizer
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.augment import draw, says_side, swap_sides
 from clip_qdrant_training.data.pixel_cache import PixelCache

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import CheckpointError, TrainingError, first_line
-from clip_qdrant.model.checkpoint import Checkpoint, read_content, write_atomically
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.weights import read_content, write_atomically
 from clip_qdrant_training.data.mixture import Mixture
 from clip_qdrant_training.data.pairs import Pair, image_name
 

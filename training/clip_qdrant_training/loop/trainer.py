@@ -23,8 +23,9 @@ import torch
 from torch import nn
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint, save_checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
+from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant_training.config import TrainConfig

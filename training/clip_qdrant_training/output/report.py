@@ -13,71 +13,32 @@ from typing import Any
 import numpy as np
 
 from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.pages.template import fill_template, list_values, section_html
 from clip_qdrant_training.data.read import Pair
 from clip_qdrant_training.evaluation.figures import LOST_TITLE, cost_rows, figure_rows, label, lost_rows
 from clip_qdrant_training.evaluation.judge import Judgement
-from clip_qdrant_training.evaluation.queries import BINS, Thumbnails, queries_html, scored
+from clip_qdrant_training.evaluation.queries import BINS, QUERY_STYLE, Thumbnails, queries_html, scored
 from clip_qdrant_training.evaluation.recall import bootstrap, measures, owners, ranks
 from clip_qdrant_training.output import charts
 
 __all__ = ["run_report", "write_report"]
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-:root {{ --page: #f6f6f4; --card: #fff; --well: #ececea; --line: #e3e3e0;
-  --text: #1c1c1e; --faint: #6b6b70; --mark: #2f9e5f; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --page: #141416; --card: #1e1e21; --well: #26262a; --line: #303035;
-    --text: #ececee; --faint: #9a9aa2; --mark: #4fcf8a; }}
-}}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--page); color: var(--text);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }}
-header, section {{ max-width: 1100px; margin: 0 auto 30px; }}
-h1 {{ margin: 0; font-size: clamp(20px, 3vw, 30px); font-weight: 650; }}
-h2 {{ margin: 0 0 4px; font-size: 19px; font-weight: 600; }}
-h3 {{ margin: 22px 0 8px; font-size: 15px; font-weight: 600; }}
-p {{ margin: 0 0 10px; color: var(--faint); }}
-.charts {{ display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }}
-.card {{ background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 14px; }}
-.wide {{ overflow-x: auto; }}
-.half {{ max-width: 540px; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 5px 14px 5px 0; text-align: right; border-top: 1px solid var(--line); vertical-align: top; }}
-th:first-child, td:first-child {{ text-align: left; color: var(--faint); font-weight: 400; }}
-thead th {{ border: 0; color: var(--faint); font-weight: 600; }}
-td small {{ color: var(--faint); white-space: nowrap; }}
-.settings td {{ text-align: left; }}
-.query {{ margin-bottom: 12px; }}
-.query q {{ font-weight: 550; }}
-.query p {{ margin: 0 0 8px; font-size: 13px; }}
-.found {{ display: flex; flex-wrap: wrap; gap: 10px; }}
-figure {{ margin: 0; width: 134px; padding: 3px; border: 2px solid transparent; border-radius: 10px; }}
-figure.own {{ border-color: var(--mark); }}
-figure div {{ height: 92px; display: grid; place-items: center; background: var(--well); border-radius: 7px;
-  overflow: hidden; color: var(--faint); font-size: 12px; }}
-figure img {{ max-width: 100%; max-height: 92px; display: block; }}
-figcaption {{ padding: 2px 2px 0; color: var(--faint); font-size: 12px; font-variant-numeric: tabular-nums; }}
-.own figcaption {{ color: var(--mark); font-weight: 600; }}
-summary {{ cursor: pointer; font-weight: 600; }}
-{charts}
-</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{summary}</p></header>
-<main>
-{sections}
-</main>
-</body>
-</html>
+_STYLE = (
+    """
+.charts { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
+.card { padding: 14px; }
+.wide { overflow-x: auto; }
+.half { max-width: 540px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: 5px 14px 5px 0; text-align: right; border-top: 1px solid var(--line); vertical-align: top; }
+th:first-child, td:first-child { text-align: left; color: var(--faint); font-weight: 400; }
+thead th { border: 0; color: var(--faint); font-weight: 600; }
+td small { color: var(--faint); white-space: nowrap; }
+.settings td { text-align: left; }
 """
+    + QUERY_STYLE
+    + charts.STYLE
+)
 
 
 def run_report(
@@ -121,12 +82,8 @@ def write_report(
     sections += [_model(judged, thumbnails) for judged in judgements]
     sections.append(_settings(config or {}))
     captions = sum(len(pair.captions) for pair in pairs)
-    page = _PAGE.format(
-        title=escape(title),
-        summary=f"judged on {len(pairs):,} images and {captions:,} captions",
-        charts=charts.STYLE,
-        sections="\n".join(filter(None, sections)),
-    )
+    summary = f"judged on {len(pairs):,} images and {captions:,} captions"
+    page = fill_template(title, sections, summary=summary, style=_STYLE)
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,11 +99,6 @@ def _check_shapes(images: np.ndarray, texts: np.ndarray, pairs: list[Pair]) -> N
             f"there are {len(images)} rows of images and {len(texts)} of texts for {len(pairs)} pairs with {captions} "
             "captions: give the rows of these pairs"
         )
-
-
-def _section(heading: str, body: str, note: str = "") -> str:
-    told = f"<p>{escape(note)}</p>" if note else ""
-    return f"<section><h2>{escape(heading)}</h2>{told}{body}</section>" if body else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") -> str:
@@ -177,7 +129,7 @@ def _figures(judgements: Sequence[Judgement]) -> str:
             tables += [f"<h3>{escape(title)}</h3>", _table(head, rows)]
     some = any(judged.intervals for judged in judgements)
     note = "in brackets 95 % intervals, by drawing images with their captions anew" if some else ""
-    return _section("Figures", "".join(tables), note)
+    return section_html("Figures", "".join(tables), note=note)
 
 
 def _curves(log: list[Mapping[str, Any]]) -> str:
@@ -196,7 +148,7 @@ def _curves(log: list[Mapping[str, Any]]) -> str:
         charts.line_chart("images a second", {"images": _points(steps, "step", "images_per_second")}, x_label="step"),
     ]
     cards = "".join(f'<div class="card">{chart}</div>' for chart in drawn if chart)
-    return _section("Training", f'<div class="charts">{cards}</div>' if cards else "")
+    return section_html("Training", f'<div class="charts">{cards}</div>') if cards else ""
 
 
 def _points(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
@@ -228,24 +180,15 @@ def _model(judged: Judgement, thumbnails: Thumbnails) -> str:
         f'<div class="card half">{chart}</div>' if chart else "",
         "<h3>Worst queries</h3>",
         queries_html(judged, thumbnails, owner, worst[found.rank[worst] > 1], found.rank)
-        or "<p>Every caption found its own image first.</p>",
+        or '<p class="note">Every caption found its own image first.</p>',
         "<h3>Best queries</h3>",
         queries_html(judged, thumbnails, owner, best[found.rank[best] == 1], found.rank)
-        or "<p>No caption found its own image first.</p>",
+        or '<p class="note">No caption found its own image first.</p>',
     ]
     note = f"fingerprint {judged.fingerprint[:12]}" if judged.fingerprint else ""
-    return _section(judged.model, "".join(parts), note)
+    return section_html(judged.model, "".join(parts), note=note)
 
 
 def _settings(config: Mapping[str, Any]) -> str:
-    rows = list(_leaves(config))
-    return _section("Settings", _table((), rows, "settings") if rows else "")
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Settings as name and text, nested names dotted."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    rows = list(list_values(config))
+    return section_html("Settings", _table((), rows, "settings")) if rows else ""

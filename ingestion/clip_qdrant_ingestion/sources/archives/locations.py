@@ -14,7 +14,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, SourceError, without_user_info
-from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of, translated
 from clip_qdrant_ingestion.sources.retries import patiently
 from clip_qdrant_ingestion.sources.tables.addresses import WEB

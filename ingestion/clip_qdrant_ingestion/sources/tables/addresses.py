@@ -9,7 +9,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from clip_qdrant.errors import MetadataError, without_user_info
 from clip_qdrant.fields.values import is_utf8
-from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of
 
 __all__ = ["WEB", "check_reach", "name_within", "resolved"]

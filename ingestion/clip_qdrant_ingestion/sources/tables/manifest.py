@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError, without_user_info
 from clip_qdrant.images.load import Limits, read_bytes
-from clip_qdrant.records import path_of, to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject

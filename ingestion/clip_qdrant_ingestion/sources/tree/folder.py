@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clip_qdrant.errors import SourceError
 from clip_qdrant.images.load import Limits, read_bytes
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.names import PackedNames, sorted_names
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.tree.selection import Selection

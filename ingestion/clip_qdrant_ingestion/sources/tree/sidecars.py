@@ -28,9 +28,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, MetadataError
+from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import shown
 from clip_qdrant.images.load import Limits
-from clip_qdrant.records import FieldType
 from clip_qdrant_ingestion.sources.names import NameSet
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.tables.rows import described, parse_object

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import MissingExtra, SourceError
-from clip_qdrant.records import to_uri
+from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.names import NameSet
 from clip_qdrant_ingestion.worker.change_queue import Inbox
 from clip_qdrant_ingestion.worker.events.messages import Change

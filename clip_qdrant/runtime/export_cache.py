@@ -6,46 +6,18 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import CheckpointError, ExportError, first_line
 from clip_qdrant.runtime.onnx import OnnxRuntime
 
-if TYPE_CHECKING:
-    from clip_qdrant.model.checkpoint import Checkpoint
-
-__all__ = ["ExportCache", "default_cache_dir", "read_checkpoint"]
+__all__ = ["ExportCache"]
 
 logger = logging.getLogger(__name__)
 # torch's exporter works on state of the whole process: one export at a time.
 _exporting = threading.Lock()
-
-
-def default_cache_dir() -> Path:
-    """The user's cache folder for this package: $XDG_CACHE_HOME, ~/Library/Caches or %LOCALAPPDATA%, by platform."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "clip-qdrant"
-
-
-def read_checkpoint(source: str) -> Checkpoint:
-    """The checkpoint at a path or behind "hf:<name or folder>". Imports torch; raises CheckpointError."""
-    if source.startswith("hf:"):
-        from clip_qdrant.model.pretrained import load_pretrained
-
-        return load_pretrained(source.removeprefix("hf:"))
-    from clip_qdrant.model.checkpoint import load_checkpoint
-
-    return load_checkpoint(source)
 
 
 class ExportCache:
@@ -81,7 +53,8 @@ class ExportCache:
             there = self._found(key)
             if there is not None and there.is_whole():  # another thread was quicker
                 return there
-            from clip_qdrant.model.export import export_onnx
+            from clip_qdrant.model.loading import read_checkpoint
+            from clip_qdrant.runtime.onnx_export import export_onnx
 
             checkpoint = read_checkpoint(source)
             try:

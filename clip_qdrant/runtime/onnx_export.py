@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import ExportError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model_inputs.tokenization import TextTokenizer
 from clip_qdrant.runtime.onnx import EXPORT_FORMAT, OnnxRuntime
-from clip_qdrant.runtime.tokenization import TextTokenizer
 
 __all__ = ["export_onnx"]
 

@@ -1,0 +1,106 @@
+"""One hit as HTML: what notebooks show of it, and the parts that pages show too.
+
+What comes from a collection is not trusted: all of it is escaped, only http, https and file uris become links, and a
+local file is shown as a small JPEG made here, never embedded as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from clip_qdrant.pages.template import list_values
+from clip_qdrant.pages.thumbnails import make_thumbnail
+from clip_qdrant.uris import path_of
+
+__all__ = ["ShownImage", "alt_text", "card_html", "hit_thumbnail", "link_html"]
+
+_THUMBNAIL_SIDE = 480  # pixels: sharp at the 240 CSS pixels of a card on a screen of double density
+_LINKED = ("http", "https", "file")
+_SHOWN = ("http", "https")
+
+# A notebook's own theme decides the text colour; greys of half opacity suit light and dark ones.
+_CARD = (
+    "display:inline-block;vertical-align:top;width:240px;margin:4px;border:1px solid rgba(128,128,128,.35);"
+    "border-radius:10px;overflow:hidden;font:13px/1.45 system-ui,sans-serif;color:inherit"
+)
+_CARD_IMAGE = "display:block;width:100%;height:180px;object-fit:contain;background:rgba(128,128,128,.12);margin:0"
+_CARD_BODY = "padding:8px 10px;overflow-wrap:anywhere"
+_CARD_FAINT = "opacity:.65;font-size:12px"
+
+
+class ShownImage(Protocol):
+    """What a card shows: a `Hit`, or anything with these attributes."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def score(self) -> float | None: ...
+    @property
+    def caption(self) -> str | None: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+
+def card_html(hit: ShownImage) -> str:
+    """A hit as a piece of HTML that stands for itself, for notebooks. An image that cannot be read is left out.
+
+    The only thing a browser loads for it is the image of a hit with an http or https uri.
+    """
+    source = hit_thumbnail(hit) or (hit.uri if _scheme(hit.uri) in _SHOWN else None)
+    picture = (
+        f'<img src="{escape(source)}" alt="{alt_text(hit)}" loading="lazy" referrerpolicy="no-referrer" '
+        f'style="{_CARD_IMAGE}">'
+        if source
+        else ""
+    )
+    lines = []
+    if hit.score is not None:
+        lines.append(f"<div><b>{hit.score:.3f}</b></div>")
+    if hit.caption:
+        lines.append(f"<div>{escape(hit.caption)}</div>")
+    for name, value in list_values(hit.metadata):
+        lines.append(f'<div><span style="{_CARD_FAINT}">{escape(name)}</span> {escape(value)}</div>')
+    lines.append(f'<div style="{_CARD_FAINT}">{link_html(hit, style="color:inherit")}</div>')
+    return f'<div style="{_CARD}">{picture}<div style="{_CARD_BODY}">{"".join(lines)}</div></div>'
+
+
+def hit_thumbnail(hit: ShownImage) -> str | None:
+    """A local image as the data: uri of a small JPEG; None if it is elsewhere, gone or damaged."""
+    try:
+        path = path_of(hit.uri)
+        return None if path is None else make_thumbnail(path, side=_THUMBNAIL_SIDE)
+    except ValueError:  # a uri that is none
+        return None
+
+
+def alt_text(hit: ShownImage) -> str:
+    """What stands for an image where it cannot be seen, escaped."""
+    return escape(hit.caption or _name(hit.uri))
+
+
+def link_html(hit: ShownImage, *, style: str = "") -> str:
+    """The name of an image, a link where its uri has a scheme that is safe to follow."""
+    name = escape(_name(hit.uri))
+    if _scheme(hit.uri) not in _LINKED:
+        return f'<span title="{escape(hit.uri)}">{name}</span>'
+    css = f' style="{style}"' if style else ""
+    return f'<a href="{escape(hit.uri)}" title="{escape(hit.uri)}" rel="noreferrer"{css}>{name}</a>'
+
+
+def _scheme(uri: str) -> str:
+    try:
+        return urlsplit(uri).scheme
+    except ValueError:
+        return ""
+
+
+def _name(uri: str) -> str:
+    """What to call an image in a line: the last part of its path, or the whole uri where there is none."""
+    try:
+        return PurePosixPath(unquote(urlsplit(uri).path)).name or uri
+    except ValueError:
+        return uri

@@ -1,0 +1,38 @@
+"""Names of images: the uri of a path, the path of a uri, and the point id of a uri."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+__all__ = ["path_of", "point_id", "to_uri"]
+
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|urn:|file:")
+_POINT_NAMESPACE = uuid.UUID("6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51")
+
+
+def point_id(uri: str) -> str:
+    """The id of the point of the image at `uri`: uuid5 (RFC 9562) in a fixed namespace, so writing is idempotent."""
+    return str(uuid.uuid5(_POINT_NAMESPACE, uri))
+
+
+def to_uri(name: str | Path) -> str:
+    """The uri of an image: a name that has a scheme already stands for itself, anything else is a local path.
+
+    A path becomes absolute and percent-encoded (`file:///…`, RFC 8089), so that any byte in a file name survives.
+    `.` and `..` are taken out, so that one file has one uri from every folder; links are not followed.
+    """
+    if isinstance(name, str) and _HAS_SCHEME.match(name):
+        return name
+    return Path(os.path.abspath(name)).as_uri()  # noqa: PTH100  Path.absolute() keeps `..`
+
+
+def path_of(uri: str) -> Path | None:
+    """The local path behind a `file:` uri, None for any other."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file":
+        return None
+    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
