@@ -157,7 +157,7 @@ class ClipEmbedder:
 
     @classmethod
     def fit(cls, pairs: Any, **options: Any) -> ClipEmbedder:
-        """Train on image-caption pairs; see `clip_qdrant_training.fit` for what `pairs` and the options may be."""
+        """Train on image-caption pairs; see `clip_qdrant_training.start` for what `pairs` and the options may be."""
         from clip_qdrant_training import fit
 
         return cls.from_checkpoint(fit(pairs, **options), device=options.get("device", "auto"))

@@ -95,7 +95,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         handed.update(start=start, config=config)
         raise _Stop
 
-    monkeypatch.setattr(sys.modules["clip_qdrant_training.fit"], "read_start", read_start)
+    monkeypatch.setattr(sys.modules["clip_qdrant_training.start"], "read_start", read_start)
     return handed
 
 

@@ -67,7 +67,7 @@ def test_resnet50_and_distilbert_are_the_defaults(text_folder: str, monkeypatch:
         return new_checkpoint("test_resnet", text_folder, pretrained=False)
 
     # The package exports a function of the module's name, which a dotted path would find instead.
-    monkeypatch.setattr(sys.modules["clip_qdrant_training.fit"], "new_checkpoint", remember)
+    monkeypatch.setattr(sys.modules["clip_qdrant_training.start"], "new_checkpoint", remember)
     pairs = [(picture, "a dog") for picture in pictures(4)]
     fit(pairs, text_encoder="some-bert", epochs=1, device="cpu", freeze_encoders=True)
     fit(pairs, image_encoder="vit_tiny", seed=7, epochs=1, device="cpu", freeze_encoders=True)

@@ -5,42 +5,82 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import UserDict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from clip_qdrant.cli import demo, failures, info, search
+from clip_qdrant.cli import failures
 from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
-from clip_qdrant_ingestion.cli import ingest, ingest_report
-from clip_qdrant_training.cli import evaluate, train
 
-__all__ = ["app", "main", "run"]
+__all__ = ["COMMANDS", "app", "main", "run"]
 
 _NAME = "clip-qdrant"
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 # The base of what typer raises for a wrong command line; it is public under no name of its own.
 _UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 
 
+# Every command and where it lives. The commands of ingestion and training belong to those packages; each is imported
+# only when it is called, or when all are listed.
+COMMANDS: Mapping[str, str] = {
+    "ingest": "clip_qdrant_ingestion.cli.ingest:ingest",
+    "ingest-report": "clip_qdrant_ingestion.cli.ingest_report:ingest_report",
+    "search": "clip_qdrant.cli.search:search",
+    "facet": "clip_qdrant.cli.search:facet",
+    "info": "clip_qdrant.cli.info:info",
+    "train": "clip_qdrant_training.cli.train:train",
+    "evaluate": "clip_qdrant_training.cli.evaluate:evaluate",
+    "demo": "clip_qdrant.cli.demo:demo",
+}
+
+
+class _Commands(UserDict[str, Any]):
+    """The commands by name, each imported and built when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        if self.data[name] is None:
+            self.data[name] = _build(name)
+        return self.data[name]
+
+
+def _build(name: str) -> Any:
+    module, _, function = COMMANDS[name].partition(":")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
+    alone.command(name)(getattr(importlib.import_module(module), function))
+    return typer.main.get_command(alone)
+
+
 class _Program(TyperGroup):
-    """A group whose own options may stand behind the command too: `clip-qdrant search cat --location ./photos`."""
+    """A group of commands that are imported when they are called.
+
+    Its own options may stand behind the command too: `clip-qdrant search cat --location ./photos`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _Commands(dict.fromkeys(COMMANDS))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is not None:
-            taken = {param.name for param in command.params}
-            shared = [copy.copy(param) for param in self.params if param.name not in {"version", *taken}]
-            for param in shared:
-                param.expose_value = False
-            command.params = [*command.params, *shared]
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            return None
+        command = copy.copy(found)
+        taken = {param.name for param in command.params}
+        shared = [copy.copy(param) for param in self.params if param.name not in {"version", *taken}]
+        for param in shared:
+            param.expose_value = False
+        command.params = [*command.params, *shared]
         return command
 
 
@@ -49,7 +89,7 @@ app = typer.Typer(
     no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
 
 
@@ -123,16 +163,6 @@ def program(
     """Search images by text or image, filtered by metadata; ingest folders of them; train the model."""
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-app.command("ingest")(ingest.ingest)
-app.command("ingest-report")(ingest_report.ingest_report)
-app.command("search")(search.search)
-app.command("facet")(search.facet)
-app.command("info")(info.info)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("demo")(demo.demo)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ from clip_qdrant.cli.output import plain, print_line, print_table, write_text
 from clip_qdrant.cli.search import score
 from clip_qdrant.content import sample_gallery
 from clip_qdrant.errors import ConfigError, FingerprintMismatch
-from clip_qdrant_ingestion.cli.ingest import ingest_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +118,7 @@ def _filled(gallery: Path, settings: IngestSettings, client: QdrantBase) -> Imag
     """The demo's collection with the gallery in it, and nothing else."""
     from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant_ingestion import FolderSource
+    from clip_qdrant_ingestion.cli.ingest import ingest_source
 
     embedder = wiring.open_embedder(settings)
     try:

@@ -1,17 +1,26 @@
-"""Training and judging dual encoders on image-text pairs."""
+"""Training and judging dual encoders on image-text pairs.
 
-from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.data.check import check
-from clip_qdrant_training.data.read import Mixture, Pair, read_pairs
-from clip_qdrant_training.evaluation.judge import judge
-from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
-from clip_qdrant_training.evaluation.recall import evaluate, recall
-from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
-from clip_qdrant_training.fit import fit
-from clip_qdrant_training.loop.lr_range import lr_range_test
-from clip_qdrant_training.loop.trainer import train
-from clip_qdrant_training.output.report import run_report
-from clip_qdrant_training.run import run_training
+Names are imported at their first use, so that the program shows its help without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clip_qdrant_training.config import TrainConfig
+    from clip_qdrant_training.data.check import check
+    from clip_qdrant_training.data.read import Mixture, Pair, read_pairs
+    from clip_qdrant_training.evaluation.judge import judge
+    from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
+    from clip_qdrant_training.evaluation.recall import evaluate, recall
+    from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
+    from clip_qdrant_training.loop.lr_range import lr_range_test
+    from clip_qdrant_training.loop.trainer import train
+    from clip_qdrant_training.output.report import run_report
+    from clip_qdrant_training.run import run_training
+    from clip_qdrant_training.start import fit
 
 __all__ = [
     "EpochReport",
@@ -34,3 +43,37 @@ __all__ = [
     "run_training",
     "train",
 ]
+
+_HOMES = {
+    "EpochReport": "events",
+    "Mixture": "data.read",
+    "Pair": "data.read",
+    "RunStart": "events",
+    "StepReport": "events",
+    "TrainConfig": "config",
+    "Watcher": "events",
+    "check": "data.check",
+    "draw_matches": "evaluation.matches",
+    "evaluate": "evaluation.recall",
+    "find_matches": "evaluation.matches",
+    "fit": "start",
+    "judge": "evaluation.judge",
+    "lr_range_test": "loop.lr_range",
+    "read_pairs": "data.read",
+    "recall": "evaluation.recall",
+    "run_report": "output.report",
+    "run_training": "run",
+    "train": "loop.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

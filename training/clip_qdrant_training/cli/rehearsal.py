@@ -45,8 +45,8 @@ def check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], start: str | 
 
 def find_rates(mixture: Mixture, config: TrainConfig, start: str | None, *, as_json: bool) -> None:
     """Prints the loss at growing learning rates, and the rates to train with."""
-    from clip_qdrant_training.fit import read_start, read_teacher
     from clip_qdrant_training.loop.lr_range import lr_range_test
+    from clip_qdrant_training.start import read_start, read_teacher
 
     found = lr_range_test(read_start(start, config), mixture, config, teacher=read_teacher(config))
     if as_json:

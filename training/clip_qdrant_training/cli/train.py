@@ -198,8 +198,8 @@ def _train(
     resume: bool,
     as_json: bool,
 ) -> None:
-    from clip_qdrant_training.fit import read_start, read_teacher
     from clip_qdrant_training.run import run_training
+    from clip_qdrant_training.start import read_start, read_teacher
 
     began = time.perf_counter()
     try:
