@@ -6,7 +6,6 @@ Whichever client it is, what goes wrong comes out as a StoreError; what may pass
 from __future__ import annotations
 
 import json
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -17,8 +16,6 @@ import httpx
 from pydantic import ValidationError
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
-from tenacity.wait import wait_exponential, wait_random
 
 from clip_qdrant.errors import (
     ClipQdrantError,
@@ -27,12 +24,11 @@ from clip_qdrant.errors import (
     StoreError,
     StoreUnavailable,
 )
+from clip_qdrant.retry import retry
 
 __all__ = ["call"]
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
 _PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -48,12 +44,12 @@ _OF_A_CLIENT = (
 )
 _WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
 _STEP = 0.1  # seconds between looks at whether to stop
-_BACK_OFF = wait_exponential(multiplier=0.1, max=5) + wait_random(0, 0.1)
+_LONGEST_PAUSE = 5.0  # seconds
 
 
 def call(
-    operation: Callable[[], T], *, what: str, patience: float = 2.0, stopped: Callable[[], bool] = lambda: False
-) -> T:
+    operation: Callable[[], _T], *, what: str, patience: float = 2.0, stopped: Callable[[], bool] = lambda: False
+) -> _T:
     """The result of `operation`, one call of a Qdrant client. `what` says in an error what was tried ("count photos").
 
     Refused and broken connections, timeouts and the statuses 429, 502, 503 and 504 are tried again with growing pauses,
@@ -65,16 +61,16 @@ def call(
     CollectionExists, or StoreError with the server's own words. Errors of this package, those of EdgeClient among them,
     pass through as they are.
     """
-    attempts = Retrying(
-        stop=stop_before_delay(patience),
-        wait=_pause,
-        sleep=lambda seconds: _sleep(seconds, stopped),
-        retry=retry_if_exception(lambda error: _may_pass(error) and not stopped()),
-        before_sleep=lambda state: logger.info("%s failed, trying again: %s", what, _outcome(state)),
-        reraise=True,
-    )
     try:
-        return attempts(operation)
+        return retry(
+            operation,
+            what=what,
+            patience=patience,
+            may_pass=lambda error: _may_pass(error) and not stopped(),
+            longest_pause=_LONGEST_PAUSE,
+            least_pause=_asked_pause,
+            sleep=lambda seconds: _sleep(seconds, stopped),
+        )
     except ClipQdrantError:
         raise
     except _OF_A_CLIENT as error:
@@ -87,14 +83,8 @@ def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
         time.sleep(min(left, _STEP))
 
 
-def _outcome(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _pause(state: RetryCallState) -> float:
-    error = _outcome(state)
-    asked = float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
-    return max(_BACK_OFF(state), asked)
+def _asked_pause(error: BaseException) -> float:
+    return float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -11,15 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_before_delay,
-    wait_exponential,
-    wait_random,
-)
-
 from clip_qdrant.errors import (
     ClipQdrantError,
     CollectionNotFound,
@@ -36,6 +27,7 @@ from clip_qdrant.errors import (
 )
 from clip_qdrant_ingestion.run.report import Quarantined
 from clip_qdrant_ingestion.sources.protocol import SourceObject
+from clip_qdrant_ingestion.sources.retries import is_transient, retry_request
 
 __all__ = ["Retries", "Stopped", "bisected", "quarantined"]
 
@@ -45,7 +37,6 @@ _T = TypeVar("_T")
 _OF_THE_STORE = (StoreUnavailable, StoreLocked, CollectionNotFound, UnsupportedByEdge)
 _FAILURES_IN_A_ROW = 50
 _STEP = 0.1  # seconds between looks at whether to stop
-_PAUSES = wait_exponential(multiplier=0.1, max=10) + wait_random(0, 0.2)
 
 
 def quarantined(item: SourceObject, error: Exception) -> Quarantined:
@@ -104,12 +95,11 @@ class Stopped(BaseException):
 
 
 class Retries:
-    """Tries again what a source could not do for the moment, with growing pauses and jitter, for `patience` seconds.
+    """Tries again what a source could not do for the moment (`retry_request`), for `patience` seconds.
 
-    The last try begins within `patience` of the first. An error that is not transient is raised at once, and never
-    tried again. If the patience is used up _FAILURES_IN_A_ROW times with no success in between, in any thread, the
-    source is gone: SourceUnavailable. Raises Stopped if `stop` is set, or `halt` was called, when there is something
-    to try again.
+    An error that is not transient is raised at once. If the patience is used up _FAILURES_IN_A_ROW times with no
+    success in between, in any thread, the source is gone: SourceUnavailable. Raises Stopped if there is something to
+    try again, and `stop` is set or `halt` was called.
     """
 
     def __init__(self, *, patience: float, stop: threading.Event) -> None:
@@ -119,18 +109,10 @@ class Retries:
         self._lock = threading.Lock()
 
     def __call__(self, operation: Callable[[], _T]) -> _T:
-        attempts = Retrying(
-            stop=stop_before_delay(self._patience),
-            wait=_PAUSES,
-            retry=retry_if_exception(_is_transient),
-            sleep=self._pause,
-            before_sleep=_log,
-            reraise=True,
-        )
         try:
-            result = attempts(operation)
+            result = retry_request(operation, patience=self._patience, sleep=self._pause)
         except SourceError as error:
-            if _is_transient(error) and (failures := self._count_failure()) >= _FAILURES_IN_A_ROW:
+            if is_transient(error) and (failures := self._count_failure()) >= _FAILURES_IN_A_ROW:
                 raise SourceUnavailable(
                     f"{error}; {failures} reads in a row failed so, each tried again for "
                     f"{self._patience:g} s: run it again when the source answers"
@@ -154,11 +136,3 @@ class Retries:
         while (left := end - time.monotonic()) > 0:
             if self._stop.is_set() or self._halted.wait(min(left, _STEP)):
                 raise Stopped
-
-
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, SourceError) and error.transient
-
-
-def _log(state: RetryCallState) -> None:
-    logger.info("trying again: %s", state.outcome.exception() if state.outcome else None)

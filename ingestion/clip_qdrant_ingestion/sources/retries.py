@@ -1,51 +1,27 @@
-"""Requests of a source that are tried again while what is wrong may pass by itself."""
+"""Requests of a source, tried again while what is wrong with them may pass by itself."""
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception
-from tenacity.wait import wait_random_exponential
-
 from clip_qdrant.errors import SourceError
+from clip_qdrant.retry import retry
 
-__all__ = ["patiently"]
+__all__ = ["is_transient", "retry_request"]
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def patiently(request: Callable[[], T], *, seconds: float) -> T:
+def retry_request(request: Callable[[], _T], *, patience: float, sleep: Callable[[float], None] = time.sleep) -> _T:
     """The result of `request`, tried again after each transient SourceError.
 
-    The pauses are random and grow, to 10 s at most, so that a throttling store is not met by all threads at once. The
-    last try begins within `seconds` of the first failure: a long download that breaks off is tried again too. Raises
-    what the last try raised.
+    The last try begins within `patience` seconds of the first failure. Raises what the last try raised.
     """
-    attempts = Retrying(
-        stop=_stop_after(seconds),
-        wait=wait_random_exponential(multiplier=0.2, max=10),
-        retry=retry_if_exception(lambda error: isinstance(error, SourceError) and error.transient),
-        before_sleep=_tell,
-        reraise=True,
-    )
-    return attempts(request)
+    return retry(request, what="a request", patience=patience, may_pass=is_transient, from_failure=True, sleep=sleep)
 
 
-def _stop_after(seconds: float) -> Callable[[RetryCallState], bool]:
-    first: float | None = None
-
-    def stop(state: RetryCallState) -> bool:
-        nonlocal first
-        now = state.outcome_timestamp or 0.0
-        first = now if first is None else first
-        return now + state.upcoming_sleep - first >= seconds
-
-    return stop
-
-
-def _tell(state: RetryCallState) -> None:
-    logger.info("trying again: %s", state.outcome.exception() if state.outcome else None)
+def is_transient(error: BaseException) -> bool:
+    """Whether this is the failure of a source that may pass by itself."""
+    return isinstance(error, SourceError) and error.transient

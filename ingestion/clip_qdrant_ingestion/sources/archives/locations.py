@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, SourceError, without_user_info
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of, translated
-from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tables.addresses import WEB
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
@@ -99,14 +99,14 @@ class Archives:
         elif self.is_local:
             found = [to_uri(Path(path)) for path in self._local()]
         else:
-            found = [self._uri(path) for path in patiently(self._remote, seconds=self._patience)]
+            found = [self._uri(path) for path in retry_request(self._remote, patience=self._patience)]
         if not found:
             raise SourceError(f"there are no archives at {self.shown}; their names end in .tar, .tar.gz or .tgz")
         return list(dict.fromkeys(found))
 
     def version(self, uri: str) -> str | None:
         """What tells whether an archive changed. Raises SourceError."""
-        return patiently(lambda: self._version(uri), seconds=self._patience)
+        return retry_request(lambda: self._version(uri), patience=self._patience)
 
     @contextlib.contextmanager
     def opened(self, uri: str) -> Iterator[IO[bytes]]:
@@ -166,7 +166,7 @@ class Archives:
             except OSError as error:
                 raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
         if self._scheme in WEB:
-            return patiently(lambda: stack.enter_context(self._fetched(uri)), seconds=self._patience)
+            return retry_request(lambda: stack.enter_context(self._fetched(uri)), patience=self._patience)
         file = open_file(self._filesystem, self._path_in(uri), shown=uri, patience=self._patience)
         return stack.enter_context(file)
 

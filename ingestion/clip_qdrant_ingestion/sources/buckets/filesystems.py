@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import IO, Any, TypeVar
 
 from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, first_line, without_user_info
-from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.retries import retry_request
 
 __all__ = ["open_file", "open_filesystem", "scheme_of", "translated"]
 
@@ -142,7 +142,7 @@ def _request(request: Callable[[], T], shown: str, patience: float) -> T:
         except Exception as error:  # each file system has errors of its own
             raise translated(error, f"read {shown}") from error
 
-    return patiently(attempt, seconds=patience)
+    return retry_request(attempt, patience=patience)
 
 
 def _for_s3(options: Mapping[str, Any], connections: int) -> dict[str, Any]:

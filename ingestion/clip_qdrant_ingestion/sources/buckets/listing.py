@@ -14,7 +14,7 @@ from clip_qdrant.errors import ClipQdrantError, ConfigError, ImageTooLarge, Sour
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, scheme_of, translated
 from clip_qdrant_ingestion.sources.protocol import SourceObject
-from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tree.walk import Entry
 
 __all__ = ["Store", "open_store"]
@@ -70,7 +70,7 @@ class _S3Store(Store):
         start = self._key + prefix
         token: dict[str, str] = {}
         while True:
-            page = patiently(partial(self._page, start, token), seconds=self._patience)
+            page = retry_request(partial(self._page, start, token), patience=self._patience)
             files, folders = page.get("Contents", ()), page.get("CommonPrefixes", ())
             if start and not (token or files or folders):
                 raise FileNotFoundError(f"cannot list s3://{self._name}/{start}: no key begins with {start!r}")
@@ -141,7 +141,7 @@ class _FilesystemStore(Store):
         path = f"{self._path}/{prefix}".rstrip("/")
         uri = self.uri(prefix.removesuffix("/"))
         try:
-            listing = patiently(partial(self._list, path, uri), seconds=self._patience)
+            listing = retry_request(partial(self._list, path, uri), patience=self._patience)
         except SourceError as error:
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
                 raise FileNotFoundError(str(error)) from error

@@ -23,7 +23,7 @@ from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.seen import Seen
 from clip_qdrant_ingestion.sources.tables.addresses import WEB, check_reach, name_within, resolved
 from clip_qdrant_ingestion.sources.tables.rows import Format, LostRow, Row, read_rows
@@ -185,7 +185,7 @@ class ManifestSource:
         scheme = scheme_of(self.uri)
         file: IO[bytes]
         if scheme in WEB:
-            file = patiently(lambda: stack.enter_context(self._fetched()), seconds=self._patience)
+            file = retry_request(lambda: stack.enter_context(self._fetched()), patience=self._patience)
         elif scheme == "file":
             local = path_of(self.uri) or Path()
             try:

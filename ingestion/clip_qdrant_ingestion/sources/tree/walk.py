@@ -18,7 +18,7 @@ from clip_qdrant.errors import ClipQdrantError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.names import PackedNames
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars
 from clip_qdrant_ingestion.sources.tree.spool import Spool
@@ -197,7 +197,7 @@ class _Walk:
     def _read(self, name: str, limits: Limits) -> bytes | ClipQdrantError:
         item = SourceObject(self._lister.uri(name), name)
         try:
-            return patiently(lambda: self._lister.read(item, limits=limits), seconds=self._patience)
+            return retry_request(lambda: self._lister.read(item, limits=limits), patience=self._patience)
         except ClipQdrantError as error:
             return error
 

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError, without_user_info
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.retries import patiently
+from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.seen import Seen
 from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
@@ -75,7 +75,7 @@ class HttpIndexSource:
             if not entered.new([folder])[0]:
                 continue
             try:
-                names = patiently(lambda: self._names(folder), seconds=self._patience)  # noqa: B023  called at once
+                names = retry_request(lambda: self._names(folder), patience=self._patience)  # noqa: B023  called at once
             except (SourceError, ImageTooLarge) as error:
                 if not folder:
                     passing = isinstance(error, SourceError) and error.transient
