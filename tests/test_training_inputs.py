@@ -81,7 +81,7 @@ def make(tiny: Checkpoint, pairs: list[Pair]) -> Iterator[Make]:
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
-    """Equal but for rounding: processors differ in whether two rows of a batch, or of two batches, are rounded alike."""
+    """Equal but for rounding: whether two rows, or two batches, are rounded alike is up to the processor."""
     largest = float(expected.detach().abs().max())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * largest)
 
