@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -119,17 +119,26 @@ class Settings(BaseSettings):
         *,
         config: str | Path | None = None,
         dotenv: str | Path | None = ".env",
+        also_known: Callable[[], Iterable[str]] = tuple,
     ) -> Self:
         """The settings in force: `given` (None means not given) over environment, `.env`, TOML file and defaults.
+
+        `also_known` gives the names of settings that other parts of a program read from the same places; it is asked
+        when there is a name that is none of these settings, and their values are left alone.
 
         Raises ConfigError for unknown names, and for values that cannot be used, all of them at once.
         """
         given = {name: value for name, value in (given or {}).items() if value is not None}
         _refuse_unknown(given, cls.model_fields, "there is no setting {}")
         variables = {**_dotenv(dotenv), **os.environ}
-        _refuse_misspelt(variables, cls.model_fields)
+        ours = {PREFIX + name.upper() for name in cls.model_fields}
+        foreign = [name for name in variables if name.upper().startswith(PREFIX) and name.upper() not in ours]
         path, table = _toml(config or variables.get(f"{PREFIX}CONFIG") or None)
-        _refuse_unknown(table, cls.model_fields, f"{path}: there is no setting {{}}")
+        if foreign or not table.keys() <= cls.model_fields.keys():
+            known = list(dict.fromkeys([*cls.model_fields, *also_known()]))
+            _refuse_misspelt(foreign, known)
+            _refuse_unknown(table, known, f"{path}: there is no setting {{}}")
+            table = {name: value for name, value in table.items() if name in cls.model_fields}
         layers: list[tuple[str, Mapping[str, Any]]] = [
             ("given", given),
             (_ENVIRONMENT, EnvSettingsSource(cls)()),
@@ -191,7 +200,7 @@ def _refuse_misspelt(variables: Iterable[str], fields: Iterable[str]) -> None:
     """A variable with our prefix that is almost a setting is a mistake; others may belong to other programs."""
     known = [PREFIX + name.upper() for name in fields]
     for variable in map(str.upper, variables):
-        if variable.startswith(PREFIX) and variable not in known:
+        if variable not in known:
             close = difflib.get_close_matches(variable, known, n=1, cutoff=0.9)
             if close:
                 raise ConfigError(f"there is no setting {variable}; did you mean {close[0]}?")

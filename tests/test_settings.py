@@ -236,10 +236,11 @@ def test_a_file_may_hold_the_settings_of_all_parts_of_the_program(
     (folder / ".env").write_text("CLIP_QDRANT_MAX_DELETE=20%\nCLIP_QDRANT_INCLUDE=*.jpg, *.png\n")
     context = typer.Context(typer.main.get_command(app))
 
-    settings = wiring.settings_of(context)
+    settings = wiring.settings_of(context, None, IngestSettings)
 
     assert (settings.collection, settings.dedupe, settings.max_delete) == ("t", "skip", 0.2)
     assert settings.include == ("*.jpg", "*.png")
+    assert wiring.settings_of(context).collection == "t"
     monkeypatch.setenv("CLIP_QDRANT_MAX_DELET", "20%")
     with pytest.raises(ConfigError, match="no setting CLIP_QDRANT_MAX_DELET; did you mean CLIP_QDRANT_MAX_DELETE"):
         wiring.settings_of(context)

@@ -72,9 +72,10 @@ def demo(
         if name in _FIXED:
             raise ConfigError(f"the demo takes no --{name.replace('_', '-')}: {_FIXED[name]}")
     store = folder / "qdrant"
-    settings = wiring.settings_of(
-        context, {"location": str(store.absolute()), "collection": _COLLECTION, "model": "bundled"}
-    )
+    from clip_qdrant_ingestion.settings import IngestSettings
+
+    own = {"location": str(store.absolute()), "collection": _COLLECTION, "model": "bundled"}
+    settings = wiring.settings_of(context, own, IngestSettings)
     client = wiring.open_client(settings)
     try:
         images = _filled(sample_gallery(), settings, client)

@@ -42,7 +42,9 @@ def info(
 
     What cannot be opened is shown with its error; the exit code is then that of the first error.
     """
-    settings = wiring.settings_of(context)
+    from clip_qdrant_ingestion.settings import IngestSettings
+
+    settings = wiring.settings_of(context, None, IngestSettings)
     errors: list[ClipQdrantError] = []
     document = {
         "settings": {name: {"value": value, "from": origin} for name, value, origin in settings.rows()},

@@ -68,7 +68,7 @@ def search(
     """
     settings = wiring.settings_of(context, {"collection": collection})
     combined, title = _query(query, image or [], like or [], away or [])
-    with wiring.open_collection(settings) as images:
+    with wiring.open_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(combined, where=where, limit=limit, offset=offset, score_threshold=score_threshold)
     if html is not None:
         from clip_qdrant.pages.hits import Section, page_html

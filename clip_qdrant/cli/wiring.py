@@ -6,13 +6,12 @@ Tests, and programs that bring their own embedder, replace `open_embedder`.
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import typer
 
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import Limits
     from clip_qdrant.settings import Settings
-    from clip_qdrant_ingestion.settings import IngestSettings
 
 __all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "options_given", "settings_of"]
+
+_Kind = TypeVar("_Kind", bound="Settings")
 
 _QUIET = 2.0  # seconds after which the user is told what takes so long
 
@@ -41,15 +41,29 @@ class Options:
     debug: bool = False
 
 
-def settings_of(context: typer.Context, given: Mapping[str, Any] | None = None) -> IngestSettings:
-    """The settings in force for a command; `given` are options of its own that are settings too.
+@overload
+def settings_of(context: typer.Context, given: Mapping[str, Any] | None = None) -> Settings: ...
+@overload
+def settings_of(context: typer.Context, given: Mapping[str, Any] | None, kind: type[_Kind]) -> _Kind: ...
+def settings_of(
+    context: typer.Context, given: Mapping[str, Any] | None = None, kind: type[Settings] | None = None
+) -> Settings:
+    """The settings in force for a command, of the library or of the `kind` it needs.
 
-    They are those of all commands, since they share a settings file, and a name there that none knows is a mistake.
+    `given` are options of its own that are settings too. A file or an environment may hold the settings of every
+    command.
     """
-    from clip_qdrant_ingestion.settings import IngestSettings
+    from clip_qdrant.settings import Settings
 
     options = context.ensure_object(Options)
-    return IngestSettings.load({**options.settings, **(given or {})}, config=options.config)
+    return (kind or Settings).load({**options.settings, **(given or {})}, config=options.config, also_known=_all_names)
+
+
+def _all_names() -> Iterable[str]:
+    """The names of the settings of all commands."""
+    from clip_qdrant_ingestion.settings import IngestSettings
+
+    return IngestSettings.model_fields
 
 
 def options_given(context: typer.Context) -> Mapping[str, Any]:
@@ -81,7 +95,6 @@ def open_embedder(settings: Settings) -> Embedder:
 
 def open_client(settings: Settings) -> QdrantBase:
     """A client of the store that `settings` name. Whoever opens it closes it."""
-    _import_qdrant_client()
     from clip_qdrant.store.connect import connect
 
     return connect(settings.location, api_key=settings.api_key, timeout=settings.timeout)
@@ -89,14 +102,23 @@ def open_client(settings: Settings) -> QdrantBase:
 
 @contextlib.contextmanager
 def open_collection(
-    settings: Settings, *, patience: float = 2.0, stopped: Callable[[], bool] = lambda: False
+    settings: Settings,
+    *,
+    patience: float = 2.0,
+    stopped: Callable[[], bool] = lambda: False,
+    texts: bool = False,
 ) -> Iterator[ImageCollection]:
-    """The collection that `settings` name, its client closed at the end. The rest is as in ImageCollection."""
-    client = open_client(settings)  # first, for the sake of its quick import
+    """The collection that `settings` name, its client closed at the end. The rest is as in ImageCollection.
+
+    `texts` says that texts will be embedded: their encoder opens while the store does.
+    """
+    embedder = open_embedder(settings)
+    if texts:
+        threading.Thread(target=_open_text_encoder, args=(embedder,), daemon=True).start()
+    client = open_client(settings)
     from clip_qdrant.collection.images import ImageCollection
 
     try:
-        embedder = open_embedder(settings)
         with _told(f"waiting for the store at {plain(settings.shown_location)}"):
             images = ImageCollection(
                 settings.collection,
@@ -112,26 +134,10 @@ def open_collection(
         client.close()
 
 
-def _import_qdrant_client() -> None:
-    """Imports qdrant_client in half the time (0.9 s otherwise): its 340 pydantic models are completed at first use.
-
-    The package completes them all while it is imported. pydantic does the same for each at its first use, so nothing
-    is lost; only a program that runs for a second or two notices the difference. The garbage collector, which would
-    visit all these classes again and again, finds nothing in them and is told to leave them alone.
-    """
-    if "qdrant_client" in sys.modules:
-        return
-    from pydantic import BaseModel
-
-    complete = BaseModel.__dict__["model_rebuild"]
-    setattr(BaseModel, "model_rebuild", classmethod(lambda cls, **options: None))  # noqa: ARG005, B010  mypy minds =
-    gc.disable()
-    try:
-        import qdrant_client  # noqa: F401
-    finally:
-        gc.freeze()
-        gc.enable()
-        setattr(BaseModel, "model_rebuild", complete)  # noqa: B010
+def _open_text_encoder(embedder: Embedder) -> None:
+    """An encoder opens with its first text: 0.25 s outside the interpreter lock, while qdrant_client is imported."""
+    with contextlib.suppress(Exception):  # told when a text of the user's is embedded
+        embedder.embed_texts(["a"])
 
 
 @contextlib.contextmanager

@@ -10,11 +10,11 @@ import typer
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import print_json, stderr_console
 from clip_qdrant_ingestion.cli.output import show_plan, show_report
+from clip_qdrant_ingestion.settings import IngestSettings
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant_ingestion import Report, Source
-    from clip_qdrant_ingestion.settings import IngestSettings
 
 __all__ = ["ingest", "ingest_source"]
 
@@ -117,7 +117,7 @@ def ingest(
         "readers": readers, "patience": patience, "bulk": bulk, "engine": engine, "watch": watch,
         "interval": interval, "health": health,
     }  # fmt: skip
-    settings = wiring.settings_of(context, given)
+    settings = wiring.settings_of(context, given, IngestSettings)
     from clip_qdrant_ingestion.cli.run import plan_run, run
 
     noted = {option: str(value) for option, value in given.items() if value is not None}

@@ -14,6 +14,7 @@ from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, print_table
 from clip_qdrant.errors import StateError
 from clip_qdrant.uris import path_of
+from clip_qdrant_ingestion.settings import IngestSettings
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion.state.state import Failure, LeftOut, Run
@@ -58,7 +59,7 @@ def ingest_report(
 
     The runs into all collections of the store are shown. Opens neither the store nor the model.
     """
-    settings = wiring.settings_of(context, {"state": state})
+    settings = wiring.settings_of(context, {"state": state}, IngestSettings)
     from clip_qdrant_ingestion.state.state import IngestState, default_state_path
 
     path = default_state_path(settings.location, settings.cache_dir, settings.state)
