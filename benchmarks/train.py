@@ -36,9 +36,9 @@ from clip_qdrant.model.weights import read_content
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 from clip_qdrant.runtime import cpu_count
-from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, read_pairs, train
-from clip_qdrant_training.loop.acceleration import chosen_precision
-from clip_qdrant_training.loop.losses import soft_targets
+from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, TrainingJob, read_pairs, train
+from clip_qdrant_training.network.acceleration import choose_precision
+from clip_qdrant_training.objective.losses import soft_targets
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def ours(setting: Setting, turns: Turns) -> None:
     )
     start = checkpoint()
     set_statistics(start, setting)
-    train(start, setting.pairs, config=config, watcher=Steps(turns))
+    train(TrainingJob(start, setting.pairs, config=config), watcher=Steps(turns))
 
 
 def set_statistics(start: Checkpoint, setting: Setting) -> None:
@@ -271,7 +271,7 @@ def main() -> None:
         )
     console = Console()
     console.print(table)
-    precision = str(chosen_precision("auto", "cpu")).removeprefix("torch.")
+    precision = str(choose_precision("auto", "cpu")).removeprefix("torch.")
     console.print(
         "plain: float32, BatchNorm in training mode, images decoded in their step, captions as long as the longest of "
         f"all.\nours: {precision}, BatchNorm frozen and folded, images decoded ahead and kept, captions as long "

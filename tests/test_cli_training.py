@@ -15,7 +15,7 @@ from tiny import tiny_checkpoint
 
 from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
-from clip_qdrant_training import Mixture, Pair, TrainConfig
+from clip_qdrant_training import Mixture, Pair, TrainConfig, TrainingJob
 
 QUICK = ("--epochs", "1", "--batch-size", "4", "--freeze-encoders", "--device", "cpu", "--set", "threads=1")
 
@@ -151,8 +151,8 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What the command hands to a run, which does not take place."""
     taken: dict[str, object] = {}
 
-    def run_training(start: object, mixture: Mixture, **options: object) -> None:
-        taken.update(options, mixture=mixture)
+    def run_training(job: TrainingJob, folder: Path, **options: object) -> None:
+        taken.update(options, **vars(job), mixture=job.mixture, folder=folder)
         raise _Stop
 
     monkeypatch.setattr("clip_qdrant_training.run.run_training", run_training)
@@ -288,7 +288,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_can_be_resumed(program
 def test_an_interrupt_says_how_to_go_on(
     program: Program, tiny: str, monkeypatch: pytest.MonkeyPatch, saved: bool
 ) -> None:
-    def interrupted(*arguments: object, folder: Path, **options: object) -> None:
+    def interrupted(job: object, folder: Path, **options: object) -> None:
         folder.mkdir(parents=True)
         if saved:
             (folder / "last.state").write_bytes(b"")
@@ -409,7 +409,7 @@ def test_other_processes_than_the_first_print_nothing(
     monkeypatch.setenv("RANK", "1")
     ran = []
 
-    def run_training(start: object, mixture: Mixture, **options: object) -> None:
+    def run_training(job: TrainingJob, folder: Path, **options: object) -> None:
         ran.append(options["watchers"])
 
     monkeypatch.setattr("clip_qdrant_training.run.run_training", run_training)

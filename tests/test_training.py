@@ -15,7 +15,18 @@ from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
-from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, evaluate, fit, train
+from clip_qdrant_training import (
+    EpochReport,
+    Mixture,
+    Pair,
+    RunStart,
+    StepReport,
+    TrainConfig,
+    TrainingJob,
+    evaluate,
+    fit,
+    train,
+)
 from clip_qdrant_training.data.read import Part
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
@@ -57,7 +68,9 @@ def test_training_learns_to_tell_colours_apart(tmp_path: Path, tiny: Checkpoint,
     before = evaluate(ClipEmbedder.from_checkpoint(tiny, device="cpu"), one_of_each(pairs))
     reports: list[EpochReport] = []
     config = TrainConfig(epochs=60, freeze_encoders=frozen, head_lr=3e-3, image_lr=1e-3, text_lr=1e-3, **QUICK)
-    trained = train(tiny, pairs, validation=one_of_each(pairs), config=config, watcher=Epochs(reports)).checkpoint
+    trained = train(
+        TrainingJob(tiny, pairs, validation=one_of_each(pairs), config=config), watcher=Epochs(reports)
+    ).checkpoint
     after = evaluate(ClipEmbedder.from_checkpoint(trained, device="cpu"), one_of_each(pairs))
     assert after["text_to_image_recall@1"] == 100 > before["text_to_image_recall@1"]
     assert reports[-1].loss < 0.7 * reports[0].loss
@@ -67,7 +80,7 @@ def test_training_learns_to_tell_colours_apart(tmp_path: Path, tiny: Checkpoint,
 def test_frozen_encoders_keep_their_weights_and_heads_do_not(tmp_path: Path, tiny: Checkpoint) -> None:
     start = tiny_checkpoint(image_head="concept", text_head="residual", concepts=9)
     trained = train(
-        start, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK)
+        TrainingJob(start, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK))
     ).checkpoint
     old, new = start.model.state_dict(), trained.model.state_dict()
     changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
@@ -77,8 +90,8 @@ def test_frozen_encoders_keep_their_weights_and_heads_do_not(tmp_path: Path, tin
 
 def test_heads_first_then_everything_trains_everything(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs = coloured_pairs(tmp_path)
-    heads = train(tiny, pairs, config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK)).checkpoint
-    everything = train(heads, pairs, config=TrainConfig(epochs=1, **QUICK)).checkpoint
+    heads = train(TrainingJob(tiny, pairs, config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK))).checkpoint
+    everything = train(TrainingJob(heads, pairs, config=TrainConfig(epochs=1, **QUICK))).checkpoint
     old, new = heads.model.state_dict(), everything.model.state_dict()
     changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
     assert {"image_encoder", "text_encoder", "image_projection", "text_projection"} <= changed
@@ -106,7 +119,7 @@ def test_a_target_that_cannot_be_written_is_told_before_training(tmp_path: Path,
 
 def test_training_leaves_its_start_and_batch_norm_statistics_alone(tmp_path: Path, tiny: Checkpoint) -> None:
     fingerprint = tiny.fingerprint()
-    trained = train(tiny, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK)).checkpoint
+    trained = train(TrainingJob(tiny, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK))).checkpoint
     assert tiny.fingerprint() == fingerprint != trained.fingerprint()
     statistics = [name for name in trained.model.state_dict() if name.endswith("running_mean")]
     assert statistics
@@ -115,7 +128,10 @@ def test_training_leaves_its_start_and_batch_norm_statistics_alone(tmp_path: Pat
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs = coloured_pairs(tmp_path)
-    runs = [train(tiny, pairs, config=TrainConfig(epochs=2, seed=seed, **QUICK)).checkpoint for seed in (3, 3, 4)]
+    runs = [
+        train(TrainingJob(tiny, pairs, config=TrainConfig(epochs=2, seed=seed, **QUICK))).checkpoint
+        for seed in (3, 3, 4)
+    ]
     first, second, other = (run.fingerprint() for run in runs)
     assert first == second != other
 
@@ -124,7 +140,9 @@ def test_the_best_epoch_is_returned_and_written(tmp_path: Path, tiny: Checkpoint
     pairs = coloured_pairs(tmp_path)
     reports: list[EpochReport] = []
     config = TrainConfig(epochs=8, head_lr=0.05, freeze_encoders=True, **QUICK)  # too fast to improve every epoch
-    outcome = train(tiny, pairs, validation=pairs, config=config, output=tmp_path / "b.pt", watcher=Epochs(reports))
+    outcome = train(
+        TrainingJob(tiny, pairs, validation=pairs, config=config, output=tmp_path / "b.pt"), watcher=Epochs(reports)
+    )
     best = outcome.checkpoint
     scores = [sum(report.metrics.values()) for report in reports]
     assert [report.best for report in reports] == [
@@ -150,7 +168,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs = coloured_pairs(tmp_path)
     (tmp_path / "red-1.0.png").write_text("no image")
     with pytest.raises(NotAnImage, match=r"red-1\.0\.png"):
-        train(tiny, pairs, config=TrainConfig(epochs=1, **QUICK))
+        train(TrainingJob(tiny, pairs, config=TrainConfig(epochs=1, **QUICK)))
 
 
 def test_too_few_pairs_and_bad_options_are_refused(tiny: Checkpoint) -> None:
@@ -177,7 +195,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, tiny: Checkpoint
     with torch.no_grad():
         broken.model.image_projection.fc.bias.fill_(float("nan"))
     with pytest.raises(TrainingError, match="the loss is nan in step 0 of epoch 1"):
-        train(broken, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK))
+        train(TrainingJob(broken, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK)))
 
 
 def test_a_loss_that_is_no_number_leaves_a_report_of_its_batch(tmp_path: Path, tiny: Checkpoint) -> None:
@@ -185,7 +203,9 @@ def test_a_loss_that_is_no_number_leaves_a_report_of_its_batch(tmp_path: Path, t
     with torch.no_grad():
         broken.model.text_projection.fc.bias.fill_(float("inf"))
     with pytest.raises(TrainingError, match=r"its batch begins with .*\.png.*all of it is in .*nan-batch\.json"):
-        train(broken, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK), run=tmp_path / "run")
+        train(
+            TrainingJob(broken, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK)), run=tmp_path / "run"
+        )
     report = json.loads((tmp_path / "run" / "nan-batch.json").read_text())
     assert report["loss"] == "nan"
     assert len(report["images"]) == len(report["captions"]) == 4
@@ -196,13 +216,13 @@ def test_training_stops_early_when_nothing_improves(tmp_path: Path, tiny: Checkp
     config = TrainConfig(
         epochs=9, early_stopping=2, head_lr=1e-12, image_lr=0, text_lr=0, freeze_encoders=True, batch_size=4, threads=1
     )
-    train(tiny, pairs, validation=pairs, config=config, watcher=watched)
+    train(TrainingJob(tiny, pairs, validation=pairs, config=config), watcher=watched)
     assert [report.best for report in watched.epochs] == [True, False, False]
 
 
 def test_a_run_tells_what_it_does(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs, watched = coloured_pairs(tmp_path), Epochs()
-    train(tiny, pairs, config=TrainConfig(epochs=2, warmup=0.5, frozen_layers=1, **QUICK), watcher=watched)
+    train(TrainingJob(tiny, pairs, config=TrainConfig(epochs=2, warmup=0.5, frozen_layers=1, **QUICK)), watcher=watched)
     start = watched.start
     assert start is not None
     assert (start.pairs, start.captions, start.steps, start.epochs) == (8, 16, 4, 2)
@@ -218,7 +238,7 @@ def test_a_run_tells_what_it_does(tmp_path: Path, tiny: Checkpoint) -> None:
 def test_dropout_and_temperature_can_be_changed(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs = coloured_pairs(tmp_path)
     config = TrainConfig(epochs=1, dropout=0.4, temperature=0.05, head_lr=1e-9, **QUICK)
-    trained = train(tiny, pairs, config=config).checkpoint
+    trained = train(TrainingJob(tiny, pairs, config=config)).checkpoint
     assert trained.model.config.dropout == 0.4
     assert float(trained.model.logit_scale.detach().exp()) == pytest.approx(20, rel=1e-3)
 
@@ -227,7 +247,7 @@ def test_dropout_and_temperature_can_be_changed(tmp_path: Path, tiny: Checkpoint
 def test_every_loss_learns_colours(tmp_path: Path, tiny: Checkpoint, loss: str) -> None:
     pairs = coloured_pairs(tmp_path)
     config = TrainConfig(epochs=80, loss=loss, freeze_encoders=True, head_lr=3e-3, **QUICK)
-    outcome = train(tiny, pairs, validation=one_of_each(pairs), config=config)
+    outcome = train(TrainingJob(tiny, pairs, validation=one_of_each(pairs), config=config))
     assert outcome.checkpoint.metrics["text_to_image_recall@1"] == 100
 
 
@@ -247,7 +267,7 @@ def test_a_student_comes_close_to_the_similarities_of_its_teacher(
     distances = []
     for distill in (0.0, 50.0):
         config = TrainConfig(distill=distill, **options, **QUICK)
-        trained = train(tiny, pairs, config=config, teacher=teacher).checkpoint
+        trained = train(TrainingJob(tiny, pairs, config=config, teacher=teacher)).checkpoint
         distances.append(float(np.abs(similarities(trained) - similarities(teacher)).mean()))
     assert distances[1] < 0.7 * distances[0]
 
@@ -259,7 +279,7 @@ def test_anchors_stay_where_they_are_while_the_rest_learns(tmp_path: Path, tiny:
     moved = []
     for changes in ({}, {"distill": 20.0, "anchors": str(tmp_path / "anchors.txt"), "anchors_per_step": 2}):
         config = TrainConfig(epochs=20, text_lr=1e-3, image_lr=0, head_lr=3e-3, **QUICK, **changes)
-        trained = train(tiny, pairs, config=config).checkpoint
+        trained = train(TrainingJob(tiny, pairs, config=config)).checkpoint
         after = ClipEmbedder.from_checkpoint(trained, device="cpu").embed_texts(words)
         moved.append(float(1 - (before * after).sum(1).mean()))
     assert moved[1] < 0.3 * moved[0]
@@ -271,7 +291,7 @@ def test_anchors_that_cannot_be_read_are_told(tmp_path: Path, tiny: Checkpoint) 
     for name, complaint in (("empty.txt", "holds no text"), ("none.txt", "cannot read it as texts")):
         config = TrainConfig(distill=1.0, anchors=str(tmp_path / name), **QUICK)
         with pytest.raises(ConfigError, match=complaint):
-            train(tiny, pairs, config=config)
+            train(TrainingJob(tiny, pairs, config=config))
     with pytest.raises(ConfigError, match=r"anchors is 'a\.txt' but distill is 0"):
         TrainConfig(anchors="a.txt")
 
@@ -279,5 +299,5 @@ def test_anchors_that_cannot_be_read_are_told(tmp_path: Path, tiny: Checkpoint) 
 def test_an_epoch_of_a_mixture_follows_its_weights(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs, watched = coloured_pairs(tmp_path), Epochs()
     mixture = Mixture([Part(pairs[:4], weight=3), Part(pairs[4:], weight=1)])
-    train(tiny, mixture, config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK), watcher=watched)
+    train(TrainingJob(tiny, mixture, config=TrainConfig(epochs=1, freeze_encoders=True, **QUICK)), watcher=watched)
     assert len(watched.steps) == 4

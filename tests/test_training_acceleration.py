@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.dual_encoder import ImageEncoder
-from clip_qdrant_training.loop.acceleration import accelerated, autocast, chosen_precision
+from clip_qdrant_training.network.acceleration import accelerate, autocast, choose_precision
 
 
 class Plain(nn.Module):
@@ -154,7 +154,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 def test_the_faster_path_has_the_same_outputs_and_gradients(name: str, caplog: pytest.LogCaptureFixture) -> None:
     encoder = network(name)
     output, gradients = computed(encoder, example(encoder, 3))
-    with accelerated(encoder, example(encoder), fold=True):
+    with accelerate(encoder, example(encoder), fold=True):
         norms = sum(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
         assert folded(encoder) == (norms if NETWORKS[name][1] is None else NETWORKS[name][1])
         faster, same = computed(encoder, example(encoder, 3))
@@ -167,7 +167,7 @@ def test_the_faster_path_has_the_same_outputs_and_gradients(name: str, caplog: p
 
 def test_the_faster_path_follows_the_weights_as_they_learn() -> None:
     encoder = network("torch's way")
-    with accelerated(encoder, example(encoder), fold=True):
+    with accelerate(encoder, example(encoder), fold=True):
         optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
         for _ in range(2):
             computed(encoder, example(encoder))
@@ -181,7 +181,7 @@ def test_a_frozen_convolution_still_lets_its_norm_learn() -> None:
     encoder = network("torch's way")
     encoder.get_submodule("conv1").requires_grad_(False)
     _, gradients = computed(encoder, example(encoder))
-    with accelerated(encoder, example(encoder), fold=True):
+    with accelerate(encoder, example(encoder), fold=True):
         _, same = computed(encoder, example(encoder))
     assert same.keys() == gradients.keys()
     assert "bn1.weight" in same and "conv1.weight" not in same
@@ -193,7 +193,7 @@ def test_norms_that_learn_their_statistics_are_not_folded() -> None:
     encoder = network("torch's way").train()
     expected = copy.deepcopy(encoder)
     before = encoder.get_buffer("bn1.running_mean").clone()
-    with accelerated(encoder, example(encoder), fold=False):
+    with accelerate(encoder, example(encoder), fold=False):
         assert folded(encoder) == 0
         assert torch.equal(encoder.get_buffer("bn1.running_mean"), before), "the example leaves no mark"
         encoder(example(encoder, 3))
@@ -209,7 +209,7 @@ def test_nothing_of_it_stays(name: str) -> None:
     names, bare = list(encoder.state_dict()), [set(vars(module)) for module in encoder.modules()]
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in encoder.modules()]
     values = {name: value.clone() for name, value in encoder.state_dict().items()}
-    with accelerated(encoder, example(encoder), fold=True):
+    with accelerate(encoder, example(encoder), fold=True):
         assert traces(encoder)
         assert list(encoder.state_dict()) == names
         assert [module.training for module in encoder.modules()] == modes
@@ -222,11 +222,11 @@ def test_nothing_of_it_stays(name: str) -> None:
 def test_nothing_of_it_stays_after_an_error_within_or_at_the_start() -> None:
     encoder = network("torch's way")
     output = encoder(example(encoder))
-    with pytest.raises(KeyboardInterrupt), accelerated(encoder, example(encoder), fold=True):
+    with pytest.raises(KeyboardInterrupt), accelerate(encoder, example(encoder), fold=True):
         raise KeyboardInterrupt
     assert traces(encoder) == []
     too_narrow = torch.zeros(2, 5, 32, 32)
-    with pytest.raises(RuntimeError, match="channels"), accelerated(encoder, too_narrow, fold=True):
+    with pytest.raises(RuntimeError, match="channels"), accelerate(encoder, too_narrow, fold=True):
         pass
     assert traces(encoder) == []
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in encoder.modules())
@@ -237,7 +237,7 @@ def test_it_can_be_entered_again() -> None:
     encoder = network("torch's way")
     output = encoder(example(encoder))
     for _ in range(2):
-        with accelerated(encoder, example(encoder), fold=True):
+        with accelerate(encoder, example(encoder), fold=True):
             assert folded(encoder) == 3
             assert_close(encoder(example(encoder)), output)
 
@@ -247,7 +247,7 @@ def test_a_network_that_needs_what_would_be_folded_away_is_left_alone_and_that_i
 ) -> None:
     encoder = network("used twice")
     output, gradients = computed(encoder, example(encoder))
-    with caplog.at_level(logging.WARNING), accelerated(encoder, example(encoder), fold=True):
+    with caplog.at_level(logging.WARNING), accelerate(encoder, example(encoder), fold=True):
         assert traces(encoder) == []
         same, as_well = computed(encoder, example(encoder))
     assert "does not train on the faster path" in caplog.text
@@ -268,7 +268,7 @@ def test_depthwise_convolutions_stay_in_float32_under_bfloat16() -> None:
     with autocast(torch.bfloat16, "cpu"):
         encoder(example(encoder))
     assert seen["depthwise"] == {torch.float32, torch.bfloat16}, "without acceleration autocast takes them along"
-    with accelerated(encoder, example(encoder), fold=True):
+    with accelerate(encoder, example(encoder), fold=True):
         for kinds in seen.values():
             kinds.clear()
         with autocast(torch.bfloat16, "cpu"):
@@ -283,18 +283,18 @@ def test_depthwise_convolutions_stay_in_float32_under_bfloat16() -> None:
 
 
 def test_precision_is_what_was_asked_for() -> None:
-    assert chosen_precision("float32", "cpu") == torch.float32
-    assert chosen_precision("bfloat16", "cpu") == torch.bfloat16
-    assert chosen_precision("auto", "mps") == torch.float32
+    assert choose_precision("float32", "cpu") == torch.float32
+    assert choose_precision("bfloat16", "cpu") == torch.bfloat16
+    assert choose_precision("auto", "mps") == torch.float32
     with pytest.raises(ConfigError, match=r"precision is 'bfloat16': .* use precision=float32"):
-        chosen_precision("bfloat16", "mps")
+        choose_precision("bfloat16", "mps")
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_bfloat16_where_the_cpu_multiplies_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: native)
-    assert chosen_precision("auto", "cpu") == (torch.bfloat16 if native else torch.float32)
+    assert choose_precision("auto", "cpu") == (torch.bfloat16 if native else torch.float32)
 
 
 def test_autocast_is_off_for_float32() -> None:

@@ -25,7 +25,8 @@ from clip_qdrant.images.load import load_image
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant_training import Pair, TrainConfig
 from clip_qdrant_training.data.augment import draw, swap_sides
-from clip_qdrant_training.loop.inputs import Batch, Samples, Towers, seeded
+from clip_qdrant_training.inputs.samples import Batch, Samples, make_random
+from clip_qdrant_training.network.towers import Towers
 
 MANY = ("a dog", "a cat", "two dogs", "the grass", "a red square", "a circle on the grass")
 NO_CHANGE: dict[str, Any] = {"crop": 1.0, "ratio": 1.0, "colour": 0.0}
@@ -440,9 +441,9 @@ def test_crops_of_large_photos_keep_their_sharpness(make: Make, tiny: Checkpoint
 
     errors = []
     for epoch in range(1, 21):
-        view = draw(samples.config.augmentation, seeded(0, epoch, 0), image.size, sided=False)
+        view = draw(samples.config.augmentation, make_random(0, epoch, 0), image.size, sided=False)
         ideal = view.apply(image, tiny.preprocessing)
-        same_view = draw(samples.config.augmentation, seeded(0, epoch, 0), small.size, sided=False)
+        same_view = draw(samples.config.augmentation, make_random(0, epoch, 0), small.size, sided=False)
         worse = same_view.apply(small, tiny.preprocessing)
         errors.append((blur(samples.prepare([0], epoch).pixels[0].numpy(), ideal), blur(worse, ideal)))
     kept, reduced = np.array(errors).mean(axis=0)

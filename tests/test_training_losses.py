@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant_training.loop.losses import anchoring, distillation, duplicates, info_nce, sigmoid, soft_targets
+from clip_qdrant_training.objective.losses import anchoring, distillation, duplicates, info_nce, sigmoid, soft_targets
 
 SCALE = torch.tensor(7.0, dtype=torch.float64).log()
 CLOSE = 1e-9

@@ -17,13 +17,13 @@ from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training import TrainConfig
 from clip_qdrant_training.loop.optim import (
     AveragedWeights,
-    Freezing,
     learning_rates,
     make_optimizer,
     plateau,
     schedule,
     set_learning_rates,
 )
+from clip_qdrant_training.network.freezing import Freezing
 
 STAGES, LAYERS = 7, 3  # of the tiny network: a stem, five blocks and a head; embeddings and two layers
 
@@ -286,7 +286,7 @@ def test_averaged_weights_are_swapped_in_for_a_while_and_nothing_is_lost(model: 
     mean = {name: value.clone() for name, value in mean.items()}
     for error in (None, KeyboardInterrupt):
         try:
-            with averaged.swapped_in(network):
+            with averaged.swap_in(network):
                 assert all(torch.equal(p, mean[name]) for name, p in network.named_parameters())
                 assert not torch.equal(network.logit_scale, own["logit_scale"])
                 if error:
@@ -301,7 +301,7 @@ def test_averaged_weights_are_swapped_in_for_a_while_and_nothing_is_lost(model: 
 def test_the_average_does_not_share_memory_with_the_weights(model: DualEncoder) -> None:
     network = copy.deepcopy(model)
     averaged = AveragedWeights(network, decay=0.5)
-    with averaged.swapped_in(network):
+    with averaged.swap_in(network):
         pass
     before = {name: value.clone() for name, value in averaged.weights.items()}
     moved(network, 1)

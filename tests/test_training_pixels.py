@@ -18,8 +18,8 @@ from tiny import pictures
 
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.images.load import load_image
-from clip_qdrant_training.data import pixel_cache as pixels
-from clip_qdrant_training.data.pixel_cache import PixelCache
+from clip_qdrant_training.inputs import pixel_cache as pixels
+from clip_qdrant_training.inputs.pixel_cache import PixelCache
 
 SIZES = [(80, 70), (20, 30), (200, 100), (31, 400), (33, 33), (5, 500)]
 ROOM = 1 << 30

@@ -21,10 +21,10 @@ from tiny import tiny_checkpoint
 from clip_qdrant.errors import ClipQdrantError, ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
-from clip_qdrant_training import Mixture, Pair, TrainConfig, train
+from clip_qdrant_training import Mixture, Pair, TrainConfig, TrainingJob, train
 from clip_qdrant_training.data.read import Part
-from clip_qdrant_training.loop.distributed import Processes, joined
-from clip_qdrant_training.loop.trainer import Trainer
+from clip_qdrant_training.loop.distributed import Processes, join_processes
+from clip_qdrant_training.loop.step import Learner
 
 QUICK = {"batch_size": 8, "device": "cpu", "threads": 1, "precision": "float32", "dropout": 0.0}
 LOSSES = {
@@ -97,20 +97,22 @@ def step_of_each_loss(folder: Path, rank: int) -> dict[str, dict[str, torch.Tens
     found = {}
     pairs = pairs_with_copies(folder)
     for name, config in losses(folder).items():
-        with joined("cpu") as (processes, device):
+        with join_processes("cpu") as (processes, device):
             found[name] = one_step(pairs, config, processes, device)
     return {name: {key: each.numpy() for key, each in step.items()} for name, step in found.items()}
 
 
 def one_step(pairs: list[Pair], config: TrainConfig, processes: Processes, device: str) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
-    trainer = Trainer(tiny_checkpoint(), Mixture([Part(pairs)]), None, config, device=device, processes=processes)
-    trainer.freezing.apply(trainer.model, 1)
+    learner = Learner(
+        TrainingJob(tiny_checkpoint(), Mixture([Part(pairs)]), config=config), device=device, processes=processes
+    )
+    learner.freezing.apply(learner.model, 1)
     # The copies lie in the shares of different processes.
-    batch = trainer.samples.prepare(processes.share([0, 1, 2, 3, 9, 10, 5, 6]), 1)
-    loss, norm = trainer.gradients(batch)
-    trainer.close()
-    named = [*trainer.model.named_parameters(), *trainer.objective.parameters.items()]
+    batch = learner.samples.prepare(processes.share([0, 1, 2, 3, 9, 10, 5, 6]), 1)
+    loss, norm = learner.gradients(batch)
+    learner.close()
+    named = [*learner.model.named_parameters(), *learner.objective.parameters.items()]
     gradients = {key: p.grad for key, p in named if p.grad is not None}
     return {"loss": torch.tensor(loss), "norm": torch.tensor(norm), **gradients}
 
@@ -150,11 +152,7 @@ def without_dropout() -> Checkpoint:
 def whole_run(folder: Path, rank: int, config: TrainConfig = RUN) -> dict[str, Any]:
     watching, pairs = Watching(), make_pairs(folder / "images")
     outcome = train(
-        without_dropout(),
-        pairs,
-        validation=pairs[:4],
-        config=config,
-        output=folder / f"output-{rank}.pt",
+        TrainingJob(without_dropout(), pairs, validation=pairs[:4], config=config, output=folder / f"output-{rank}.pt"),
         run=folder / f"run-{rank}",
         watcher=watching,
     )
@@ -197,7 +195,9 @@ def interrupted_then_resumed(folder: Path, rank: int) -> list[Any]:
     pairs, config = make_pairs(folder / "images"), replace(RUN, batch_size=4, dropout=0.3)
 
     def run(name: str, *, resume: bool = False, watching: Watching | None = None) -> str:
-        outcome = train(tiny_checkpoint(), pairs, config=config, run=folder / name, resume=resume, watcher=watching)
+        outcome = train(
+            TrainingJob(tiny_checkpoint(), pairs, config=config), run=folder / name, resume=resume, watcher=watching
+        )
         return outcome.checkpoint.fingerprint()
 
     def stop(step: int) -> None:
@@ -232,7 +232,7 @@ def failing_runs(folder: Path, rank: int) -> list[str]:
     told = []
     for start, used in ((tiny_checkpoint(), [*pairs[:7], Pair(folder / "broken.png", ("a dog",))]), (nan(), pairs)):
         try:
-            train(start, used, config=replace(RUN, epochs=1), run=folder / "run")
+            train(TrainingJob(start, used, config=replace(RUN, epochs=1)), run=folder / "run")
         except ClipQdrantError as error:
             told.append(f"{type(error).__name__}: {error}")
     return told
@@ -272,7 +272,7 @@ def test_half_an_environment_of_processes_is_told(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=complaint), joined("cpu"):
+    with pytest.raises(ConfigError, match=complaint), join_processes("cpu"):
         pass
 
 
@@ -280,7 +280,7 @@ def test_statistics_of_batches_are_refused_in_several_processes() -> None:
     config = TrainConfig(batch_norm="train", **QUICK)
     pairs = Mixture([Part([Pair(f"{number}.png", ("a dog",)) for number in range(8)])])
     with pytest.raises(ConfigError, match="batch_norm is 'train' with several processes"):
-        Trainer(tiny_checkpoint(), pairs, None, config, processes=Processes(0, 2))
+        Learner(TrainingJob(tiny_checkpoint(), pairs, config=config), processes=Processes(0, 2))
 
 
 SCRIPT = """
@@ -288,13 +288,13 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tiny import tiny_checkpoint
-from test_training_processes import RUN, Pair, make_pairs, train
+from test_training_processes import RUN, Pair, TrainingJob, make_pairs, train
 folder = Path(sys.argv[2])
 pairs = make_pairs(folder / "images")
 for number in range(2):
-    reached = train(tiny_checkpoint(), pairs, config=RUN).checkpoint.fingerprint()
+    reached = train(TrainingJob(tiny_checkpoint(), pairs, config=RUN)).checkpoint.fingerprint()
     (folder / f"reached-{number}-{os.environ['RANK']}").write_text(reached)
-train(tiny_checkpoint(), [*pairs[:7], Pair(folder / "broken.png", ("a dog",))], config=RUN)
+train(TrainingJob(tiny_checkpoint(), [*pairs[:7], Pair(folder / "broken.png", ("a dog",))], config=RUN))
 """
 
 

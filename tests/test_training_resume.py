@@ -24,7 +24,7 @@ from clip_qdrant.errors import TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
-from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, train
+from clip_qdrant_training import EpochReport, Pair, RunStart, StepReport, TrainConfig, TrainingJob, train
 from clip_qdrant_training.data.read import Mixture, Part
 from clip_qdrant_training.loop.state import write_state
 from clip_qdrant_training.run import run_training
@@ -99,10 +99,7 @@ def begun(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> Path:
     """The folder of a run of HEADS that was interrupted in the middle of its second epoch."""
     with pytest.raises(KeyboardInterrupt):
         train(
-            tiny,
-            pairs,
-            validation=pairs[:4],
-            config=replace(HEADS, save_every=1),
+            TrainingJob(tiny, pairs, validation=pairs[:4], config=replace(HEADS, save_every=1)),
             run=tmp_path / "run",
             watcher=Watching(interrupt_after(6)),
         )
@@ -162,11 +159,7 @@ def attempt(folder: Path, name: str, kind: str, amount: float) -> None:
     pairs = make_pairs(folder.parent / "images")
     clock = threading.Thread(target=later, daemon=True)
     outcome = train(
-        tiny_checkpoint(),
-        pairs,
-        validation=pairs[:4],
-        config=config,
-        output=folder / "out.pt",
+        TrainingJob(tiny_checkpoint(), pairs, validation=pairs[:4], config=config, output=folder / "out.pt"),
         run=folder,
         resume=True,
         watcher=Watching(after_step, clock.start if kind == "clock" else int),
@@ -228,8 +221,8 @@ def test_a_run_that_is_killed_while_it_writes_keeps_the_state_before(tmp_path: P
 
 def test_a_resumed_run_tells_the_same_of_its_epochs(begun: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
     undisturbed, resumed = Watching(), Watching()
-    train(tiny, pairs, validation=pairs[:4], config=HEADS, watcher=undisturbed)
-    train(tiny, pairs, validation=pairs[:4], config=HEADS, run=begun, resume=True, watcher=resumed)
+    train(TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS), watcher=undisturbed)
+    train(TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS), run=begun, resume=True, watcher=resumed)
     assert [step.step for step in resumed.steps] == [6, 7, 8, 9]  # the last step was interrupted before it was saved
     assert [step.loss for step in resumed.steps] == [step.loss for step in undisturbed.steps[5:]]
     assert [(epoch.epoch, epoch.loss) for epoch in resumed.epochs] == [
@@ -240,33 +233,36 @@ def test_a_resumed_run_tells_the_same_of_its_epochs(begun: Path, pairs: list[Pai
 def test_what_a_caller_draws_at_random_changes_nothing(pairs: list[Pair], tiny: Checkpoint) -> None:
     config = replace(HEADS, dropout=0.4, epochs=2)
     drawing = Watching(lambda _: torch.rand(3))
-    runs = [train(tiny, pairs, config=config, watcher=watcher).checkpoint for watcher in (Watching(), drawing)]
+    runs = [
+        train(TrainingJob(tiny, pairs, config=config), watcher=watcher).checkpoint for watcher in (Watching(), drawing)
+    ]
     assert drawing.steps
     assert runs[0].fingerprint() == runs[1].fingerprint()
 
 
 def test_where_a_run_computes_may_change(begun: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
-    expected = train(tiny, pairs, validation=pairs[:4], config=HEADS).checkpoint
+    expected = train(TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS)).checkpoint
     moved = replace(HEADS, cache="disk", cache_gb=1.0, save_every=3, device="cpu:0")
-    resumed = train(tiny, pairs, validation=pairs[:4], config=moved, run=begun, resume=True).checkpoint
+    resumed = train(TrainingJob(tiny, pairs, validation=pairs[:4], config=moved), run=begun, resume=True).checkpoint
     assert resumed.fingerprint() == expected.fingerprint()
     watching = Watching()
-    train(tiny, pairs, validation=pairs[:4], config=replace(moved, threads=2), run=begun, resume=True, watcher=watching)
+    train(
+        TrainingJob(tiny, pairs, validation=pairs[:4], config=replace(moved, threads=2)),
+        run=begun,
+        resume=True,
+        watcher=watching,
+    )
     assert watching.steps == []
 
 
 def test_a_finished_run_gives_its_best_at_once(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
-    first = train(tiny, pairs, validation=pairs[:4], config=HEADS, run=tmp_path)
+    first = train(TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS), run=tmp_path)
     watching = Watching()
     again = train(
-        tiny,
-        pairs,
-        validation=pairs[:4],
-        config=HEADS,
+        TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS, output=tmp_path / "late.pt"),
         run=tmp_path,
         resume=True,
         watcher=watching,
-        output=tmp_path / "late.pt",
     )
     assert watching.steps == []
     assert again.checkpoint.fingerprint() == first.checkpoint.fingerprint()
@@ -278,15 +274,17 @@ def test_a_finished_run_gives_its_best_at_once(tmp_path: Path, pairs: list[Pair]
 def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
     config = replace(HEADS, epochs=9, early_stopping=1, head_lr=1e-12)
     watching, again = Watching(), Watching()
-    train(tiny, pairs, validation=pairs[:4], config=config, run=tmp_path, watcher=watching)
+    train(TrainingJob(tiny, pairs, validation=pairs[:4], config=config), run=tmp_path, watcher=watching)
     assert [report.epoch for report in watching.epochs] == [1, 2]
-    train(tiny, pairs, validation=pairs[:4], config=config, run=tmp_path, resume=True, watcher=again)
+    train(TrainingJob(tiny, pairs, validation=pairs[:4], config=config), run=tmp_path, resume=True, watcher=again)
     assert again.steps == []
 
 
 def test_a_run_without_a_state_begins_anew(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
-    fresh = train(tiny, pairs, config=replace(HEADS, epochs=1)).checkpoint
-    resumed = train(tiny, pairs, config=replace(HEADS, epochs=1), run=tmp_path / "new", resume=True).checkpoint
+    fresh = train(TrainingJob(tiny, pairs, config=replace(HEADS, epochs=1))).checkpoint
+    resumed = train(
+        TrainingJob(tiny, pairs, config=replace(HEADS, epochs=1)), run=tmp_path / "new", resume=True
+    ).checkpoint
     assert fresh.fingerprint() == resumed.fingerprint()
     assert (tmp_path / "new" / "last.state").is_file()
 
@@ -294,12 +292,14 @@ def test_a_run_without_a_state_begins_anew(tmp_path: Path, pairs: list[Pair], ti
 def test_a_run_may_write_over_the_weights_it_began_with(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
     file = tmp_path / "mine.pt"
     save_checkpoint(tiny, file)
-    expected = train(tiny, pairs, config=HEADS).checkpoint.fingerprint()
+    expected = train(TrainingJob(tiny, pairs, config=HEADS)).checkpoint.fingerprint()
     with pytest.raises(KeyboardInterrupt):
         interrupted = Watching(interrupt_after(4))
-        train(load_checkpoint(file), pairs, config=HEADS, output=file, run=tmp_path, watcher=interrupted)
+        train(TrainingJob(load_checkpoint(file), pairs, config=HEADS, output=file), run=tmp_path, watcher=interrupted)
     assert load_checkpoint(file).fingerprint() != tiny.fingerprint()
-    resumed = train(load_checkpoint(file), pairs, config=HEADS, output=file, run=tmp_path, resume=True).checkpoint
+    resumed = train(
+        TrainingJob(load_checkpoint(file), pairs, config=HEADS, output=file), run=tmp_path, resume=True
+    ).checkpoint
     assert resumed.fingerprint() == expected
 
 
@@ -308,7 +308,7 @@ def test_what_killed_writes_left_is_removed_when_a_run_starts(
 ) -> None:
     for name in (".last.state.ab12_x9z", ".best.pt.00000000", ".last.state.notes", "best.pt.12345678"):
         (tmp_path / name).write_bytes(b"half")
-    train(tiny, pairs, config=replace(HEADS, epochs=1), run=tmp_path)
+    train(TrainingJob(tiny, pairs, config=replace(HEADS, epochs=1)), run=tmp_path)
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {".last.state.notes", "best.pt.12345678", "best.pt", "last.state"}
 
@@ -324,7 +324,7 @@ def test_a_killed_run_leaves_no_files_of_its_cache(tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_resume_keeps_its_config(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
     def run(config: TrainConfig, *, resume: bool) -> None:
-        run_training(tiny, Mixture([Part(pairs)]), config=config, folder=tmp_path / "run", resume=resume)
+        run_training(TrainingJob(tiny, Mixture([Part(pairs)]), config=config), tmp_path / "run", resume=resume)
 
     run(replace(HEADS, epochs=1), resume=False)
     written = (tmp_path / "run" / "config.toml").read_text()
@@ -353,12 +353,12 @@ def test_another_config_is_refused_by_key(
     with pytest.raises(
         TrainingError, match=f"cannot resume: the run in {re.escape(str(begun))} began with {complaint}"
     ):
-        train(tiny, pairs, validation=pairs[:4], config=replace(HEADS, **changes), run=begun, resume=True)
+        train(TrainingJob(tiny, pairs, validation=pairs[:4], config=replace(HEADS, **changes)), run=begun, resume=True)
 
 
 def test_other_data_is_refused(begun: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
     def resume(pairs: Any, validation: list[Pair] | None, start: Checkpoint = tiny) -> None:
-        train(start, pairs, validation=validation, config=HEADS, run=begun, resume=True)
+        train(TrainingJob(start, pairs, validation=validation, config=HEADS), run=begun, resume=True)
 
     judged = pairs[:4]
     recaptioned = [replace(pairs[0], captions=("a dog",)), *pairs[1:]]
@@ -377,16 +377,16 @@ def test_other_data_is_refused(begun: Path, pairs: list[Pair], tiny: Checkpoint)
 def test_moved_images_are_the_same_data(begun: Path, tiny: Checkpoint, tmp_path: Path) -> None:
     moved = make_pairs(tmp_path / "elsewhere")
     watching = Watching()
-    train(tiny, moved, validation=moved[:4], config=HEADS, run=begun, resume=True, watcher=watching)
+    train(TrainingJob(tiny, moved, validation=moved[:4], config=HEADS), run=begun, resume=True, watcher=watching)
     assert watching.steps[0].step == 6
 
 
 def test_another_teacher_is_refused(tmp_path: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
     config = replace(HEADS, distill=1.0, epochs=1)
-    train(tiny, pairs, config=config, run=tmp_path, teacher=tiny_checkpoint(5))
-    train(tiny, pairs, config=config, run=tmp_path, teacher=tiny_checkpoint(5), resume=True)
+    train(TrainingJob(tiny, pairs, config=config, teacher=tiny_checkpoint(5)), run=tmp_path)
+    train(TrainingJob(tiny, pairs, config=config, teacher=tiny_checkpoint(5)), run=tmp_path, resume=True)
     with pytest.raises(TrainingError, match="began with another teacher"):
-        train(tiny, pairs, config=config, run=tmp_path, teacher=tiny_checkpoint(6), resume=True)
+        train(TrainingJob(tiny, pairs, config=config, teacher=tiny_checkpoint(6)), run=tmp_path, resume=True)
 
 
 def test_a_damaged_state_is_told(begun: Path, pairs: list[Pair], tiny: Checkpoint) -> None:
@@ -397,10 +397,10 @@ def test_a_damaged_state_is_told(begun: Path, pairs: list[Pair], tiny: Checkpoin
     for damaged in (whole[: len(whole) // 2], bytes(flipped), b"", b"no state"):
         state.write_bytes(damaged)
         with pytest.raises(TrainingError, match=r"cannot resume: .*last\.state is damaged .* begin anew"):
-            train(tiny, pairs, validation=pairs[:4], config=HEADS, run=begun, resume=True)
+            train(TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS), run=begun, resume=True)
     save_checkpoint(tiny, state)
     with pytest.raises(TrainingError, match="is not the state of a run that this version can go on with"):
-        train(tiny, pairs, validation=pairs[:4], config=HEADS, run=begun, resume=True)
+        train(TrainingJob(tiny, pairs, validation=pairs[:4], config=HEADS), run=begun, resume=True)
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ def run_on_a_full_disk(folder: Path, answer: Connection) -> None:
 
     pairs = make_pairs(folder.parent / "images")
     try:
-        train(tiny_checkpoint(), pairs, config=CONFIGS["end to end"], run=folder, watcher=Watching(fill))
+        train(TrainingJob(tiny_checkpoint(), pairs, config=CONFIGS["end to end"]), run=folder, watcher=Watching(fill))
     except TrainingError as error:
         answer.send(str(error))
     answer.close()

@@ -15,7 +15,7 @@ from tiny import coloured_pairs, tiny_checkpoint
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
-from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, fit
+from clip_qdrant_training import EpochReport, Mixture, Pair, RunStart, StepReport, TrainConfig, TrainingJob, fit
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.run import run_training
 
@@ -37,11 +37,13 @@ def finished(start: Checkpoint, pairs: list[Pair], tmp_path_factory: pytest.Temp
     """The folder of a run that is done."""
     folder = tmp_path_factory.mktemp("runs") / "first"
     run_training(
-        start,
-        Mixture([Part(pairs[:6], name="some.jsonl"), Part(pairs[6:], 2.0, "more.jsonl")]),
-        config=CONFIG,
-        folder=folder,
-        validation=pairs[::2],
+        TrainingJob(
+            start,
+            Mixture([Part(pairs[:6], name="some.jsonl"), Part(pairs[6:], 2.0, "more.jsonl")]),
+            config=CONFIG,
+            validation=pairs[::2],
+        ),
+        folder,
         notes=["data: /there/some\n.jsonl\x07"],
     )
     return folder
@@ -114,7 +116,7 @@ def test_its_report_has_the_curves_and_the_queries_of_the_validation_pairs(finis
 
 
 def test_a_run_without_validation_pairs_has_no_report(start: Checkpoint, pairs: list[Pair], tmp_path: Path) -> None:
-    run_training(start, Mixture([Part(pairs)]), config=replace(CONFIG, epochs=1), folder=tmp_path / "run")
+    run_training(TrainingJob(start, Mixture([Part(pairs)]), config=replace(CONFIG, epochs=1)), tmp_path / "run")
 
     assert (tmp_path / "run" / "best.pt").exists()
     assert not (tmp_path / "run" / "report.html").exists()
@@ -124,7 +126,7 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is(start: Checkpoint, pai
     before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
 
     with pytest.raises(ConfigError, match=r"first holds a run: go on with it \(--resume, resume=True\), or give an"):
-        run_training(start, Mixture([Part(pairs)]), config=CONFIG, folder=finished)
+        run_training(TrainingJob(start, Mixture([Part(pairs)]), config=CONFIG), finished)
 
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
@@ -135,12 +137,12 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(
     mixture = Mixture([Part(pairs[:6], name="some.jsonl"), Part(pairs[6:], 2.0, "more.jsonl")])
     config, validation = replace(CONFIG, save_every=1), pairs[::2]
     with pytest.raises(KeyboardInterrupt):
-        run_training(start, mixture, config=config, folder=tmp_path, validation=validation, watchers=[Steps(3)])
+        run_training(TrainingJob(start, mixture, config=config, validation=validation), tmp_path, watchers=[Steps(3)])
     samples = (tmp_path / "samples.png").stat().st_mtime_ns
     rest = Steps()
 
     trained = run_training(
-        start, mixture, config=config, folder=tmp_path, validation=validation, watchers=[rest], resume=True
+        TrainingJob(start, mixture, config=config, validation=validation), tmp_path, watchers=[rest], resume=True
     )
 
     assert rest.steps == [3, 4]  # the third was done, and not saved yet
@@ -157,13 +159,9 @@ def test_a_finished_run_resumes_to_its_best_without_a_step(
     watched = Steps()
 
     trained = run_training(
-        start,
-        mixture,
-        config=CONFIG,
-        folder=finished,
-        validation=pairs[::2],
+        TrainingJob(start, mixture, config=CONFIG, validation=pairs[::2], output=tmp_path / "again.pt"),
+        finished,
         resume=True,
-        output=tmp_path / "again.pt",
         watchers=[watched],
     )
 
@@ -184,7 +182,7 @@ def test_without_matplotlib_a_run_goes_without_pictures_and_says_what_draws_them
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
     with caplog.at_level(logging.WARNING):
-        run_training(start, Mixture([Part(pairs)]), config=replace(CONFIG, epochs=1), folder=tmp_path)
+        run_training(TrainingJob(start, Mixture([Part(pairs)]), config=replace(CONFIG, epochs=1)), tmp_path)
 
     assert (tmp_path / "log.jsonl").exists()
     assert not list(tmp_path.glob("*.png"))
@@ -200,7 +198,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_training(
     (tmp_path / "file").write_text("")
 
     with pytest.raises(TrainingError, match=r"cannot write .*file/run/config\.toml: Not a directory; give another"):
-        run_training(start, Mixture([Part(pairs)]), config=CONFIG, folder=tmp_path / "file" / "run")
+        run_training(TrainingJob(start, Mixture([Part(pairs)]), config=CONFIG), tmp_path / "file" / "run")
 
 
 def test_fit_keeps_a_run_in_its_folder_too(start: Checkpoint, pairs: list[Pair], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, ImageEncoder, TextEncoder
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
-from clip_qdrant_training.loop.stages import image_depth, image_stage, image_stages, text_depth, text_layer
+from clip_qdrant_training.network.stages import image_depth, image_stage, image_stages, text_depth, text_layer
 
 # Small networks of every family that is taken apart, with the number of stages. The last ones are left whole, GhostNet
 # although its parts have the names of EfficientNet's.

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import INITIAL_LOGIT_SCALE
 from clip_qdrant_training import TrainConfig
-from clip_qdrant_training.loop import losses
-from clip_qdrant_training.loop.inputs import Batch, Towers
-from clip_qdrant_training.loop.step import Objective, backward
+from clip_qdrant_training.inputs.samples import Batch
+from clip_qdrant_training.loop.gradients import StepInputs, backward
+from clip_qdrant_training.network.towers import Towers
+from clip_qdrant_training.objective import losses
+from clip_qdrant_training.objective.objective import Objective
 
 LOSSES: dict[str, dict[str, Any]] = {
     "info_nce": {"captions_per_image": 3, "label_smoothing": 0.1, "hardness": 0.25},
@@ -81,13 +83,9 @@ class Case:
         torch.manual_seed(7)
         loss = backward(
             self.towers,
-            images,
-            texts,
-            self.batch,
+            StepInputs(self.batch, images, texts, self.teacher, self.anchors()),
             self.objective,
             chunk_size=chunk_size,
-            teacher=self.teacher,
-            anchors=self.anchors(),
         )
         return loss, self.gradients()
 
@@ -205,7 +203,7 @@ def test_gradients_are_added_to_those_there_are(tiny: Checkpoint) -> None:
     made = case(tiny, captions_per_image=2)
     _, once = made.stepped(3)
     torch.manual_seed(7)
-    backward(made.towers, *made.inputs(), made.batch, made.objective, chunk_size=3)
+    backward(made.towers, StepInputs(made.batch, *made.inputs()), made.objective, chunk_size=3)
     assert_same(made.gradients(), {name: 2 * gradient for name, gradient in once.items()})
 
 

@@ -21,10 +21,11 @@ from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.model.lineage import save_state_dict
 from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.weights import read_content
-from clip_qdrant_training import EpochReport, Mixture, Pair, TrainConfig, fit
+from clip_qdrant_training import EpochReport, Mixture, Pair, TrainConfig, TrainingJob, fit
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
 from clip_qdrant_training.loop.optim import plateau, schedule
+from clip_qdrant_training.loop.step import Learner
 from clip_qdrant_training.loop.trainer import Trainer
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
@@ -150,7 +151,9 @@ def test_a_run_at_a_plateau_learns_more_slowly_and_goes_on_so_when_resumed(
     rates: list[float] = []
 
     def trainer() -> Trainer:
-        return Trainer(small_start, pairs_mixture(pairs), pairs, config, run=tmp_path / "run")
+        return Trainer(
+            TrainingJob(small_start, pairs_mixture(pairs), validation=pairs, config=config), run=tmp_path / "run"
+        )
 
     class Steps:
         def started(self, run: object) -> None: ...
@@ -167,7 +170,7 @@ def test_a_run_at_a_plateau_learns_more_slowly_and_goes_on_so_when_resumed(
     assert rates == pytest.approx([1, 1, 1, 0.8, 0.8, 0.64])
     second = trainer()
     second.load()
-    assert second.scores == first.scores
+    assert second.validation.scores == first.validation.scores
     for each in (first, second):
         each.close()
 
@@ -183,9 +186,11 @@ def test_encoders_can_decay_otherwise_than_heads_and_clipping_can_be_off(
     small_start: Checkpoint, pairs: list[Pair]
 ) -> None:
     def decays(**options: float) -> dict[tuple[str, float], None]:
-        trainer = Trainer(small_start, pairs_mixture(pairs), None, TrainConfig(weight_decay=0.1, **options, **QUICK))
-        groups = trainer.optimizer.param_groups
-        trainer.close()
+        learner = Learner(
+            TrainingJob(small_start, pairs_mixture(pairs), config=TrainConfig(weight_decay=0.1, **options, **QUICK))
+        )
+        groups = learner.optimizer.param_groups
+        learner.close()
         return {(group["name"], group["weight_decay"]): None for group in groups}
 
     assert set(decays()) == {(part, decay) for part in ("heads", "image", "text") for decay in (0.1, 0.0)}

@@ -17,7 +17,6 @@ from PIL import Image
 from rich.console import Console
 
 from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
-from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
 from clip_qdrant_training.output.curves import Average, draw_curves, plot, replace_file, samples
 from clip_qdrant_training.output.log import RunLog, read_log
 from clip_qdrant_training.output.watchers import (
@@ -28,6 +27,7 @@ from clip_qdrant_training.output.watchers import (
     WeightsAndBiases,
     epoch_line,
 )
+from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
 
 STEPS_AN_EPOCH = 4
 

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from clip_qdrant_training.evaluation.judge import judge
     from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
     from clip_qdrant_training.evaluation.recall import evaluate, recall
-    from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
-    from clip_qdrant_training.loop.lr_range import lr_range_test
+    from clip_qdrant_training.job import TrainingJob
     from clip_qdrant_training.loop.trainer import train
+    from clip_qdrant_training.lr_range import lr_range_test
     from clip_qdrant_training.output.report import run_report
+    from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
     from clip_qdrant_training.run import run_training
     from clip_qdrant_training.start import fit
 
@@ -29,6 +30,7 @@ __all__ = [
     "RunStart",
     "StepReport",
     "TrainConfig",
+    "TrainingJob",
     "Watcher",
     "check",
     "draw_matches",
@@ -45,20 +47,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EpochReport": "events",
+    "EpochReport": "progress",
     "Mixture": "data.read",
     "Pair": "data.read",
-    "RunStart": "events",
-    "StepReport": "events",
+    "RunStart": "progress",
+    "StepReport": "progress",
     "TrainConfig": "config",
-    "Watcher": "events",
+    "TrainingJob": "job",
+    "Watcher": "progress",
     "check": "data.check",
     "draw_matches": "evaluation.matches",
     "evaluate": "evaluation.recall",
     "find_matches": "evaluation.matches",
     "fit": "start",
     "judge": "evaluation.judge",
-    "lr_range_test": "loop.lr_range",
+    "lr_range_test": "lr_range",
     "read_pairs": "data.read",
     "recall": "evaluation.recall",
     "run_report": "output.report",

@@ -13,23 +13,22 @@ runs/mine/
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.data.mixture import Mixture
-from clip_qdrant_training.data.pairs import Pair
-from clip_qdrant_training.events import Watcher
+from clip_qdrant_training.inputs.samples import Batch
+from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.distributed import is_main
-from clip_qdrant_training.loop.inputs import Batch
-from clip_qdrant_training.loop.trainer import STATE, Outcome, train
+from clip_qdrant_training.loop.state import STATE
+from clip_qdrant_training.loop.trainer import Outcome, train
 from clip_qdrant_training.output.curves import need_matplotlib, replace_file, samples
 from clip_qdrant_training.output.log import RunLog, read_log
 from clip_qdrant_training.output.report import run_report
 from clip_qdrant_training.output.watchers import Together
+from clip_qdrant_training.progress import Watcher
 
 __all__ = ["run_training"]
 
@@ -37,17 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 def run_training(
-    start: Checkpoint,
-    mixture: Mixture,
-    *,
-    config: TrainConfig,
+    job: TrainingJob,
     folder: Path,
-    validation: Sequence[Pair] | None = None,
-    output: Path | None = None,
+    *,
     resume: bool = False,
-    half: bool = False,
-    trained_on: str = "own pairs",
-    teacher: Checkpoint | None = None,
     watchers: Iterable[Watcher] = (),
     notes: Iterable[str] = (),
 ) -> Checkpoint:
@@ -62,23 +54,16 @@ def run_training(
         raise ConfigError(f"{folder} holds a run: go on with it (--resume, resume=True), or give another (--run)")
     pictures = _pictures()
     if is_main() and not (folder / STATE).exists():  # a run that cannot resume with this config keeps its own
-        _write_config(folder, config, start, mixture, validation, notes)
+        _write_config(folder, job, notes)
     outcome = train(
-        start,
-        mixture,
-        validation=validation,
-        config=config,
-        teacher=teacher,
-        output=output,
-        half=half,
-        trained_on=trained_on,
+        job,
         run=folder,
         resume=resume,
         watcher=Together([RunLog(folder, curves=pictures), *watchers]),
-        on_first_batch=partial(_draw_samples, folder, config.captions_per_image) if pictures else None,
+        on_first_batch=partial(_draw_samples, folder, job.config.captions_per_image) if pictures else None,
     )
-    if validation and is_main():
-        _write_report(folder, outcome, validation, config)
+    if job.validation and is_main():
+        _write_report(folder, outcome, job)
     return outcome.checkpoint
 
 
@@ -91,22 +76,15 @@ def _pictures() -> bool:
     return True
 
 
-def _write_config(
-    folder: Path,
-    config: TrainConfig,
-    start: Checkpoint,
-    mixture: Mixture,
-    validation: Sequence[Pair] | None,
-    notes: Iterable[str],
-) -> None:
+def _write_config(folder: Path, job: TrainingJob, notes: Iterable[str]) -> None:
     from clip_qdrant import __version__
 
-    head = [f"clip-qdrant {__version__}", f"start: fingerprint {start.fingerprint()[:12]}"]
+    head = [f"clip-qdrant {__version__}", f"start: fingerprint {job.start.fingerprint()[:12]}"]
     head += [
-        f"pairs: {part.name or 'own pairs'} ({len(part.pairs):,}, weight {part.weight:g})" for part in mixture.parts
+        f"pairs: {part.name or 'own pairs'} ({len(part.pairs):,}, weight {part.weight:g})" for part in job.mixture.parts
     ]
-    head += [f"validation: {len(validation):,} pairs"] if validation else []
-    text = "".join(f"# {_printable(line)}\n" for line in (*head, *notes)) + "\n" + config.to_toml()
+    head += [f"validation: {len(job.validation):,} pairs"] if job.validation else []
+    text = "".join(f"# {_printable(line)}\n" for line in (*head, *notes)) + "\n" + job.config.to_toml()
     path = folder / "config.toml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +104,7 @@ def _draw_samples(folder: Path, captions_per_image: int, batch: Batch) -> None:
     samples(folder, batch.pixels.numpy(), captions)
 
 
-def _write_report(folder: Path, outcome: Outcome, validation: Sequence[Pair], config: TrainConfig) -> None:
+def _write_report(folder: Path, outcome: Outcome, job: TrainingJob) -> None:
     if outcome.images is None or outcome.texts is None:  # begun without validation pairs, and no epoch was left
         return
     run_report(
@@ -134,7 +112,7 @@ def _write_report(folder: Path, outcome: Outcome, validation: Sequence[Pair], co
         log=read_log(folder),
         images=outcome.images,
         texts=outcome.texts,
-        pairs=list(validation),
-        config=config.to_dict(),
+        pairs=list(job.validation or ()),
+        config=job.config.to_dict(),
         title=f"Training run {folder.resolve().name}",
     )

@@ -13,8 +13,9 @@ from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.model.loading import read_checkpoint
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.read import Mixture, Part, as_pairs
-from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher
+from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.trainer import train
+from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
 from clip_qdrant_training.run import run_training
 
 __all__ = ["fit", "read_start", "read_teacher"]
@@ -49,32 +50,19 @@ def fit(
     judged = None if validation is None else as_pairs(validation)
     if resume and run is None:
         raise ConfigError("resume=True needs the run to go on with: run=FOLDER")
-    begin, teacher = read_start(start, config), read_teacher(config)  # the pairs first, which may be wrong
-    path = None if output is None else Path(output)
-    follower = _OnEpoch(on_epoch) if watcher is None and on_epoch else watcher
-    if run is None:
-        return train(
-            begin,
-            mixture,
-            validation=judged,
-            config=config,
-            teacher=teacher,
-            trained_on=label,
-            output=path,
-            watcher=follower,
-        ).checkpoint
-    return run_training(
-        begin,
+    job = TrainingJob(
+        read_start(start, config),  # after the pairs, which may be wrong
         mixture,
         validation=judged,
         config=config,
-        teacher=teacher,
+        teacher=read_teacher(config),
         trained_on=label,
-        output=path,
-        folder=Path(run),
-        resume=resume,
-        watchers=[follower] if follower else (),
+        output=None if output is None else Path(output),
     )
+    follower = _OnEpoch(on_epoch) if watcher is None and on_epoch else watcher
+    if run is None:
+        return train(job, watcher=follower).checkpoint
+    return run_training(job, Path(run), resume=resume, watchers=[follower] if follower else ())
 
 
 def read_teacher(config: TrainConfig) -> Checkpoint | None:
@@ -106,8 +94,8 @@ def read_start(start: Checkpoint | str | Path | None, config: TrainConfig) -> Ch
 class _OnEpoch:
     """A watcher that tells one function of epochs alone."""
 
-    def __init__(self, told: Callable[[EpochReport], None]) -> None:
-        self._told = told
+    def __init__(self, tell: Callable[[EpochReport], None]) -> None:
+        self._tell = tell
 
     def started(self, run: RunStart) -> None:
         pass
@@ -116,7 +104,7 @@ class _OnEpoch:
         pass
 
     def epoch_ended(self, report: EpochReport) -> None:
-        self._told(report)
+        self._tell(report)
 
     def ended(self) -> None:
         pass

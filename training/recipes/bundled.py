@@ -34,7 +34,7 @@ from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
-from clip_qdrant_training import Mixture, TrainConfig, evaluate, read_pairs
+from clip_qdrant_training import Mixture, TrainConfig, TrainingJob, evaluate, read_pairs
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.output.watchers import LiveTable
 from clip_qdrant_training.run import run_training
@@ -163,16 +163,18 @@ def main() -> None:
     weights = config.weights or (1.0,) * len(DATA)
     teacher = published()
     run_training(
-        without_a_layer(teacher),
-        Mixture([Part(splits[name, "train"], weight, name) for name, weight in zip(DATA, weights, strict=True)]),
-        validation=[pair for name in DATA for pair in splits[name, "dev"]],
-        config=config,
-        folder=arguments.run,
-        output=arguments.output,
+        TrainingJob(
+            without_a_layer(teacher),
+            Mixture([Part(splits[name, "train"], weight, name) for name, weight in zip(DATA, weights, strict=True)]),
+            validation=[pair for name in DATA for pair in splits[name, "dev"]],
+            config=config,
+            output=arguments.output,
+            half=True,
+            trained_on="flickr8k + openclipart",
+            teacher=teacher,
+        ),
+        arguments.run,
         resume=arguments.resume,
-        half=True,
-        trained_on="flickr8k + openclipart",
-        teacher=teacher,
         watchers=[LiveTable(Console())],
     )
     finish(arguments.output, splits)

@@ -6,17 +6,18 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, stderr_console, stdout_console
 from clip_qdrant.errors import ConfigError
-from clip_qdrant_training.cli import rehearsal
+from clip_qdrant_training.cli.check import check_pairs
+from clip_qdrant_training.cli.learning_rates import find_rates
 
 if TYPE_CHECKING:
-    from clip_qdrant_training import Mixture, Pair, TrainConfig, Watcher
+    from clip_qdrant_training import Mixture, Pair, TrainConfig, TrainingJob, Watcher
 
 __all__ = ["train"]
 
@@ -105,20 +106,20 @@ def train(
 
     config = TrainConfig.load(recipe, changes or (), **given)
     start = _start(context, settings.model, config)
-    mixture, validation, notes = _read(data, config, split, val, val_split, images)
+    read = _read(data, config, split, val, val_split, images)
     if not _main_process():
         if check or find_lr:
             return
         logging.getLogger("clip_qdrant_training").setLevel(logging.ERROR)  # one of them warns for all
     if check:
-        rehearsal.check_pairs(mixture.pairs, validation or [], start, as_json=as_json)
+        check_pairs(read.mixture.pairs, read.validation or [], start, as_json=as_json)
     elif find_lr:
-        rehearsal.find_rates(mixture, config, start, as_json=as_json)
+        find_rates(_make_job(read, config, start), as_json=as_json)
     else:
         assert output is not None
         folder = run or Path("runs") / output.stem
         watchers = _watchers(folder, as_json=as_json, tensorboard=tensorboard, project=wandb)
-        _train(mixture, validation, config, start, output, folder, watchers, notes, resume=resume, as_json=as_json)
+        _train(read, config, start, output, folder, watchers, resume=resume, as_json=as_json)
 
 
 def _start(context: typer.Context, model: str, config: TrainConfig) -> str | None:
@@ -132,6 +133,14 @@ def _start(context: typer.Context, model: str, config: TrainConfig) -> str | Non
     return model
 
 
+class _Data(NamedTuple):
+    """The pairs to train on, those to judge by, and where both are from, for the head of config.toml."""
+
+    mixture: Mixture
+    validation: list[Pair] | None
+    notes: list[str]
+
+
 def _read(
     data: Sequence[Path],
     config: TrainConfig,
@@ -139,8 +148,7 @@ def _read(
     val: Path | None,
     val_split: str | None,
     images: Path | None,
-) -> tuple[Mixture, list[Pair] | None, list[str]]:
-    """The pairs to train on, those to judge by, and where both are from, for the head of config.toml."""
+) -> _Data:
     from clip_qdrant_training.data.read import Mixture, Part, read_pairs
 
     if config.weights and len(config.weights) != len(data):
@@ -159,7 +167,7 @@ def _read(
     validation = None if val is None else read_pairs(val, images=images, split=val_split)
     notes = [_note("data", path, split) for path in data]
     notes += [_note("val", val, val_split)] if val else []
-    return mixture, validation, notes
+    return _Data(mixture, validation, notes)
 
 
 def _note(kind: str, path: Path, split: str | None) -> str:
@@ -185,36 +193,42 @@ def _watchers(folder: Path, *, as_json: bool, tensorboard: bool, project: str | 
     return watchers
 
 
+def _make_job(data: _Data, config: TrainConfig, start: str | None, output: Path | None = None) -> TrainingJob:
+    from clip_qdrant_training.job import TrainingJob
+    from clip_qdrant_training.start import read_start, read_teacher
+
+    return TrainingJob(
+        read_start(start, config),
+        data.mixture,
+        validation=data.validation,
+        config=config,
+        teacher=read_teacher(config),
+        trained_on=", ".join(part.name for part in data.mixture.parts),
+        output=output,
+    )
+
+
 def _train(
-    mixture: Mixture,
-    validation: list[Pair] | None,
+    data: _Data,
     config: TrainConfig,
     start: str | None,
     output: Path,
     folder: Path,
     watchers: list[Watcher],
-    notes: list[str],
     *,
     resume: bool,
     as_json: bool,
 ) -> None:
     from clip_qdrant_training.run import run_training
-    from clip_qdrant_training.start import read_start, read_teacher
 
     began = time.perf_counter()
     try:
         trained = run_training(
-            read_start(start, config),
-            mixture,
-            validation=validation,
-            config=config,
-            folder=folder,
-            output=output,
+            _make_job(data, config, start, output),
+            folder,
             resume=resume,
-            trained_on=", ".join(part.name for part in mixture.parts),
-            teacher=read_teacher(config),
             watchers=watchers,
-            notes=[*notes, *([f"model: {start}"] if start else [])],
+            notes=[*data.notes, *([f"model: {start}"] if start else [])],
         )
     except KeyboardInterrupt:
         if _main_process():
@@ -239,7 +253,7 @@ def _train(
 
 
 def _tell_how_to_go_on(folder: Path) -> None:
-    from clip_qdrant_training.loop.trainer import STATE
+    from clip_qdrant_training.loop.state import STATE
 
     if (folder / STATE).exists():
         print_line(

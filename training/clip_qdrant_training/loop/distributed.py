@@ -21,8 +21,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from clip_qdrant.errors import ConfigError, TrainingError, first_line
+from clip_qdrant.runtime import cpu_count
 
-__all__ = ["Processes", "is_main", "joined"]
+__all__ = ["Processes", "is_main", "join_processes", "limit_threads"]
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Processes:
             return rows
         rows = rows.contiguous()
         parts = [torch.empty_like(rows) for _ in range(self.world)]
-        with _together():
+        with _exchange():
             dist.all_gather(parts, rows)
         return torch.cat(parts)
 
@@ -71,12 +72,12 @@ class Processes:
             return
         learning = [parameter for parameter in parameters if parameter.requires_grad]
         has_one = torch.tensor([float(p.grad is not None) for p in learning], device=learning[0].device)
-        with _together():
+        with _exchange():
             dist.all_reduce(has_one)
         learning = [parameter for parameter, count in zip(learning, has_one.tolist(), strict=True) if count]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
         flat = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange, not hundreds of small ones
-        with _together():
+        with _exchange():
             dist.all_reduce(flat)
         parts = torch.split(flat, [p.numel() for p in learning])
         for parameter, gradient, part in zip(learning, gradients, parts, strict=True):
@@ -87,10 +88,10 @@ class Processes:
         """The main process's value, in every process. It is pickled on its way."""
         if self.world == 1:
             return value
-        told = [value]
-        with _together():
-            dist.broadcast_object_list(told, 0)
-        return told[0]
+        values = [value]
+        with _exchange():
+            dist.broadcast_object_list(values, 0)
+        return values[0]
 
 
 def is_main() -> bool:
@@ -99,7 +100,7 @@ def is_main() -> bool:
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[tuple[Processes, str]]:
+def join_processes(device: str) -> Iterator[tuple[Processes, str]]:
     """The processes that torchrun started, and the device of this one. Raises ConfigError for too few GPUs."""
     world = _number("WORLD_SIZE", "1")
     if world == 1:
@@ -127,7 +128,7 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
             ) from error
     try:
         yield Processes(rank, world), device
-        with _together():
+        with _exchange():
             dist.barrier()  # nobody goes on before the main process has written everything
     except BaseException:
         # Closed connections end the others, too. NCCL would wait for them; it is torchrun that ends those.
@@ -139,7 +140,18 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def limit_threads(count: int | None, processes: Processes) -> Iterator[None]:
+    """torch's threads within a block: this process's share of the cores by default, for more stall small models."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or max(1, cpu_count() // processes.world))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
     """An exchange of all processes. That one of them has failed shows here as a lost connection."""
     try:
         yield
@@ -161,6 +173,6 @@ def _number(name: str, default: str = "") -> int:
     """A variable of the environment that torchrun sets."""
     value = os.environ.get(name, default)
     if not value.isdecimal():
-        told = f"is {value!r}" if value else "is not set"
-        raise ConfigError(f"{name} {told} in the environment: start the processes of a run by torchrun")
+        found = f"is {value!r}" if value else "is not set"
+        raise ConfigError(f"{name} {found} in the environment: start the processes of a run by torchrun")
     return int(value)

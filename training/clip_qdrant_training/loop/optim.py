@@ -1,11 +1,10 @@
-"""What learns, and how fast: groups of parameters, frozen parts, the schedule, averaged weights."""
+"""How fast parameters learn: groups with their rates, the schedule, averaged weights."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.loop.stages import image_depth, image_stage, text_depth, text_layer
+from clip_qdrant_training.network.freezing import Freezing, find_layer
 
 __all__ = [
     "AveragedWeights",
-    "Freezing",
     "learning_rates",
     "make_optimizer",
     "plateau",
@@ -26,73 +24,6 @@ __all__ = [
 ]
 
 _PATIENCE, _FACTOR = 1, 0.8  # of a plateau, in the tutorial lineage
-
-
-class Freezing:
-    """Which parameters learn in which epoch.
-
-    `stages` is how many of the image encoder's first stages never learn, `text` whether the text encoder never does:
-    what lies below can be computed once.
-    """
-
-    def __init__(self, model: DualEncoder, config: TrainConfig) -> None:
-        self.config = config
-        self.depths = {"image_encoder": image_depth(model.image_encoder), "text_encoder": text_depth(model)}
-        for field, part in (("frozen_stages", "image_encoder"), ("frozen_layers", "text_encoder")):
-            what, asked, depth = field.removeprefix("frozen_"), getattr(config, field), self.depths[part]
-            if asked > depth:
-                raise ConfigError(
-                    f"{field} is {asked}: the {part} has {depth} {what}; give {depth} to freeze all of it"
-                )
-        unused = [p for p in config.freeze if not any(fnmatchcase(name, p) for name, _ in model.named_parameters())]
-        if unused:
-            raise ConfigError(
-                f"freeze holds {unused[0]!r}, which no parameter matches; a name is like {_a_name(model)!r}"
-            )
-        whole_image = config.freeze_encoders or config.image_lr == 0
-        self.stages = self.depths["image_encoder"] if whole_image else config.frozen_stages
-        self.text = config.freeze_encoders or config.text_lr == 0 or config.frozen_layers == self.depths["text_encoder"]
-        if config.batch_norm == "train" and self.stages:
-            raise ConfigError("batch_norm is 'train' with frozen stages, whose statistics stay: use batch_norm=frozen")
-
-    def apply(self, model: DualEncoder, epoch: int) -> None:
-        """Set `requires_grad` of every parameter for an epoch, counted from 1."""
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self.learns(name, model) and self._thawed(name, model, epoch))
-
-    def learns(self, name: str, model: DualEncoder) -> bool:
-        """Whether a parameter learns at any time."""
-        part, layer = _place(name, model, self.depths)
-        if any(fnmatchcase(name, pattern) for pattern in self.config.freeze):
-            return False
-        if part == "image_encoder":
-            return layer >= self.stages
-        if part == "text_encoder":
-            return not self.text and layer >= self.config.frozen_layers
-        # A concept head's classifier belongs to the image encoder it was trained with, and is frozen with it.
-        whole = self.stages == self.depths["image_encoder"]
-        return not (whole and name.startswith("image_projection.classifier."))
-
-    def _thawed(self, name: str, model: DualEncoder, epoch: int) -> bool:
-        part, layer = _place(name, model, self.depths)
-        learning = epoch - self.config.unfreeze_after  # epochs that the encoders have learned, this one included
-        if part not in self.depths:
-            return True
-        if not self.config.unfreeze_stages:
-            return learning > 0
-        return layer >= self.depths[part] - learning * self.config.unfreeze_stages
-
-
-def _place(name: str, model: DualEncoder, depths: Mapping[str, int]) -> tuple[str, int]:
-    """The part of the model a parameter belongs to, and its layer there."""
-    part, _, rest = name.partition(".")
-    if part == "image_encoder":
-        return part, image_stage(rest, model.image_encoder)
-    return part, text_layer(rest, depths[part]) if part == "text_encoder" else 0
-
-
-def _a_name(model: nn.Module) -> str:
-    return next(name for name, _ in model.named_parameters())
 
 
 def make_optimizer(
@@ -108,7 +39,7 @@ def make_optimizer(
     for name, parameter in [*model.named_parameters(), *more.items()]:
         if name not in more and not freezing.learns(name, model):
             continue
-        part, layer = _place(name, model, freezing.depths)
+        part, layer = find_layer(name, model, freezing.depths)
         below = freezing.depths[part] - 1 - layer if part in rates else 0
         rate = rates.get(part, config.head_lr) * config.layer_decay**below
         decays = config.encoder_weight_decay if part in rates else config.weight_decay
@@ -180,7 +111,7 @@ class AveragedWeights:
                 self.weights[name].lerp_(parameter.detach(), 1 - decay)
 
     @contextlib.contextmanager
-    def swapped_in(self, model: nn.Module) -> Iterator[None]:
+    def swap_in(self, model: nn.Module) -> Iterator[None]:
         """Within the block the model has the averaged weights."""
         self._swap(model)
         try:

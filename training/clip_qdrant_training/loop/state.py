@@ -6,18 +6,20 @@ import errno
 import hashlib
 import json
 import re
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import CheckpointError, TrainingError, first_line
-from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.weights import read_content, write_atomically
-from clip_qdrant_training.data.mixture import Mixture
 from clip_qdrant_training.data.pairs import Pair, image_name
+from clip_qdrant_training.job import TrainingJob
 
-__all__ = ["origin", "read_state", "remove_unfinished", "write_state"]
+__all__ = ["BEST", "STATE", "check_writable", "digest_origin", "read_state", "remove_unfinished", "write_state"]
+
+STATE, BEST = "last.state", "best.pt"  # in the folder of a run
 
 _FORMAT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -65,27 +67,34 @@ def read_state(path: Path, config: Mapping[str, Any], origin: Mapping[str, str])
     return state
 
 
-def origin(
-    start: Checkpoint,
-    mixture: Mixture,
-    validation: Sequence[Pair] | None,
-    teacher: Checkpoint | None,
-    batch_size: int,
-) -> dict[str, str]:
+def digest_origin(job: TrainingJob, batch_size: int) -> dict[str, str]:
     """What a run is made of besides its config, as short texts that are equal where these are.
 
     Images are known by the names of their files, for a data set may move. Of the start only what its weights are put
     into counts: they are in the state, and a run may write its best over the file it started from.
     """
+    start, taught_by = job.start, (job.teacher or job.start) if job.config.distill else None
     network = [start.config, start.preprocessing.to_dict(), start.tokenization.to_dict(), start.tokenizer]
-    parts = [(len(part.pairs), part.weight) for part in mixture.parts]
+    parts = [(len(part.pairs), part.weight) for part in job.mixture.parts]
     return {
-        "set of pairs": _digest(json.dumps(parts), *_told(mixture.pairs)),
-        "set of validation pairs": _digest(*_told(validation or ())),
+        "set of pairs": _digest(json.dumps(parts), *_describe(job.mixture.pairs)),
+        "set of validation pairs": _digest(*_describe(job.validation or ())),
         "network to start from": _digest(json.dumps(network, sort_keys=True)),
-        "teacher": teacher.fingerprint() if teacher else "",
+        "teacher": taught_by.fingerprint() if taught_by else "",
         "batch size": str(batch_size),  # differs from the config's for few pairs, or by the number of processes
     }
+
+
+def check_writable(output: Path) -> None:
+    """Raises TrainingError now, not after an hour's epoch, for a checkpoint that could not be written."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise TrainingError(f"cannot write a checkpoint to {output}: {error.strerror or error}") from error
+    if output.is_dir():
+        raise TrainingError(f"cannot write a checkpoint to {output}: it is a folder; name a file in it")
 
 
 def remove_unfinished(path: Path) -> None:
@@ -112,7 +121,7 @@ def _check_sums(path: Path) -> None:
         )
 
 
-def _told(pairs: Sequence[Pair]) -> list[str]:
+def _describe(pairs: Sequence[Pair]) -> list[str]:
     return [
         "\0".join([re.split(r"[/\\]", image_name(pair.image, number))[-1], *pair.captions])
         for number, pair in enumerate(pairs)

@@ -1,183 +1,168 @@
-"""One step's loss and gradients: any batch size in the memory of one chunk, on any number of processes.
-
-A contrastive loss couples all pairs of a batch, but its gradient reaches the encoders only through the rows that it
-compares. So the rows are computed first, the loss and its gradient with respect to them next, and then that gradient
-is carried back through the encoders (GradCache, Gao et al. 2021, section 3). With chunks the encoders run twice:
-without a graph for the rows, and again, with the same dropout, a chunk at a time for the gradient. With several
-processes each has the rows of all, but carries back only the gradient of its own: summed over the processes that is
-the gradient of the whole batch.
-"""
+"""One optimiser step: the network of a run and all that moves it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip_qdrant.model.dual_encoder import INITIAL_LOGIT_SCALE
-from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.loop import losses
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE
+from clip_qdrant_training.inputs.samples import Batch, Samples, make_random
+from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.distributed import Processes
-from clip_qdrant_training.loop.inputs import Batch, Towers
+from clip_qdrant_training.loop.gradients import StepInputs, backward
+from clip_qdrant_training.loop.optim import AveragedWeights, make_optimizer
+from clip_qdrant_training.network.acceleration import accelerate, choose_precision
+from clip_qdrant_training.network.freezing import Freezing
+from clip_qdrant_training.network.towers import Towers
+from clip_qdrant_training.network.weights import copy_network, make_checkpoint, set_train_mode
+from clip_qdrant_training.objective.objective import Objective
+from clip_qdrant_training.objective.teacher import Teacher
 
-__all__ = ["Objective", "backward"]
-
-Encode = Callable[..., Tensor]
-
-
-class Objective:
-    """The configured loss over the rows of a batch: what a step minimises. Holds what is learned for the loss alone."""
-
-    def __init__(self, config: TrainConfig, logit_scale: nn.Parameter) -> None:
-        self.config = config
-        self.logit_scale = logit_scale
-        # SigLIP starts with a bias of -10: nearly all pairs of a batch do not match (Zhai et al. 2023, section 3.2).
-        bias = nn.Parameter(torch.tensor(-10.0, device=logit_scale.device))
-        self.parameters: Mapping[str, nn.Parameter] = {"logit_bias": bias} if config.loss == "sigmoid" else {}
-
-    @property
-    def unit(self) -> bool:
-        """Whether it wants rows of norm 1; the tutorial's soft targets take what the heads give."""
-        return self.config.loss != "soft_targets"
-
-    def __call__(
-        self,
-        images: Tensor,
-        texts: Tensor,
-        ignore: Tensor,
-        teacher: tuple[Tensor, Tensor] | None = None,
-        anchors: Tensor | None = None,
-    ) -> Tensor:
-        """images (n, dim), texts (n * captions_per_image, dim), ignore bool (n, n * captions_per_image) -> scalar.
-
-        `teacher` are a teacher's rows of the images, and of `anchors` (a, dim) or else of the first text of each image.
-        """
-        config = self.config
-        if config.loss == "info_nce":
-            loss = losses.info_nce(
-                images,
-                texts,
-                self.logit_scale,
-                ignore=ignore,
-                label_smoothing=config.label_smoothing,
-                hardness=config.hardness,
-            )
-        elif config.loss == "sigmoid":
-            loss = losses.sigmoid(images, texts, self.logit_scale, self.parameters["logit_bias"], ignore=ignore)
-        else:
-            loss = losses.soft_targets(images, texts, config.temperature or 1.0)
-        if teacher is not None:
-            taught = texts[:: config.captions_per_image] if anchors is None else anchors
-            if not self.unit:  # cosines are to be compared with the teacher's
-                images, taught = F.normalize(images, dim=-1), F.normalize(taught, dim=-1)
-            if anchors is None:
-                kept = losses.distillation(
-                    images, taught, *teacher, self.logit_scale, teacher_scale=INITIAL_LOGIT_SCALE
-                )
-            else:
-                kept = losses.anchoring(images, taught, *teacher)
-            loss = loss + config.distill * kept
-        return loss
+__all__ = ["Learner", "fork_random_state"]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One side of a batch, images or texts: its inputs in chunks, and what encodes them."""
-
-    encode: Encode
-    inputs: tuple[Tensor, ...]
-    chunk: int
-
-    def chunks(self) -> list[tuple[Tensor, ...]]:
-        return list(zip(*(torch.split(each, self.chunk) for each in self.inputs), strict=True))
+def fork_random_state(device: str) -> contextlib.AbstractContextManager[None]:
+    """Within the block torch's generators may be seeded; after it they go on from where they were."""
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    forked: contextlib.AbstractContextManager[None] = torch.random.fork_rng(devices)
+    return forked
 
 
-def backward(
-    towers: Towers,
-    image_inputs: Tensor,
-    text_inputs: tuple[Tensor, ...],
-    batch: Batch,
-    objective: Objective,
-    *,
-    chunk_size: int | None = None,
-    processes: Processes | None = None,
-    teacher: tuple[Tensor, Tensor] | None = None,
-    anchors: tuple[Tensor, ...] | None = None,
-) -> float:
-    """Adds the gradient of the loss of one batch to the parameters, and returns the loss (of all processes).
+class Learner:
+    """A copy of the start that learns, a step at a time. `done` counts the steps it has taken.
 
-    `chunk_size` is how many pairs have activations in memory at once; None is the whole batch. `teacher` are a
-    teacher's unit rows of this process's images, and of the first text of each or, if there are text inputs of
-    `anchors`, of these.
+    `folder` is where what `cache="disk"` keeps lies; without one it is kept in memory.
     """
-    processes = processes or Processes()
-    captions = len(batch.text_keys) // len(batch.image_keys)
-    pairs = chunk_size or len(batch.image_keys)
-    texts = [text_inputs] if anchors is None else [text_inputs, anchors]
-    sides = [
-        _Side(towers.image_rows, (image_inputs,), pairs),
-        *(_Side(towers.text_rows, inputs, pairs * captions) for inputs in texts),
-    ]
-    chunked = pairs < len(batch.image_keys)
-    encoded = [_without_graph(side) if chunked else ([side.encode(*side.inputs)], []) for side in sides]
-    rows = [torch.cat(parts) for parts, _ in encoded]
-    everyone = [processes.gather(each.detach()).requires_grad_(True) for each in rows]
-    device = everyone[0].device
-    keys = [processes.gather(each.to(device)) for each in (batch.image_keys, batch.text_keys)]
-    taught = None if teacher is None else (processes.gather(teacher[0]), processes.gather(teacher[1]))
-    loss = objective(everyone[0], everyone[1], losses.duplicates(keys[0], keys[1]), taught, *everyone[2:])
-    (loss / processes.world).backward()  # type: ignore[no-untyped-call]  # the loss's own parameters, once a process
-    for side, (_, states), all_rows, own_rows in zip(sides, encoded, everyone, rows, strict=True):
-        assert all_rows.grad is not None
-        gradient = processes.own(all_rows.grad) * processes.world
-        if not chunked:
-            if own_rows.requires_grad:
-                own_rows.backward(gradient)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            continue
-        for inputs, part, state in zip(side.chunks(), torch.split(gradient, side.chunk), states, strict=True):
-            with _replayed(state):
-                again = side.encode(*inputs)
-            if again.requires_grad:
-                again.backward(part)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return float(loss.detach())
 
+    def __init__(
+        self,
+        job: TrainingJob,
+        *,
+        device: str = "cpu",
+        processes: Processes | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        config = job.config
+        self.config = config
+        self.processes = processes or Processes()
+        if config.batch_norm == "train" and self.processes.world > 1:
+            raise ConfigError(
+                "batch_norm is 'train' with several processes, each of which would have statistics of its own: use "
+                "batch_norm=frozen"
+            )
+        self.start, self.labels, self.device = job.start, job.labels, device
+        torch.manual_seed(config.seed)
+        self.model = copy_network(job.start.model, config, device)
+        self.freezing = Freezing(self.model, config)
+        self.objective = Objective(config, self.model.logit_scale)
+        self.optimizer = make_optimizer(self.model, self.freezing, config, self.objective.parameters)
+        self.averaged = AveragedWeights(self.model, config.ema) if config.ema else None
+        precision = choose_precision(config.precision, device)
+        self.encoders = replace(job.start, model=self.model)
+        self.towers = Towers(
+            self.encoders,
+            frozen_stages=self.freezing.stages,
+            frozen_text=self.freezing.text,
+            precision=precision,
+            unit=self.objective.unit,
+            checkpointing=config.gradient_checkpointing,
+        )
+        pairs = job.mixture.pairs
+        self.samples = Samples(self.encoders, pairs, self.towers, config, views=config.views, folder=folder)
+        self.teacher = Teacher(job.teacher or job.start, pairs, config, device, precision) if config.distill else None
+        self.done = 0
 
-def _without_graph(side: _Side) -> tuple[list[Tensor], list[_RandomState]]:
-    """Rows by chunk, and the state of the generators before each: the second pass drops the same units."""
-    rows, states = [], []
-    with torch.no_grad():
-        for inputs in side.chunks():
-            states.append(_RandomState())
-            rows.append(side.encode(*inputs))
-    return rows, states
+    def close(self) -> None:
+        self.samples.close()
+        if self.teacher:
+            self.teacher.close()
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Sets what learns in this epoch, counted from 1, and dropout on."""
+        self.freezing.apply(self.model, epoch)
+        set_train_mode(self.model, self.config, self.freezing)
 
-class _RandomState:
-    """torch's generators as they are now."""
+    def gradients(self, batch: Batch) -> tuple[float, float]:
+        """Sets the gradient of a batch, clipped and of all processes: the loss, and the norm before clipping."""
+        # Dropout follows from the seed, the step and the process alone, as all else that is random: a resumed run needs
+        # no state of generators, and no two processes drop the same units.
+        torch.manual_seed(make_random(self.config.seed, self.done, self.processes.rank).getrandbits(63))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = backward(
+            self.towers,
+            self._inputs(batch),
+            self.objective,
+            chunk_size=self.config.chunk_size,
+            processes=self.processes,
+        )
+        learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.processes.add_gradients(learning)
+        return loss, float(nn.utils.clip_grad_norm_(learning, self.config.clip_norm or math.inf))
 
-    def __init__(self) -> None:
-        self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    def update(self) -> None:
+        """Moves the parameters along their gradients, at the learning rates that the optimiser has."""
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        self.done += 1
+        if self.averaged:
+            self.averaged.update(self.model, self.done)
 
+    def accelerate(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block the image encoder trains faster, with the same results."""
+        size = self.start.preprocessing.image_size
+        example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        fold = self.config.batch_norm == "frozen"
+        return accelerate(self.model.image_encoder, example.to(self.device), fold=fold)
 
-class _replayed:  # noqa: N801  # a context manager reads like a verb
-    """Within the block the generators go on from `state`; after it from where they were."""
+    def average(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block the network has the averaged weights, if the config asks for these, and no dropout."""
+        self.model.eval()
+        return self.averaged.swap_in(self.model) if self.averaged else contextlib.nullcontext()
 
-    def __init__(self, state: _RandomState) -> None:
-        self._state = state
+    def checkpoint(self, weights: Mapping[str, Tensor] | None = None) -> Checkpoint:
+        """The network as it is now, or with other weights."""
+        return make_checkpoint(self.start, self.model, weights or self.model.state_dict(), self.labels)
 
-    def __enter__(self) -> None:
-        self._now = _RandomState()
-        _restore(self._state)
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from."""
+        return {
+            "done": self.done,
+            "model": self.model.state_dict(),
+            "objective": {name: p.detach() for name, p in self.objective.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged.weights if self.averaged else {},
+        }
 
-    def __exit__(self, *_: object) -> None:
-        _restore(self._now)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        with torch.no_grad():
+            for name, parameter in self.objective.parameters.items():
+                parameter.copy_(state["objective"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.weights = {name: each.to(self.device) for name, each in state["averaged"].items()}
+        self.done = state["done"]
 
-
-def _restore(state: _RandomState) -> None:
-    torch.set_rng_state(state.cpu)
-    if state.cuda is not None:
-        torch.cuda.set_rng_state(state.cuda)
+    def _inputs(self, batch: Batch) -> StepInputs:
+        images, texts = self.samples.image_inputs(batch), self.samples.text_inputs(batch)
+        if self.teacher is None:
+            return StepInputs(batch, images, texts)
+        if not self.teacher.anchors:
+            first = batch.texts[:: self.config.captions_per_image]
+            return StepInputs(batch, images, texts, (self.teacher.images(batch), self.teacher.texts(first)))
+        count = min(self.config.anchors_per_step, len(self.teacher.anchors)) // self.processes.world
+        # The seed is that of all processes: each keeps its share of the same anchors in place.
+        drawn = make_random(self.config.seed, self.done, 2).sample(self.teacher.anchors, count * self.processes.world)
+        own = list(self.processes.share(drawn))
+        teacher = (self.teacher.images(batch), self.teacher.texts(own))
+        return StepInputs(batch, images, texts, teacher, anchors=self.towers.text_inputs(own))

@@ -22,8 +22,8 @@ from rich.live import Live
 from rich.text import Text
 
 from clip_qdrant.errors import ConfigError, MissingExtra
-from clip_qdrant_training.events import EpochReport, RunStart, StepReport, Watcher, as_row
 from clip_qdrant_training.output.curves import Average
+from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher, as_row
 
 if TYPE_CHECKING:
     import wandb

@@ -15,8 +15,9 @@ from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.pairs import Pair
-from clip_qdrant_training.loop.inputs import Batch, Samples, Towers
-from clip_qdrant_training.loop.stages import image_depth
+from clip_qdrant_training.inputs.samples import Batch, Samples
+from clip_qdrant_training.network.stages import image_depth
+from clip_qdrant_training.network.towers import Towers
 
 __all__ = ["Teacher"]
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from clip_qdrant.model.dual_encoder import DualEncoder, ImageEncoder
 
-__all__ = ["Stage", "image_depth", "image_stage", "image_stages", "text_depth", "text_layer"]
+__all__ = ["StageFunction", "image_depth", "image_stage", "image_stages", "text_depth", "text_layer"]
 
-Stage = Callable[[Tensor], Tensor]
+StageFunction = Callable[[Tensor], Tensor]
 
 _AFTER_THE_LAYERS = re.compile(r"\.(?:final_layer_norm|final_norm|ln_f|norm|head)\.")
 
@@ -50,7 +50,7 @@ _FAMILIES = (
 )
 
 
-def image_stages(encoder: ImageEncoder) -> list[Stage]:
+def image_stages(encoder: ImageEncoder) -> list[StageFunction]:
     """The encoder as functions whose composition is its forward pass, from the stem to pooled features.
 
     EfficientNet, MobileNet, ResNet, ConvNeXt and ViT families are known to be sequences; anything else is one stage.
@@ -107,7 +107,7 @@ def _steps(model: Any) -> list[tuple[str, ...]]:
     return []
 
 
-def _chain(steps: Sequence[Stage]) -> Stage:
+def _chain(steps: Sequence[StageFunction]) -> StageFunction:
     def run(value: Tensor) -> Tensor:
         for step in steps:
             value = step(value)

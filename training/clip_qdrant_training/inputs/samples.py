@@ -6,9 +6,7 @@ samples are prepared ahead of their step, and a resumed run sees what an undistu
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,29 +18,25 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from clip_qdrant.errors import TrainingError
 from clip_qdrant.images.load import load_image
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.dual_encoder import DualEncoder
-from clip_qdrant.model_inputs.tokenization import TextTokenizer
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.augment import draw, says_side, swap_sides
-from clip_qdrant_training.data.pixel_cache import PixelCache
-from clip_qdrant_training.data.read import Pair, caption_key, image_input, image_name
-from clip_qdrant_training.loop.acceleration import autocast
-from clip_qdrant_training.loop.stages import Stage, image_stages
+from clip_qdrant_training.data.pairs import Pair, caption_key, image_input, image_name
+from clip_qdrant_training.inputs.feature_cache import FeatureCache, stack_maps
+from clip_qdrant_training.inputs.pixel_cache import PixelCache
+from clip_qdrant_training.network.towers import Towers
 
-__all__ = ["Batch", "Samples", "Towers", "seeded"]
+__all__ = ["Batch", "Samples", "make_random"]
 
 _IMAGES_A_CALL = 32
 _TEXTS_A_CALL = 128
 _PLAIN = 0  # the view without augmentation
 
 
-def seeded(*parts: int) -> random.Random:
+def make_random(*parts: int) -> random.Random:
     """A generator that follows from these numbers alone, on every platform and in every process."""
     return random.Random("/".join(map(str, parts)))
 
@@ -62,83 +56,6 @@ class Batch:
     texts: list[str]
     image_keys: Tensor  # int64 (n,)
     text_keys: Tensor  # int64 (n * c,)
-
-
-class Towers:
-    """Both encoders with their heads, cut where the frozen part ends: `*_inputs` computes what is below, without a
-    gradient, `*_rows` what is above. `unit` rows have norm 1."""
-
-    def __init__(
-        self,
-        encoders: Checkpoint,
-        *,
-        frozen_stages: int,
-        frozen_text: bool,
-        precision: torch.dtype,
-        unit: bool,
-        checkpointing: bool = False,
-    ) -> None:
-        self.model: DualEncoder = encoders.model
-        self.device = next(self.model.parameters()).device
-        self.precision = precision
-        self.unit = unit
-        self.frozen_stages = frozen_stages
-        self.frozen_text = frozen_text
-        self.tokenize = TextTokenizer(encoders.tokenizer, encoders.tokenization)
-        stages = image_stages(self.model.image_encoder)
-        self._below, self._above = stages[:frozen_stages], stages[frozen_stages:]
-        self._checkpointing = checkpointing
-
-    def image_inputs(self, pixels: Tensor) -> Tensor:
-        """uint8 (n, S, S, 3) -> what `image_rows` takes: the same pixels, or maps of the last frozen stage."""
-        if not self.frozen_stages:
-            return pixels
-        if not self._above:  # features that are computed once are worth full precision
-            with torch.no_grad():
-                return self._run(self._below, self._normalised(pixels)).float()
-        with torch.no_grad(), self._autocast():
-            return self._run(self._below, self._normalised(pixels)).to(self.precision)
-
-    def image_rows(self, inputs: Tensor) -> Tensor:
-        """-> float32 (n, dim)."""
-        with self._autocast():
-            maps = inputs if self.frozen_stages else self._normalised(inputs)
-            features = self._run(self._above, maps)
-        return self._finished(self.model.image_projection(features.float()))
-
-    def text_inputs(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
-        """n texts -> what `text_rows` takes: (ids, mask), or (features,) of a frozen encoder."""
-        ids, mask = (torch.from_numpy(each).to(self.device) for each in self.tokenize(texts))
-        if not self.frozen_text:
-            return ids, mask
-        with torch.no_grad():
-            return (self.model.text_encoder(ids, mask).float(),)
-
-    def text_rows(self, *inputs: Tensor) -> Tensor:
-        """-> float32 (n, dim)."""
-        if self.frozen_text:
-            return self._finished(self.model.text_projection(*inputs))
-        with self._autocast():
-            features = self.model.text_encoder(*inputs)
-        return self._finished(self.model.text_projection(features.float()))
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        normalised: Tensor = self.model.pixel_norm(pixels)
-        return normalised.contiguous(memory_format=torch.channels_last)
-
-    def _run(self, stages: Sequence[Stage], maps: Tensor) -> Tensor:
-        for stage in stages:
-            if self._checkpointing and torch.is_grad_enabled():  # activations within a stage are computed again
-                maps = checkpoint(stage, maps, use_reentrant=False)
-            else:
-                maps = stage(maps)
-        return maps
-
-    def _finished(self, rows: Tensor) -> Tensor:
-        return F.normalize(rows, dim=-1) if self.unit else rows
-
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.precision, str(self.device))
 
 
 class Samples:
@@ -170,7 +87,7 @@ class Samples:
             self._text_keys.setdefault(swapped, keys.setdefault(caption_key(swapped), len(keys)))
         limit = int(config.cache_gb * 1e9) if config.cache != "off" else 0
         self.views = views if towers.frozen_stages else 0
-        self._kept = _KeptMaps(len(pairs), self.views, limit, folder if config.cache == "disk" else None)
+        self._kept = FeatureCache(len(pairs), self.views, limit, folder if config.cache == "disk" else None)
         # What crops are made of, large enough that not even the smallest is enlarged (up to four times the bytes), and,
         # numbered behind them, plain images just as an embedder sees them.
         self._source_size = math.ceil(self.preprocessing.image_size * min(2.0, config.crop**-0.5))
@@ -194,7 +111,10 @@ class Samples:
         texts, missing, jobs = [], [], []
         for position, (number, view) in enumerate(zip(numbers, views, strict=True)):
             seed = (self.config.seed, number, view) if self.views else (self.config.seed, epoch, number)
-            mirrored, caption_rng = self._mirrored(number, view, seed), seeded(self.config.seed, epoch, number, 1)
+            mirrored, caption_rng = (
+                self._is_mirrored(number, view, seed),
+                make_random(self.config.seed, epoch, number, 1),
+            )
             texts += [swap_sides(text) if mirrored else text for text in self._captions(number, caption_rng)]
             if not self._kept.has(number, view):
                 missing.append(position)
@@ -226,7 +146,7 @@ class Samples:
                 self._kept.put(number, view, maps[-1])
             else:
                 maps.append(self._kept.get(number, view))
-        return _stacked(maps).to(self.towers.device)
+        return stack_maps(maps).to(self.towers.device)
 
     def text_inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """What `Towers.text_rows` takes."""
@@ -247,7 +167,7 @@ class Samples:
         return images_out, texts_out
 
     def _frozen_features(self, pixels: Tensor) -> Tensor:
-        """Always as many images a call: their last bits must not depend on what else a batch has to compute."""
+        """Computes the same number of images in each call: their last bits must not depend on the rest of the batch."""
         short = _IMAGES_A_CALL - len(pixels)
         filled = torch.cat([pixels, pixels[-1:].expand(short, *pixels.shape[1:])]) if short else pixels
         return self.towers.image_inputs(filled)[: len(pixels)].cpu()
@@ -283,26 +203,26 @@ class Samples:
 
     def _view(self, number: int, epoch: int) -> int:
         """Which view of an image an epoch sees; each pair begins elsewhere, and goes through all in turn."""
-        return (seeded(self.config.seed, number).randrange(self.views) + epoch) % self.views if self.views else 1
+        return (make_random(self.config.seed, number).randrange(self.views) + epoch) % self.views if self.views else 1
 
     def _captions(self, number: int, rng: random.Random) -> list[str]:
-        captions, wanted = self.pairs[number].captions, self.config.captions_per_image
-        if len(captions) >= wanted:
-            return rng.sample(captions, wanted)
-        return [*captions, *(rng.choice(captions) for _ in range(wanted - len(captions)))]
+        captions, count = self.pairs[number].captions, self.config.captions_per_image
+        if len(captions) >= count:
+            return rng.sample(captions, count)
+        return [*captions, *(rng.choice(captions) for _ in range(count - len(captions)))]
 
-    def _mirrored(self, number: int, view: int, seed: tuple[int, ...]) -> bool:
+    def _is_mirrored(self, number: int, view: int, seed: tuple[int, ...]) -> bool:
         if self.views and view == _PLAIN:
             return False
         # Whether a view is mirrored is drawn before all that depends on the size of the image.
-        return draw(self.config.augmentation, seeded(*seed), (1, 1), sided=self._sided[number]).mirrored
+        return draw(self.config.augmentation, make_random(*seed), (1, 1), sided=self._sided[number]).mirrored
 
     def _pixels(self, job: tuple[int, int, tuple[int, ...]]) -> np.ndarray:
         number, view, seed = job
         if self.views and view == _PLAIN:
             return self._plain_pixels(number)
         rgb = self._decoded[number]
-        drawn = draw(self.config.augmentation, seeded(*seed), rgb.size, sided=self._sided[number])
+        drawn = draw(self.config.augmentation, make_random(*seed), rgb.size, sided=self._sided[number])
         return drawn.apply(rgb, self.preprocessing)
 
     def _plain_pixels(self, number: int) -> np.ndarray:
@@ -318,78 +238,3 @@ class Samples:
         loaded = load_image(image_input(self.pairs[number].image), target=size, name=self.name(number))
         self._contents[number] = int(loaded.info.sha256[:15], 16)
         return Image.fromarray(self.preprocessing(loaded.rgb)) if plain else loaded.rgb
-
-
-class _KeptMaps:
-    """Frozen features by pair and view, up to a limit of bytes; what does not fit is computed each time.
-
-    Nothing is ever evicted: a run goes through its pairs in random order, so what was seen last is not what comes next.
-    """
-
-    def __init__(self, pairs: int, views: int, limit: int, folder: Path | None) -> None:
-        self._pairs, self._views, self._limit, self._folder = pairs, views, limit, folder
-        self._there = np.zeros((pairs, max(1, views)), dtype=bool)
-        self._maps: Tensor | None = None
-        self._slots = 0
-        self._file: Path | None = None
-
-    def has(self, number: int, view: int) -> bool:
-        return self._views > 0 and bool(self._there[number, view])
-
-    def get(self, number: int, view: int) -> Tensor:
-        assert self._maps is not None
-        return _channels_first(self._maps[number * self._views + view])
-
-    def put(self, number: int, view: int, maps: Tensor) -> None:
-        if self._maps is None:
-            wanted = self._pairs * self._views
-            self._slots = min(wanted, self._limit // (maps.numel() * maps.element_size()))
-            self._maps = self._space(maps)
-        slot = number * self._views + view
-        if slot < self._slots:
-            self._maps[slot] = _channels_last(maps)
-            self._there[number, view] = True
-
-    def close(self) -> None:
-        self._maps = None
-        self._there[:] = False
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-
-    def _space(self, maps: Tensor) -> Tensor:
-        shape = (self._slots, *_channels_last(maps).shape)
-        if self._folder is None or not self._slots:
-            return torch.empty(shape, dtype=maps.dtype)  # the system gives memory only for what is written
-        self._file = self._folder / f"features-{os.getpid()}-{id(self)}.cache"
-        size = math.prod(shape)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with self._file.open("wb") as file:
-                if hasattr(os, "posix_fallocate"):  # else a disk that is full later ends the process by a signal
-                    os.posix_fallocate(file.fileno(), 0, size * maps.element_size())
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.unlink()
-            raise TrainingError(
-                f"cannot keep {size * maps.element_size() / 1e9:.1f} GB of features in {self._folder}: "
-                f"{error.strerror or error}; give a run folder on a disk with more room, or a smaller cache_gb"
-            ) from error
-        kept = torch.from_file(str(self._file), shared=True, size=size, dtype=maps.dtype).view(shape)
-        with contextlib.suppress(OSError):  # Windows holds on to it; elsewhere it goes with its process even if killed
-            self._file.unlink()
-        return kept
-
-
-def _channels_last(maps: Tensor) -> Tensor:
-    """(C, H, W) maps of a convolutional network as (H, W, C); tokens of a transformer as they are."""
-    return maps.permute(1, 2, 0) if maps.ndim == 3 else maps
-
-
-def _channels_first(maps: Tensor) -> Tensor:
-    return maps.permute(2, 0, 1) if maps.ndim == 3 else maps
-
-
-def _stacked(maps: Sequence[Tensor]) -> Tensor:
-    """One batch of maps; those of a convolutional network in channels_last, as the rest of it wants them."""
-    stacked = torch.stack([_channels_last(each) for each in maps])
-    return stacked.permute(0, 3, 1, 2) if stacked.ndim == 4 else stacked

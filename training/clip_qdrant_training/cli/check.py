@@ -1,4 +1,4 @@
-"""What `clip-qdrant train` does instead of training: --check looks through the data, --find-lr tries learning rates."""
+"""`clip-qdrant train --check`: looks through the data, and trains nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from clip_qdrant.cli.failures import FAILURE
 from clip_qdrant.cli.output import print_json, print_line, print_table, stderr_console
 
 if TYPE_CHECKING:
-    from clip_qdrant_training import Mixture, Pair, TrainConfig
+    from clip_qdrant_training import Pair
     from clip_qdrant_training.data.check import DataReport
 
-__all__ = ["check_pairs", "find_rates"]
+__all__ = ["check_pairs"]
 
 _SHOWN = 50  # problems in the table; --json has more
-_ROWS = 20  # of the table of losses
-_RATES = ("head_lr", "image_lr", "text_lr")
 
 
 def check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], start: str | None, *, as_json: bool) -> None:
@@ -41,23 +39,6 @@ def check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], start: str | 
         _show(report)
     if not report.ok:
         raise typer.Exit(FAILURE)
-
-
-def find_rates(mixture: Mixture, config: TrainConfig, start: str | None, *, as_json: bool) -> None:
-    """Prints the loss at growing learning rates, and the rates to train with."""
-    from clip_qdrant_training.loop.lr_range import lr_range_test
-    from clip_qdrant_training.start import read_start, read_teacher
-
-    found = lr_range_test(read_start(start, config), mixture, config, teacher=read_teacher(config))
-    if as_json:
-        print_json(found.to_dict())
-        return
-    every = max(1, len(found.factors) // _ROWS)
-    rows = list(zip(found.factors, found.losses, strict=True))[::every]
-    print_table("loss by learning rate", (">times", ">loss"), [(f"{x:.2g}", f"{loss:.4f}") for x, loss in rows])
-    learning = _RATES[:1] if config.freeze_encoders else _RATES
-    rates = (f"--set {name}={getattr(config, name) * found.suggestion:.2g}" for name in learning)
-    print_line(f"suggestion: {found.suggestion:.2g} times the learning rates, {' '.join(rates)}")
 
 
 def _token_counter(start: str | None) -> tuple[Callable[[str], int], int] | None:

@@ -1,7 +1,7 @@
 """How high learning rates may be: a short training in which they grow until the loss does (Smith 2017).
 
-from clip_qdrant_training.loop.lr_range import lr_range_test
-found = lr_range_test(start, Mixture([Part(pairs)]), TrainConfig())
+from clip_qdrant_training import TrainingJob, lr_range_test
+found = lr_range_test(TrainingJob(start, pairs))
 print(found.suggestion, "times the learning rates of the config")
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.runtime.choice import choose
-from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.data.mixture import Mixture
-from clip_qdrant_training.loop.distributed import Processes
-from clip_qdrant_training.loop.trainer import Trainer, limited_threads
+from clip_qdrant_training.job import TrainingJob
+from clip_qdrant_training.loop.batches import Batches
+from clip_qdrant_training.loop.distributed import Processes, limit_threads
+from clip_qdrant_training.loop.optim import set_learning_rates
+from clip_qdrant_training.loop.step import Learner, fork_random_state
 from clip_qdrant_training.output.curves import Average, need_matplotlib, write_picture
 
 __all__ = ["LrRange", "lr_range_test"]
@@ -73,22 +74,13 @@ class LrRange:
         return write_picture(Path(path), buffer.getvalue())
 
 
-def lr_range_test(
-    start: Checkpoint,
-    mixture: Mixture,
-    config: TrainConfig,
-    *,
-    lowest: float = 1e-3,
-    highest: float = 1e3,
-    steps: int = 100,
-    teacher: Checkpoint | None = None,
-) -> LrRange:
-    """Train a copy of `start` for `steps`, at factors of the peak rates that grow from `lowest` to `highest`.
+def lr_range_test(job: TrainingJob, *, lowest: float = 1e-3, highest: float = 1e3, steps: int = 100) -> LrRange:
+    """Train a copy of the start for `steps`, at factors of the peak rates that grow from `lowest` to `highest`.
 
     The learning rate range test of Smith 2017 (Cyclical Learning Rates for Training Neural Networks, section 3.3), with
     exponential growth; it ends early when the loss is four times its best or no number. The factors lie around 1: the
     defaults reach a thousandth and a thousand times the rates of the config. All that learns at any time of a run
-    learns from the first step. Nothing is written, `start` stays as it is, and the same seed gives the same result.
+    learns from the first step. Nothing is written, the start stays as it is, and the same seed gives the same result.
     Runs in one process. Raises ConfigError for a range that is none, TrainingError where no step could be taken.
     """
     if not 0 < lowest < highest < math.inf:
@@ -96,12 +88,12 @@ def lr_range_test(
     if steps < _FEWEST_STEPS:
         raise ConfigError(f"steps is {steps}: a curve needs at least {_FEWEST_STEPS}")
     factors = [lowest * (highest / lowest) ** (number / (steps - 1)) for number in range(steps)]
-    config = replace(config, unfreeze_after=0, unfreeze_stages=0, ema=0.0)
+    config = replace(job.config, unfreeze_after=0, unfreeze_stages=0, ema=0.0)
     device, _ = choose(config.device, "torch")
-    trainer = Trainer(start, mixture, None, config, device=device, teacher=teacher)
     average, raw, losses = Average(keep=math.exp(-_FEWEST_STEPS / steps)), [], []
-    with contextlib.closing(trainer), limited_threads(config.threads, Processes()):
-        for loss in trainer.sweep(factors):
+    sweep = _sweep(replace(job, config=config), device, factors)
+    with limit_threads(config.threads, Processes()), fork_random_state(device), contextlib.closing(sweep):
+        for loss in sweep:
             raw.append(loss)
             losses.append(average.add(loss))
             if losses[-1] > _HOPELESS * min(losses):
@@ -110,10 +102,29 @@ def lr_range_test(
         raise TrainingError("the loss is no number before the first step: check the pairs and the start")
     factors = factors[: len(losses)]
     decade = max(3, round((steps - 1) / math.log10(highest / lowest)))  # in steps
-    return LrRange(tuple(factors), tuple(losses), max(lowest, _suggestion(factors, raw, losses, decade)))
+    return LrRange(tuple(factors), tuple(losses), max(lowest, _suggest(factors, raw, losses, decade)))
 
 
-def _suggestion(factors: Sequence[float], raw: Sequence[float], losses: Sequence[float], decade: int) -> float:
+def _sweep(job: TrainingJob, device: str, factors: Iterable[float]) -> Generator[float, None, None]:
+    """The loss before each of as many steps as there are factors, taken at these on the peak rates. Ends early at a
+    loss or a gradient that is no number."""
+    with (
+        contextlib.closing(Learner(job, device=device)) as learner,
+        contextlib.closing(Batches(job.mixture, learner.samples, job.config, learner.processes)) as batches,
+        learner.accelerate(),
+    ):
+        learner.begin_epoch(1)
+        coming = (batch for epoch in itertools.count(1) for batch, _ in batches.iterate(epoch))
+        for factor, batch in zip(factors, coming, strict=False):
+            loss, norm = learner.gradients(batch)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                return
+            yield loss
+            set_learning_rates(learner.optimizer, factor)
+            learner.update()
+
+
+def _suggest(factors: Sequence[float], raw: Sequence[float], losses: Sequence[float], decade: int) -> float:
     """See LrRange. The noise is that of the first quarter of the losses, whose rates are too low to matter."""
     still = raw[: max(3, len(raw) // 4)]
     before, noise = float(np.mean(still)), float(np.std(still))

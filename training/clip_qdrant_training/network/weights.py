@@ -1,4 +1,4 @@
-"""The network of a run: made ready to be trained, set to an epoch's mode, and made a checkpoint of."""
+"""The network of a run: copied to be trained, set to an epoch's mode, and made a checkpoint of."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.loop.optim import Freezing
+from clip_qdrant_training.network.freezing import Freezing
 
-__all__ = ["prepared", "train_mode", "with_weights"]
+__all__ = ["copy_network", "make_checkpoint", "set_train_mode"]
 
 
-def prepared(model: DualEncoder, config: TrainConfig, device: str) -> DualEncoder:
-    """A copy to be trained, with what the config says of its dropout and temperature."""
+def copy_network(model: DualEncoder, config: TrainConfig, device: str) -> DualEncoder:
+    """A copy to be trained, with the dropout and the temperature of the config."""
     copied = copy.deepcopy(model).to(device)
     copied.image_encoder.to(memory_format=torch.channels_last)
     if config.dropout is not None:
@@ -39,16 +39,7 @@ def prepared(model: DualEncoder, config: TrainConfig, device: str) -> DualEncode
     return copied
 
 
-def with_weights(
-    start: Checkpoint, model: DualEncoder, weights: Mapping[str, Tensor], labels: tuple[str, ...]
-) -> Checkpoint:
-    finished = copy.deepcopy(start.model)
-    finished.config = model.config
-    finished.load_state_dict(weights)
-    return replace(start, model=finished.eval().requires_grad_(True), trained_on=labels)
-
-
-def train_mode(model: DualEncoder, config: TrainConfig, freezing: Freezing) -> None:
+def set_train_mode(model: DualEncoder, config: TrainConfig, freezing: Freezing) -> None:
     """Dropout on, except in what is frozen. Frozen BatchNorm keeps the statistics it came with: small batches spoil
     them."""
     model.train()
@@ -60,3 +51,13 @@ def train_mode(model: DualEncoder, config: TrainConfig, freezing: Freezing) -> N
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+def make_checkpoint(
+    start: Checkpoint, model: DualEncoder, weights: Mapping[str, Tensor], labels: tuple[str, ...]
+) -> Checkpoint:
+    """The start with these weights, on the CPU, without a trace of how it was trained."""
+    finished = copy.deepcopy(start.model)
+    finished.config = model.config
+    finished.load_state_dict(weights)
+    return replace(start, model=finished.eval().requires_grad_(True), trained_on=labels)

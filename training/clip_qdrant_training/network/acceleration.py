@@ -24,10 +24,10 @@ from clip_qdrant.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["accelerated", "autocast", "chosen_precision"]
+__all__ = ["accelerate", "autocast", "choose_precision"]
 
 
-def chosen_precision(asked: str, device: str) -> torch.dtype:
+def choose_precision(asked: str, device: str) -> torch.dtype:
     """What "auto" stands for: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
     kind = device.partition(":")[0]
     if asked == "bfloat16":
@@ -54,7 +54,7 @@ def autocast(precision: torch.dtype, device: str) -> torch.autocast:
 
 
 @contextlib.contextmanager
-def accelerated(encoder: nn.Module, example: Tensor, *, fold: bool) -> Iterator[None]:
+def accelerate(encoder: nn.Module, example: Tensor, *, fold: bool) -> Iterator[None]:
     """Within the block `encoder` runs the faster way; `example` is a normalised input that shows which norm follows
     which convolution. `fold` needs BatchNorm statistics that stay frozen within the block."""
     patched: list[nn.Module] = []
@@ -72,11 +72,11 @@ def accelerated(encoder: nn.Module, example: Tensor, *, fold: bool) -> Iterator[
         if example.device.type == "cpu":
             expected = _output(encoder, example)
             for conv, norm in _conv_norm_pairs(encoder, example) if fold else []:
-                patch(conv, functools.partial(_folded, conv, norm))
-                patch(norm, functools.partial(_activation_of, norm))
+                patch(conv, functools.partial(_run_folded, conv, norm))
+                patch(norm, functools.partial(_run_activation, norm))
             for module in encoder.modules():
                 if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-                    patch(module, functools.partial(_in_float32, module.forward))
+                    patch(module, functools.partial(_run_in_float32, module.forward))
             if not torch.allclose(
                 _output(encoder, example), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
             ):
@@ -136,7 +136,7 @@ def _is_plain(conv: nn.Conv2d) -> bool:
     return type(conv).forward in (nn.Conv2d.forward, Conv2dSame.forward) and conv.padding_mode == "zeros"
 
 
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+def _run_folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     assert norm.running_var is not None
     assert norm.running_mean is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)
@@ -155,13 +155,13 @@ def _convolve(conv: nn.Conv2d, maps: Tensor, weight: Tensor, bias: Tensor) -> Te
     return out
 
 
-def _activation_of(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+def _run_activation(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     """What is left of a norm that is folded: timm's carries its activation."""
     for name in ("drop", "act"):
         maps = getattr(norm, name, nn.Identity())(maps)
     return maps
 
 
-def _in_float32(forward: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+def _run_in_float32(forward: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
     with torch.autocast(maps.device.type, enabled=False):
         return forward(maps.float())

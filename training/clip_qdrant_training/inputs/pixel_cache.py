@@ -64,7 +64,7 @@ class PixelCache:
             self.hits += kept is not None
             self.misses += kept is None
         if kept is None:
-            rgb = _reduced(self._load(number), self._size)
+            rgb = _reduce(self._load(number), self._size)
             self._keep(number, rgb)
             return rgb
         (width, height), pixels = kept
@@ -159,7 +159,7 @@ class _PixelFile:
             self._file.close()
 
 
-def _reduced(image: Image.Image, size: int) -> Image.Image:
+def _reduce(image: Image.Image, size: int) -> Image.Image:
     """An image as RGB with its short side at most `size`; the same for a kept image and for one that is not."""
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     short = min(rgb.size)

@@ -1,0 +1,128 @@
+"""The judgement of each epoch on the validation pairs, and the best checkpoint so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant_training.evaluation.recall import owners, recall
+from clip_qdrant_training.inputs.samples import Samples
+from clip_qdrant_training.job import TrainingJob
+from clip_qdrant_training.loop.state import BEST
+from clip_qdrant_training.loop.step import Learner
+
+__all__ = ["Outcome", "Validation"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: the best checkpoint, and the unit rows of the validation pairs it was judged by, if any."""
+
+    checkpoint: Checkpoint
+    images: np.ndarray | None = None  # (pairs, dim), float32
+    texts: np.ndarray | None = None  # (captions, dim), float32
+
+
+class Validation:
+    """Judges the network after each epoch. The main process does so, and writes the best; the others are told.
+
+    `scores` are those of the epochs behind us. Without validation pairs each epoch is better than the one before it.
+    """
+
+    def __init__(self, job: TrainingJob, learner: Learner, run: Path | None) -> None:
+        self._learner = learner
+        self._pairs = list(job.validation or ())
+        self._paths = [path for path in (job.output, run and run / BEST) if path]
+        self._half = job.half
+        folder = run / "cache" if run else None
+        self._samples = (
+            Samples(learner.encoders, self._pairs, learner.towers, job.config, views=1, folder=folder)
+            if self._pairs
+            else None
+        )
+        self.scores: list[float] = []
+        self.best_epoch = 0
+        self._best_score = -math.inf
+        self._best: Outcome | None = None
+
+    def close(self) -> None:
+        if self._samples:
+            self._samples.close()
+
+    def judge(self, epoch: int) -> tuple[Mapping[str, float], bool]:
+        """Recalls on the validation pairs, by the averaged weights if there are any, and whether they are the best."""
+        learner = self._learner
+        improved, metrics, score = False, {}, 0.0
+        if learner.processes.main:
+            with learner.average():
+                images, texts = self._samples.all_rows() if self._samples else (None, None)
+                if images is not None and texts is not None:
+                    metrics = recall(images, texts, owners(self._pairs))
+                score = sum(metrics.values()) if metrics else float(epoch)
+                improved = score > self._best_score
+                if improved:
+                    checkpoint = replace(learner.checkpoint(), metrics=metrics)
+                    self._best, self._best_score, self.best_epoch = Outcome(checkpoint, images, texts), score, epoch
+                    self.write()
+        self.scores.append(learner.processes.agree(score))
+        self.best_epoch = learner.processes.agree(self.best_epoch)
+        return metrics, improved
+
+    def write(self) -> None:
+        """Writes the best, if there is one, to the output and to the folder of the run."""
+        if self._best and self._learner.processes.main:
+            for path in self._paths:
+                save_checkpoint(self._best.checkpoint, path, half=self._half)
+
+    def share(self) -> Outcome:
+        """The main process's best, in all of them: a script goes on in each."""
+        processes = self._learner.processes
+        packed = _pack(self._best) if processes.world > 1 else {}
+        packed = processes.agree(packed)
+        best = self._best if processes.main else self._unpack(packed)
+        assert best is not None, "a run has at least one epoch"
+        return best
+
+    def waiting(self, epoch: int) -> int:
+        """How many epochs before this one have improved nothing."""
+        return epoch - 1 - self.best_epoch if self._pairs else 0
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from."""
+        return {
+            "scores": self.scores,
+            "best_score": self._best_score,
+            "best_epoch": self.best_epoch,
+            "best": _pack(self._best),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.scores = list(state["scores"])
+        self._best_score, self.best_epoch = state["best_score"], state["best_epoch"]
+        self._best = self._unpack(state["best"])
+
+    def _unpack(self, packed: Mapping[str, Any]) -> Outcome | None:
+        if not packed:
+            return None
+        arrays = [None if packed[name] is None else packed[name].numpy() for name in ("images", "texts")]
+        return Outcome(replace(self._learner.checkpoint(packed["weights"]), metrics=packed["metrics"]), *arrays)
+
+
+def _pack(best: Outcome | None) -> dict[str, Any]:
+    """The best so far in what a state may hold: tensors and plain containers."""
+    if best is None:
+        return {}
+    return {
+        "weights": best.checkpoint.model.state_dict(),
+        "metrics": dict(best.checkpoint.metrics),
+        "images": None if best.images is None else torch.from_numpy(best.images),
+        "texts": None if best.texts is None else torch.from_numpy(best.texts),
+    }

@@ -1,0 +1,1 @@
+"""What a step minimises: losses, and a teacher to follow."""
