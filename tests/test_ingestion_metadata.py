@@ -16,7 +16,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ImageTooLarge
 from clip_qdrant_ingestion import ingest
-from clip_qdrant_ingestion.sources.names import NameSet, PackedNames, sorted_names
+from clip_qdrant_ingestion.packed_texts import PackedTexts, TextSet, sort_texts
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
 from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
@@ -341,11 +341,13 @@ _NAMES = st.lists(st.text(st.characters(blacklist_characters="/")), max_size=60)
 @given(_NAMES, _NAMES)
 def test_packed_names_come_back_in_order_and_sorted_as_any(names: list[str], others: list[str]) -> None:
     many = [f"{name}{number}" for number in range(40) for name in names]
-    assert list(PackedNames(many)) == many
+    packed = PackedTexts(many)
+    assert list(packed) == many
+    assert [packed[position] for position in range(len(many))] == many
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clip_qdrant_ingestion.sources.names._RUN", 7)
-        assert list(sorted_names(many)) == sorted(many)
-    known = NameSet()
+        patch.setattr("clip_qdrant_ingestion.packed_texts._RUN", 7)
+        assert list(sort_texts(many)) == sorted(many)
+    known = TextSet()
     for name in names:
         known.add(name)
     assert [name in known for name in names + others] == [name in names for name in names + others]

@@ -19,6 +19,7 @@ from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Progress, SourceObject, ingest
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.share import Share
 
 
@@ -402,11 +403,9 @@ def test_an_image_that_breaks_stays_as_it_was_stored(photos: Path, collection: I
     assert collection.search("white", limit=1)[0].uri == uri(photos / "00.png")
 
 
-def test_ids_that_end_in_zeros_are_found_among_those_seen() -> None:
-    from clip_qdrant_ingestion.run.planner import Seen
-
-    seen = Seen()
-    names = [f"s3://bucket/{number}" for number in range(3000)]  # about ten ids end in a zero byte
+def test_hashes_that_end_in_zeros_are_found_among_those_seen() -> None:
+    seen = TextSet()
+    names = [f"s3://bucket/{number}" for number in range(3000)]  # about ten hashes end in a zero byte
     for name in names[::2]:
         seen.add(name)
     assert len(seen) == 1500

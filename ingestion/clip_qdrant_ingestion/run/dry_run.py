@@ -16,10 +16,11 @@ from clip_qdrant.collection.add import same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, is_rewrite
 from clip_qdrant_ingestion.run.missing import stored_of
 from clip_qdrant_ingestion.run.outcomes import Memory, Tally, passed_over
-from clip_qdrant_ingestion.run.planner import Planner, Seen
+from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Plan
 from clip_qdrant_ingestion.run.stages import Read, Stages
 from clip_qdrant_ingestion.sources.protocol import Source
@@ -128,7 +129,7 @@ class _Reader:
 
 
 def _gone(
-    collection: ImageCollection, source_name: str, seen: Seen, owns: Callable[[str], bool] | None
+    collection: ImageCollection, source_name: str, seen: TextSet, owns: Callable[[str], bool] | None
 ) -> Mapping[str, tuple[int, str]]:
     """Size and hash of the stored images of a source that were not seen in its listing, by uri."""
     found = {}

@@ -9,7 +9,7 @@ from typing import Any
 from qdrant_client import models
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant_ingestion.run.planner import Seen
+from clip_qdrant_ingestion.packed_texts import TextSet
 
 __all__ = ["Gone", "find_gone", "stored_of"]
 
@@ -26,7 +26,7 @@ class Gone:
 def find_gone(
     collection: ImageCollection,
     source_name: str,
-    seen: Seen,
+    seen: TextSet,
     *,
     max_delete: float,
     owns: Callable[[str], bool] | None = None,

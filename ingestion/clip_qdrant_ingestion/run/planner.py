@@ -6,16 +6,13 @@ It keeps 16 bytes of every object it has seen, so that what is stored and no lon
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-
-import numpy as np
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.images.metadata.merge import TAG_FIELDS
-from clip_qdrant.uris import point_id
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, decide, fitting, wanted
 from clip_qdrant_ingestion.run.faults import quarantined
 from clip_qdrant_ingestion.run.outcomes import PutAway, Tally
@@ -24,29 +21,7 @@ from clip_qdrant_ingestion.run.stages import Outcome, metadata_types
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import typed
 
-__all__ = ["Planner", "Seen"]
-
-
-class Seen:
-    """The ids of the points of all objects listed: 16 bytes each."""
-
-    def __init__(self) -> None:
-        self._ids = bytearray()
-        self._sorted: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self._ids) // 16
-
-    def add(self, uri: str) -> None:
-        self._ids += uuid.UUID(point_id(uri)).bytes
-        self._sorted = None
-
-    def __contains__(self, uri: str) -> bool:
-        if self._sorted is None:
-            self._sorted = np.sort(np.frombuffer(bytes(self._ids), dtype="V16").view("S16"))
-        key = np.frombuffer(uuid.UUID(point_id(uri)).bytes, dtype="S16")[0]
-        at = int(np.searchsorted(self._sorted, key))
-        return at < len(self._sorted) and bool(self._sorted[at] == key)
+__all__ = ["Planner"]
 
 
 class Planner:
@@ -70,7 +45,7 @@ class Planner:
         self._source, self._collection, self._tally, self._tell = source, collection, tally, tally.tell
         self._put_away, self._creates, self._stopped = put_away, creates, stopped
         self._fingerprint = collection.embedder.fingerprint
-        self.seen = Seen()
+        self.seen = TextSet()
         self.listed = self.complete = False
         collection.expect(TAG_FIELDS)
 
@@ -84,8 +59,7 @@ class Planner:
                 return
             if only is None:
                 hidden = hidden or self._problems(page)
-                for item in page.objects:
-                    self.seen.add(item.uri)
+                self.seen.add_all([item.uri for item in page.objects])
                 yield self._plan(page.objects)
             else:
                 yield self._plan([item for item in page.objects if item.uri in only], again=True)

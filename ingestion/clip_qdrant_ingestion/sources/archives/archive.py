@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, without_user_info
 from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.archives.locations import Archives
 from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, samples
 from clip_qdrant_ingestion.sources.archives.tar import TarStream, is_packed
 from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of, translated
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.seen import Seen
 from clip_qdrant_ingestion.sources.tables.addresses import WEB
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
@@ -59,7 +59,7 @@ class ShardSource:
         return 4 if self._archives.is_local else 16
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
-        seen, pending = Seen(), _Pending()
+        seen, pending = TextSet(), _Pending()
         listed, failure = False, None
         for uri in self._archives.uris():
             for found, size in self._objects(uri):
@@ -147,9 +147,9 @@ class _Pending:
         else:
             self.objects.append(found)
 
-    def page(self, seen: Seen) -> Page:
+    def page(self, seen: TextSet) -> Page:
         objects = []
-        for item, new in zip(self.objects, seen.new([item.uri for item in self.objects]), strict=True):
+        for item, new in zip(self.objects, seen.add_all([item.uri for item in self.objects]), strict=True):
             if new:
                 objects.append(item)
             else:

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError, without_user_info
 from clip_qdrant.images.load import Limits, read_bytes
 from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
-from clip_qdrant_ingestion.sources.seen import Seen
 from clip_qdrant_ingestion.sources.tables.addresses import WEB, check_reach, name_within, resolved
 from clip_qdrant_ingestion.sources.tables.rows import Format, LostRow, Row, read_rows
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
@@ -98,7 +98,7 @@ class ManifestSource:
         return 32
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
-        seen = Seen()
+        seen = TextSet()
         with contextlib.ExitStack() as stack:
             rows = read_rows(self._open(stack), self._form, uri_column=self._uri_column)
             stack.callback(rows.close)
@@ -161,9 +161,9 @@ class ManifestSource:
             self._buckets.setdefault(url, bucket)  # of two threads that come at once the first wins
         return self._buckets[url], key
 
-    def _page(self, named: list[tuple[str, SourceObject]], problems: list[Problem], seen: Seen) -> Page:
+    def _page(self, named: list[tuple[str, SourceObject]], problems: list[Problem], seen: TextSet) -> Page:
         objects = []
-        for (place, item), new in zip(named, seen.new([item.uri for _, item in named]), strict=True):
+        for (place, item), new in zip(named, seen.add_all([item.uri for _, item in named]), strict=True):
             if new:
                 objects.append(_with_status(item))
             else:

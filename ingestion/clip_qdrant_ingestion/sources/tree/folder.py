@@ -10,7 +10,7 @@ from pathlib import Path
 from clip_qdrant.errors import SourceError
 from clip_qdrant.images.load import Limits, read_bytes
 from clip_qdrant.uris import to_uri
-from clip_qdrant_ingestion.sources.names import PackedNames, sorted_names
+from clip_qdrant_ingestion.packed_texts import PackedTexts, sort_texts
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.sources.tree.walk import Entry, TreeSource
@@ -65,15 +65,15 @@ class _LocalFolders:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         path = self._path(prefix)
-        folders = PackedNames()
+        folders = PackedTexts()
         try:
             with os.scandir(path) as found:
-                files = sorted_names(_files(found, folders))
+                files = sort_texts(_files(found, folders))
         except (OSError, ValueError) as error:
             raise _cannot_list(path, error) from error
         for name in files:
             yield Entry(name)
-        for name in sorted_names(folders):
+        for name in sort_texts(folders):
             yield Entry(name, is_folder=True)
 
     def object(self, prefix: str, entry: Entry) -> SourceObject:
@@ -99,7 +99,7 @@ class _LocalFolders:
         return self._root.joinpath(*parts)
 
 
-def _files(found: Iterator[os.DirEntry[str]], folders: PackedNames) -> Iterator[str]:
+def _files(found: Iterator[os.DirEntry[str]], folders: PackedTexts) -> Iterator[str]:
     """The names of the files; those of folders are put into `folders`."""
     for entry in found:
         try:

@@ -31,7 +31,7 @@ from clip_qdrant.errors import ClipQdrantError, MetadataError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import shown
 from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.names import NameSet
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.tables.rows import described, parse_object
 from clip_qdrant_ingestion.sources.text_values import text_value, texts_type
@@ -89,7 +89,7 @@ class FolderSidecars:
 
     def __init__(self) -> None:
         self.tables: dict[str, str] = {}  # from the usual name to the one it has here
-        self._names = NameSet()
+        self._names = TextSet()
         self._suffixes: dict[str, list[str]] = {"json": [], "txt": []}  # as they are written here, the usual way first
         self._mixed: dict[str, str] = {}  # names neither composed nor decomposed, by their composed form
 

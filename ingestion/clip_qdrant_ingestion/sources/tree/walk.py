@@ -16,7 +16,7 @@ from typing import Protocol
 
 from clip_qdrant.errors import ClipQdrantError, SourceError
 from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.names import PackedNames
+from clip_qdrant_ingestion.packed_texts import PackedTexts
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tree.selection import Selection
@@ -153,7 +153,7 @@ class _Walk:
     def _survey(self, prefix: str) -> tuple[Iterable[str], Iterator[Entry]]:
         """The folders in a folder, and its images, once what describes them is known."""
         direct = self._wanted is None or prefix in self._wanted
-        children, sidecars = PackedNames(), FolderSidecars()
+        children, sidecars = PackedTexts(), FolderSidecars()
         images = Spool()
         for entry in self._lister.entries(prefix):
             if not self._selection.admits(prefix, entry.name):

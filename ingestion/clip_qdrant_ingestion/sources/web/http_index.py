@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError, without_user_info
 from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
-from clip_qdrant_ingestion.sources.seen import Seen
 from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
@@ -68,11 +68,11 @@ class HttpIndexSource:
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
         objects: list[SourceObject] = []
         problems: list[Problem] = []
-        entered = Seen()
+        entered = TextSet()
         waiting = [""] if folders is None else sorted((f"{name}/" if name else "" for name in folders), reverse=True)
         while waiting:
             folder = waiting.pop()
-            if not entered.new([folder])[0]:
+            if not entered.add_all([folder])[0]:
                 continue
             try:
                 names = retry_request(lambda: self._names(folder), patience=self._patience)  # noqa: B023  called at once

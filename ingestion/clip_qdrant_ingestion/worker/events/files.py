@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import MissingExtra, SourceError
 from clip_qdrant.uris import to_uri
-from clip_qdrant_ingestion.sources.names import NameSet
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.worker.change_queue import Inbox
 from clip_qdrant_ingestion.worker.events.messages import Change
 
@@ -78,7 +78,7 @@ class _Watched:
         self, folder: Path, suffixes: Collection[str], ignored: Collection[str | os.PathLike[str]], hidden: bool
     ) -> None:
         self.folder = folder
-        self._folders = NameSet()  # by which a folder that is gone is told from a file
+        self._folders = TextSet()  # by which a folder that is gone is told from a file
         self._real = folder.resolve()  # FSEvents tells of real paths, the uris of a source keep their links
         self._suffixes = frozenset(suffixes)
         self._ignored = [Path(path).resolve() for path in ignored]
