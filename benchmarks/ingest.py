@@ -109,7 +109,7 @@ def main() -> None:
 
         def upsert() -> None:
             for number, rows in enumerate(vectors):
-                alone.write(records[number * size : (number + 1) * size], rows)
+                alone.writer.write(records[number * size : (number + 1) * size], rows)
 
         reading, both = timed(read), timed(read_and_decode)
         decoding = (both[0] - reading[0], both[1] - reading[1])

@@ -95,10 +95,10 @@ def test_metadata_of_a_known_image_is_replaced_without_decoding_it(
     path = tmp_path / "a.jpg"
     solid_image("red").save(path, exif=exif)
     photos.add([path], metadata=[{"year": 2023}])
-    before = photos.stored([path.as_uri()])[path.as_uri()]
+    before = photos.writer.read_payloads([path.as_uri()])[path.as_uri()]
     monkeypatch.setattr(adding, "load_image", None)
     assert photos.add([path], metadata=[{"year": 2024}]) == AddResult(updated=1)
-    after = photos.stored([path.as_uri()])[path.as_uri()]
+    after = photos.writer.read_payloads([path.as_uri()])[path.as_uri()]
     assert "location" in before
     assert {**after, "ingested_at": ""} == {**before, "metadata": {"year": 2024}, "ingested_at": ""}
 
@@ -108,11 +108,11 @@ def test_what_ingestion_knew_of_the_source_survives_a_change_of_metadata(
 ) -> None:
     path = write_image(tmp_path / "red.png", "red")
     photos.add([path])
-    stored = photos.stored([path.as_uri()])[path.as_uri()]
+    stored = photos.writer.read_payloads([path.as_uri()])[path.as_uri()]
     source = {"name": "bucket", "etag": "x1", "size": 3}
     photos.client.overwrite_payload("photos", payload={**stored, "source": source}, points=[point_id(path.as_uri())])
     photos.add([path], metadata=[{"year": 2024}])
-    assert photos.stored([path.as_uri()])[path.as_uri()]["source"] == source
+    assert photos.writer.read_payloads([path.as_uri()])[path.as_uri()]["source"] == source
 
 
 def test_changed_bytes_are_embedded_anew(photos: ImageCollection, tmp_path: Path) -> None:

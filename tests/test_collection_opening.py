@@ -267,7 +267,7 @@ def test_a_dropped_collection_is_gone_and_can_be_made_anew(client: QdrantBase) -
     photos.add(RED, metadata=[{"year": 2024}])
     photos.drop()
     assert not photos.exists()
-    assert photos.stored(["urn:x"]) == {}
+    assert photos.writer.read_payloads(["urn:x"]) == {}
     photos.add(RED, metadata=[{"year": "now a text"}])
     assert photos.count() == 1
 
@@ -336,12 +336,12 @@ def test_a_new_collection_is_spread_over_a_cluster_as_asked(memory_client: Qdran
         return create(name, **options)
 
     memory_client.create_collection = recorded  # type: ignore[method-assign]  # watched, not changed
-    ImageCollection("photos", FakeEmbedder(), memory_client, shard_number=6, replication_factor=2).prepare([])
+    ImageCollection("photos", FakeEmbedder(), memory_client, shard_number=6, replication_factor=2).writer.prepare([])
     assert (asked["shard_number"], asked["replication_factor"]) == (6, 2)
 
 
 def test_an_embedded_store_has_no_shards(edge_client: EdgeClient) -> None:
     with pytest.raises(UnsupportedByEdge, match="shard_number"):
-        ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=2).prepare([])
+        ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=2).writer.prepare([])
     with pytest.raises(ConfigError, match="shard_number must be at least 1, not 0"):
         ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=0)

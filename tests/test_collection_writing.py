@@ -1,9 +1,10 @@
-"""write(), write_payloads(), stored() and check(): what the ingestion pipeline stands on."""
+"""write(), write_payloads(), read_payloads() and check(): what the ingestion pipeline stands on."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,6 +15,7 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import InvalidPoint, MetadataError, StoreError
+from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import Location
 from clip_qdrant.records import ImageInfo, ImageRecord, SourceInfo
 from clip_qdrant.uris import point_id
@@ -52,8 +54,8 @@ FULL = ImageRecord(
 
 def test_a_whole_record_is_stored_as_its_payload(photos: ImageCollection) -> None:
     before = datetime.now(timezone.utc)
-    photos.write([FULL], axes(1))
-    payload = photos.stored([FULL.uri])[FULL.uri]
+    photos.writer.write([FULL], axes(1))
+    payload = photos.writer.read_payloads([FULL.uri])[FULL.uri]
     assert before <= datetime.fromisoformat(payload.pop("ingested_at")) <= datetime.now(timezone.utc)
     assert payload == {
         "uri": "s3://bucket/a.jpg",
@@ -75,19 +77,19 @@ def test_a_whole_record_is_stored_as_its_payload(photos: ImageCollection) -> Non
 
 
 def test_a_batch_is_one_upsert(photos: ImageCollection) -> None:
-    photos.write(records(10), axes(10))
+    photos.writer.write(records(10), axes(10))
     assert calls(photos).count("upsert") == 1
     assert photos.count() == 10
 
 
 def test_writing_twice_changes_nothing_but_the_time(photos: ImageCollection) -> None:
-    photos.write(records(3), axes(3))
-    photos.write(records(3), axes(3))
+    photos.writer.write(records(3), axes(3))
+    photos.writer.write(records(3), axes(3))
     assert photos.count() == 3
 
 
 def test_of_a_uri_that_comes_twice_in_a_batch_the_last_wins(photos: ImageCollection) -> None:
-    photos.write([ImageRecord("urn:x", caption="first"), ImageRecord("urn:x", caption="last")], axes(2))
+    photos.writer.write([ImageRecord("urn:x", caption="first"), ImageRecord("urn:x", caption="last")], axes(2))
     (hit,) = photos.search(axes(2)[1])
     assert (hit.caption, hit.score) == ("last", pytest.approx(1, abs=1e-4))
 
@@ -112,96 +114,122 @@ def test_a_vector_that_is_no_unit_row_is_refused_before_any_call(
 ) -> None:
     calls(photos).clear()
     with pytest.raises(InvalidPoint, match=message):
-        photos.write(records(2), spoil(axes(2)))
+        photos.writer.write(records(2), spoil(axes(2)))
     assert calls(photos) == []
 
 
 def test_half_and_double_precision_are_taken(photos: ImageCollection) -> None:
-    photos.write(records(1), axes(1).astype(np.float16))
-    photos.write(records(1), axes(1).astype(np.float64))
+    photos.writer.write(records(1), axes(1).astype(np.float16))
+    photos.writer.write(records(1), axes(1).astype(np.float64))
     assert photos.count() == 1
 
 
 def test_one_bad_value_keeps_the_whole_batch_out(photos: ImageCollection) -> None:
-    photos.write(records(1, year=2024), axes(1))
+    photos.writer.write(records(1, year=2024), axes(1))
     batch = [ImageRecord("urn:good", metadata={"year": 1}), ImageRecord("urn:bad", metadata={"year": "one"})]
     with pytest.raises(MetadataError, match=r"urn:bad.*year.*one"):
-        photos.write(batch, axes(2))
+        photos.writer.write(batch, axes(2))
     with pytest.raises(MetadataError, match="urn:bad"):
-        photos.write_payloads(batch)
+        photos.writer.write_payloads(batch)
     assert photos.count() == 1
 
 
 def test_a_bad_first_batch_creates_no_collection(photos: ImageCollection) -> None:
     with pytest.raises(MetadataError):
-        photos.write([ImageRecord("urn:bad", metadata={"year": object()})], axes(1))
+        photos.writer.write([ImageRecord("urn:bad", metadata={"year": object()})], axes(1))
     assert not photos.exists()
 
 
 @pytest.mark.parametrize("record", [ImageRecord(""), ImageRecord("urn:\ud800"), ImageRecord("urn:x", caption="\udcff")])
 def test_a_uri_or_caption_that_json_cannot_hold_is_refused(photos: ImageCollection, record: ImageRecord) -> None:
-    for refused in (lambda: photos.write([record], axes(1)), lambda: photos.check(record)):
+    for refused in (lambda: photos.writer.write([record], axes(1)), lambda: photos.writer.check(record)):
         with pytest.raises(MetadataError, match=r"uri|caption"):
             refused()
 
 
 def test_writing_nothing_makes_no_call(photos: ImageCollection) -> None:
     calls(photos).clear()
-    photos.write([], np.zeros((0, DIM), np.float32))
-    photos.write_payloads([])
+    photos.writer.write([], np.zeros((0, DIM), np.float32))
+    photos.writer.write_payloads([])
     assert calls(photos) == []
 
 
 def test_a_payload_is_replaced_whole_and_its_vector_kept(photos: ImageCollection) -> None:
-    photos.write([FULL], axes(1))
-    photos.write_payloads([ImageRecord(FULL.uri, metadata={"album": "new"})])
-    payload = photos.stored([FULL.uri])[FULL.uri]
+    photos.writer.write([FULL], axes(1))
+    photos.writer.write_payloads([ImageRecord(FULL.uri, metadata={"album": "new"})])
+    payload = photos.writer.read_payloads([FULL.uri])[FULL.uri]
     assert payload.keys() == {"uri", "metadata", "fingerprint", "ingested_at"}
     assert payload["metadata"] == {"album": "new"}
     assert photos.search(axes(1)[0], where="album = 'new'")[0].score == pytest.approx(1, abs=1e-4)
 
 
 def test_the_payload_of_an_image_that_is_not_there_is_refused(photos: ImageCollection) -> None:
-    photos.write(records(1), axes(1))
+    photos.writer.write(records(1), axes(1))
     with pytest.raises(StoreError, match=point_id("urn:unknown")):
-        photos.write_payloads([ImageRecord("urn:unknown")])
+        photos.writer.write_payloads([ImageRecord("urn:unknown")])
     assert photos.count() == 1
 
 
 def test_stored_gives_those_that_are_there(photos: ImageCollection) -> None:
-    assert photos.stored(["urn:0"]) == {}
-    photos.write(records(2), axes(2))
-    found = photos.stored(["urn:0", "urn:7", "urn:1"])
+    assert photos.writer.read_payloads(["urn:0"]) == {}
+    photos.writer.write(records(2), axes(2))
+    found = photos.writer.read_payloads(["urn:0", "urn:7", "urn:1"])
     assert found.keys() == {"urn:0", "urn:1"}
-    assert photos.stored([]) == {}
+    assert photos.writer.read_payloads([]) == {}
 
 
 def test_stored_asks_for_many_in_few_calls(photos: ImageCollection) -> None:
-    photos.write(records(3), axes(3))
+    photos.writer.write(records(3), axes(3))
     calls(photos).clear()
-    assert len(photos.stored([f"urn:{n}" for n in range(2500)])) == 3
+    assert len(photos.writer.read_payloads([f"urn:{n}" for n in range(2500)])) == 3
     assert calls(photos) == ["retrieve"] * 3
 
 
 def test_check_gives_the_record_as_it_would_be_stored(photos: ImageCollection) -> None:
-    photos.write(records(1, year=2024), axes(1))
+    photos.writer.write(records(1, year=2024), axes(1))
     record = ImageRecord("urn:x", metadata={"year": np.int64(7), "gone": None})
-    assert photos.check(record).metadata == {"year": 7}
+    assert photos.writer.check(record).metadata == {"year": 7}
     with pytest.raises(MetadataError, match=r"urn:x.*year"):
-        photos.check(ImageRecord("urn:x", metadata={"year": "seven"}))
+        photos.writer.check(ImageRecord("urn:x", metadata={"year": "seven"}))
+
+
+def test_a_record_that_was_checked_is_normalised_again_only_when_the_fields_have_changed(
+    photos: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos.writer.write(records(1, year=2024), axes(1))
+    normalised: list[object] = []
+    normalise = Schema._normalise
+
+    def count(schema: Schema, metadata: Any, above: tuple[str, ...], *arguments: Any) -> dict[str, Any]:
+        if not above:
+            normalised.append(dict(metadata))
+        return normalise(schema, metadata, above, *arguments)
+
+    monkeypatch.setattr(Schema, "_normalise", count)
+    checked = photos.writer.check(ImageRecord("urn:x", metadata={"year": 2025}))
+    photos.writer.prepare([checked])
+    photos.writer.write([replace(checked, image=FULL.image)], axes(1))
+    photos.writer.write_payloads([checked])
+    assert normalised == [{"year": 2025}]
+    photos.writer.write([ImageRecord("urn:y", metadata={"album": "new"})], axes(1))
+    del normalised[:]
+    photos.writer.write_payloads([checked])
+    assert normalised == [{"year": 2025}]
+    photos.writer.write_payloads([replace(checked, metadata={**checked.metadata, "album": "b"})])
+    assert normalised[1:] == [{"year": 2025, "album": "b"}]
 
 
 def test_several_threads_write_check_and_read_at_once(photos: ImageCollection) -> None:
-    photos.write(records(1), axes(1))
+    photos.writer.write(records(1), axes(1))
     errors: list[Exception] = []
 
     def work(worker: int) -> None:
         try:
             for step in range(10):
                 record = ImageRecord(f"urn:{worker}/{step}", metadata={"worker": worker, f"only_{worker}": step})
-                photos.check(record)
-                photos.write([record], axes(1))
-                assert record.uri in photos.stored([record.uri])
+                photos.writer.check(record)
+                photos.writer.write([record], axes(1))
+                assert record.uri in photos.writer.read_payloads([record.uri])
                 assert photos.search(axes(1)[0], where=f"only_{worker} = {step}")[0].uri == record.uri
         except Exception as error:  # noqa: BLE001  a thread's error is reported by the test
             errors.append(error)

@@ -52,7 +52,7 @@ def collection(edge_client: EdgeClient) -> ImageCollection:
 
 def stored_as(collection: ImageCollection, names: Sequence[str], folder: Path) -> dict[str, Expectation]:
     """What the collection has of these files."""
-    found = collection.stored([to_uri(folder / name) for name in names])
+    found = collection.writer.read_payloads([to_uri(folder / name) for name in names])
     shapes = {}
     for uri, payload in found.items():
         path, image = path_of(uri), payload["image"]

@@ -65,7 +65,7 @@ def run(
 def names(collection: ImageCollection) -> dict[str, str | None]:
     """The stored images by file name, each with the name of the one that it is tagged with."""
     found = {}
-    for payload in collection.scan():
+    for payload in collection.writer.scan():
         first = payload.get("duplicate_of")
         found[payload["uri"].rpartition("/")[2]] = first and first.rpartition("/")[2]
     return found
@@ -375,7 +375,7 @@ def test_whatever_happens_each_picture_is_there_and_each_tag_is_right(
                 if first is not None:
                     assert shown[first] == shown[name]
                     assert stored[first] is None
-            for payload in collection.scan(parts=["uri", "image.sha256"]):
+            for payload in collection.writer.scan(parts=["uri", "image.sha256"]):
                 content = (folder / payload["uri"].rpartition("/")[2]).read_bytes()
                 assert payload["image"]["sha256"] == hashlib.sha256(content).hexdigest()
     client.close()

@@ -77,7 +77,7 @@ def test_whoever_watches_is_told_while_the_stored_images_are_looked_through(
 ) -> None:
     ingest(MadeSource(40), collection)
     events: list[Progress] = []
-    scan, looked_at = collection.scan, []
+    scan, looked_at = collection.writer.scan, []
 
     def slow(*arguments: object, **options: object) -> Iterator[dict[str, object]]:
         for payload in scan(*arguments, **options):  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def test_whoever_watches_is_told_while_the_stored_images_are_looked_through(
             time.sleep(0.02)
             yield payload
 
-    monkeypatch.setattr(collection, "scan", slow)
+    monkeypatch.setattr(collection.writer, "scan", slow)
     ingest(MadeSource(40), collection, delete=True, progress=events.append)
     assert looked_at[-1] - looked_at[0] >= 3
 
@@ -116,7 +116,7 @@ def test_copies_without_number_cost_a_batch_two_calls(memory_client: QdrantBase)
     collection.add([content] * 30, uris=[f"made://{number}" for number in range(30)])
     hashes = [hashlib.sha256(content).hexdigest(), "0" * 64]
     client.calls.clear()
-    assert set(collection.of_bytes(hashes)) == {hashes[0]}
+    assert set(collection.writer.find_same_bytes(hashes)) == {hashes[0]}
     assert client.calls.count("scroll") == 2
 
 

@@ -447,7 +447,7 @@ def test_a_failed_run_does_not_wait_for_what_is_tried_again(
         if item.name >= "030.png":
             raise busy(item)
 
-    monkeypatch.setattr(collection, "write", away)
+    monkeypatch.setattr(collection.writer, "write", away)
     with pytest.raises(StoreUnavailable, match="no answer"):  # and not in an hour
         ingest(MadeSource(60, before_read=busy_later), collection, batch_size=8, patience=3600)
     assert no_thread_is_left()

@@ -61,7 +61,7 @@ def plain(red: int = 0) -> bytes:
 
 def only(collection: ImageCollection) -> Hit:
     """The one image there is."""
-    (payload,) = collection.scan()
+    (payload,) = collection.writer.scan()
     hit = collection.get(payload["uri"])
     assert hit is not None
     return hit

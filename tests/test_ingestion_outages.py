@@ -245,7 +245,7 @@ def test_a_bucket_that_fails_and_cuts_answers_loses_no_image(bucket: Bucket, mem
         assert counts(report) == {"added": 100}
         assert proxy.failed > 3
         assert proxy.cut > 3
-    stored = {payload["uri"]: payload["image"]["sha256"] for payload in opened(memory_client).scan()}
+    stored = {payload["uri"]: payload["image"]["sha256"] for payload in opened(memory_client).writer.scan()}
     assert stored == hashes
 
 

@@ -99,7 +99,7 @@ def test_a_plan_stores_nothing(photos: Path, collection: ImageCollection, state:
 
     def contents() -> object:
         rows = sqlite3.connect(tmp_path / "state.sqlite").execute("SELECT * FROM objects").fetchall()
-        return rows, state.runs(10), sorted(collection.scan(), key=lambda payload: str(payload["uri"]))
+        return rows, state.runs(10), sorted(collection.writer.scan(), key=lambda payload: str(payload["uri"]))
 
     before = contents()
     (photos / "1.json").write_text('{"brand": "x"}')
@@ -247,7 +247,7 @@ def test_the_numbers_of_a_plan_are_those_of_the_run_that_follows(histories: Sequ
         for steps in [(), *histories]:
             for what, number in steps:
                 folder.do(what, number)
-            there = {payload["uri"] for payload in collection.scan(parts=["uri"])}
+            there = {payload["uri"] for payload in collection.writer.scan(parts=["uri"])}
             planned = worked.plan()
             report = worked.run()
             bad_before = sum(row.uri in there for row in report.quarantined)
@@ -264,7 +264,7 @@ def test_the_numbers_of_a_plan_are_those_of_the_run_that_follows(histories: Sequ
             assert planned.listed == report.listed
             bad = {row.uri for row in state.failures(None, None)}
             listed = {to_uri(path) for path in folder.path.glob("*.png")}
-            hashes = {payload["uri"]: payload["image"]["sha256"] for payload in collection.scan()}
+            hashes = {payload["uri"]: payload["image"]["sha256"] for payload in collection.writer.scan()}
             stored = set(hashes)
             assert bad <= listed
             for path in folder.path.glob("*.png"):

@@ -211,7 +211,7 @@ def test_a_run_that_fails_keeps_what_it_had_found(
     def away(*_: object) -> None:
         raise StoreUnavailable("Qdrant does not answer")
 
-    monkeypatch.setattr(collection, "write", away)
+    monkeypatch.setattr(collection.writer, "write", away)
     with pytest.raises(StoreUnavailable):
         run(CountingFolder(photos), collection, state, readers=1, batch_size=1)
     (failed,) = state.runs(1)

@@ -50,7 +50,7 @@ def uri(path: Path) -> str:
 
 
 def uris(collection: ImageCollection) -> set[str]:
-    return {payload["uri"] for payload in collection.scan(parts=["uri"])}
+    return {payload["uri"] for payload in collection.writer.scan(parts=["uri"])}
 
 
 def listed(folder: Path) -> set[str]:

@@ -293,14 +293,14 @@ def test_an_image_deleted_between_plan_and_write_is_stored_anew(photos: Path, cl
     table = photos / "metadata.csv"
     table.write_text(table.read_text().replace("wall", "door"))
     (photos / "a" / "green.txt").write_text("a lawn")
-    write_payloads, deleted = collection.write_payloads, [photos / "b" / "red.png", photos / "a" / "green.png"]
+    write_payloads, deleted = collection.writer.write_payloads, [photos / "b" / "red.png", photos / "a" / "green.png"]
 
     def late(records: Any) -> None:
         while deleted:
             collection.delete(uris=[deleted.pop()])
         write_payloads(records)
 
-    collection.write_payloads = late  # type: ignore[method-assign]  # another process, at the worst moment
+    collection.writer.write_payloads = late  # type: ignore[method-assign]  # another process, at the worst moment
     report = ingest(FolderSource(photos), collection)
     assert counts(report) == (2, 0, 4, 0, 0)
     assert collection.count() == 6
@@ -314,7 +314,7 @@ def test_an_image_deleted_from_store_and_folder_between_plan_and_write_is_quaran
     ingest(FolderSource(photos), collection)
     table, red = photos / "metadata.csv", photos / "b" / "red.png"
     table.write_text(table.read_text().replace("wall", "door"))
-    write_payloads = collection.write_payloads
+    write_payloads = collection.writer.write_payloads
 
     def late(records: Any) -> None:
         if red.exists():
@@ -322,7 +322,7 @@ def test_an_image_deleted_from_store_and_folder_between_plan_and_write_is_quaran
             red.unlink()
         write_payloads(records)
 
-    collection.write_payloads = late  # type: ignore[method-assign]  # as above
+    collection.writer.write_payloads = late  # type: ignore[method-assign]  # as above
     report = ingest(FolderSource(photos), collection)
     assert counts(report) == (0, 0, 5, 0, 1)
     assert (report.quarantined[0].uri, report.quarantined[0].reason) == (uri(red), "unreadable")
@@ -330,14 +330,14 @@ def test_an_image_deleted_from_store_and_folder_between_plan_and_write_is_quaran
 
 def test_a_collection_deleted_between_plan_and_write_is_filled_anew(photos: Path, collection: ImageCollection) -> None:
     ingest(FolderSource(photos), collection)
-    table, write_payloads = photos / "metadata.csv", collection.write_payloads
+    table, write_payloads = photos / "metadata.csv", collection.writer.write_payloads
     table.write_text(table.read_text().replace("wall", "door"))
 
     def late(records: Any) -> None:
         collection.client.delete_collection("photos")
         write_payloads(records)
 
-    collection.write_payloads = late  # type: ignore[method-assign]  # as above
+    collection.writer.write_payloads = late  # type: ignore[method-assign]  # as above
     assert counts(ingest(FolderSource(photos), collection)) == (6, 0, 0, 0, 0)
     assert collection.count("caption ~ 'door'") == 6
 
@@ -469,7 +469,7 @@ def test_an_etag_decides_where_a_source_has_them(photos: Path, collection: Image
 def test_a_store_that_stops_answering_ends_the_run_and_another_run_goes_on(
     photos: Path, collection: ImageCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, calls = collection.write, []
+    write, calls = collection.writer.write, []
 
     def failing(*arguments: Any) -> None:
         calls.append(1)
@@ -477,10 +477,10 @@ def test_a_store_that_stops_answering_ends_the_run_and_another_run_goes_on(
             raise StoreUnavailable("Qdrant at http://localhost:6333 does not answer")
         write(*arguments)
 
-    monkeypatch.setattr(collection, "write", failing)
+    monkeypatch.setattr(collection.writer, "write", failing)
     with pytest.raises(StoreUnavailable, match="does not answer; 2 images of this run are stored, run it again"):
         ingest(FolderSource(photos), collection, batch_size=1, workers=1)
-    monkeypatch.setattr(collection, "write", write)
+    monkeypatch.setattr(collection.writer, "write", write)
     assert counts(ingest(FolderSource(photos), collection)) == (4, 0, 0, 2, 0)
 
 
@@ -490,7 +490,7 @@ def test_a_store_that_does_not_answer_at_all_is_an_error_and_leaves_no_thread(
     def failing(uris: object) -> dict[str, Any]:
         raise StoreUnavailable("no answer")
 
-    monkeypatch.setattr(collection, "stored", failing)
+    monkeypatch.setattr(collection.writer, "read_payloads", failing)
     with pytest.raises(StoreUnavailable, match="no answer; 0 images"):
         ingest(FolderSource(photos), collection)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ingest-")]

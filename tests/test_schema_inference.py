@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
-from clip_qdrant.fields.schema import Schema, index_params, infer
+from clip_qdrant.fields.schema import Schema, index_params
 from clip_qdrant.fields.types import FIELD_TYPES, RESERVED_FIELDS, Location
 
 
@@ -37,7 +37,7 @@ from clip_qdrant.fields.types import FIELD_TYPES, RESERVED_FIELDS, Location
     ],
 )
 def test_values_tell_the_type(values: list[Any], field_type: str | None) -> None:
-    assert infer(values) == field_type
+    assert Schema().new_fields({"field": value} for value in values).get("field") == field_type
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_values_tell_the_type(values: list[Any], field_type: str | None) -> None
 )
 def test_values_of_no_common_type_are_refused(values: list[Any]) -> None:
     with pytest.raises(MetadataError, match="give all values of a field one type"):
-        infer(values)
+        Schema().new_fields({"field": value} for value in values)
 
 
 def test_a_conflict_names_both_images() -> None:

@@ -55,7 +55,7 @@ def test_a_value_that_fits_is_stored(field_type: FieldType, value: Any, stored: 
     result = schema.normalise({"f": value})
     assert result == {"f": stored}
     assert json.dumps(result) == json.dumps({"f": stored})
-    assert schema.normalise(result) == result
+    assert schema.normalise(dict(result)) == result
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_any_metadata_is_stored_whole_or_refused(metadatas: list[dict[str, Any]]
     except MetadataError:
         return
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
-    assert [schema.normalise(metadata) for metadata in stored] == stored
+    assert [schema.normalise(dict(metadata)) for metadata in stored] == stored
     for before, after in zip(metadatas, stored, strict=True):
         assert after.keys() == {key for key, value in before.items() if value is not None}
 

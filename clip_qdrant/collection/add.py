@@ -25,7 +25,7 @@ from clip_qdrant.records import ImageRecord, add_stored_image, read_source
 from clip_qdrant.uris import path_of, to_uri
 
 if TYPE_CHECKING:
-    from clip_qdrant.collection.images import ImageCollection
+    from clip_qdrant.collection.writer import CollectionWriter
 
 __all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
 
@@ -54,7 +54,7 @@ class _Row:
 
 
 def add_images(
-    collection: ImageCollection,
+    writer: CollectionWriter,
     images: Iterable[ImageInput],
     *,
     uris: Iterable[str | os.PathLike[str] | None] | None,
@@ -71,7 +71,7 @@ def add_images(
     _check_lengths(images, given)
     total = AddResult()
     for batch in batches(_rows(images, given), batch_size):
-        done = _add_batch(collection, batch)
+        done = _add_batch(writer, batch)
         total = AddResult(total.added + done.added, total.updated + done.updated, total.unchanged + done.unchanged)
         if progress is not None:
             progress(len(batch))
@@ -119,8 +119,8 @@ def _uri(image: ImageInput, given: Any, index: int) -> str:
     return given
 
 
-def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
-    embedder = collection.embedder
+def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
+    embedder = writer.embedder
     rows: dict[str, _Row] = {}
     for row in (_identified(row, embedder.image_size) for row in batch):
         earlier = rows.get(row.uri)
@@ -128,8 +128,8 @@ def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
             caption = earlier.caption if row.caption is None else row.caption
             row = replace(row, caption=caption, metadata=earlier.metadata if row.metadata is None else row.metadata)
         rows[row.uri] = row
-    stored = collection.stored(list(rows))
-    records = {uri: collection.check(_record(row, stored.get(uri, {}))) for uri, row in rows.items()}
+    stored = writer.read_payloads(list(rows))
+    records = {uri: writer.check(_record(row, stored.get(uri, {}))) for uri, row in rows.items()}
     changed: list[ImageRecord] = []
     repainted: list[ImageRecord] = []
     pixels: list[np.ndarray] = []
@@ -145,10 +145,10 @@ def _add_batch(collection: ImageCollection, batch: list[_Row]) -> AddResult:
             repainted.append(replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location))
             pixels.append(embedder.preprocess(loaded.rgb))
     if repainted and changed:
-        collection.prepare([*repainted, *changed])  # a value that does not fit keeps out both, not only its own half
+        writer.prepare([*repainted, *changed])  # a value that does not fit keeps out both, not only its own half
     if repainted:
-        collection.write(repainted, embedder.embed_pixels(np.stack(pixels)))
-    collection.write_payloads(changed)
+        writer.write(repainted, embedder.embed_pixels(np.stack(pixels)))
+    writer.write_payloads(changed)
     added = sum(record.uri not in stored for record in repainted)
     written = len(repainted) + len(changed)
     return AddResult(added=added, updated=written - added, unchanged=len(rows) - written)
@@ -188,7 +188,7 @@ def same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> b
 
 
 def says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
-    """Whether caption and metadata are as they are stored. The record is one that `ImageCollection.check` gave."""
+    """Whether caption and metadata are as they are stored. The record is one that `CollectionWriter.check` gave."""
     return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
 
 

@@ -1,4 +1,4 @@
-"""How a collection lies on Qdrant: its own description, kept as collection metadata, and its payload indexes.
+"""What a collection says of itself, kept as metadata of the Qdrant collection, and its payload indexes.
 
     {"clip_qdrant": {"format": 1, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
 
@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -26,11 +27,14 @@ from clip_qdrant.errors import (
     FingerprintMismatch,
     StoreError,
 )
-from clip_qdrant.fields.schema import Schema, index_params
+from clip_qdrant.fields.schema import CheckedMetadata, Schema, index_params
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, FieldType
 from clip_qdrant.store.calls import call
 
-__all__ = ["FORMAT", "Layout"]
+if TYPE_CHECKING:
+    from clip_qdrant.embedder_protocol import Embedder
+
+__all__ = ["FORMAT", "CollectionDescription"]
 
 FORMAT = 1
 _KEY = "clip_qdrant"
@@ -61,42 +65,27 @@ class _State:
         return self.exists and self.stored == self.schema.fields and self.indexed >= self.payload_fields.keys()
 
 
-class Layout:
-    """The description of one collection, opened when made; `prepare` creates and extends it.
+class CollectionDescription:
+    """What one collection says of itself, read when this is made; `prepare` creates and extends the collection.
 
     Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by
     this package, ConfigError if a declared field has another type there.
     """
 
     def __init__(
-        self,
-        name: str,
-        client: QdrantBase,
-        *,
-        fingerprint: str,
-        dim: int,
-        declared: Schema,
-        patience: float,
-        shard_number: int | None = None,
-        replication_factor: int | None = None,
-        stopped: Callable[[], bool] = lambda: False,
+        self, name: str, client: QdrantBase, embedder: Embedder, *, declared: Schema, options: CollectionOptions
     ) -> None:
         self.name = name
         self._client = client
-        self._fingerprint = fingerprint
-        self._dim = dim
+        self._fingerprint = embedder.fingerprint
+        self._dim = embedder.dim
         self._declared = declared
-        self._stopped = stopped
-        self._spread = {
-            name: number
-            for name, number in (("shard_number", shard_number), ("replication_factor", replication_factor))
-            if number is not None
-        }
-        self._patience = min(patience, _OPENING_PATIENCE)  # a wrong address is told soon
+        self._options = options
+        self._patience = min(options.patience, _OPENING_PATIENCE)  # so that a wrong address is refused soon
         self._in_process = _is_in_process(client)
         self._state = self._absent()
         self.open()
-        self._patience = patience
+        self._patience = options.patience
 
     @property
     def exists(self) -> bool:
@@ -114,7 +103,7 @@ class Layout:
     def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
         """`store.call` of one method of the client, in a way that suits several threads."""
         with _in_process if self._in_process else nullcontext():
-            return call(operation, what=what, patience=self._patience, stopped=self._stopped)
+            return call(operation, what=what, patience=self._patience, stopped=self._options.stopped)
 
     def expect(self, fields: Mapping[str, FieldType]) -> None:
         """The types of fields that may come: one that is new gets the type named here, where its values fit it."""
@@ -128,7 +117,7 @@ class Layout:
         except CollectionNotFound:
             self._state = self._absent()
             return False
-        stored = self._checked(info)
+        stored = self._check(info)
         indexed = frozenset(info.payload_schema or {})
         fields = {**_indexed_fields(info.payload_schema or {}), **stored}
         for name, declared in self._declared.fields.items():
@@ -151,10 +140,10 @@ class Layout:
             raise CollectionNotFound(f"there is no collection {self.name!r} yet; add images to create it")
 
     def forget(self) -> None:
-        """Takes note that the collection is gone."""
+        """Notes that the collection is gone."""
         self._state = self._absent()
 
-    def prepare(self, metadatas: Sequence[Mapping[str, Any]], *, uris: Sequence[str]) -> list[dict[str, Any]]:
+    def prepare(self, metadatas: Sequence[Mapping[str, Any]], *, uris: Sequence[str]) -> list[CheckedMetadata]:
         """The metadata as it is to be stored, after making the collection fit to hold it.
 
         Everything is checked before anything changes. Raises MetadataError, StoreError.
@@ -181,7 +170,7 @@ class Layout:
     def _absent(self) -> _State:
         return _State(False, self._declared, payload_fields=self._declared.payload_fields())
 
-    def _checked(self, info: models.CollectionInfo) -> dict[str, FieldType]:
+    def _check(self, info: models.CollectionInfo) -> dict[str, FieldType]:
         """The field types in the collection's description, once it is known to be ours and of this embedder."""
         profile = (info.config.metadata or {}).get(_KEY)
         if not isinstance(profile, Mapping):
@@ -225,7 +214,7 @@ class Layout:
         try:
             self.ask(
                 lambda: self._client.create_collection(
-                    self.name, vectors_config=vectors, metadata=self._profile(schema), **self._spread
+                    self.name, vectors_config=vectors, metadata=self._profile(schema), **self._options.spread()
                 ),
                 what=f"creating collection {self.name!r}",
             )
@@ -237,11 +226,11 @@ class Layout:
         """Creates the payload indexes that are missing; one that is there already is no error to any client."""
         if self._in_process:  # it keeps no payload indexes, and warns when asked to
             return
-        wanted = schema.payload_fields()
-        for key, kind in wanted.items():
+        fields = schema.payload_fields()
+        for key, kind in fields.items():
             if key not in self._state.indexed:
                 self._create_index(key, kind)
-        self._state = replace(self._state, indexed=self._state.indexed | wanted.keys())
+        self._state = replace(self._state, indexed=self._state.indexed | fields.keys())
 
     def _create_index(self, key: str, kind: FieldType) -> None:
         self.ask(
@@ -258,7 +247,7 @@ class Layout:
 
 def _admit(
     schema: Schema, metadatas: Sequence[Mapping[str, Any]], uris: Sequence[str]
-) -> tuple[Schema, list[dict[str, Any]]]:
+) -> tuple[Schema, list[CheckedMetadata]]:
     extended = schema.extended(metadatas, uris=uris)
     rows = [extended.normalise(metadata, uri=uri) for metadata, uri in zip(metadatas, uris, strict=True)]
     return extended, rows

@@ -10,26 +10,24 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timezone
-from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.collection.description import Layout
+from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.hits import Facet, Hit
-from clip_qdrant.collection.points import batches, checked_record, checked_vectors, hit_of, id_of, whole_number
+from clip_qdrant.collection.options import CollectionOptions, is_number
+from clip_qdrant.collection.points import batches, id_of, make_hit, whole_number
 from clip_qdrant.collection.query import Query, as_vector, unit
-from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError, UnsupportedByEdge
+from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
+from clip_qdrant.collection.writer import CollectionWriter
+from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.filters.build import Where, build_filter, holds_always, resolve_field
-from clip_qdrant.records import ImageRecord
-from clip_qdrant.uris import point_id
+from clip_qdrant.filters.build import Where, holds_always, resolve_field
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.add import AddResult
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageCollection"]
 
-_T = TypeVar("_T")
-_IDS_PER_CALL = 1000
 _FACETED: tuple[FieldType, ...] = ("keyword", "integer", "bool")
 
 
@@ -51,6 +47,7 @@ class ImageCollection:
     `patience` is how many seconds a call that fails because the store is away or busy is tried again, with growing
     pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it,
     and once `stopped` says so nothing is tried again.
+    `writer` stores records and vectors that are made already, as ingestion does.
     All methods may be called from several threads. Any of them may raise StoreError.
 
     Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by this
@@ -71,25 +68,15 @@ class ImageCollection:
     ) -> None:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
-        if not (_is_number(patience) and 0 <= patience < math.inf):
-            raise ConfigError(f"patience must be a finite number of seconds, 0 or more, not {patience!r}")
-        for option, number in (("shard_number", shard_number), ("replication_factor", replication_factor)):
-            if number is not None and number < 1:
-                raise ConfigError(f"{option} must be at least 1, not {number}")
+        options = CollectionOptions(patience, shard_number, replication_factor, stopped)
         self.name = name
         self.embedder = embedder
         self.client = client
-        self._layout = Layout(
-            name,
-            client,
-            fingerprint=embedder.fingerprint,
-            dim=embedder.dim,
-            declared=Schema(fields or {}),
-            patience=patience,
-            shard_number=shard_number,
-            replication_factor=replication_factor,
-            stopped=stopped,
+        self._description = CollectionDescription(
+            name, client, embedder, declared=Schema(fields or {}), options=options
         )
+        self._reader = CollectionReader(client, self._description)
+        self.writer = CollectionWriter(embedder, self._reader)
 
     def __repr__(self) -> str:
         return f"ImageCollection({self.name!r})"
@@ -97,11 +84,11 @@ class ImageCollection:
     @property
     def fields(self) -> Mapping[str, FieldType]:
         """The type of every field that `where` knows, by full payload key: "metadata.year", "caption", …"""
-        return self._layout.payload_fields
+        return self._description.payload_fields
 
     def exists(self) -> bool:
         """Whether the collection is there now (asks the store)."""
-        return self._layout.open()
+        return self._description.open()
 
     def add(
         self,
@@ -126,7 +113,7 @@ class ImageCollection:
         from clip_qdrant.collection.add import add_images
 
         return add_images(
-            self,
+            self.writer,
             images,
             uris=uris,
             captions=captions,
@@ -134,117 +121,6 @@ class ImageCollection:
             batch_size=batch_size,
             progress=progress,
         )
-
-    def check(self, record: ImageRecord) -> ImageRecord:
-        """The record with its metadata as it would be stored. Raises MetadataError if it does not fit its fields."""
-        metadata = self._layout.schema.normalise(checked_record(record).metadata, uri=record.uri)
-        return replace(record, metadata=metadata)
-
-    def stored(self, uris: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The payloads of those of these images that are there, by uri; {} if there is no collection."""
-        if not self._layout.exists and not self._layout.open():
-            return {}
-        by_id = {point_id(uri): uri for uri in uris}
-        try:
-            return {by_id[str(r.id)]: dict(r.payload or {}) for r in self._retrieve(list(by_id), with_payload=True)}
-        except CollectionNotFound:
-            self._layout.forget()
-            return {}
-
-    def expect(self, fields: Mapping[str, FieldType]) -> None:
-        """Types of metadata fields that may come: a new field gets the type named here, where its first values fit it.
-
-        Nothing is created. So a field of titles stays text although the first ones may all look like dates.
-        """
-        self._layout.expect(fields)
-
-    def scan(self, where: Where | None = None, *, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The payloads of all images that `where` holds for, page by page, in the order of their ids.
-
-        `parts` are the payload keys wanted ("uri", "image.sha256"); everything without it.
-        """
-        if not self._layout.exists and not self._layout.open():
-            return
-        selection, offset = self._filter(where), None
-        while True:
-            records, offset = self._scroll(selection, offset, True if parts is None else list(parts), False)
-            yield from (dict(record.payload or {}) for record in records)
-            if offset is None:
-                return
-
-    def of_bytes(self, sha256: Iterable[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
-        """Payload and vector, float32 (dim,), of one stored image for each of these hashes of files that there is."""
-        found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
-        wanted = set(sha256)
-        if not self._layout.exists and not self._layout.open():
-            return found
-        try:
-            while wanted:  # a page may hold copies of one image alone; so what is found is not asked for again
-                conditions: list[models.Condition] = [
-                    models.FieldCondition(key="image.sha256", match=models.MatchAny(any=sorted(wanted))),
-                    models.FieldCondition(key="fingerprint", match=models.MatchValue(value=self.embedder.fingerprint)),
-                ]
-                records, _ = self._scroll(models.Filter(must=conditions), None, True, True, limit=2 * len(wanted))
-                for record in records:
-                    payload = dict(record.payload or {})
-                    found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
-                if len(records) < 2 * len(wanted):
-                    break
-                wanted -= found.keys()
-        except CollectionNotFound:
-            self._layout.forget()
-        return found
-
-    def prepare(self, records: Sequence[ImageRecord]) -> None:
-        """Makes the collection fit to hold these records: creates it, and the fields that are new.
-
-        `write` and `write_payloads` do it for what they are given. Raises MetadataError before anything changes.
-        """
-        self._layout.prepare([checked_record(r).metadata for r in records], uris=[r.uri for r in records])
-
-    def write(self, records: Sequence[ImageRecord], vectors: np.ndarray) -> None:
-        """Stores images with their vectors, (n, dim) unit rows, in one upsert that is done when this returns.
-
-        Creates the collection and extends its fields as needed; checks everything before it writes anything.
-        Raises MetadataError or InvalidPoint, naming the uri.
-        """
-        rows = checked_vectors(records, vectors, dim=self.embedder.dim)
-        if not records:
-            return
-
-        def upsert() -> None:
-            points = [
-                models.PointStruct(id=record.id, vector=row.tolist(), payload=payload)
-                for record, row, payload in zip(records, rows, self._payloads(records), strict=True)
-            ]
-            points = list({point.id: point for point in points}.values())  # of one uri given twice the last wins
-            self._layout.ask(
-                lambda: self.client.upsert(self.name, points=points, wait=True),
-                what=f"storing {len(points)} images in collection {self.name!r}",
-            )
-
-        self._despite_deletion(upsert)
-
-    def write_payloads(self, records: Sequence[ImageRecord]) -> None:
-        """Replaces the payloads of stored images, whole, and leaves their vectors alone.
-
-        Raises MetadataError before anything is written, StoreError for an image that is not there.
-        """
-        if not records:
-            return
-        payloads = self._payloads(records)
-        operations = [
-            models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[record.id]))
-            for record, payload in zip(records, payloads, strict=True)
-        ]
-        try:
-            self._layout.ask(
-                lambda: self.client.batch_update_points(self.name, update_operations=operations, wait=True),
-                what=f"storing {len(records)} payloads in collection {self.name!r}",
-            )
-        except UnsupportedByEdge:  # an embedded store has no round trips to save
-            for record, payload in zip(records, payloads, strict=True):
-                self._overwrite(record, payload)
 
     def search(
         self,
@@ -266,18 +142,18 @@ class ImageCollection:
         limit = whole_number("limit", limit, at_least=1)
         offset = whole_number("offset", offset, at_least=0)
         if score_threshold is not None:
-            if not _is_number(score_threshold) or not math.isfinite(score_threshold):
+            if not is_number(score_threshold) or not math.isfinite(score_threshold):
                 raise QueryError(f"score_threshold must be a finite number, not {score_threshold!r}")
             score_threshold = float(score_threshold)
-        self._layout.require()
-        selection = self._filter(where)
+        self._description.require()
+        selection = self._reader.build_filter(where)
         vector, mentioned = self._query_vector(query)
         if mentioned:
             selection = models.Filter(
                 must=[selection] if selection is not None else None,
                 must_not=[models.HasIdCondition(has_id=[*mentioned])],
             )
-        response = self._layout.ask(
+        response = self._description.ask(
             lambda: self.client.query_points(
                 self.name,
                 query=vector.tolist(),
@@ -289,18 +165,18 @@ class ImageCollection:
             ),
             what=f"searching collection {self.name!r}",
         )
-        return [hit_of(point, point.score) for point in response.points]
+        return [make_hit(point, point.score) for point in response.points]
 
     def get(self, image: str | os.PathLike[str]) -> Hit | None:
         """The stored image of this uri, path or point id, without a score; None if it is not there."""
-        self._layout.require()
-        found = self._retrieve([id_of(image)], with_payload=True)
-        return next((hit_of(record, None) for record in found), None)
+        self._description.require()
+        found = self._reader.retrieve([id_of(image)], with_payload=True)
+        return next((make_hit(record, None) for record in found), None)
 
     def count(self, where: Where | None = None) -> int:
         """The number of images that `where` holds for, exact; of all without it."""
-        self._layout.require()
-        return self._count(self._filter(where))
+        self._description.require()
+        return self._count(self._reader.build_filter(where))
 
     def facet(self, field: str, *, where: Where | None = None, limit: int = 20) -> list[Facet]:
         """The values of a keyword, integer or bool field and how many images have each, most frequent first.
@@ -308,13 +184,13 @@ class ImageCollection:
         Raises FilterError for a field that is not there or has another type.
         """
         limit = whole_number("limit", limit, at_least=1)
-        self._layout.require()
-        key = self._fresh(lambda: resolve_field(field, self.fields))
+        self._description.require()
+        key = self._reader.resolve(lambda: resolve_field(field, self.fields))
         kind = self.fields[key]
         if kind not in _FACETED:
             raise FilterError(f"field {field!r} is of type {kind}; values are counted for {', '.join(_FACETED)} only")
-        selection = self._filter(where)
-        response = self._layout.ask(
+        selection = self._reader.build_filter(where)
+        response = self._description.ask(
             lambda: self.client.facet(self.name, key=key, facet_filter=selection, limit=limit, exact=True),
             what=f"counting the values of {field!r} in collection {self.name!r}",
         )
@@ -326,15 +202,15 @@ class ImageCollection:
         """
         if isinstance(uris, str | os.PathLike):
             raise QueryError(f"uris takes an iterable: [{str(uris)!r}]")
-        self._layout.require()
-        selection = self._filter(where)
+        self._description.require()
+        selection = self._reader.build_filter(where)
         if uris is None:
             if selection is None or holds_always(selection):
                 raise QueryError("delete() needs uris or where; drop() deletes the whole collection")
             return self._delete(selection)
         deleted = 0
         ids = dict.fromkeys(id_of(uri) for uri in uris)
-        for chunk in batches(ids, _IDS_PER_CALL):
+        for chunk in batches(ids, IDS_PER_CALL):
             must: list[models.Condition] = [models.HasIdCondition(has_id=[*chunk])]
             if selection is not None:
                 must.append(selection)
@@ -344,34 +220,10 @@ class ImageCollection:
     def drop(self) -> None:
         """Deletes the whole collection; the next write creates it again. No error if it is not there."""
         with contextlib.suppress(CollectionNotFound):
-            self._layout.ask(
+            self._description.ask(
                 lambda: self.client.delete_collection(self.name), what=f"deleting collection {self.name!r}"
             )
-        self._layout.forget()
-
-    def _payloads(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
-        """What is to be stored, after making the collection fit to hold it."""
-        metadatas = self._layout.prepare([checked_record(r).metadata for r in records], uris=[r.uri for r in records])
-        now = datetime.now(timezone.utc)
-        fingerprint = self.embedder.fingerprint
-        return [
-            replace(record, metadata=metadata).payload(fingerprint=fingerprint, ingested_at=now)
-            for record, metadata in zip(records, metadatas, strict=True)
-        ]
-
-    def _despite_deletion(self, write: Callable[[], None]) -> None:
-        """Runs a write again, once, if somebody deleted the collection since it was opened."""
-        try:
-            write()
-        except CollectionNotFound:
-            self._layout.forget()
-            write()
-
-    def _overwrite(self, record: ImageRecord, payload: dict[str, Any]) -> None:
-        self._layout.ask(
-            lambda: self.client.overwrite_payload(self.name, payload=payload, points=[record.id], wait=True),
-            what=f"storing the payload of {record.uri} in collection {self.name!r}",
-        )
+        self._description.forget()
 
     def _query_vector(self, query: Any) -> tuple[np.ndarray, list[str]]:
         """The unit vector of a query, float32 (dim,), and the point ids it mentions."""
@@ -388,44 +240,11 @@ class ImageCollection:
 
     def _stored_vectors(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         ids = {name: id_of(name) for name in names}
-        found = {str(r.id): r.vector for r in self._retrieve(list(set(ids.values())), with_vectors=True)}
+        found = {str(r.id): r.vector for r in self._reader.retrieve(list(set(ids.values())), with_vectors=True)}
         return {name: np.asarray(found[key], np.float32) for name, key in ids.items() if key in found}
 
-    def _retrieve(
-        self, ids: Sequence[str], *, with_payload: bool = False, with_vectors: bool = False
-    ) -> Iterator[models.Record]:
-        for chunk in batches(ids, _IDS_PER_CALL):
-            yield from self._retrieve_chunk(chunk, with_payload, with_vectors)
-
-    def _retrieve_chunk(self, ids: list[str], with_payload: bool, with_vectors: bool) -> list[models.Record]:
-        return self._layout.ask(
-            lambda: self.client.retrieve(self.name, ids=ids, with_payload=with_payload, with_vectors=with_vectors),
-            what=f"reading from collection {self.name!r}",
-        )
-
-    def _scroll(
-        self,
-        selection: models.Filter | None,
-        offset: Any,
-        with_payload: bool | list[str],
-        with_vectors: bool,
-        *,
-        limit: int = _IDS_PER_CALL,
-    ) -> tuple[list[models.Record], Any]:
-        return self._layout.ask(
-            lambda: self.client.scroll(
-                self.name,
-                scroll_filter=selection,
-                limit=limit,
-                offset=offset,
-                with_payload=with_payload,
-                with_vectors=with_vectors,
-            ),
-            what=f"reading from collection {self.name!r}",
-        )
-
     def _count(self, selection: models.Filter | None) -> int:
-        return self._layout.ask(
+        return self._description.ask(
             lambda: self.client.count(self.name, count_filter=selection, exact=True),
             what=f"counting in collection {self.name!r}",
         ).count
@@ -433,33 +252,10 @@ class ImageCollection:
     def _delete(self, selection: models.Filter) -> int:
         number = self._count(selection)
         if number:
-            self._layout.ask(
+            self._description.ask(
                 lambda: self.client.delete(
                     self.name, points_selector=models.FilterSelector(filter=selection), wait=True
                 ),
                 what=f"deleting from collection {self.name!r}",
             )
         return number
-
-    def _filter(self, where: Where | None) -> models.Filter | None:
-        if where is None:
-            return None
-        return self._fresh(lambda: build_filter(where, self.fields))
-
-    def _fresh(self, resolve: Callable[[], _T]) -> _T:
-        """Resolves names of fields; before one is refused, looks whether another process has added it meanwhile."""
-        try:
-            return resolve()
-        except FilterError as error:
-            if error.unknown_field is None:
-                raise
-            known = self.fields
-            self._layout.open()
-            if self.fields == known:
-                raise
-            return resolve()
-
-
-def _is_number(value: object) -> bool:
-    # Real, not float and int: a numpy scalar is as good.
-    return isinstance(value, Real) and not isinstance(value, bool)

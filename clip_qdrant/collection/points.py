@@ -18,7 +18,7 @@ from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError
 from clip_qdrant.records import ImageRecord
 from clip_qdrant.uris import point_id, to_uri
 
-__all__ = ["batches", "checked_record", "checked_vectors", "hit_of", "id_of", "whole_number"]
+__all__ = ["batches", "check_text", "check_vectors", "id_of", "make_hit", "whole_number"]
 
 _T = TypeVar("_T")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -34,7 +34,7 @@ def id_of(image: str | os.PathLike[str]) -> str:
     return point_id(to_uri(Path(image)))
 
 
-def hit_of(point: models.ScoredPoint | models.Record, score: float | None) -> Hit:
+def make_hit(point: models.ScoredPoint | models.Record, score: float | None) -> Hit:
     """A point as a hit; one that another program wrote may lack every part of the payload profile."""
     payload = point.payload or {}
     return Hit(
@@ -47,7 +47,7 @@ def hit_of(point: models.ScoredPoint | models.Record, score: float | None) -> Hi
     )
 
 
-def checked_vectors(records: Sequence[ImageRecord], vectors: np.ndarray, *, dim: int) -> np.ndarray:
+def check_vectors(records: Sequence[ImageRecord], vectors: np.ndarray, *, dim: int) -> np.ndarray:
     """The vectors of `records` as float32 (n, dim).
 
     Qdrant takes NaN and zero vectors and then finds nonsense, and keeps a rejected one in its log; so anything that is
@@ -69,8 +69,8 @@ def checked_vectors(records: Sequence[ImageRecord], vectors: np.ndarray, *, dim:
     return rows.astype(np.float32, copy=False)
 
 
-def checked_record(record: ImageRecord) -> ImageRecord:
-    """The record; MetadataError if its uri or caption is no text that JSON can hold (metadata: see Schema)."""
+def check_text(record: ImageRecord) -> None:
+    """MetadataError if the uri or caption of a record is no text that JSON can hold (metadata: see Schema)."""
     for name, text in (("uri", record.uri), ("caption", record.caption)):
         if text is None and name == "caption":
             continue
@@ -80,7 +80,6 @@ def checked_record(record: ImageRecord) -> ImageRecord:
             text.encode()
         except UnicodeEncodeError:
             raise MetadataError(f"{record.uri!r}: {name} {text!r} is not valid Unicode text; clean it") from None
-    return record
 
 
 def whole_number(name: str, value: int, *, at_least: int) -> int:

@@ -7,9 +7,10 @@ Values are never coerced and never dropped: what does not fit its field is a Met
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from qdrant_client import models
 
@@ -18,7 +19,7 @@ from clip_qdrant.fields.paths import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import at, converted, is_place, is_utf8, kind_of, misfit, shown, unboxed, unsupported
 
-__all__ = ["Schema", "index_params", "infer"]
+__all__ = ["CheckedMetadata", "Schema", "index_params"]
 
 _MAX_DEPTH = 16  # of nested metadata, far from Python's recursion limit
 _WORDS = {"moment": "datetime"}  # a kind of value -> the type it asks for, where the two differ
@@ -34,14 +35,18 @@ def index_params(field_type: FieldType) -> models.PayloadSchemaType | models.Tex
     return models.PayloadSchemaType(field_type)
 
 
-def infer(values: Iterable[Any]) -> FieldType | None:
-    """The type of a field that holds these values; None where all are absent (None, an empty list).
+class CheckedMetadata(dict[str, Any]):
+    """Metadata as `Schema.normalise` gives it, in JSON types, with the version of the schema that it fits.
 
-    str is keyword; text if one is longer than 256 characters; datetime if all are ISO 8601 dates or datetimes.
-    int is integer, int and float together float, {"lat", "lon"} geo; a list has the type of its elements.
-    Raises MetadataError for values that have no type in common or are of no type that can be stored.
+    `complete` says that the schema has all of its fields. It is not changed any more: changed metadata is a new dict.
     """
-    return _infer(None, ((None, value) for value in values))
+
+    __slots__ = ("complete", "schema_version")
+
+    def __init__(self, values: Mapping[str, Any], *, schema_version: str, complete: bool) -> None:
+        super().__init__(values)
+        self.schema_version = schema_version
+        self.complete = complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Schema:
 
     fields: Mapping[str, FieldType] = field(default_factory=dict)
     expected: Mapping[str, FieldType] = field(default_factory=dict)  # of new fields, where their values fit it
+    version: str = field(init=False, repr=False, compare=False)  # equal for equal `fields`, in every process
 
     def __post_init__(self) -> None:
         fields: dict[str, FieldType] = {}
@@ -70,6 +76,7 @@ class Schema:
             if inside is not None:
                 raise ConfigError(f"field {name!r} cannot be a value and have the field {inside!r} inside it")
         object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "version", hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest())
 
     def payload_fields(self) -> dict[str, FieldType]:
         """Full payload keys of all indexed fields, the reserved ones included."""
@@ -80,7 +87,8 @@ class Schema:
 
         `uris` (one per metadata) are named in errors. Raises MetadataError.
         """
-        return replace(self, fields={**self.fields, **self.new_fields(metadatas, uris=uris)})
+        new = self.new_fields(metadatas, uris=uris)
+        return replace(self, fields={**self.fields, **new}) if new else self
 
     def new_fields(
         self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None
@@ -89,6 +97,8 @@ class Schema:
         seen: dict[str, list[tuple[str | None, Any]]] = {}
         parents: dict[str, str | None] = dict.fromkeys(_parents(self.fields))
         for i, metadata in enumerate(metadatas):
+            if self._fits(metadata) and metadata.complete:
+                continue
             uri = uris[i] if uris is not None else None
             for name, value in self._leaves(metadata, uri):
                 if name not in self.fields:
@@ -96,7 +106,7 @@ class Schema:
                     parents.update(dict.fromkeys(_parents([name]), uri))
         found: dict[str, FieldType] = {}
         for name, values in seen.items():
-            field_type = _infer(name, values)
+            field_type = _infer_type(name, values)
             if field_type is None:
                 continue
             if name in parents:
@@ -107,33 +117,49 @@ class Schema:
             found[name] = _widened(field_type, self.expected.get(name))
         return found
 
-    def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> dict[str, Any]:
+    def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> CheckedMetadata:
         """`metadata` in JSON types, as it is stored: None left out, sets and tuples as lists, numpy scalars as numbers.
 
         Moments become RFC 3339 text, UTC where they name no zone. A field that the schema does not have (yet) is
-        brought into JSON types only. Normalising twice changes nothing.
+        brought into JSON types only. What was normalised by these fields before is given back as it is.
         Raises MetadataError, naming uri, field and value, for what does not fit.
         """
-        groups = set(_parents(self.fields))
-        return self._normalise(metadata, (), uri, groups)
+        if self._fits(metadata):
+            return metadata
+        groups, unknown = set(_parents(self.fields)), set[str]()
+        values = self._normalise(metadata, (), uri, groups, unknown)
+        return CheckedMetadata(values, schema_version=self.version, complete=not unknown)
+
+    def _fits(self, metadata: Mapping[str, Any]) -> TypeGuard[CheckedMetadata]:
+        """Whether metadata was normalised by these fields."""
+        return isinstance(metadata, CheckedMetadata) and metadata.schema_version == self.version
 
     def _normalise(
-        self, metadata: Mapping[str, Any], above: tuple[str, ...], uri: str | None, groups: set[str]
+        self,
+        metadata: Mapping[str, Any],
+        above: tuple[str, ...],
+        uri: str | None,
+        groups: set[str],
+        unknown: set[str],
     ) -> dict[str, Any]:
+        """One level of metadata; fields that the schema does not have are added to `unknown`."""
         result: dict[str, Any] = {}
         for key, name, raw in _entries(metadata, above, uri):
             value = unboxed(raw, uri, name)
             field_type = self.fields.get(name)
             if self._is_group(name, value):
-                result[key] = self._normalise(value, (*above, key), uri, groups)
-            elif name in groups:
+                result[key] = self._normalise(value, (*above, key), uri, groups, unknown)
+                continue
+            if field_type is None:
+                unknown.add(name)
+            if name in groups:
                 inside = next(other for other in self.fields if other.startswith(name + "."))
                 raise misfit(uri, name, raw, f"is a group of nested fields ({inside}); pass a dict or use another name")
-            elif isinstance(value, list):
+            if isinstance(value, list):
                 items = [unboxed(item, uri, name) for item in value]
                 kept = [item for item in items if item is not None]
                 if field_type is None:
-                    _infer(name, [(uri, kept)])
+                    _infer_type(name, [(uri, kept)])
                 result[key] = [converted(item, field_type, uri, name) for item in kept]
             else:
                 result[key] = converted(value, field_type, uri, name)
@@ -186,7 +212,13 @@ def _widened(found: FieldType, expected: FieldType | None) -> FieldType:
     return "float" if expected == "float" and found == "integer" else found
 
 
-def _infer(name: str | None, values: Iterable[tuple[str | None, Any]]) -> FieldType | None:
+def _infer_type(name: str, values: Iterable[tuple[str | None, Any]]) -> FieldType | None:
+    """The type of a field that holds these values, each with its uri; None where all are absent (None, an empty list).
+
+    str is keyword; text if one is longer than 256 characters; datetime if all are ISO 8601 dates or datetimes.
+    int is integer, int and float together float, {"lat", "lon"} geo; a list has the type of its elements.
+    Raises MetadataError for values that have no type in common or are of no type that can be stored.
+    """
     examples: dict[str, tuple[str | None, Any]] = {}  # kind -> where it was seen first
     for uri, whole in values:
         held = unboxed(whole, uri, name)

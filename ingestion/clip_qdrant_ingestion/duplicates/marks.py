@@ -33,19 +33,19 @@ def retag(
     retagged = 0
     for some in batches(sorted(firsts), _FIRSTS_A_QUERY):
         tagged = models.Filter(must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))])
-        for payloads in batches(collection.scan(tagged), _PAYLOADS_A_WRITE):
+        for payloads in batches(collection.writer.scan(tagged), _PAYLOADS_A_WRITE):
             if near is None:
                 near = NearIndex()
                 near.load(_hashes(collection, [uri for uri in firsts if uri not in gone]))
             records = [_record(payload, near) for payload in payloads if payload["uri"] not in gone]
             changed = [record for record in records if record is not None]
-            collection.write_payloads(changed)
+            collection.writer.write_payloads(changed)
             retagged += len(changed)
     return retagged
 
 
 def _hashes(collection: ImageCollection, uris: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for uri, payload in collection.stored(uris).items():
+    for uri, payload in collection.writer.read_payloads(uris).items():
         if payload.get("image") and "duplicate_of" not in payload:
             yield uri, payload["image"]["phash"]
 

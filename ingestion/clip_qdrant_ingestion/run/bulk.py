@@ -34,7 +34,7 @@ def bulk_load(collection: ImageCollection) -> Iterator[None]:
     """
     if isinstance(collection.client, EdgeClient):
         raise UnsupportedByEdge("bulk load: it keeps no index that could be switched off")
-    collection.prepare([])  # so that there is one
+    collection.writer.prepare([])  # so that there is one
     info = call(
         lambda: collection.client.get_collection(collection.name),
         what=f"reading {collection.name!r}",

@@ -79,11 +79,11 @@ def stored_of(
     """The payloads of the images of a source that this run answers for; of `among` these uris only, if given."""
     payloads: Iterator[dict[str, Any]]
     if among is not None:
-        stored = collection.stored(sorted(among)).values()
+        stored = collection.writer.read_payloads(sorted(among)).values()
         payloads = (one for one in stored if (one.get("source") or {}).get("name") == source_name)
     else:
         name = models.FieldCondition(key="source.name", match=models.MatchValue(value=source_name))
-        payloads = collection.scan(models.Filter(must=[name]), parts=parts)
+        payloads = collection.writer.scan(models.Filter(must=[name]), parts=parts)
     for payload in payloads:
         if owns is None or owns(payload["uri"]):
             yield payload

@@ -231,7 +231,7 @@ class _Ending:
         if self.near is None or not self.tally.quarantined:
             return frozenset()
         uris = [row.uri for row in self.tally.quarantined]
-        return frozenset(uris).difference(self.collection.stored(uris))
+        return frozenset(uris).difference(self.collection.writer.read_payloads(uris))
 
     def _reconsider(self, others: frozenset[str], *, nowhere: frozenset[str]) -> None:
         """Has images that were left out, or tagged, because of `others` be compared again."""
@@ -302,7 +302,7 @@ def _near_index(collection: ImageCollection) -> NearIndex:
     index = NearIndex()
     index.load(
         (payload["uri"], payload["image"]["phash"])
-        for payload in collection.scan(parts=["uri", "image.phash", "duplicate_of"])
+        for payload in collection.writer.scan(parts=["uri", "image.phash", "duplicate_of"])
         if (payload.get("image") or {}).get("phash") and "duplicate_of" not in payload
     )
     return index

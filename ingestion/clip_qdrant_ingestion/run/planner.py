@@ -47,7 +47,7 @@ class Planner:
         self._fingerprint = collection.embedder.fingerprint
         self.seen = TextSet()
         self.listed = self.complete = False
-        collection.expect(TAG_FIELDS)
+        collection.writer.expect(TAG_FIELDS)
 
     def tasks(
         self, folders: Collection[str] | None = None, *, only: Collection[str] | None = None
@@ -74,14 +74,14 @@ class Planner:
     def _plan(self, items: Sequence[SourceObject], *, again: bool = False) -> list[Task]:
         if not items:
             return []
-        stored = self._collection.stored([item.uri for item in items])
+        stored = self._collection.writer.read_payloads([item.uri for item in items])
         tasks = []
         for item, said in self._described(items):
             with self._quarantining(item):
                 if isinstance(said, MetadataError):
                     raise said
                 there = stored.get(item.uri)
-                record = self._collection.check(wanted(item, said, there, source=self._source.name))
+                record = self._collection.writer.check(wanted(item, said, there, source=self._source.name))
                 action = decide(record, there, fingerprint=self._fingerprint)
                 if action is Action.SKIP:
                     self._tell(Outcome(item.uri, "skipped"))
@@ -102,7 +102,7 @@ class Planner:
         if not known:
             return tasks
         firsts = [one.first for one in known.values() if isinstance(one, Duplicate)]
-        there = self._collection.stored(firsts) if firsts else {}
+        there = self._collection.writer.read_payloads(firsts) if firsts else {}
         left = []
         for task in tasks:
             one = known.get(task.item.uri)
@@ -123,7 +123,7 @@ class Planner:
         # Another writer may have brought in other fields meanwhile; then each write finds out for itself.
         with contextlib.suppress(MetadataError):
             if self._creates:
-                self._collection.prepare([task.record for task in good])
+                self._collection.writer.prepare([task.record for task in good])
         refused = {task.item.uri for task, _ in bad}
         return [task for task in tasks if task.item.uri not in refused] if refused else tasks
 

@@ -178,7 +178,7 @@ class Stages:
 
     def embed(self, decoded: Sequence[Decoded]) -> list[Embedded]:
         """The vectors of a batch, but of those that are left out."""
-        there = self._collection.of_bytes([_sha256(one) for one in decoded])
+        there = self._collection.writer.find_same_bytes([_sha256(one) for one in decoded])
         embedded: list[Embedded] = []
         rest: list[Decoded] = []
         for one in decoded:
@@ -217,18 +217,18 @@ class Stages:
         bisected(tasks, self._write_payloads, lambda task, error: self._put_away(task.item, error))
 
     def _write_images(self, group: Sequence[Embedded]) -> None:
-        self._collection.write([one.task.record for one in group], np.stack([one.vector for one in group]))
+        self._collection.writer.write([one.task.record for one in group], np.stack([one.vector for one in group]))
         for one in group:
             new: Kind = "renamed" if one.taken_over else "added"
             self._tell(Outcome(one.task.item.uri, new if one.task.stored is None else "updated"))
 
     def _write_payloads(self, group: Sequence[Task]) -> None:
         try:
-            self._collection.write_payloads([rewritten(task.record, task.stored or {}) for task in group])
+            self._collection.writer.write_payloads([rewritten(task.record, task.stored or {}) for task in group])
         except (StoreUnavailable, StoreLocked):
             raise
         except StoreError:
-            there = self._collection.stored([task.item.uri for task in group])
+            there = self._collection.writer.read_payloads([task.item.uri for task in group])
             missing = [task for task in group if task.item.uri not in there]
             if not missing:
                 raise

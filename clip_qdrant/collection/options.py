@@ -1,0 +1,39 @@
+"""How a collection is opened and, if it is not there yet, created."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+
+from clip_qdrant.errors import ConfigError
+
+__all__ = ["CollectionOptions", "is_number"]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionOptions:
+    """See `ImageCollection`, which takes them one by one. Raises ConfigError for values that there cannot be."""
+
+    patience: float = 2.0  # seconds
+    shard_number: int | None = None
+    replication_factor: int | None = None
+    stopped: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.patience) and 0 <= self.patience < math.inf):
+            raise ConfigError(f"patience must be a finite number of seconds, 0 or more, not {self.patience!r}")
+        for option, number in self.spread().items():
+            if number < 1:
+                raise ConfigError(f"{option} must be at least 1, not {number}")
+
+    def spread(self) -> dict[str, int]:
+        """How a collection is spread over a cluster, as far as it is said: arguments of `create_collection`."""
+        options = {"shard_number": self.shard_number, "replication_factor": self.replication_factor}
+        return {name: number for name, number in options.items() if number is not None}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number and no bool; a numpy scalar is as good as a float."""
+    return isinstance(value, Real) and not isinstance(value, bool)

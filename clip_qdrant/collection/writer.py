@@ -1,0 +1,194 @@
+"""Writing to a collection, as ingestion and `ImageCollection.add` do: check records, see what is stored, store.
+
+writer = images.writer
+record = writer.check(ImageRecord("s3://photos/cat.jpg", metadata={"year": 2024}))
+writer.write([record], vectors)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qdrant_client import models
+
+from clip_qdrant.collection.points import check_text, check_vectors
+from clip_qdrant.collection.reader import CollectionReader
+from clip_qdrant.errors import CollectionNotFound, UnsupportedByEdge
+from clip_qdrant.fields.schema import CheckedMetadata
+from clip_qdrant.fields.types import FieldType
+from clip_qdrant.filters.build import Where
+from clip_qdrant.records import ImageRecord
+from clip_qdrant.uris import point_id
+
+if TYPE_CHECKING:
+    from clip_qdrant.embedder_protocol import Embedder
+
+__all__ = ["CollectionWriter"]
+
+
+class CollectionWriter:
+    """Checks and stores the images of one collection, and reads the payloads that are there. See `images.writer`.
+
+    All methods may be called from several threads. Any of them may raise StoreError.
+    """
+
+    def __init__(self, embedder: Embedder, reader: CollectionReader) -> None:
+        self.embedder = embedder
+        self._reader = reader
+        self._description = reader.description
+        self._client = reader.client
+        self._name = reader.name
+
+    def check(self, record: ImageRecord) -> ImageRecord:
+        """The record with its metadata as it would be stored. Raises MetadataError if it does not fit its fields.
+
+        The metadata remembers that it was checked: storing the record does it again only if the fields have changed.
+        """
+        check_text(record)
+        return replace(record, metadata=self._description.schema.normalise(record.metadata, uri=record.uri))
+
+    def read_payloads(self, uris: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The payloads of those of these images that are there, by uri; {} if there is no collection."""
+        if not self._is_there():
+            return {}
+        by_id = {point_id(uri): uri for uri in uris}
+        try:
+            return {
+                by_id[str(r.id)]: dict(r.payload or {}) for r in self._reader.retrieve(list(by_id), with_payload=True)
+            }
+        except CollectionNotFound:
+            self._description.forget()
+            return {}
+
+    def expect(self, fields: Mapping[str, FieldType]) -> None:
+        """Types of metadata fields that may come: a new field gets the type named here, where its first values fit it.
+
+        Nothing is created. So a field of titles stays text although the first ones may all look like dates.
+        """
+        self._description.expect(fields)
+
+    def scan(self, where: Where | None = None, *, parts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The payloads of all images that `where` holds for, page by page, in the order of their ids.
+
+        `parts` are the payload keys wanted ("uri", "image.sha256"); everything without it.
+        """
+        if not self._is_there():
+            return
+        selection, offset = self._reader.build_filter(where), None
+        while True:
+            records, offset = self._reader.scroll(selection, offset, True if parts is None else list(parts), False)
+            yield from (dict(record.payload or {}) for record in records)
+            if offset is None:
+                return
+
+    def find_same_bytes(self, sha256: Iterable[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
+        """Payload and vector, float32 (dim,), of one stored image for each of these hashes of files that there is."""
+        found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
+        missing = set(sha256)
+        if not self._is_there():
+            return found
+        try:
+            while missing:  # a page may hold copies of one image alone; so what is found is not asked for again
+                conditions: list[models.Condition] = [
+                    models.FieldCondition(key="image.sha256", match=models.MatchAny(any=sorted(missing))),
+                    models.FieldCondition(key="fingerprint", match=models.MatchValue(value=self.embedder.fingerprint)),
+                ]
+                selection, limit = models.Filter(must=conditions), 2 * len(missing)
+                records, _ = self._reader.scroll(selection, None, True, True, limit=limit)
+                for record in records:
+                    payload = dict(record.payload or {})
+                    found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
+                if len(records) < limit:
+                    break
+                missing -= found.keys()
+        except CollectionNotFound:
+            self._description.forget()
+        return found
+
+    def prepare(self, records: Sequence[ImageRecord]) -> None:
+        """Makes the collection fit to hold these records: creates it, and the fields that are new.
+
+        `write` and `write_payloads` do it for what they are given. Raises MetadataError before anything changes.
+        """
+        self._prepare(records)
+
+    def write(self, records: Sequence[ImageRecord], vectors: np.ndarray) -> None:
+        """Stores images with their vectors, (n, dim) unit rows, in one upsert that is done when this returns.
+
+        Creates the collection and extends its fields as needed; checks everything before it writes anything.
+        Raises MetadataError or InvalidPoint, naming the uri.
+        """
+        rows = check_vectors(records, vectors, dim=self.embedder.dim)
+        if not records:
+            return
+
+        def upsert() -> None:
+            points = [
+                models.PointStruct(id=record.id, vector=row.tolist(), payload=payload)
+                for record, row, payload in zip(records, rows, self._payloads(records), strict=True)
+            ]
+            points = list({point.id: point for point in points}.values())  # of one uri given twice the last wins
+            self._description.ask(
+                lambda: self._client.upsert(self._name, points=points, wait=True),
+                what=f"storing {len(points)} images in collection {self._name!r}",
+            )
+
+        self._run_despite_deletion(upsert)
+
+    def write_payloads(self, records: Sequence[ImageRecord]) -> None:
+        """Replaces the payloads of stored images, whole, and leaves their vectors alone.
+
+        Raises MetadataError before anything is written, StoreError for an image that is not there.
+        """
+        if not records:
+            return
+        payloads = self._payloads(records)
+        operations = [
+            models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[record.id]))
+            for record, payload in zip(records, payloads, strict=True)
+        ]
+        try:
+            self._description.ask(
+                lambda: self._client.batch_update_points(self._name, update_operations=operations, wait=True),
+                what=f"storing {len(records)} payloads in collection {self._name!r}",
+            )
+        except UnsupportedByEdge:  # an embedded store has no round trips to save
+            for record, payload in zip(records, payloads, strict=True):
+                self._overwrite(record, payload)
+
+    def _payloads(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
+        """What is to be stored, after making the collection fit to hold it."""
+        metadatas = self._prepare(records)
+        now = datetime.now(timezone.utc)
+        fingerprint = self.embedder.fingerprint
+        return [
+            replace(record, metadata=metadata).payload(fingerprint=fingerprint, ingested_at=now)
+            for record, metadata in zip(records, metadatas, strict=True)
+        ]
+
+    def _prepare(self, records: Sequence[ImageRecord]) -> list[CheckedMetadata]:
+        for record in records:
+            check_text(record)
+        return self._description.prepare([r.metadata for r in records], uris=[r.uri for r in records])
+
+    def _is_there(self) -> bool:
+        """Whether there is a collection; it is looked for if there was none before."""
+        return self._description.exists or self._description.open()
+
+    def _run_despite_deletion(self, write: Callable[[], None]) -> None:
+        """Runs a write again, once, if somebody deleted the collection since it was opened."""
+        try:
+            write()
+        except CollectionNotFound:
+            self._description.forget()
+            write()
+
+    def _overwrite(self, record: ImageRecord, payload: dict[str, Any]) -> None:
+        self._description.ask(
+            lambda: self._client.overwrite_payload(self._name, payload=payload, points=[record.id], wait=True),
+            what=f"storing the payload of {record.uri} in collection {self._name!r}",
+        )
