@@ -450,7 +450,7 @@ def test_a_packed_table_that_breaks_off_gives_what_is_before(tmp_path: Path) -> 
 
 
 def test_a_line_of_json_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.tables.rows._LONGEST_LINE", 64)
+    monkeypatch.setattr("clip_qdrant.tables.rows._LONGEST_LINE", 64)
     long = json.dumps({"uri": "long.jpg", "caption": "x" * 500})
     path = written(tmp_path / "t.jsonl", f'{{"uri": "a.jpg"}}\n{long}\n{{"uri": "b.jpg"}}\n')
     objects, problems = listed(ManifestSource(path))
@@ -559,7 +559,7 @@ def test_what_nests_a_few_levels_is_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["x," * 100, "y" * 1000, '"x\n",' * 10 + "z" * 20])
 def test_a_row_of_a_csv_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.sources.tables.rows._LONGEST_ROW", 64)
+    monkeypatch.setattr("clip_qdrant.tables.rows._LONGEST_ROW", 64)
     path = written(tmp_path / "t.csv", f"uri,n\na.jpg,1\n{row}\nb.jpg,2\n")
     objects, problems = listed(ManifestSource(path))
     assert [item.name for item in objects] == ["a.jpg", "b.jpg"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from pathlib import Path
@@ -19,7 +20,8 @@ from clip_qdrant_ingestion import ingest
 from clip_qdrant_ingestion.packed_texts import PackedTexts, TextSet, sort_texts
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
-from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars, parse_csv, parse_jsonl
+from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars
+from clip_qdrant_ingestion.sources.tree.tables import FolderTable, read_folder_table
 
 Described = dict[str, tuple[str | None, dict[str, Any]]]
 
@@ -28,6 +30,14 @@ def describe(root: Path, files: dict[str, str | bytes]) -> tuple[Described, list
     """What the images of a folder are described as, and the problems, each beginning with the name of its file."""
     found, problems = descriptions(root, files)
     return {name: (said.caption, dict(said.metadata)) for name, said in found.items()}, problems
+
+
+def parse_csv(text: str) -> FolderTable:
+    return read_folder_table(io.BytesIO(text.encode()), "csv")
+
+
+def parse_jsonl(text: str) -> FolderTable:
+    return read_folder_table(io.BytesIO(text.encode()), "jsonl")
 
 
 def partial(root: Path, files: dict[str, str | bytes]) -> set[str]:
@@ -168,7 +178,7 @@ def test_a_broken_jsonl_row_is_told_with_its_line_and_the_others_are_used(line: 
 
 def test_a_broken_csv_row_is_told_with_its_line_and_the_others_are_used() -> None:
     table = parse_csv('file_name,x\na.jpg,1\nb.jpg\n"two\nlines.jpg",2,3\nc.jpg,"4"5\n,6\nd.jpg,7\n')
-    assert [problem.split(":")[0] for problem in table.problems] == ["line 6", "line 3", "line 4", "line 7"]
+    assert [problem.split(":")[0] for problem in table.problems] == ["line 3", "line 4", "line 6", "line 7"]
     assert {name: row.metadata for name, row in table.rows.items()} == {"a.jpg": {"x": 1}, "d.jpg": {"x": 7}}
 
 

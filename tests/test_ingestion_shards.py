@@ -18,9 +18,9 @@ from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.tables.patterns import expand_braces
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
-from clip_qdrant_ingestion.sources.archives.locations import expanded
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
@@ -451,11 +451,11 @@ def test_a_location_names_archives_by_braces_stars_or_their_folder(
 
 
 def test_braces_count_and_list() -> None:
-    assert list(expanded("a{8..10}b{x,y}")) == ["a8bx", "a8by", "a9bx", "a9by", "a10bx", "a10by"]
-    assert list(expanded("{098..101}")) == ["098", "099", "100", "101"]
+    assert list(expand_braces("a{8..10}b{x,y}")) == ["a8bx", "a8by", "a9bx", "a9by", "a10bx", "a10by"]
+    assert list(expand_braces("{098..101}")) == ["098", "099", "100", "101"]
     for pattern in ("{5..1}", "{0..99999999}"):
         with pytest.raises(ConfigError, match="count upwards"):
-            list(expanded(pattern))
+            list(expand_braces(pattern))
 
 
 def test_a_file_may_have_braces_in_its_own_name(tmp_path: Path) -> None:

@@ -438,14 +438,18 @@ def test_a_saved_data_set_that_does_not_fit_is_refused_with_its_columns(tmp_path
         read_pairs(tmp_path / "empty")
 
 
-@pytest.mark.parametrize(("module", "package"), [("webdataset.shardlists", "webdataset"), ("datasets", "datasets")])
-def test_a_missing_library_is_named_with_what_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str
-) -> None:
-    path = saved_dataset(tmp_path / "s") if package == "datasets" else shard(tmp_path / "s.tar", [])
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=rf"needs {package}: pip install 'clip-qdrant\[train\]'"):
-        read_pairs(path, split="train" if package == "datasets" else None)
+def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved_dataset(tmp_path / "s")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra, match=r"needs datasets: pip install 'clip-qdrant\[train\]'"):
+        read_pairs(path, split="train")
+
+
+def test_shards_are_read_without_the_webdataset_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("webdataset", "webdataset.shardlists", "webdataset.tariterators"):
+        monkeypatch.setitem(sys.modules, module, None)
+    [pair] = read_pairs(shard(tmp_path / "s.tar", [("1.png", png("red")), ("1.txt", b"red")]))
+    assert (pair.captions, colour_of(pair)) == (("red",), (255, 0, 0))
 
 
 def test_objects_in_memory_are_pairs_too(folder: Path) -> None:
@@ -559,8 +563,9 @@ def test_caption_keys_ignore_case_space_and_punctuation_only() -> None:
 
 
 def test_the_docs_name_every_column_and_every_folder_that_is_looked_for() -> None:
+    from clip_qdrant.tables import columns
     from clip_qdrant_training.data.formats import entries
 
     page = (Path(__file__).parent.parent / "docs" / "training-data.md").read_text(encoding="utf-8")
-    for name in (*entries.IMAGE_FIELDS, *entries.CAPTION_FIELDS, *entries._FOLDERS):
+    for name in (*columns.FILE_COLUMNS, *columns.CAPTION_COLUMNS, *entries._FOLDERS):
         assert f"`{name}`" in page

@@ -10,7 +10,7 @@ from typing import Any
 from clip_qdrant.errors import ConfigError, without_user_info
 from clip_qdrant.uris import path_of
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
-from clip_qdrant_ingestion.sources.archives.locations import is_archive
+from clip_qdrant_ingestion.sources.archives.locations import names_archives
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of
 from clip_qdrant_ingestion.sources.options import SourceKind, SourceOptions
@@ -179,7 +179,7 @@ def kind_of_source(location: str) -> SourceKind:
         return "folder"
     if manifest_format(location) is not None:
         return "manifest"
-    if is_archive(location):
+    if names_archives(location):
         return "shards"
     if path is None:
         return "index" if scheme in WEB else "bucket"

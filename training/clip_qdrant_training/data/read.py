@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.errors import ConfigError, SourceError, TrainingError
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS
+from clip_qdrant.tables.rows import read_csv, read_json_lines, read_objects
+from clip_qdrant.tables.suffixes import table_format
 from clip_qdrant_training.data.formats import published, tables
 from clip_qdrant_training.data.formats.arrow import ArrowImage, is_dataset_folder, read_dataset_folder
-from clip_qdrant_training.data.formats.entries import CAPTION_FIELDS, IMAGE_FIELDS, Entry, to_pairs
-from clip_qdrant_training.data.formats.webdataset import TarImage, is_shards, read_shards
+from clip_qdrant_training.data.formats.entries import CaptionEntry, to_pairs
+from clip_qdrant_training.data.formats.webdataset import TarImage, names_archives, read_archives
 from clip_qdrant_training.data.mixture import Mixture, Part
 from clip_qdrant_training.data.pairs import (
     LazyImage,
@@ -59,27 +62,27 @@ _CAPTION_FILES = (
 )
 _LOOKED_FOR = (
     "looked for JSON lines or a JSON list of objects, a CSV or TSV header, each with an image "
-    f"({', '.join(IMAGE_FIELDS)}) and captions ({', '.join(CAPTION_FIELDS)}); lines NAME.jpg#0, a tab and a caption; "
+    f"({', '.join(FILE_COLUMNS)}) and captions ({', '.join(CAPTION_COLUMNS)}); lines NAME.jpg#0, a tab and a caption; "
     "and the JSON of COCO or of Karpathy's splits"
 )
 
 
 def read_pairs(path: str | Path, *, images: str | Path | None = None, split: str | None = None) -> list[Pair]:
-    """The pairs of a captions file, of WebDataset shards or of a saved Hugging Face data set; docs/training-data.md.
+    """The pairs of a captions file, of WebDataset archives or of a saved Hugging Face data set; docs/training-data.md.
 
     The format is found from the content. `images` is the folder of the image files; without it they are looked for
     around the captions file. `split` takes a part: a split that the data names, several as in "train+val", "all", or
     a file that lists image names. Raises TrainingError naming file and line, ConfigError, MissingExtra.
     """
     path = Path(path)
-    if is_dataset_folder(path) or is_shards(path):
+    if is_dataset_folder(path) or names_archives(path):
         if images is not None:
             raise ConfigError(f"{path} holds its images itself: leave out images={str(images)!r}")
         if is_dataset_folder(path):
             return read_dataset_folder(path, split)
         if split is not None:
             raise ConfigError(f"shards have no splits: instead of split={split!r} give those of {path} that are in it")
-        return read_shards(path)
+        return read_archives(path)
     if path.is_dir():
         path = _captions_file(path)
     try:
@@ -113,7 +116,7 @@ def _captions_file(folder: Path) -> Path:
     )
 
 
-def _read_entries(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
+def _read_entries(path: Path) -> tuple[list[CaptionEntry], tuple[str, ...]]:
     """The entries of a captions file and the folders in which its kind has its images."""
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -126,35 +129,43 @@ def _read_entries(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
                 raise TrainingError(f"{path} is not JSON: {error}") from error
         else:
             return _from_json(value, path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        # The lines before the first one that says something are kept, so that errors count as editors do.
-        before: list[str] = []
-        for line in file:
-            before.append(line)
-            if line.strip():
-                break
-        first, lines = (before[-1] if before else ""), chain(before, file)
-        if suffix in (".json", ".jsonl", ".ndjson") or first.lstrip().startswith("{"):
-            return list(tables.json_lines(lines, path)), ()
+    with path.open("rb") as file:
+        first = _first_line(file)
+        file.seek(0)
+        if suffix == ".json" or table_format(path.name) == "jsonl" or first.lstrip().startswith("{"):
+            return list(tables.object_entries(read_json_lines(file), path)), ()
         if published.is_token_line(first):
-            return list(published.tokens(lines, path)), ()
-        delimiter = tables.delimiter_of(first)
-        if delimiter is not None:
-            return list(tables.table(lines, path, delimiter)), ()
-    if not first.strip():
+            lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            return list(published.read_tokens(lines, path)), ()
+        try:
+            table = read_csv(file, table_format(path.name) or "csv", fits=tables.names_pairs)
+        except SourceError as error:
+            raise TrainingError(f"{path} is no table, {error}: {_LOOKED_FOR}") from error
+        if tables.names_pairs(table.columns or ()):
+            return list(tables.table_entries(table, path)), ()
+    if not first:
         return [], ()
     raise TrainingError(f"{path} is in no known format, its first line is {first.strip()!r:.80}: {_LOOKED_FOR}")
 
 
-def _from_json(value: Any, path: Path) -> tuple[list[Entry], tuple[str, ...]]:
+def _first_line(file: IO[bytes]) -> str:
+    """The first line that is not empty."""
+    for number, line in enumerate(file):
+        text = line.decode("utf-8" if number else "utf-8-sig")
+        if text.strip():
+            return text
+    return ""
+
+
+def _from_json(value: Any, path: Path) -> tuple[list[CaptionEntry], tuple[str, ...]]:
     if isinstance(value, list):
-        return list(tables.json_list(value, path)), ()
+        return list(tables.object_entries(read_objects(value), path)), ()
     if published.is_karpathy(value):
-        return list(published.karpathy(value, path)), ()
+        return list(published.read_karpathy(value, path)), ()
     if published.is_coco(value):
-        return list(published.coco(value, path)), published.coco_folders(path)
+        return list(published.read_coco(value, path)), published.coco_folders(path)
     if isinstance(value, dict) and "image" in value:  # JSON lines, of which there is one
-        return list(tables.json_list([value], path)), ()
+        return list(tables.object_entries(read_objects([value]), path)), ()
     keys = f"an object with the keys {', '.join(list(value)[:8])}" if isinstance(value, dict) else f"{value!r:.80}"
     raise TrainingError(f"{path} is in no known format, it holds {keys}: {_LOOKED_FOR}")
 

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, without_user_info
 from clip_qdrant.images.load import Limits
+from clip_qdrant.tables.suffixes import is_compressed
+from clip_qdrant.tables.tar import TarStream
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.archives.locations import Archives
 from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, samples
-from clip_qdrant_ingestion.sources.archives.tar import TarStream, is_packed
 from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of, translated
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.tables.addresses import WEB
@@ -89,7 +90,7 @@ class ShardSource:
         if scheme_of(uri) in WEB and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
             detail = f"the limit in an archive on the web is {CONTENT_A_PAGE}"
             raise ImageTooLarge(f"{shown} has {item.size} bytes; {detail}")
-        if version is None or is_packed(uri) or scheme_of(uri) in WEB:
+        if version is None or is_compressed(uri) or scheme_of(uri) in WEB:
             return self._search(uri, path, limits)
         if self._archives.version(uri) != version:
             raise SourceError(f"cannot read {shown}: its archive changed since it was listed; run again")
@@ -100,7 +101,7 @@ class ShardSource:
         shown = f"{without_user_info(uri)}#{path}"
         try:
             with self._archives.opened(uri) as file:
-                stream = TarStream(file, packed=is_packed(_path(uri)), seekable=self._archives.is_local)
+                stream = TarStream(file, compressed=is_compressed(_path(uri)), seekable=self._archives.is_local)
                 for member in stream:
                     if member.instead is None and fragment_of(member) == path:
                         _check_size(shown, member.size, limits)
@@ -117,9 +118,9 @@ class ShardSource:
         try:
             version = self._archives.version(uri)
             with self._archives.opened(uri) as file:
-                packed = is_packed(_path(uri))
-                stream = TarStream(file, packed=packed, seekable=self._archives.is_local)
-                for sample in samples(stream, streamed=packed or not self._archives.is_local):
+                compressed = is_compressed(_path(uri))
+                stream = TarStream(file, compressed=compressed, seekable=self._archives.is_local)
+                for sample in samples(stream, streamed=compressed or not self._archives.is_local):
                     yield from sample.objects(uri, version)
         except DamagedArchive as error:
             yield SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again"), 0

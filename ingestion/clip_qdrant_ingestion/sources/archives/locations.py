@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import itertools
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,18 +12,16 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, SourceError, without_user_info
+from clip_qdrant.tables.patterns import expand_braces
+from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of, translated
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tables.addresses import WEB
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
-__all__ = ["ARCHIVE_SUFFIXES", "Archives", "expanded", "is_archive", "is_pattern"]
+__all__ = ["Archives", "is_pattern", "names_archives"]
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})", re.ASCII)
-_MOST = 1_000_000  # archives of one pattern
 _LARGEST = 1 << 40  # bytes of an archive that is fetched from the web
 _LONGEST_FETCH = 6 * 3600.0  # seconds
 _GLOBS = "*?["
@@ -34,31 +30,14 @@ _ETAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id")
 _MOMENTS = ("LastModified", "mtime", "updated", "last_modified", "created")
 
 
-def is_archive(location: str) -> bool:
-    """Whether the name of a location, or a pattern, says that it is a tar archive."""
-    return (urlsplit(location).path if scheme_of(location) in WEB else location).lower().endswith(ARCHIVE_SUFFIXES)
+def names_archives(location: str) -> bool:
+    """Whether a path, a URL or a pattern names tar archives."""
+    return is_archive(urlsplit(location).path if scheme_of(location) in WEB else location)
 
 
 def is_pattern(location: str) -> bool:
     """Whether a location names archives by braces or by the characters of a glob."""
     return any(character in location for character in _GLOBS + "{")
-
-
-def expanded(pattern: str) -> Iterator[str]:
-    """The names that a pattern of braces stands for: `{000..010}` counts, `{train,test}` lists. Raises ConfigError."""
-    pieces = _BRACES.split(pattern)
-    choices = [[piece] if at % 2 == 0 else _choices(piece, pattern) for at, piece in enumerate(pieces)]
-    return ("".join(parts) for parts in itertools.product(*choices))
-
-
-def _choices(body: str, pattern: str) -> list[str]:
-    if (span := _RANGE.fullmatch(body)) is None:
-        return body.split(",")
-    first, last = int(span[1]), int(span[2])
-    if not 0 <= last - first < _MOST:
-        raise ConfigError(f"the pattern {pattern!r} counts from {first} to {last}; count upwards, to {_MOST} at most")
-    width = len(span[1]) if span[1].startswith("0") else 0
-    return [str(number).zfill(width) for number in range(first, last + 1)]
 
 
 class Archives:
@@ -95,7 +74,7 @@ class Archives:
     def uris(self) -> list[str]:
         """The uris of the archives, each once. Raises SourceError if there are none."""
         if self._scheme in WEB:
-            found = list(expanded(self.location))
+            found = list(expand_braces(self.location))
         elif self.is_local:
             found = [to_uri(Path(path)) for path in self._local()]
         else:
@@ -210,7 +189,7 @@ class Archives:
 
 
 def _found(pattern: str, match: Callable[[str], Iterable[str]]) -> Iterator[str]:
-    for one in expanded(pattern):
+    for one in expand_braces(pattern):
         if any(character in one for character in _GLOBS):
             yield from sorted(match(one))
         else:

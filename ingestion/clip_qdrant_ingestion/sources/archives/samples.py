@@ -15,10 +15,11 @@ from typing import IO, cast
 from urllib.parse import quote
 
 from clip_qdrant.errors import DamagedArchive, MetadataError, without_user_info
-from clip_qdrant_ingestion.sources.archives.tar import Member, TarStream
+from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
+from clip_qdrant.tables.rows import parse_object
+from clip_qdrant.tables.tar import Member, TarStream, sample_key
+from clip_qdrant_ingestion.sources.descriptions import describe_fields
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
-from clip_qdrant_ingestion.sources.tables.rows import described, parse_object
-from clip_qdrant_ingestion.sources.tree.selection import IMAGE_SUFFIXES
 
 __all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "samples"]
 
@@ -135,10 +136,9 @@ def samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
                 member = next(members, None)
                 if member is None:
                     break
-                folder, file_name = posixpath.split(member.name)
-                if file_name.startswith((".", "__")) or "." not in file_name:
+                key = sample_key(member.name)
+                if key is None:
                     continue
-                key = posixpath.join(folder, file_name.partition(".")[0])
                 if key != sample.key or sample.is_full:
                     yield sample
                     sample.close()
@@ -161,7 +161,7 @@ def _described(data: bytes, suffix: str) -> Description:
     except UnicodeDecodeError as error:
         raise MetadataError("not UTF-8 text") from error
     if suffix == ".json":
-        return described(parse_object(text))
+        return describe_fields(parse_object(text))
     if suffix == ".cls":
         return Description(texts={"class": text} if text else {})
     return Description(text or None)

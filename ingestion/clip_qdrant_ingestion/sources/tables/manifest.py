@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import posixpath
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError, without_user_info
 from clip_qdrant.images.load import Limits, read_bytes
+from clip_qdrant.tables.rows import LostRow
+from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, is_compressed, table_format
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
@@ -26,35 +27,24 @@ from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_fi
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tables.addresses import WEB, check_reach, name_within, resolved
-from clip_qdrant_ingestion.sources.tables.rows import Format, LostRow, Row, read_rows
+from clip_qdrant_ingestion.sources.tables.rows import ImageRow, read_rows
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ManifestSource", "manifest_format"]
 
-_FORMATS: Mapping[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 _LARGEST_TABLE = 1 << 36  # bytes that are fetched from the web
 _LONGEST_FETCH = 3600.0  # seconds
 
 
-def manifest_format(location: str) -> Format | None:
-    """The format that the name of a table tells, with or without .gz at its end; None if it tells none."""
-    path = (urlsplit(location).path if scheme_of(location) in WEB else location).lower()
-    stem = path.removesuffix(".gz")
-    form = _FORMATS.get(posixpath.splitext(stem)[1])
-    return None if form == "parquet" and stem != path else form
+def manifest_format(location: str) -> TableFormat | None:
+    """The format of the table at a path or URL; None if its name tells none."""
+    return table_format(urlsplit(location).path if scheme_of(location) in WEB else location)
 
 
 class ManifestSource:
     """The images that a table names, in its order.
 
-    `uri_column` is the column of the images; without it the first there is of URI_COLUMNS. `name` is by default the
+    `uri_column` is the column of the images; without it the first there is of IMAGE_COLUMNS. `name` is by default the
     address of the table without user and query, which change. `fetcher` gets what is on the web, `storage_options`
     are for the file system of buckets. A table from the web names images on the web, or below a `base`. What is
     asked for the table is tried again for `patience` seconds while what is wrong may pass by itself.
@@ -76,10 +66,10 @@ class ManifestSource:
         form = manifest_format(self.uri)
         if form is None:
             raise ConfigError(
-                f"{os.fspath(location)} is no manifest: its name ends in none of {', '.join(_FORMATS)} "
+                f"{os.fspath(location)} is no manifest: its name ends in none of {', '.join(TABLE_SUFFIXES)} "
                 "(with .gz too, but for Parquet)"
             )
-        self._form: Format = form
+        self._form: TableFormat = form
         self._shown = without_user_info(self.uri)
         self.name = name or urlunsplit(urlsplit(self._shown)._replace(query="", fragment=""))
         self._uri_column = uri_column
@@ -112,7 +102,7 @@ class ManifestSource:
                     if not begun:
                         detail = f"{self._shown} cannot be listed: {error}"
                         raise SourceError(detail, transient=error.transient) from error
-                    row = LostRow(str(error), rest=True)
+                    row = LostRow("the rest", "end", str(error))
                 begun = True
                 if row is None or max(len(objects), len(problems)) == OBJECTS_A_PAGE:
                     yield self._page(objects, problems, seen)
@@ -120,7 +110,7 @@ class ManifestSource:
                 if row is None:
                     return
                 if isinstance(row, LostRow):
-                    problems.append(self._problem(row.detail, "unreadable" if row.rest else "bad metadata"))
+                    problems.append(self._problem(str(row), "unreadable" if row.kind == "end" else "bad metadata"))
                     continue
                 try:
                     objects.append((row.place, self._object(row)))
@@ -174,7 +164,7 @@ class ManifestSource:
     def _problem(self, detail: str, reason: str, *, hides: bool = True) -> Problem:
         return Problem(self._shown, reason, detail, hides_objects=hides)
 
-    def _object(self, row: Row) -> SourceObject:
+    def _object(self, row: ImageRow) -> SourceObject:
         """Raises MetadataError."""
         uri = resolved(row.image, self._base)
         check_reach(uri, self.uri, self._base)
@@ -195,7 +185,7 @@ class ManifestSource:
         else:
             filesystem, path = open_filesystem(self.uri, self._storage_options)
             file = stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if self.uri.lower().endswith(".gz") else file
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if is_compressed(self.uri) else file
 
     def _fetched(self) -> IO[bytes]:
         with contextlib.ExitStack() as failing:  # a try that fails leaves no file

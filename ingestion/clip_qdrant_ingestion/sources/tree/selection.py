@@ -7,15 +7,10 @@ import re
 from collections.abc import Sequence
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 
-__all__ = ["IMAGE_SUFFIXES", "SIDECAR_SUFFIXES", "Glob", "Selection"]
+__all__ = ["SIDECAR_SUFFIXES", "Glob", "Selection"]
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
-        ".avif", ".heic", ".heif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm",
-    }
-)  # fmt: skip
 SIDECAR_SUFFIXES = frozenset({".json", ".txt", ".jsonl", ".csv"})
 
 

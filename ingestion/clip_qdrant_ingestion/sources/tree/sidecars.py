@@ -1,15 +1,12 @@
 """Captions and metadata that lie beside the images, in files called sidecars.
 
-For many images: `metadata.jsonl` or `metadata.csv` in any folder, a row an image. The column `file_name` (or `image`,
-`file`, `filename`, `path`) is the path of the image from that folder, `caption` its caption; an object in a column
-`metadata`, and all other columns, are its metadata. For one image `cat.jpg`: `cat.json` or `cat.jpg.json`, with the
-same content, and `cat.txt` or `cat.jpg.txt`, which is its caption.
+For many images: `metadata.jsonl` or `metadata.csv` in any folder, a row an image. The column `file_name` (or another
+that names a file, such as `image` or `path`) is the path of the image from that folder, `caption` its caption; an
+object in a column `metadata`, and all other columns, are its metadata. For one image `cat.jpg`: `cat.json` or
+`cat.jpg.json`, with the same content, and `cat.txt` or `cat.jpg.txt`, which is its caption.
 
 What is nearer to the image wins, field by field: a table in its folder over one further up, `metadata.jsonl` over
 `metadata.csv`, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over all of them.
-
-A CSV column is of one type: integers, numbers, booleans (true, false) if all its cells are, otherwise text; so a
-column with "007" in it stays text. An empty cell is an absent value, and a column without a name is not used.
 
 Names are compared in Unicode's composed form (NFC), and suffixes and the names of tables without regard to case: an
 archive made on a Mac decomposes them, and Windows writes `CAT.TXT`.
@@ -17,71 +14,30 @@ archive made on a Mac decomposes them, and Windows writes `CAT.TXT`.
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import PurePosixPath
-from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, MetadataError
-from clip_qdrant.fields.types import FieldType
-from clip_qdrant.fields.values import shown
 from clip_qdrant.images.load import Limits
+from clip_qdrant.tables.rows import parse_object
+from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.packed_texts import TextSet
+from clip_qdrant_ingestion.sources.descriptions import describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
-from clip_qdrant_ingestion.sources.tables.rows import described, parse_object
-from clip_qdrant_ingestion.sources.text_values import text_value, texts_type
+from clip_qdrant_ingestion.sources.tree.tables import FolderTable, read_folder_table
 
-__all__ = ["FolderSidecars", "Sidecars", "Table", "parse_csv", "parse_jsonl"]
+__all__ = ["FolderSidecars", "Sidecars"]
 
 logger = logging.getLogger(__name__)
 
-KEY_COLUMNS = ("file_name", "image", "file", "filename", "path")
-TABLES = ("metadata.csv", "metadata.jsonl")  # the later wins
+_TABLES: Mapping[str, TableFormat] = {"metadata.csv": "csv", "metadata.jsonl": "jsonl"}  # the later wins
 
 _OF_ONE_IMAGE = Limits(max_bytes=1024 * 1024)  # a page of them is held at once
 
 Read = Callable[[Sequence[str], Limits], Sequence[bytes | ClipQdrantError]]
-
-
-@dataclass(slots=True)
-class Table:
-    """The rows of one metadata file, by path from its folder; `problems` are texts that begin with the line.
-
-    `partial`: a row was lost, and which image it named nobody knows. `unnamed` columns are not used.
-    """
-
-    rows: dict[str, Description] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    partial: bool = False
-    unnamed: int = 0
-    _lines: dict[str, int] = field(default_factory=dict)
-
-    def add(self, line: int, row: Any, written: Mapping[str, str] | None = None) -> None:
-        """One row as it was read; if it is wrong it becomes a problem. `written`: as in Description."""
-        try:
-            name, description = _described_row(row)
-        except MetadataError as error:
-            self.lose(f"line {line}: {error}")
-            return
-        if name in self._lines:
-            self.problems.append(f"line {line}: {name!r} has a row already, in line {self._lines[name]}")
-            return
-        self.rows[name] = replace(description, written=written) if written else description
-        self._lines[name] = line
-
-    def lose(self, problem: str) -> None:
-        """Takes note of a row that cannot be used."""
-        self.problems.append(problem)
-        self.partial = True
-
-    def describe(self, name: str) -> Description:
-        """What the table says about the image at this path."""
-        return self.rows.get(name) or Description(partial=self.partial)
 
 
 class FolderSidecars:
@@ -95,7 +51,7 @@ class FolderSidecars:
 
     def add(self, name: str) -> None:
         """Takes note of a file. One that is no sidecar does no harm."""
-        if (usual := name.lower()) in TABLES:
+        if (usual := name.lower()) in _TABLES:
             if usual not in self.tables or name == usual:  # of metadata.csv and Metadata.CSV the plain one
                 self.tables[usual] = name
             return
@@ -137,7 +93,7 @@ class Sidecars:
 
     def __init__(self, read: Read, problem: Callable[[str, str], None], *, whole: bool = True) -> None:
         self._read, self._problem, self._whole = read, problem, whole
-        self._tables: dict[str, list[Table]] = {}  # by folder: of the folder in hand and those above it
+        self._tables: dict[str, list[FolderTable]] = {}  # by folder: of the folder in hand and those above it
         self._unused: dict[str, set[str]] = {}
         self._prefix = ""  # of the folder in hand, "" or with a "/" at its end
         self._folder = FolderSidecars()
@@ -147,15 +103,16 @@ class Sidecars:
         self._leave(prefix)
         self._prefix, self._folder = prefix, folder
         tables = []
-        for usual in TABLES:
+        for usual, form in _TABLES.items():
             if usual not in folder.tables:
                 continue
             name = prefix + folder.tables[usual]
-            text = self._text(name, *self._read([name], Limits()))
-            if text is None:
-                tables.append(Table(partial=True))
+            (content,) = self._read([name], Limits())
+            if isinstance(content, ClipQdrantError):
+                self._problem(name, str(content))
+                tables.append(FolderTable(partial=True))
                 continue
-            table = parse_csv(text) if usual.endswith(".csv") else parse_jsonl(text)
+            table = read_folder_table(io.BytesIO(content), form)
             for problem in table.problems:
                 self._problem(name, problem)
             if table.unnamed:
@@ -208,7 +165,7 @@ class Sidecars:
         if name.lower().endswith(".txt"):
             return Description(text.strip() or None)
         try:
-            return described(parse_object(text))
+            return describe_fields(parse_object(text))
         except MetadataError as error:
             self._problem(name, str(error))
             return Description(partial=True)
@@ -232,81 +189,3 @@ def _composed(name: str) -> str:
 def _forms(name: str) -> tuple[str, ...]:
     """A name composed and decomposed."""
     return (name,) if name.isascii() else (_composed(name), unicodedata.normalize("NFD", name))
-
-
-def parse_jsonl(text: str) -> Table:
-    """One JSON object a line; empty lines are allowed."""
-    table = Table()
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_object(line)
-        except MetadataError as error:
-            table.lose(f"line {number}: {error}")
-            continue
-        table.add(number, row)
-    return table
-
-
-def parse_csv(text: str) -> Table:
-    """Comma-separated values (RFC 4180) with a header line."""
-    table = Table()
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    line = 1
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            table.lose(f"line {line}: {error}")
-            line = reader.line_num + 1
-            continue
-        if cells:
-            rows.append((line, cells))
-        line = reader.line_num + 1
-    if not rows:
-        return table
-    header = [name.strip() for name in rows.pop(0)[1]]
-    if not set(header) & set(KEY_COLUMNS):
-        table.lose(f"line 1: none of the columns is {' or '.join(KEY_COLUMNS)}, but {', '.join(header)}")
-        return table
-    table.unnamed = header.count("")  # the index of pandas, or what a spreadsheet leaves at the end of its lines
-    if doubled := {name for name in header if name and header.count(name) > 1}:
-        table.lose(f"line 1: there are several columns {', '.join(map(repr, sorted(doubled)))}")
-        return table
-    good = []
-    for line, cells in rows:
-        if len(cells) == len(header):
-            good.append((line, [cell.strip() for cell in cells]))
-        else:
-            table.lose(f"line {line}: it has {len(cells)} cells, the header {len(header)}")
-    plain = {"caption", *KEY_COLUMNS}
-    types: list[FieldType] = [
-        "keyword" if name in plain else texts_type(cells[number] for _, cells in good if cells[number])
-        for number, name in enumerate(header)
-    ]
-    for line, cells in good:
-        values = zip(header, types, cells, strict=True)
-        present = [(name, kind, cell) for name, kind, cell in values if name and cell]
-        table.add(
-            line,
-            {name: text_value(cell, kind) for name, kind, cell in present},
-            {name: cell for name, kind, cell in present if kind != "keyword"},
-        )
-    return table
-
-
-def _described_row(row: Mapping[str, Any]) -> tuple[str, Description]:
-    key = next((key for key in KEY_COLUMNS if row.get(key) not in (None, "")), None)
-    if key is None:
-        raise MetadataError(f"it names no image in any of the columns {', '.join(KEY_COLUMNS)}")
-    name = row[key]
-    if not isinstance(name, str):
-        raise MetadataError(f"{key} is the path of an image, not {shown(name)}")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise MetadataError(f"{key} {name!r} is not a path below the folder of this file")
-    return _composed(str(path)), described({column: value for column, value in row.items() if column != key})

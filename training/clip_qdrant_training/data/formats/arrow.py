@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import MissingExtra, SourceError, TrainingError
-from clip_qdrant_training.data.formats.entries import CAPTION_FIELDS, IMAGE_FIELDS, field_of, pick_splits
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, find_column
+from clip_qdrant_training.data.formats.entries import pick_splits
 from clip_qdrant_training.data.pairs import Pair, clean_captions
 
 __all__ = ["ArrowImage", "is_dataset_folder", "read_dataset_folder"]
@@ -67,11 +68,11 @@ def read_dataset_folder(path: Path, split: str | None) -> list[Pair]:
 
 def _pairs(folder: Path) -> Iterator[Pair]:
     dataset = _dataset(str(folder))
-    images, texts = (field_of(dataset.column_names, wanted) for wanted in (IMAGE_FIELDS, CAPTION_FIELDS))
+    images, texts = (find_column(dataset.column_names, wanted) for wanted in (FILE_COLUMNS, CAPTION_COLUMNS))
     if images is None or texts is None:
         raise TrainingError(
             f"{folder} has the columns {', '.join(dataset.column_names)}, and needs an image, one of "
-            f"{', '.join(IMAGE_FIELDS)}, and captions, one of {', '.join(CAPTION_FIELDS)}: rename_column does it"
+            f"{', '.join(FILE_COLUMNS)}, and captions, one of {', '.join(CAPTION_COLUMNS)}: rename_column does it"
         )
     kind = str(dataset.features.arrow_schema.field(images).type)
     if not kind.startswith(("struct", "binary", "large_binary", "string", "large_string")):

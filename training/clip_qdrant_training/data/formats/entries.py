@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from clip_qdrant.errors import TrainingError
 from clip_qdrant_training.data.pairs import Pair
 
-__all__ = ["CAPTION_FIELDS", "IMAGE_FIELDS", "Entry", "field_of", "pick_splits", "to_pairs"]
-
-# The names that columns and keys have in the data sets around; the first that is there counts.
-IMAGE_FIELDS = ("image", "image_path", "file_name", "filename", "filepath", "image_name", "img")
-CAPTION_FIELDS = ("captions", "caption", "text", "sentences", "comment")
+__all__ = ["CaptionEntry", "pick_splits", "to_pairs"]
 
 _FOLDERS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
 _VALIDATION = frozenset({"dev", "val", "valid", "validation"})
 _TRIED = 20  # names that are looked for in a folder: the first may be the one that is missing
 
 
-class Entry(NamedTuple):
+class CaptionEntry(NamedTuple):
     """One image of a captions file, not looked for yet; captions are clean."""
 
     name: str
@@ -29,14 +25,8 @@ class Entry(NamedTuple):
     split: str | None = None
 
 
-def field_of(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """Which of the names, whatever their case, is the first one wanted."""
-    found = {name.strip().lower(): name for name in reversed(list(names))}
-    return next((found[name] for name in wanted if name in found), None)
-
-
 def to_pairs(
-    entries: list[Entry], path: Path, *, images: str | Path | None, split: str | None, near: Sequence[str] = ()
+    entries: list[CaptionEntry], path: Path, *, images: str | Path | None, split: str | None, near: Sequence[str] = ()
 ) -> list[Pair]:
     """The entries of one split as pairs with the paths of their images.
 
@@ -67,7 +57,7 @@ def pick_splits(found: Mapping[str, int], split: str | None, where: str) -> list
     return picked
 
 
-def _of_split(entries: list[Entry], path: Path, split: str | None) -> list[Entry]:
+def _of_split(entries: list[CaptionEntry], path: Path, split: str | None) -> list[CaptionEntry]:
     sizes: dict[str, int] = {}
     for entry in entries:
         if entry.split is not None:
@@ -88,7 +78,7 @@ def _of_split(entries: list[Entry], path: Path, split: str | None) -> list[Entry
     return [entry for entry, names in chosen if names]
 
 
-def _names_of(entry: Entry) -> tuple[str, str, str]:
+def _names_of(entry: CaptionEntry) -> tuple[str, str, str]:
     name = PurePath(entry.name)
     return entry.name, name.name, name.stem  # the split lists of Flickr30k have no suffix
 
@@ -128,7 +118,7 @@ def _spellings(split: str) -> frozenset[str]:
     return _VALIDATION if split in _VALIDATION else frozenset({split})
 
 
-def _image_folder(entries: Sequence[Entry], path: Path, images: str | Path | None, near: Sequence[str]) -> Path:
+def _image_folder(entries: Sequence[CaptionEntry], path: Path, images: str | Path | None, near: Sequence[str]) -> Path:
     """The folder in which the first images lie. Raises TrainingError if none does, naming where it looked."""
     tried = entries[:_TRIED]
     folders = [Path(images)] if images is not None else list(_folders_around(path.parent, near))

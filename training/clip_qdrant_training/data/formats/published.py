@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant_training.data.formats.entries import Entry
+from clip_qdrant_training.data.formats.entries import CaptionEntry
 from clip_qdrant_training.data.pairs import clean_captions
 
-__all__ = ["coco", "coco_folders", "is_coco", "is_karpathy", "is_token_line", "karpathy", "tokens"]
+__all__ = ["coco_folders", "is_coco", "is_karpathy", "is_token_line", "read_coco", "read_karpathy", "read_tokens"]
 
 _TOKEN_LINE = re.compile(r"(?P<name>.+)#\d+\t(?P<caption>.*)")
 
@@ -21,7 +21,7 @@ def is_token_line(line: str) -> bool:
     return _TOKEN_LINE.match(line) is not None
 
 
-def tokens(lines: Iterable[str], path: Path) -> Iterator[Entry]:
+def read_tokens(lines: Iterable[str], path: Path) -> Iterator[CaptionEntry]:
     """Entries of Flickr8k.token.txt and results_20130124.token. Raises TrainingError naming the line."""
     found: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
@@ -32,7 +32,7 @@ def tokens(lines: Iterable[str], path: Path) -> Iterator[Entry]:
             raise TrainingError(f"{path} line {number} is not NAME#NUMBER, a tab and a caption: {line.strip():.80}")
         found.setdefault(match["name"], []).append(match["caption"])
     for name, captions in found.items():
-        yield Entry(name, clean_captions(captions, f"{path}: {name!r}"))
+        yield CaptionEntry(name, clean_captions(captions, f"{path}: {name!r}"))
 
 
 def is_karpathy(value: Any) -> bool:
@@ -41,7 +41,7 @@ def is_karpathy(value: Any) -> bool:
     return isinstance(images, list) and bool(images) and isinstance(images[0], dict) and "sentences" in images[0]
 
 
-def karpathy(value: Mapping[str, Any], path: Path) -> Iterator[Entry]:
+def read_karpathy(value: Mapping[str, Any], path: Path) -> Iterator[CaptionEntry]:
     """Entries with their splits. Raises TrainingError naming the image."""
     for number, image in enumerate(value["images"]):
         where = f"{path}: images[{number}]"
@@ -51,7 +51,7 @@ def karpathy(value: Mapping[str, Any], path: Path) -> Iterator[Entry]:
         except (KeyError, TypeError) as error:
             raise TrainingError(f"{where} needs filename, split and sentences[].raw: {image!s:.80}") from error
         folder = image.get("filepath")  # COCO's has train2014 or val2014 there
-        yield Entry(f"{folder}/{name}" if folder else name, clean_captions(captions, f"{where} {name!r}"), split)
+        yield CaptionEntry(f"{folder}/{name}" if folder else name, clean_captions(captions, f"{where} {name!r}"), split)
 
 
 def is_coco(value: Any) -> bool:
@@ -59,7 +59,7 @@ def is_coco(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(key), list) for key in ("images", "annotations"))
 
 
-def coco(value: Mapping[str, Any], path: Path) -> Iterator[Entry]:
+def read_coco(value: Mapping[str, Any], path: Path) -> Iterator[CaptionEntry]:
     """Entries in the order of the images. Raises TrainingError naming the image or the annotation."""
     names: dict[Any, str] = {}
     for number, image in enumerate(value["images"]):
@@ -79,7 +79,7 @@ def coco(value: Mapping[str, Any], path: Path) -> Iterator[Entry]:
                 f"{where} needs image_id and caption (captions_*.json has them): {annotation!s:.80}"
             ) from error
     for identity, name in names.items():
-        yield Entry(name, clean_captions(captions[identity], f"{path}: image {identity!r} {name!r}"))
+        yield CaptionEntry(name, clean_captions(captions[identity], f"{path}: image {identity!r} {name!r}"))
 
 
 def coco_folders(path: Path) -> tuple[str, ...]:

@@ -1,111 +1,97 @@
-"""One image and caption a row: JSON lines, a JSON list, CSV and its kin."""
+"""Captions in the rows of tables: CSV and its kin, JSON lines, lists of JSON objects."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant_training.data.formats.entries import CAPTION_FIELDS, IMAGE_FIELDS, Entry, field_of
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, find_column, find_field
+from clip_qdrant.tables.rows import LostRow, Row, Table
+from clip_qdrant_training.data.formats.entries import CaptionEntry
 from clip_qdrant_training.data.pairs import clean_captions
 
-__all__ = ["delimiter_of", "json_lines", "json_list", "table"]
+__all__ = ["names_pairs", "object_entries", "table_entries"]
 
-_DELIMITERS = (",", "\t", ";", "|")
-
-
-def json_lines(lines: Iterable[str], path: Path) -> Iterator[Entry]:
-    """Entries of JSON lines. Raises TrainingError naming the line."""
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            where = f"{path} line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise TrainingError(f"{where} is not JSON: {error}") from error
-            yield _from_object(row, where)
+_LISTS = ("captions", "sentences")  # columns whose cells may hold several texts
 
 
-def json_list(rows: list[Any], path: Path) -> Iterator[Entry]:
-    """Entries of a list of objects. Raises TrainingError naming the row."""
-    return (_from_object(row, f"{path} row {number}") for number, row in enumerate(rows))
+def names_pairs(columns: Sequence[str]) -> bool:
+    """Whether a header has a column of images and one of captions."""
+    return find_column(columns, FILE_COLUMNS) is not None and find_column(columns, CAPTION_COLUMNS) is not None
 
 
-def delimiter_of(header: str) -> str | None:
-    """What separates the columns of a table whose first line this is; None if it names no image and caption."""
-    for delimiter in _DELIMITERS:
-        names = header.rstrip("\r\n").split(delimiter)
-        plain = [name.strip().strip('"') for name in names]
-        if field_of(plain, IMAGE_FIELDS) is not None and field_of(plain, CAPTION_FIELDS) is not None:
-            return delimiter
-    return None
-
-
-def table(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[Entry]:
-    """Entries of CSV text with a header (RFC 4180), the rows of one image as one. Raises TrainingError naming the line.
+def table_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
+    """Entries of a table whose header `names_pairs`, the rows of one image as one. Raises TrainingError with the line.
 
     An empty caption is left out; an image with no other is an error.
     """
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    columns = table.columns or ()
+    image, caption = find_column(columns, FILE_COLUMNS), find_column(columns, CAPTION_COLUMNS)
+    split = find_column(columns, ("split",))
+    assert image is not None and caption is not None, "names_pairs saw both columns"
     found: dict[tuple[str, str | None], list[str]] = {}
-    first_line: dict[tuple[str, str | None], int] = {}
-    try:
-        header = [name.strip() for name in next(row for row in rows if any(cell.strip() for cell in row))]
-        image, captions = header.index(_column(header, IMAGE_FIELDS)), header.index(_column(header, CAPTION_FIELDS))
-        name = field_of(header, ("split",))
-        split = None if name is None else header.index(name)
-        for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            where = f"{path} line {rows.line_num}"
-            if len(row) != len(header):
-                raise TrainingError(
-                    f"{where} has {len(row)} columns and the header {len(header)}: "
-                    f"a text with {delimiter!r} in it stands in double quotes"
-                )
-            if not row[image].strip():
-                raise TrainingError(f"{where} has no image: {delimiter.join(row):.80}")
-            key = (row[image].strip(), (row[split].strip() or None) if split is not None else None)
-            first_line.setdefault(key, rows.line_num)
-            texts = _texts(row[captions]) if header[captions].lower() in ("captions", "sentences") else [row[captions]]
-            found.setdefault(key, []).extend(text.strip() for text in texts if text.strip())
-    except csv.Error as error:
-        raise TrainingError(
-            f"{path} line {rows.line_num} is not CSV: {error}. A text that holds double quotes stands in double "
-            "quotes, and those in it are doubled"
-        ) from error
+    places: dict[tuple[str, str | None], str] = {}
+    for row in _read_all(table, path):
+        cells: dict[str, str] = row.fields
+        if image not in cells:
+            raise TrainingError(f"{path} {row.place} has no image: {', '.join(cells.values()):.80}")
+        key = (cells[image], cells.get(split) if split is not None else None)
+        places.setdefault(key, row.place)
+        cell = cells.get(caption, "")
+        texts = _split_texts(cell) if caption.lower() in _LISTS else [cell]
+        found.setdefault(key, []).extend(text.strip() for text in texts if text.strip())
     for (name, part), texts in found.items():
         if not texts:
-            raise TrainingError(
-                f"{path} line {first_line[name, part]} needs captions: {name!r} has none but empty ones"
-            )
-        yield Entry(name, tuple(texts), part)
+            place = places[name, part]
+            raise TrainingError(f"{path} {place} needs captions: {name!r} has none but empty ones")
+        yield CaptionEntry(name, tuple(texts), part)
 
 
-def _column(header: list[str], wanted: tuple[str, ...]) -> str:
-    name = field_of(header, wanted)
-    assert name is not None, "delimiter_of saw both columns"
-    return name
+def object_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
+    """Entries of JSON objects, one a row. Raises TrainingError naming the row."""
+    for row in _read_all(table, path):
+        where, fields = f"{path} {row.place}", row.fields
+        image = find_field(fields, FILE_COLUMNS)
+        if image is None or not isinstance(fields[image], str):
+            raise _no_image(where, str(fields))
+        captions = find_field(fields, CAPTION_COLUMNS)
+        if captions is None:
+            raise TrainingError(f"{where} needs captions, under one of {', '.join(CAPTION_COLUMNS)}: {fields!s:.80}")
+        split = find_column(fields, ("split",))
+        part = fields[split] if split is not None else None
+        texts = clean_captions(fields[captions], where)
+        yield CaptionEntry(fields[image], texts, part if isinstance(part, str) else None)
 
 
-def _texts(cell: str) -> list[str]:
+def _read_all(table: Table, path: Path) -> Iterator[Row]:
+    """The rows. Raises TrainingError for the first that cannot be used: no training data is left out unasked."""
+    for row in table.rows:
+        if isinstance(row, LostRow):
+            raise _error(row, path)
+        yield row
+
+
+def _error(row: LostRow, path: Path) -> TrainingError:
+    where = f"{path} {row.place}"
+    if row.kind == "encoding":
+        return TrainingError(f"cannot read the pairs in {path}: {row} (encoding='utf-8' in Python)")
+    if row.kind == "object":
+        return _no_image(where, row.detail)
+    if row.kind == "syntax":
+        return TrainingError(f"{where} is {row.detail}")
+    return TrainingError(f"{where} {row.detail.removeprefix('it ')}")
+
+
+def _no_image(where: str, what: str) -> TrainingError:
+    return TrainingError(f"{where} has no image, an object with one of {', '.join(FILE_COLUMNS)}: {what:.80}")
+
+
+def _split_texts(cell: str) -> list[str]:
     """Several captions in one cell are a JSON list; anything else is one text."""
     try:
-        value = json.loads(cell) if cell.lstrip().startswith("[") else None
+        value = json.loads(cell) if cell.startswith("[") else None
     except ValueError:
         value = None
     return value if isinstance(value, list) and all(isinstance(text, str) for text in value) else [cell]
-
-
-def _from_object(row: Any, where: str) -> Entry:
-    image = field_of(row, IMAGE_FIELDS) if isinstance(row, dict) else None
-    if image is None or not isinstance(row[image], str) or not row[image]:
-        raise TrainingError(f"{where} has no image, an object with one of {', '.join(IMAGE_FIELDS)}: {row!s:.80}")
-    captions = field_of(row, CAPTION_FIELDS)
-    if captions is None:
-        raise TrainingError(f"{where} needs captions, under one of {', '.join(CAPTION_FIELDS)}: {row!s:.80}")
-    split = row.get("split")
-    return Entry(row[image], clean_captions(row[captions], where), split if isinstance(split, str) else None)

@@ -1,22 +1,27 @@
-"""WebDataset shards: tar files whose members of one name are a sample. Images are read from them by their offset."""
+"""WebDataset archives: tar files whose members of one name are a sample. Images are read from them by their offset."""
 
 from __future__ import annotations
 
 import json
-import tarfile
-from collections.abc import Callable, Iterable, Iterator
+import posixpath
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import IO, NamedTuple
 
-from clip_qdrant.errors import MissingExtra, SourceError, TrainingError
-from clip_qdrant_training.data.formats.entries import CAPTION_FIELDS, field_of
+from clip_qdrant.errors import DamagedArchive, SourceError, TrainingError
+from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, find_field
+from clip_qdrant.tables.patterns import expand_braces
+from clip_qdrant.tables.suffixes import is_archive, is_compressed
+from clip_qdrant.tables.tar import TarStream, sample_key
 from clip_qdrant_training.data.pairs import Pair, clean_captions
 
-__all__ = ["TarImage", "is_shards", "read_shards"]
+__all__ = ["TarImage", "names_archives", "read_archives"]
 
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm"})
-_TEXTS = frozenset({"txt", "json"})
+_TEXTS = frozenset({".txt", ".json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,71 +49,68 @@ class TarImage:
         return f"{self.path}: {self.name}"
 
 
-def is_shards(path: Path) -> bool:
+class _File(NamedTuple):
+    """A file of a sample: `suffix` is its name from the first dot on, in lower case."""
+
+    key: str
+    suffix: str
+    data: TarImage | bytes
+
+
+def names_archives(path: Path) -> bool:
     """Whether a path is a tar file, a folder of them, or a pattern of braces such as shards-{000..003}.tar."""
-    return path.name.endswith((".tar", ".tar.gz", ".tgz")) or (path.is_dir() and any(path.glob("*.tar")))
+    return is_archive(path.name) or (path.is_dir() and any(path.glob("*.tar")))
 
 
-def read_shards(path: Path) -> list[Pair]:
-    """The pairs of all shards, in order. Raises TrainingError naming shard and sample, MissingExtra.
+def read_archives(path: Path) -> list[Pair]:
+    """The pairs of all archives, in order. Raises TrainingError naming archive and sample.
 
-    The headers are read, and the texts; samples are grouped as the webdataset library groups them.
+    Only the headers and the texts are read.
     """
-    expand, group = _webdataset()
     if path.is_dir():
-        shards = sorted(path.glob("*.tar"))
+        archives = sorted(path.glob("*.tar"))
     else:  # a file may have braces in its own name
-        shards = [path] if path.exists() else [Path(each) for each in expand(str(path))]
-    pairs = []
-    for shard in shards:
-        try:
-            pairs += [_pair(sample, shard) for sample in group(_members(shard)) if _is_ours(sample)]
-        except (tarfile.TarError, OSError) as error:
-            way_out = "; unpack it first: an offset needs a plain tar" if shard.suffix in (".gz", ".tgz") else ""
-            raise TrainingError(f"cannot read the shard {shard}: {error}{way_out}") from error
-        except ValueError as error:  # webdataset's own: a file name that is there twice
-            raise TrainingError(f"{shard} is no shard: {error.args[0]}") from error
+        archives = [path] if path.exists() else [Path(each) for each in expand_braces(str(path))]
+    pairs = [pair for archive in archives for pair in _read_archive(archive)]
     if not pairs:
         raise TrainingError(f"{path} holds no pairs: a sample is NAME.jpg (or .png ...) with NAME.txt or NAME.json")
     return pairs
 
 
-def _webdataset() -> tuple[Callable[[str], list[str]], Callable[[Iterable[dict[str, Any]]], Iterator[dict[str, Any]]]]:
+def _read_archive(archive: Path) -> Iterator[Pair]:
     try:
-        from webdataset.shardlists import expand_urls
-        from webdataset.tariterators import group_by_keys
-    except ImportError as error:
-        raise MissingExtra("webdataset", "train", "reading WebDataset shards") from error
-    return expand_urls, group_by_keys
+        with archive.open("rb") as file:
+            for key, files in groupby(_read_files(file, archive), attrgetter("key")):
+                yield _pair(list(files), f"{archive} sample {key!r}")
+    except (DamagedArchive, OSError) as error:
+        way_out = "; unpack it first: an offset needs a plain tar" if is_compressed(archive.name) else ""
+        raise TrainingError(f"cannot read the shard {archive}: {error}{way_out}") from error
 
 
-def _members(shard: Path) -> Iterator[dict[str, Any]]:
-    """The files of a shard as webdataset's tar_file_iterator gives them, but a place instead of an image's bytes."""
-    with tarfile.open(shard, "r:") as tar:
-        while (member := tar.next()) is not None:
-            suffix = member.name.rpartition(".")[2].lower()
-            # Names of the form __key__ are metadata by webdataset's rule.
-            if member.isreg() and suffix in _IMAGES | _TEXTS and not Path(member.name).parts[0].startswith("__"):
-                data: TarImage | bytes = TarImage(str(shard), member.offset_data, member.size, member.name)
-                if suffix in _TEXTS:
-                    file = tar.extractfile(member)
-                    data = file.read() if file is not None else b""
-                yield {"fname": member.name, "data": data, "__url__": str(shard)}
-            tar.members.clear()  # type: ignore[attr-defined]  # an attribute of all versions: the headers seen, all kept
+def _read_files(file: IO[bytes], archive: Path) -> Iterator[_File]:
+    """The files of samples: of an image the place, of a text what is in it."""
+    stream = TarStream(file, seekable=True)
+    for member in stream:
+        key, suffix = sample_key(member.name), posixpath.splitext(member.name)[1].lower()
+        if key is None or suffix not in _TEXTS | IMAGE_SUFFIXES:
+            continue
+        if member.instead is not None:
+            raise TrainingError(f"{archive}: {member.name} is {member.instead}; pack the archive with the file itself")
+        is_text = suffix in _TEXTS
+        data = stream.read(member) if is_text else TarImage(str(archive), member.offset, member.size, member.name)
+        yield _File(key, posixpath.basename(member.name).partition(".")[2].lower(), data)
 
 
-def _is_ours(sample: dict[str, Any]) -> bool:
-    return any(not key.startswith("__") for key in sample)
-
-
-def _pair(sample: dict[str, Any], shard: Path) -> Pair:
-    where = f"{shard} sample {sample['__key__']!r}"
-    images = [value for value in sample.values() if isinstance(value, TarImage)]
+def _pair(files: Sequence[_File], where: str) -> Pair:
+    suffixes = [file.suffix for file in files]
+    if doubled := next((suffix for suffix in suffixes if suffixes.count(suffix) > 1), None):
+        raise TrainingError(f"{where} has a duplicate file name: .{doubled} is there twice")
+    images = [file.data for file in files if isinstance(file.data, TarImage)]
     texts = [
         text
-        for suffix, data in sample.items()
-        if isinstance(data, bytes)
-        for text in _texts(data, suffix, f"{where} .{suffix}")
+        for file in files
+        if isinstance(file.data, bytes)
+        for text in _texts(file.data, file.suffix, f"{where} .{file.suffix}")
     ]
     if len(images) != 1:
         raise TrainingError(
@@ -126,7 +128,7 @@ def _texts(data: bytes, suffix: str, where: str) -> list[str]:
     except ValueError as error:
         raise TrainingError(f"{where} is not {'JSON' if suffix.endswith('json') else 'UTF-8'}: {error}") from error
     if isinstance(value, dict):
-        key = field_of(value, CAPTION_FIELDS)
+        key = find_field(value, CAPTION_COLUMNS)
         value = value[key] if key is not None else []
     texts = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(each, str) for each in texts):

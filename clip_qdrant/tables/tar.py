@@ -1,4 +1,4 @@
-"""The files in a tar archive, in one pass forward, and told whether the archive is whole.
+"""The files in a tar archive, read in one pass forward, with a check that the archive is whole.
 
 Python's tarfile takes damage in the middle of an archive for its end. Here the end counts only where its mark of zeros
 is; anything else is a DamagedArchive.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import posixpath
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -16,10 +18,11 @@ from typing import IO, cast
 
 from clip_qdrant.errors import DamagedArchive, first_line
 
-__all__ = ["Member", "TarStream", "is_packed"]
+__all__ = ["Member", "TarStream", "sample_key"]
 
 _BLOCK = 512  # bytes, of which an archive is made
 _STEP = 1 << 20
+_OF_THE_ARCHIVE = re.compile(r"__[^/]*__/")
 _LARGEST_READ = 64 << 20  # bytes; no header is as large
 
 
@@ -36,9 +39,16 @@ class Member:
     instead: str | None = None
 
 
-def is_packed(name: str) -> bool:
-    """Whether the name of an archive says that it is compressed."""
-    return name.lower().endswith((".gz", ".tgz"))
+def sample_key(name: str) -> str | None:
+    """The sample that a file in an archive belongs to, as WebDataset has it: its name up to the first dot.
+
+    None for files that belong to none: hidden ones, those that speak of the archive (`__meta__/`), and those without
+    a suffix.
+    """
+    folder, file_name = posixpath.split(name)
+    if file_name.startswith((".", "__")) or "." not in file_name or _OF_THE_ARCHIVE.match(name):
+        return None
+    return posixpath.join(folder, file_name.partition(".")[0])
 
 
 class TarStream:
@@ -47,12 +57,12 @@ class TarStream:
     `seekable` archives are passed over by seeking. Whatever cannot be read is a DamagedArchive.
     """
 
-    def __init__(self, file: IO[bytes], *, packed: bool = False, seekable: bool = False) -> None:
-        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if packed else file
-        self._file = _Forward(plain, seekable=seekable and not packed)
+    def __init__(self, file: IO[bytes], *, compressed: bool = False, seekable: bool = False) -> None:
+        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if compressed else file
+        self._file = _Forward(plain, seekable=seekable and not compressed)
 
     def __iter__(self) -> Iterator[Member]:
-        with _damage_told():
+        with _report_damage():
             tar = tarfile.open(fileobj=cast("IO[bytes]", self._file), mode="r:")  # noqa: SIM115  it is in a context
         with tar:
             while (found := _next(tar)) is not None:
@@ -73,7 +83,7 @@ class TarStream:
             chunks.append(chunk)
             left -= len(chunk)
         if left:
-            raise DamagedArchive(f"it ends within {member.name!r}")
+            raise _cut_off(member.name)
         return b"".join(chunks)
 
     def pass_over(self, member: Member) -> None:
@@ -89,7 +99,7 @@ class TarStream:
 
 
 @contextlib.contextmanager
-def _damage_told() -> Iterator[None]:
+def _report_damage() -> Iterator[None]:
     """Around the parsing of headers: tarfile has not only errors of its own for odd ones."""
     try:
         yield
@@ -100,7 +110,7 @@ def _damage_told() -> Iterator[None]:
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    with _damage_told():
+    with _report_damage():
         found = tar.next()
     tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
     return found
@@ -112,6 +122,10 @@ def _instead(found: tarfile.TarInfo) -> str | None:
     if found.issym():
         return f"a symbolic link to {found.linkname[:200]!r}"
     return "a sparse file" if found.issparse() else None
+
+
+def _cut_off(name: str) -> DamagedArchive:
+    return DamagedArchive(f"unexpected end of data: it ends within {name!r}")
 
 
 class _Forward:
@@ -156,7 +170,7 @@ class _Forward:
             return
         self.seek(end - 1)
         if not self.read(1):
-            raise DamagedArchive(f"it ends within {name!r}")
+            raise _cut_off(name)
 
     def block_at(self, offset: int) -> bytes:
         """The block at an offset that was read last, or is yet to be."""
