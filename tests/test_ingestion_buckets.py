@@ -22,8 +22,8 @@ from s3 import Bucket, FlakyProxy, new_bucket
 from clip_qdrant.errors import ConfigError, ImageTooLarge, MissingExtra, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
-from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, translated
-from clip_qdrant_ingestion.sources.buckets.listing import open_store
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
+from clip_qdrant_ingestion.sources.buckets.listing import open_bucket
 from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 
 
@@ -332,7 +332,7 @@ def test_the_listing_of_a_file_system_grows_smaller_as_it_is_used() -> None:
             ]
 
     fsspec.register_implementation("flat", Flat, clobber=True)
-    entries = open_store("flat://photos").entries("")
+    entries = open_bucket("flat://photos").entries("")
     assert [next(entries).name for _ in range(900)] == [f"{number:04}.jpg" for number in range(900)]
     assert Info.alive <= 104
     *_, last = entries
@@ -438,12 +438,12 @@ class StatusError(Exception):
     ],
 )
 def test_errors_that_may_pass_are_told_from_those_that_last(error: Exception, transient: bool) -> None:
-    told = translated(error, "read s3://photos/a.jpg")
+    told = to_source_error(error, "read s3://photos/a.jpg")
     assert str(told).startswith("cannot read s3://photos/a.jpg: ")
     assert told.transient is transient
     wrapped = OSError(5, "what a file system makes of it")
     wrapped.__cause__ = error
-    assert translated(wrapped, "read").transient is transient
+    assert to_source_error(wrapped, "read").transient is transient
 
 
 def test_the_time_of_an_object_is_understood_as_number_text_or_datetime(memory: str) -> None:

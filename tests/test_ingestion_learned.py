@@ -18,7 +18,7 @@ from s3 import Bucket, new_bucket
 from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant_ingestion import BucketSource, Description, FolderSource, Page, Source, SourceObject, ingest
-from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
+from clip_qdrant_ingestion.sources.path_pattern import PathPattern, PatternedSource
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
 
 
@@ -80,7 +80,7 @@ def test_sidecars_win_over_the_path_the_path_over_headers_and_headers_over_the_f
     headers = {"category": "header", "camera": "header", "software": "header", "album": "header"}
     bucket.put("shoes/2024/a.jpg", photo(title="of the file"), metadata=headers)
     bucket.put("shoes/2024/a.json", '{"category": "sidecar", "camera": "sidecar"}')
-    source = Patterned(BucketSource(bucket.url), PathPattern("{category}/{album}/*"))
+    source = PatternedSource(BucketSource(bucket.url), PathPattern("{category}/{album}/*"))
     ingest(source, collection)
     assert metadata(collection) == {
         "category": "sidecar",
@@ -244,7 +244,7 @@ def test_a_tag_that_does_not_fit_a_field_of_the_collection_quarantines_its_image
 
 
 def patterned(folder: Path) -> Source:
-    return Patterned(FolderSource(folder), PathPattern("{year}/*"))
+    return PatternedSource(FolderSource(folder), PathPattern("{year}/*"))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from clip_qdrant.errors import ConfigError, MetadataError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.protocol import Description, Problem, SourceObject
-from clip_qdrant_ingestion.sources.tables.addresses import check_reach, resolved
+from clip_qdrant_ingestion.sources.tables.addresses import check_reach, resolve_address
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
@@ -266,10 +266,10 @@ def test_a_table_in_a_bucket_names_local_files_only_below_a_base(
 def test_a_row_names_other_hosts_only_on_the_web_and_buckets_only_by_their_names(
     table: str, named: list[str], refused: list[str]
 ) -> None:
-    assert [resolved(address, table) for address in named] == named
+    assert [resolve_address(address, table) for address in named] == named
     for address in refused:
         with pytest.raises(MetadataError, match="a row cannot name objects of"):
-            resolved(address, table)
+            resolve_address(address, table)
 
 
 def test_a_table_from_the_web_does_not_climb_out_of_its_base() -> None:

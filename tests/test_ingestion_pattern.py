@@ -9,7 +9,7 @@ import pytest
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
+from clip_qdrant_ingestion.sources.path_pattern import PathPattern, PatternedSource
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.share import Share
 
@@ -88,12 +88,12 @@ def test_a_pattern_that_cannot_be_says_why(pattern: str, problem: str) -> None:
 def test_what_a_path_says_lies_below_what_is_said_otherwise() -> None:
     said = Description("mine", {"year": 2023}, {"view": "top"})
     source = ListedSource([SourceObject("u", "shoes/2024/left/theirs.jpg", said=said)])
-    (page,) = Patterned(source, PathPattern("{category}/{year}/{view}/{caption}.jpg")).pages()
+    (page,) = PatternedSource(source, PathPattern("{category}/{year}/{view}/{caption}.jpg")).pages()
     assert page.objects[0].said == Description("mine", {"year": 2023}, {"category": "shoes", "view": "top"})
 
 
 def test_the_caption_may_stand_in_the_path() -> None:
-    (page,) = Patterned(named("a red shoe.jpg"), PathPattern("{caption}.jpg")).pages()
+    (page,) = PatternedSource(named("a red shoe.jpg"), PathPattern("{caption}.jpg")).pages()
     assert page.objects[0].said == Description("a red shoe")
 
 
@@ -101,10 +101,10 @@ def test_a_path_that_does_not_fit_stays_without_fields_and_warns_only_if_none_fi
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        (page,) = Patterned(named("a.jpg", "b/c.jpg"), PathPattern("{x}/*")).pages()
+        (page,) = PatternedSource(named("a.jpg", "b/c.jpg"), PathPattern("{x}/*")).pages()
         assert [item.said.texts for item in page.objects] == [{}, {"x": "b"}]
         assert not caplog.records
-        list(Patterned(named("a.jpg", "b.jpg"), PathPattern("{x}/*")).pages())
+        list(PatternedSource(named("a.jpg", "b.jpg"), PathPattern("{x}/*")).pages())
     assert [record.getMessage() for record in caplog.records] == [
         "no path fits the pattern {x}/*; one of them is 'a.jpg'"
     ]
@@ -150,7 +150,7 @@ def test_a_part_is_written_index_and_count() -> None:
 
 
 def test_a_part_of_a_patterned_source_reads_as_the_source_does() -> None:
-    source = Share(Patterned(named("a/b.jpg"), PathPattern("{x}/*")), 0, 1)
+    source = Share(PatternedSource(named("a/b.jpg"), PathPattern("{x}/*")), 0, 1)
     (page,) = source.pages()
     assert (source.name, source.reads_at_once) == ("listed", 7)
     assert source.read(source.look(page.objects[0]), limits=Limits()) == b"file:///a/b.jpg"

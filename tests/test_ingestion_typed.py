@@ -10,7 +10,7 @@ from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant_ingestion.sources.protocol import Description
-from clip_qdrant_ingestion.sources.text_values import typed
+from clip_qdrant_ingestion.sources.text_values import type_texts
 
 
 def said(**texts: str) -> Description:
@@ -36,7 +36,7 @@ def said(**texts: str) -> Description:
     ],
 )
 def test_a_text_becomes_a_value_of_its_fields_type(field_type: FieldType, text: str, value: Any) -> None:
-    (result,) = typed([said(field=text)], {"field": field_type})
+    (result,) = type_texts([said(field=text)], {"field": field_type})
     assert isinstance(result, Description)
     assert result.metadata == {"field": value}
     assert type(result.metadata["field"]) is type(value)
@@ -62,7 +62,7 @@ def test_a_text_becomes_a_value_of_its_fields_type(field_type: FieldType, text: 
     ],
 )
 def test_a_text_that_does_not_fit_names_field_value_and_type(field_type: FieldType, text: str) -> None:
-    (result,) = typed([said(price=text)], {"price": field_type})
+    (result,) = type_texts([said(price=text)], {"price": field_type})
     assert isinstance(result, MetadataError)
     assert f"metadata field 'price': {text!r} (str) does not fit its type {field_type}" in str(result)
 
@@ -80,12 +80,12 @@ def test_a_text_that_does_not_fit_names_field_value_and_type(field_type: FieldTy
     ],
 )
 def test_the_texts_of_a_new_field_decide_together(texts: list[str], values: list[Any]) -> None:
-    results = typed([said(field=text) for text in texts], {})
+    results = type_texts([said(field=text) for text in texts], {})
     assert [result.metadata["field"] for result in results if isinstance(result, Description)] == values
 
 
 def test_one_text_that_does_not_fit_costs_its_own_row() -> None:
-    good, bad, none = typed([said(n="1", m="2"), said(n="x"), Description("caption")], {"n": "integer"})
+    good, bad, none = type_texts([said(n="1", m="2"), said(n="x"), Description("caption")], {"n": "integer"})
     assert isinstance(good, Description)
     assert good.metadata == {"n": 1, "m": 2}
     assert isinstance(bad, MetadataError)
@@ -93,18 +93,22 @@ def test_one_text_that_does_not_fit_costs_its_own_row() -> None:
 
 
 def test_values_that_are_known_stay_and_empty_texts_are_absent() -> None:
-    (result,) = typed([Description("c", {"a": 1}, {"b": "", "c": "2"}, partial=True)], {"b": "integer"})
+    (result,) = type_texts([Description("c", {"a": 1}, {"b": "", "c": "2"}, partial=True)], {"b": "integer"})
     assert result == Description("c", {"a": 1, "c": 2}, {}, partial=True)
 
 
 def test_a_name_with_a_space_is_the_quoted_field_of_the_collection() -> None:
-    (result,) = typed([Description(texts={"shelf life": "007"})], {'"shelf life"': "keyword"})
+    (result,) = type_texts([Description(texts={"shelf life": "007"})], {'"shelf life"': "keyword"})
     assert isinstance(result, Description)
     assert result.metadata == {"shelf life": "007"}
 
 
 def test_a_value_of_a_table_takes_the_type_of_its_field_where_its_text_allows_it() -> None:
     said = Description(metadata={"sku": 42, "year": 2024}, written={"sku": "0042", "year": "2024"})
-    assert typed([said], {}) == [Description(metadata={"sku": 42, "year": 2024})]
-    assert typed([said], {"sku": "keyword", "year": "float"}) == [Description(metadata={"sku": "0042", "year": 2024.0})]
-    assert typed([said], {"sku": "geo"}) == [Description(metadata={"sku": 42, "year": 2024})]  # which the check refuses
+    assert type_texts([said], {}) == [Description(metadata={"sku": 42, "year": 2024})]
+    assert type_texts([said], {"sku": "keyword", "year": "float"}) == [
+        Description(metadata={"sku": "0042", "year": 2024.0})
+    ]
+    assert type_texts([said], {"sku": "geo"}) == [
+        Description(metadata={"sku": 42, "year": 2024})
+    ]  # which the check refuses

@@ -22,7 +22,7 @@ from web import Reply, WebSite
 from clip_qdrant.errors import ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
-from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
+from clip_qdrant_ingestion.sources.path_pattern import PathPattern, PatternedSource
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
 from clip_qdrant_ingestion.sources.web.connections import is_public
@@ -131,7 +131,7 @@ def test_sources_on_the_web_can_be_sent_to_another_process_after_use(site: WebSi
         ShardSource(f"{site.url}/s.tar", fetcher=fetcher),
         HttpIndexSource(f"{site.url}/", fetcher=fetcher),
     ):
-        used = Share(Patterned(source, PathPattern("{stem}.jpg")), 0, 1)
+        used = Share(PatternedSource(source, PathPattern("{stem}.jpg")), 0, 1)
         (item,) = (item for page in used.pages() for item in page.objects)
         assert pickle.loads(pickle.dumps(used)).read(item, limits=LIMITS) == used.read(item, limits=LIMITS) == b"image"
     fetcher.close()

@@ -19,7 +19,7 @@ from clip_qdrant_ingestion.run.outcomes import PutAway, Tally
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.run.stages import Outcome, metadata_types
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
-from clip_qdrant_ingestion.sources.text_values import typed
+from clip_qdrant_ingestion.sources.text_values import type_texts
 
 __all__ = ["Planner"]
 
@@ -93,7 +93,7 @@ class Planner:
         """The objects with what is said about them, its texts turned into values."""
         said: Sequence[Description | MetadataError] = [item.said for item in items]
         if any(item.said.texts or item.said.written for item in items):
-            said = typed([item.said for item in items], metadata_types(self._collection))
+            said = type_texts([item.said for item in items], metadata_types(self._collection))
         return zip(items, said, strict=True)
 
     def _not_put_away(self, tasks: list[Task]) -> list[Task]:

@@ -26,7 +26,7 @@ from clip_qdrant_ingestion.run.decisions import Action, Task, decide, rewritten,
 from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected, quarantined
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
-from clip_qdrant_ingestion.sources.text_values import typed
+from clip_qdrant_ingestion.sources.text_values import type_texts
 
 __all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "Stages", "metadata_types"]
 
@@ -146,7 +146,7 @@ class Stages:
             metadata={name: value for name, value in item.said.metadata.items() if name not in named},
             texts={name: text for name, text in item.said.texts.items() if name not in named},
         )
-        result = typed([new], metadata_types(self._collection))[0]
+        result = type_texts([new], metadata_types(self._collection))[0]
         if isinstance(result, MetadataError):
             raise result
         caption = item.said.caption if not before.caption else None

@@ -12,12 +12,11 @@ from clip_qdrant.uris import path_of
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.archives.locations import names_archives
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
-from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of
 from clip_qdrant_ingestion.sources.options import SourceKind, SourceOptions
-from clip_qdrant_ingestion.sources.path_pattern import PathPattern, Patterned
+from clip_qdrant_ingestion.sources.path_pattern import PathPattern, PatternedSource
 from clip_qdrant_ingestion.sources.protocol import Source
+from clip_qdrant_ingestion.sources.schemes import WEB, scheme_of
 from clip_qdrant_ingestion.sources.share import Share
-from clip_qdrant_ingestion.sources.tables.addresses import WEB
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource, manifest_format
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
@@ -81,7 +80,7 @@ def make_source(location: str | os.PathLike[str], options: SourceOptions) -> Sou
     _check_options(place, kind, options)
     source = _MAKERS[kind](place, options)
     if options.path_pattern is not None:
-        source = Patterned(source, PathPattern(options.path_pattern))
+        source = PatternedSource(source, PathPattern(options.path_pattern))
     return source if options.share is None else Share(source, *Share.parse(options.share))
 
 

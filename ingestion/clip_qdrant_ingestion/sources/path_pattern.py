@@ -18,7 +18,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
 
-__all__ = ["PathPattern", "Patterned"]
+__all__ = ["PathPattern", "PatternedSource"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class PathPattern:
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self._names: list[str] = []
-        parts = _composed(pattern).strip("/").split("/")
+        parts = _compose(pattern).strip("/").split("/")
         *folders, file = [self._part(part) for part in parts]
         if not self._names:
             raise self._wrong("it names no field; write one in braces, as in {category}/*")
@@ -49,7 +49,7 @@ class PathPattern:
 
     def parse(self, name: str) -> dict[str, str] | None:
         """The text of each field in a path, None where the path does not fit the pattern."""
-        match = self._expression.fullmatch(_composed(name))
+        match = self._expression.fullmatch(_compose(name))
         return None if match is None else dict(zip(self._names, match.groups(), strict=True))
 
     def _part(self, part: str) -> str | None:
@@ -82,7 +82,7 @@ class PathPattern:
         return ConfigError(f"path pattern {self.pattern!r}: {problem}")
 
 
-class Patterned:
+class PatternedSource:
     """A source, with what the paths of its objects say. What is said otherwise of an object wins, field by field."""
 
     def __init__(self, source: Source, pattern: PathPattern) -> None:
@@ -90,7 +90,7 @@ class Patterned:
         self._pattern = pattern
 
     def __repr__(self) -> str:
-        return f"Patterned({self._source!r}, {self._pattern!r})"
+        return f"PatternedSource({self._source!r}, {self._pattern!r})"
 
     @property
     def name(self) -> str:
@@ -124,5 +124,5 @@ class Patterned:
         return self._source.read(item, limits=limits)
 
 
-def _composed(name: str) -> str:
+def _compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)

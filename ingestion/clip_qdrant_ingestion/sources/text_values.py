@@ -19,7 +19,7 @@ from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import misfit
 from clip_qdrant_ingestion.sources.protocol import Description
 
-__all__ = ["text_value", "texts_type", "typed"]
+__all__ = ["text_value", "texts_type", "type_texts"]
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(
@@ -35,7 +35,9 @@ _WRITTEN = {
 }
 
 
-def typed(descriptions: Sequence[Description], known: Mapping[str, FieldType]) -> list[Description | MetadataError]:
+def type_texts(
+    descriptions: Sequence[Description], known: Mapping[str, FieldType]
+) -> list[Description | MetadataError]:
     """The descriptions, in order, with their texts as metadata; an error in place of one whose text does not fit.
 
     `known` has the types of the collection's fields, by their names there. An empty text is an absent value.
@@ -46,7 +48,7 @@ def typed(descriptions: Sequence[Description], known: Mapping[str, FieldType]) -
             if text:
                 fields.setdefault(key, []).append(text)
     types = {key: known.get(join_path((key,))) or texts_type(texts) for key, texts in fields.items()}
-    return [_typed(_rewritten(description, known), types) for description in descriptions]
+    return [_type_one(_retype_cells(description, known), types) for description in descriptions]
 
 
 def texts_type(texts: Iterable[str]) -> FieldType:
@@ -77,7 +79,7 @@ def text_value(text: str, field_type: FieldType) -> Any:
     return text
 
 
-def _rewritten(description: Description, known: Mapping[str, FieldType]) -> Description:
+def _retype_cells(description: Description, known: Mapping[str, FieldType]) -> Description:
     """The description with the values of tables as their fields have them, where their texts allow it."""
     if not description.written:
         return description
@@ -90,7 +92,7 @@ def _rewritten(description: Description, known: Mapping[str, FieldType]) -> Desc
     return replace(description, metadata=metadata, written={})
 
 
-def _typed(description: Description, types: Mapping[str, FieldType]) -> Description | MetadataError:
+def _type_one(description: Description, types: Mapping[str, FieldType]) -> Description | MetadataError:
     if not description.texts:
         return description
     values: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from clip_qdrant.images.load import load_image
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant_training.data.pairs import Pair, caption_key, image_input, image_name, pair_keys
 
-__all__ = ["DataReport", "Kind", "Problem", "check"]
+__all__ = ["DataReport", "Finding", "Kind", "check"]
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 Kind = Literal[
@@ -40,7 +40,7 @@ _FEWEST_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Finding:
     """One row of what is wrong: the kind, the image or caption that it is about, and what it is."""
 
     kind: Kind
@@ -64,7 +64,7 @@ class DataReport:
     smallest_side: int
     bytes: int
     counts: Mapping[Kind, int] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -89,18 +89,18 @@ class _Seen:
     what: str = ""
 
 
-class _Problems:
+class _Findings:
     """Counts all problems, and keeps the first `rows` of each kind."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.counts: Counter[Kind] = Counter()
-        self.kept: list[Problem] = []
+        self.kept: list[Finding] = []
 
     def add(self, kind: Kind, where: str, what: str) -> None:
         self.counts[kind] += 1
         if self.counts[kind] <= self.rows:
-            self.kept.append(Problem(kind, where, what))
+            self.kept.append(Finding(kind, where, what))
 
 
 def check(
@@ -125,7 +125,7 @@ def check(
         raise ConfigError(f"threads is {threads}: give at least 1, or None for one a core")
     everything = [*pairs, *validation]
     names = _Names(everything, len(pairs))
-    problems = _Problems(rows)
+    problems = _Findings(rows)
     sizes: list[tuple[int, int]] = []
     hashes: dict[int, str] = {}
     similar: dict[int, str] = {}
@@ -210,7 +210,7 @@ def _find_copies(
     similar: Mapping[int, str],
     hashes: Mapping[int, str],
     names: _Names,
-    problems: _Problems,
+    problems: _Findings,
 ) -> None:
     """Each later copy of an image against the first one, in its own set and across the two."""
     first: dict[tuple[bool, int], int] = {}
@@ -234,7 +234,7 @@ def _find_copies(
 def _look_at_captions(
     pairs: Sequence[Pair],
     names: _Names,
-    problems: _Problems,
+    problems: _Findings,
     count_tokens: Callable[[str], int] | None,
     max_tokens: int | None,
 ) -> list[int]:
@@ -255,7 +255,7 @@ def _look_at_captions(
 
 
 def _find_shared_captions(
-    pairs: Sequence[Pair], keys: np.ndarray[Any, np.dtype[np.int64]], problems: _Problems
+    pairs: Sequence[Pair], keys: np.ndarray[Any, np.dtype[np.int64]], problems: _Findings
 ) -> None:
     """Captions of several images, the most frequent first: in one batch, a right answer would count as a wrong one."""
     texts: dict[str, str] = {}

@@ -20,10 +20,10 @@ from clip_qdrant.tables.suffixes import is_compressed
 from clip_qdrant.tables.tar import TarStream
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.archives.locations import Archives
-from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, samples
-from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of, translated
+from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, read_samples
+from clip_qdrant_ingestion.sources.buckets.filesystems import to_source_error
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.tables.addresses import WEB
+from clip_qdrant_ingestion.sources.schemes import is_web
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ShardSource"]
@@ -87,10 +87,10 @@ class ShardSource:
             return item.content
         uri, _, path = item.uri.rpartition("#")
         version, offset, size = _place(item.etag)
-        if scheme_of(uri) in WEB and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
+        if is_web(uri) and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
             detail = f"the limit in an archive on the web is {CONTENT_A_PAGE}"
             raise ImageTooLarge(f"{shown} has {item.size} bytes; {detail}")
-        if version is None or is_compressed(uri) or scheme_of(uri) in WEB:
+        if version is None or is_compressed(uri) or is_web(uri):
             return self._search(uri, path, limits)
         if self._archives.version(uri) != version:
             raise SourceError(f"cannot read {shown}: its archive changed since it was listed; run again")
@@ -100,7 +100,7 @@ class ShardSource:
         """The image of a path in an archive, looked for from its beginning."""
         shown = f"{without_user_info(uri)}#{path}"
         try:
-            with self._archives.opened(uri) as file:
+            with self._archives.open(uri) as file:
                 stream = TarStream(file, compressed=is_compressed(_path(uri)), seekable=self._archives.is_local)
                 for member in stream:
                     if member.instead is None and fragment_of(member) == path:
@@ -109,7 +109,7 @@ class ShardSource:
         except DamagedArchive as error:
             raise SourceError(f"cannot read {shown}: {error}") from error
         except OSError as error:
-            raise translated(error, f"read {shown}") from error
+            raise to_source_error(error, f"read {shown}") from error
         raise SourceError(f"cannot read {shown}: it is not in the archive")
 
     def _objects(self, uri: str) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
@@ -117,15 +117,15 @@ class ShardSource:
         shown = without_user_info(uri)
         try:
             version = self._archives.version(uri)
-            with self._archives.opened(uri) as file:
+            with self._archives.open(uri) as file:
                 compressed = is_compressed(_path(uri))
                 stream = TarStream(file, compressed=compressed, seekable=self._archives.is_local)
-                for sample in samples(stream, streamed=compressed or not self._archives.is_local):
+                for sample in read_samples(stream, streamed=compressed or not self._archives.is_local):
                     yield from sample.objects(uri, version)
         except DamagedArchive as error:
             yield SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again"), 0
         except (SourceError, ImageTooLarge, OSError) as error:  # too large: an archive on the web
-            yield translated(error, f"read {shown}"), 0
+            yield to_source_error(error, f"read {shown}"), 0
 
 
 @dataclass(slots=True)
@@ -165,7 +165,7 @@ def _check_size(shown: str, size: int, limits: Limits) -> None:
 
 
 def _path(uri: str) -> str:
-    return urlsplit(uri).path if scheme_of(uri) in WEB else uri
+    return urlsplit(uri).path if is_web(uri) else uri
 
 
 def _place(etag: str | None) -> tuple[str | None, int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -15,9 +14,10 @@ from clip_qdrant.errors import ConfigError, SourceError, without_user_info
 from clip_qdrant.tables.patterns import expand_braces
 from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.uris import path_of, to_uri
-from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of, translated
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
+from clip_qdrant_ingestion.sources.buckets.versions import etag_of, moment_of
 from clip_qdrant_ingestion.sources.retries import retry_request
-from clip_qdrant_ingestion.sources.tables.addresses import WEB
+from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["Archives", "is_pattern", "names_archives"]
@@ -25,14 +25,11 @@ __all__ = ["Archives", "is_pattern", "names_archives"]
 _LARGEST = 1 << 40  # bytes of an archive that is fetched from the web
 _LONGEST_FETCH = 6 * 3600.0  # seconds
 _GLOBS = "*?["
-# What the file systems call the version of an object, and the moment it was written.
-_ETAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id")
-_MOMENTS = ("LastModified", "mtime", "updated", "last_modified", "created")
 
 
 def names_archives(location: str) -> bool:
     """Whether a path, a URL or a pattern names tar archives."""
-    return is_archive(urlsplit(location).path if scheme_of(location) in WEB else location)
+    return is_archive(urlsplit(location).path if is_web(location) else location)
 
 
 def is_pattern(location: str) -> bool:
@@ -88,7 +85,7 @@ class Archives:
         return retry_request(lambda: self._version(uri), patience=self._patience)
 
     @contextlib.contextmanager
-    def opened(self, uri: str) -> Iterator[IO[bytes]]:
+    def open(self, uri: str) -> Iterator[IO[bytes]]:
         """The archive as a file; one from the web is fetched whole, to a file that has no name.
 
         Raises SourceError, and so does reading an archive in a bucket.
@@ -110,7 +107,7 @@ class Archives:
             try:
                 data = self._filesystem.cat_file(self._path_in(uri), start=offset, end=offset + size)
             except Exception as error:
-                raise translated(error, f"read {uri}") from error
+                raise to_source_error(error, f"read {uri}") from error
         if len(data) != size:
             raise SourceError(f"cannot read {uri}: {len(data)} of {size} bytes came", transient=not self.is_local)
         return data
@@ -131,11 +128,11 @@ class Archives:
         try:
             info = self._filesystem.info(self._path_in(uri))
         except Exception as error:
-            raise translated(error, f"read {uri}") from error
-        etag, moment = (next((info[name] for name in names if info.get(name)), None) for names in (_ETAGS, _MOMENTS))
-        if etag is None and moment is None:
-            return None
-        return str(etag).strip('"') if etag else f"{moment}-{info.get('size')}".replace(" ", "T")
+            raise to_source_error(error, f"read {uri}") from error
+        etag, moment = etag_of(info), moment_of(info)
+        if etag:
+            return etag
+        return None if moment is None else f"{moment}-{info.get('size')}".replace(" ", "T")
 
     def _open(self, uri: str, stack: contextlib.ExitStack) -> IO[bytes]:
         if self.is_local:
@@ -145,17 +142,11 @@ class Archives:
             except OSError as error:
                 raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
         if self._scheme in WEB:
-            return retry_request(lambda: stack.enter_context(self._fetched(uri)), patience=self._patience)
+            return stack.enter_context(
+                self._fetcher.open(uri, max_bytes=_LARGEST, timeout=_LONGEST_FETCH, patience=self._patience)
+            )
         file = open_file(self._filesystem, self._path_in(uri), shown=uri, patience=self._patience)
         return stack.enter_context(file)
-
-    def _fetched(self, uri: str) -> IO[bytes]:
-        with contextlib.ExitStack() as failing:  # a try that fails leaves no file
-            file = failing.enter_context(tempfile.TemporaryFile())
-            self._fetcher.save(uri, file, max_bytes=_LARGEST, timeout=_LONGEST_FETCH)
-            file.seek(0)
-            failing.pop_all()
-        return file
 
     def _local(self) -> list[str]:
         place = os.fspath(path_of(self.location) or "") if self.location[:5].lower() == "file:" else self.location
@@ -178,7 +169,7 @@ class Archives:
         except ConfigError:
             raise
         except Exception as error:
-            raise translated(error, f"list {self.shown}") from error
+            raise to_source_error(error, f"list {self.shown}") from error
         return sorted(str(name) for name in names if is_archive(str(name)))
 
     def _uri(self, path: str) -> str:

@@ -21,7 +21,7 @@ from clip_qdrant.tables.tar import Member, TarStream, sample_key
 from clip_qdrant_ingestion.sources.descriptions import describe_fields
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
 
-__all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "samples"]
+__all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "read_samples"]
 
 CONTENT_A_PAGE = 32 << 20  # bytes; a larger image comes without its content
 _CONTENT_A_SAMPLE = 1 << 30  # bytes, of which CONTENT_A_PAGE are in memory
@@ -66,7 +66,7 @@ class Sample:
             self.images.append((member, keeps))
         elif suffix in _SIDECARS and not self.partial:
             try:
-                self.said[stem, suffix] = self._described(stream, member, suffix)
+                self.said[stem, suffix] = self._read_sidecar(stream, member, suffix)
             except MetadataError as error:
                 self.said[stem, suffix] = Description(partial=True)
                 self.broken.append((member, f"{member.name}: {error}"))
@@ -82,7 +82,7 @@ class Sample:
         self._kept.write(content)
         self.content += len(content)
 
-    def _described(self, stream: TarStream, member: Member, suffix: str) -> Description:
+    def _read_sidecar(self, stream: TarStream, member: Member, suffix: str) -> Description:
         """What a sidecar says. Raises MetadataError."""
         self.sidecars += 1
         self.text += min(member.size, _LARGEST_SIDECAR)
@@ -96,7 +96,7 @@ class Sample:
             raise MetadataError(f"it is {member.instead}; {_WHAT_NOW}")
         if member.size > _LARGEST_SIDECAR:
             raise MetadataError(f"it has {member.size} bytes; the limit is {_LARGEST_SIDECAR}")
-        return _described(stream.read(member), suffix)
+        return _read_sidecar(stream.read(member), suffix)
 
     def objects(self, uri: str, version: str | None) -> Iterator[tuple[SourceObject | Problem, int]]:
         """What the sample holds, each with the bytes of memory that it takes, about."""
@@ -122,7 +122,7 @@ class Sample:
             yield Problem(f"{without_user_info(uri)}#{fragment_of(member)}", "bad metadata", detail), 0
 
 
-def samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
+def read_samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
     """The samples of an archive; one of very many images in pieces. Raises DamagedArchive after what lies before.
 
     Each is to be used before the next is asked for.
@@ -154,7 +154,7 @@ def samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
         raise damage
 
 
-def _described(data: bytes, suffix: str) -> Description:
+def _read_sidecar(data: bytes, suffix: str) -> Description:
     """What a sidecar says. Raises MetadataError."""
     try:
         text = data.decode("utf-8-sig").strip()

@@ -12,8 +12,9 @@ from typing import IO, Any, TypeVar
 
 from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, first_line, without_user_info
 from clip_qdrant_ingestion.sources.retries import retry_request
+from clip_qdrant_ingestion.sources.schemes import scheme_of
 
-__all__ = ["open_file", "open_filesystem", "scheme_of", "translated"]
+__all__ = ["open_file", "open_filesystem", "to_source_error"]
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30  # without a byte
@@ -24,7 +25,6 @@ _EXTRAS = {  # by scheme: package and extra
     "gs": ("gcsfs", "gs"),
     "az": ("adlfs", "az"),
 }
-_OTHER_NAMES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "adl": "az"}
 
 # Statuses and codes of answers. 5xx passes, but for "not implemented" and "version not supported".
 _PASSING = frozenset({408, 425, 429})
@@ -47,13 +47,6 @@ _LASTING_TYPES = frozenset(
 )
 
 T = TypeVar("T")
-
-
-def scheme_of(url: str) -> str:
-    """The scheme of a URL under its usual name: s3a:// is s3. "" for what has none."""
-    scheme, found, _ = url.partition("://")
-    scheme = scheme.lower() if found else ""
-    return _OTHER_NAMES.get(scheme, scheme)
 
 
 def open_filesystem(
@@ -140,7 +133,7 @@ def _request(request: Callable[[], T], shown: str, patience: float) -> T:
         try:
             return request()
         except Exception as error:  # each file system has errors of its own
-            raise translated(error, f"read {shown}") from error
+            raise to_source_error(error, f"read {shown}") from error
 
     return retry_request(attempt, patience=patience)
 
@@ -176,7 +169,7 @@ def _session(profile: str | None) -> Any:
     return session
 
 
-def translated(error: BaseException, what: str) -> SourceError:
+def to_source_error(error: BaseException, what: str) -> SourceError:
     """The error of a file system as a SourceError. `what` says what was tried ("read s3://photos/a.jpg").
 
     Transient are timeouts, broken and refused connections, answers that end early, and the statuses 408, 425, 429 and

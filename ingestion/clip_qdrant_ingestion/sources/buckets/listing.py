@@ -1,33 +1,30 @@
-"""How stores are listed and read: S3 page by page, any other file system of fsspec folder by folder."""
+"""How buckets are listed and read: S3 page by page, any other file system of fsspec folder by folder."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, scheme_of, translated
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
+from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
+from clip_qdrant_ingestion.sources.schemes import scheme_of
 from clip_qdrant_ingestion.sources.tree.walk import Entry
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Bucket", "open_bucket"]
 
 _CHUNK = 1024 * 1024
-# What the listings of s3, gs, az, hf and others call the same.
-_SIZES = ("size", "Size")
-_ETAGS = ("etag", "ETag", "md5Hash", "md5", "blob_id")
-_MOMENTS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
-class Store(ABC):
-    """What all stores have in common: no links, and a listing that says all of an object."""
+class Bucket(ABC):
+    """What all buckets have in common: no links, and a listing that says all of an object."""
 
     def __init__(self, filesystem: Any, reads_at_once: int, patience: float) -> None:
         self.reads_at_once = reads_at_once
@@ -54,7 +51,7 @@ class Store(ABC):
         """The object as it is now, and its user metadata."""
 
 
-class _S3Store(Store):
+class _S3Bucket(Bucket):
     """An S3 bucket, listed page by page."""
 
     def __init__(self, filesystem: Any, url: str, reads_at_once: int, patience: float) -> None:
@@ -84,7 +81,7 @@ class _S3Store(Store):
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _page(self, start: str, token: Mapping[str, str]) -> Mapping[str, Any]:
-        with _translating(f"list s3://{self._name}/{start}"):
+        with _translate_errors(f"list s3://{self._name}/{start}"):
             return self._call("list_objects_v2", Bucket=self._name, Prefix=start, Delimiter="/", **token)
 
     def uri(self, name: str) -> str:
@@ -94,13 +91,13 @@ class _S3Store(Store):
         from fsspec.asyn import sync
 
         _check_size(item.uri, item.size, limits)
-        with _translating(f"read {item.uri}"):
+        with _translate_errors(f"read {item.uri}"):
             answer = self._call("get_object", Bucket=self._name, Key=self._key + item.name)
             data: bytes = sync(self._filesystem.loop, _content, answer, item.uri, limits)
         return data
 
     def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
-        with _translating(f"read {item.uri}"):
+        with _translate_errors(f"read {item.uri}"):
             answer = self._call("head_object", Bucket=self._name, Key=self._key + item.name)
         return _entry(item.name, {**answer, "Size": answer["ContentLength"]}), answer.get("Metadata", {})
 
@@ -126,7 +123,7 @@ async def _content(answer: Mapping[str, Any], uri: str, limits: Limits) -> bytes
     return b"".join(chunks)
 
 
-class _FilesystemStore(Store):
+class _OtherBucket(Bucket):
     """Any other file system of fsspec. It gives the listing of a folder whole, which grows smaller as it is used."""
 
     def __init__(self, filesystem: Any, path: str, url: str, reads_at_once: int, patience: float) -> None:
@@ -159,7 +156,7 @@ class _FilesystemStore(Store):
 
     def _list(self, path: str, uri: str) -> list[Mapping[str, Any]]:
         """What is in a folder, the last name first."""
-        with _translating(f"list {uri}"):
+        with _translate_errors(f"list {uri}"):
             self._filesystem.invalidate_cache(path)
             try:
                 found = self._filesystem.ls(path, detail=True)
@@ -173,7 +170,7 @@ class _FilesystemStore(Store):
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         path = f"{self._path}/{item.name}"
-        with _translating(f"read {item.uri}"):
+        with _translate_errors(f"read {item.uri}"):
             size = item.size if item.size is not None else self._filesystem.info(path)["size"]
             _check_size(item.uri, size, limits)
             data: bytes = self._filesystem.cat_file(path)
@@ -184,36 +181,28 @@ class _FilesystemStore(Store):
         return data
 
     def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
-        with _translating(f"read {item.uri}"):
+        with _translate_errors(f"read {item.uri}"):
             info = self._filesystem.info(f"{self._path}/{item.name}")
         return _entry(item.name, info), info.get("metadata") or {}
 
 
-def open_store(
+def open_bucket(
     url: str, storage_options: Mapping[str, Any] | None = None, *, reads_at_once: int = 32, patience: float = 60.0
-) -> Store:
-    """The store behind a URL, whose root is the folder that the URL names. Raises as `open_filesystem`."""
+) -> Bucket:
+    """The bucket behind a URL, whose root is the folder that the URL names. Raises as `open_filesystem`."""
     filesystem, path = open_filesystem(url, storage_options, connections=reads_at_once)
     if scheme_of(url) == "s3":
-        return _S3Store(filesystem, url, reads_at_once, patience)
-    return _FilesystemStore(filesystem, path, url, reads_at_once, patience)
+        return _S3Bucket(filesystem, url, reads_at_once, patience)
+    return _OtherBucket(filesystem, path, url, reads_at_once, patience)
 
 
 def _entry(name: str, info: Mapping[str, Any]) -> Entry:
-    """A file, by what the listing of whichever store says of it."""
-    etag, moment = _first(info, _ETAGS), _first(info, _MOMENTS)
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    mtime = moment.timestamp() if isinstance(moment, datetime) else moment
-    return Entry(name, False, _first(info, _SIZES), mtime, None if etag is None else str(etag).strip('"'))
+    """A file, by what the listing of whichever bucket says of it."""
+    return Entry(name, False, size_of(info), mtime_of(info), etag_of(info))
 
 
 def _is_itself(info: Mapping[str, Any], path: str) -> bool:
     return bool(info["name"].strip("/") == path.strip("/"))
-
-
-def _first(info: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((info[name] for name in names if info.get(name) is not None), None)
 
 
 def _check_size(uri: str, size: int | None, limits: Limits) -> None:
@@ -227,10 +216,10 @@ def _check_whole(uri: str, came: int, size: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _translating(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClipQdrantError:
         raise
-    except Exception as error:  # each store has errors of its own
-        raise translated(error, what) from error
+    except Exception as error:  # each file system has errors of its own
+        raise to_source_error(error, what) from error

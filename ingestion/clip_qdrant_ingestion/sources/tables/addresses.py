@@ -10,16 +10,15 @@ from urllib.parse import unquote, urljoin, urlsplit
 from clip_qdrant.errors import MetadataError, without_user_info
 from clip_qdrant.fields.values import is_utf8
 from clip_qdrant.uris import path_of, to_uri
-from clip_qdrant_ingestion.sources.buckets.filesystems import scheme_of
+from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 
-__all__ = ["WEB", "check_reach", "name_within", "resolved"]
+__all__ = ["check_reach", "name_within", "resolve_address"]
 
-WEB = frozenset({"http", "https"})
-# What a row may name beside these two and files; others may reach what nobody wanted, such as hosts of this network.
+# What a row may name beside files and the web; others may reach what nobody wanted, such as hosts of this network.
 _BUCKETS = ("s3", "gs", "az", "hf")
 
 
-def resolved(address: str, base: str) -> str:
+def resolve_address(address: str, base: str) -> str:
     """The uri that an address means beside the uri `base`. One file has one uri, whatever dots lead to it.
 
     Raises MetadataError for an address that no row may have.
@@ -43,7 +42,7 @@ def resolved(address: str, base: str) -> str:
     path = address.replace("\\", "/")
     if base_scheme in WEB:
         uri = urljoin(base, path)
-        if scheme_of(uri) not in WEB:
+        if not is_web(uri):
             raise MetadataError(f"{address!r} is no address of an image")
         return uri
     if base_scheme == "file" or path.startswith("/"):

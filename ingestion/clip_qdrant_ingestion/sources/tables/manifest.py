@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +22,10 @@ from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, is_compress
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
-from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, scheme_of
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.retries import retry_request
-from clip_qdrant_ingestion.sources.tables.addresses import WEB, check_reach, name_within, resolved
+from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
+from clip_qdrant_ingestion.sources.tables.addresses import check_reach, name_within, resolve_address
 from clip_qdrant_ingestion.sources.tables.rows import ImageRow, read_rows
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
@@ -38,7 +37,7 @@ _LONGEST_FETCH = 3600.0  # seconds
 
 def manifest_format(location: str) -> TableFormat | None:
     """The format of the table at a path or URL; None if its name tells none."""
-    return table_format(urlsplit(location).path if scheme_of(location) in WEB else location)
+    return table_format(urlsplit(location).path if is_web(location) else location)
 
 
 class ManifestSource:
@@ -166,7 +165,7 @@ class ManifestSource:
 
     def _object(self, row: ImageRow) -> SourceObject:
         """Raises MetadataError."""
-        uri = resolved(row.image, self._base)
+        uri = resolve_address(row.image, self._base)
         check_reach(uri, self.uri, self._base)
         return SourceObject(uri, name_within(uri, self._base), said=row.said)
 
@@ -175,7 +174,9 @@ class ManifestSource:
         scheme = scheme_of(self.uri)
         file: IO[bytes]
         if scheme in WEB:
-            file = retry_request(lambda: stack.enter_context(self._fetched()), patience=self._patience)
+            file = stack.enter_context(
+                self._fetcher.open(self.uri, max_bytes=_LARGEST_TABLE, timeout=_LONGEST_FETCH, patience=self._patience)
+            )
         elif scheme == "file":
             local = path_of(self.uri) or Path()
             try:
@@ -186,14 +187,6 @@ class ManifestSource:
             filesystem, path = open_filesystem(self.uri, self._storage_options)
             file = stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if is_compressed(self.uri) else file
-
-    def _fetched(self) -> IO[bytes]:
-        with contextlib.ExitStack() as failing:  # a try that fails leaves no file
-            file = failing.enter_context(tempfile.TemporaryFile())
-            self._fetcher.save(self.uri, file, max_bytes=_LARGEST_TABLE, timeout=_LONGEST_FETCH)
-            file.seek(0)
-            failing.pop_all()
-        return file
 
 
 def _with_status(item: SourceObject) -> SourceObject:

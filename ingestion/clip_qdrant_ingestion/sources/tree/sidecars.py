@@ -64,7 +64,7 @@ class FolderSidecars:
             spellings.sort(key=lambda spelling: (spelling != spelling.lower(), spelling))
         self._names.add(name)
         if stem not in _forms(stem):
-            self._mixed.setdefault(f"{_composed(stem)}.{suffix.lower()}", name)
+            self._mixed.setdefault(f"{_compose(stem)}.{suffix.lower()}", name)
 
     def beside(self, image: str) -> list[str]:
         """The sidecars of the image of this name, the nearest last."""
@@ -149,7 +149,7 @@ class Sidecars:
     def _one(self, image: str, near: Sequence[Description]) -> Description:
         description = Description()
         for above, tables in self._tables.items():  # from the top down: the nearest is last and wins
-            key = _composed(self._prefix[len(above) :] + image)
+            key = _compose(self._prefix[len(above) :] + image)
             for table in tables:
                 description = table.describe(key).over(description)
             self._unused[above].discard(key)
@@ -182,10 +182,10 @@ class Sidecars:
             return None
 
 
-def _composed(name: str) -> str:
+def _compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
 def _forms(name: str) -> tuple[str, ...]:
     """A name composed and decomposed."""
-    return (name,) if name.isascii() else (_composed(name), unicodedata.normalize("NFD", name))
+    return (name,) if name.isascii() else (_compose(name), unicodedata.normalize("NFD", name))

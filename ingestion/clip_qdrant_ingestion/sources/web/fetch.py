@@ -12,6 +12,7 @@ import base64
 import contextlib
 import functools
 import ssl
+import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import httpcore
 
 from clip_qdrant.errors import AddressRefused, ImageTooLarge, SourceError, first_line, without_user_info
 from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.web.connections import CheckedConnections, time_limit
 
 __all__ = ["Fetcher", "Version"]
@@ -85,12 +87,22 @@ class Fetcher:
         with self._answer("GET", url, self.timeout) as response:
             return b"".join(_body(response, url, limits.max_bytes))
 
-    def save(self, url: str, file: IO[bytes], *, max_bytes: int, timeout: float) -> Version:
-        """Writes the whole object, which may be larger than memory, to a file. Raises as `fetch` does."""
-        with self._answer("GET", url, timeout) as response:
-            for chunk in _body(response, url, max_bytes):
-                file.write(chunk)
-            return _version(response)
+    def open(self, url: str, *, max_bytes: int, timeout: float, patience: float) -> IO[bytes]:
+        """The whole object, which may be larger than memory, in a temporary file that has no name.
+
+        It is tried again for `patience` seconds. Raises as `fetch` does.
+        """
+
+        def attempt() -> IO[bytes]:
+            with contextlib.ExitStack() as failing:  # a try that fails leaves no file
+                file = failing.enter_context(tempfile.TemporaryFile())
+                with self._answer("GET", url, timeout) as response:
+                    file.writelines(_body(response, url, max_bytes))
+                file.seek(0)
+                failing.pop_all()
+            return file
+
+        return retry_request(attempt, patience=patience)
 
     def head(self, url: str) -> Version | None:
         """What the headers tell; None where the server answers nothing but GET. Raises SourceError."""

@@ -50,7 +50,7 @@ class HttpIndexSource:
         above, _, page = (parts.path or "/").rpartition("/")
         is_page = bool(parts.query) or page.lower().endswith((".html", ".htm"))
         folder = f"{above}/" if is_page or not page else f"{parts.path}/"
-        self._root = urlunsplit((parts.scheme, host, _quoted(_unquoted(folder)), "", ""))
+        self._root = urlunsplit((parts.scheme, host, _quote_path(_unquote_path(folder)), "", ""))
         self._first = urlunsplit((parts.scheme, host, parts.path, parts.query, "")) if is_page else self._root
         self._user = f"{user}@" if user else ""
         self.name = name or self._root
@@ -90,7 +90,7 @@ class HttpIndexSource:
                     del waiting[-len(below) :]
             for name in names:
                 if self._is_wanted(folder, name):
-                    objects.append(SourceObject(self._root + _quoted(folder + name), folder + name))
+                    objects.append(SourceObject(self._root + _quote_path(folder + name), folder + name))
                     if len(objects) == OBJECTS_A_PAGE:
                         yield Page(objects, problems)
                         objects, problems = [], []
@@ -108,18 +108,18 @@ class HttpIndexSource:
 
     def _names(self, folder: str) -> list[str]:
         """What the page of a folder links to directly in that folder, in order; folders end in "/"."""
-        url = self._root + _quoted(folder) if folder else self._first
+        url = self._root + _quote_path(folder) if folder else self._first
         links = _Links()
         links.feed(self._fetcher.fetch(self._with_user(url), limits=_LARGEST_PAGE).decode("utf-8", "surrogateescape"))
-        base, names = self._root + _quoted(folder), set()
+        base, names = self._root + _quote_path(folder), set()
         for link in links.found:
             try:
                 parts = urlsplit(urljoin(base, link.strip()))
             except ValueError:
                 continue
-            path = _quoted(_unquoted(parts.path))
+            path = _quote_path(_unquote_path(parts.path))
             whole = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
-            name = _unquoted(whole.removeprefix(base))
+            name = _unquote_path(whole.removeprefix(base))
             if parts.query or "%2f" in parts.path.lower() or not whole.startswith(base) or not name:
                 continue
             if "/" not in name[:-1] and name not in ("./", "../", ".", "..", "/"):
@@ -132,7 +132,7 @@ class HttpIndexSource:
         return self._selection.admits(folder, name) and self._selection.is_image(folder, name)
 
     def _hidden(self, folder: str, detail: str) -> Problem:
-        return Problem(self._root + _quoted(folder), "unreadable", detail, hides_objects=True)
+        return Problem(self._root + _quote_path(folder), "unreadable", detail, hides_objects=True)
 
     def _with_user(self, uri: str) -> str:
         return uri.replace("://", f"://{self._user}", 1)
@@ -155,9 +155,9 @@ def _split(folder: str) -> tuple[str, str]:
 
 
 # Servers differ in which characters they escape; here one path has one uri.
-def _quoted(path: str) -> str:
+def _quote_path(path: str) -> str:
     return quote(path.encode("utf-8", "surrogateescape"), safe="/!$&'()*+,;=:@~")
 
 
-def _unquoted(path: str) -> str:
+def _unquote_path(path: str) -> str:
     return unquote_to_bytes(path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
