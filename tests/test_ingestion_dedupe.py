@@ -21,7 +21,7 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest
-from clip_qdrant_ingestion.run import outcomes as tally
+from clip_qdrant_ingestion.run import outcomes as outcomes
 from clip_qdrant_ingestion.run.pipeline import Dedupe
 from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope
@@ -172,7 +172,7 @@ def test_when_the_first_is_deleted_its_duplicate_takes_its_place_in_the_same_run
 def test_a_first_that_is_renamed_is_not_lost(
     folder: Path, collection: ImageCollection, monkeypatch: pytest.MonkeyPatch, rows_a_write: int, remembers: bool
 ) -> None:
-    monkeypatch.setattr(tally, "_ROWS_A_WRITE", rows_a_write)
+    monkeypatch.setattr(outcomes, "_ROWS_A_WRITE", rows_a_write)
     with IngestState(":memory:") as opened:
         state = opened if remembers else None
         run(folder, collection, state)

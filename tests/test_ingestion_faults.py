@@ -33,7 +33,7 @@ from clip_qdrant.errors import (
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import point_id
 from clip_qdrant_ingestion import Page, SourceObject, ingest
-from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected
+from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisect_work
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 
 
@@ -203,7 +203,7 @@ def test_bisecting_finds_the_culprit_in_twice_the_logarithm_of_calls() -> None:
             raise ValueError("not this one")
         done.extend(group)
 
-    bisected(range(64), work, lambda item, error: culprits.append((item, str(error))))
+    bisect_work(range(64), work, lambda item, error: culprits.append((item, str(error))))
     assert culprits == [(37, "not this one")]
     assert done == [number for number in range(64) if number != 37]  # in their order
     assert len(calls) == 1 + 2 * 6
@@ -216,7 +216,7 @@ def test_several_culprits_are_told_apart_where_others_are_done() -> None:
         if {3, 4, 40} & set(group):
             raise ValueError
 
-    bisected(range(64), work, lambda item, error: culprits.append(item))
+    bisect_work(range(64), work, lambda item, error: culprits.append(item))
     assert culprits == [3, 4, 40]
 
 
@@ -225,7 +225,7 @@ def test_what_fails_for_every_item_alone_is_the_fault_of_none() -> None:
         raise RuntimeError(f"out of memory at {group[0]}")
 
     with pytest.raises(RuntimeError, match="out of memory at 0"):
-        bisected(range(8), work, lambda item, error: pytest.fail("blamed"))
+        bisect_work(range(8), work, lambda item, error: pytest.fail("blamed"))
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreLocked("locked"), StateError("disk full")])
@@ -238,7 +238,7 @@ def test_a_batch_is_not_bisected_for_what_is_of_no_image(error: Exception) -> No
         raise error
 
     with pytest.raises(type(error)):
-        bisected(range(8), work, lambda item, error: pytest.fail("blamed"))
+        bisect_work(range(8), work, lambda item, error: pytest.fail("blamed"))
     assert calls == 1
 
 

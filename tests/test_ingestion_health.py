@@ -98,13 +98,13 @@ def test_a_worker_is_live_until_its_loop_has_stopped_for_too_long(client: Client
 
 def test_whatever_a_run_tells_keeps_the_worker_alive(health: Health, clock: Clock) -> None:
     tell = [
-        health.loaded,
-        health.answered,
-        health.started,
-        lambda: health.progressed(Progress(listed=1)),
-        lambda: health.finished(Report()),
-        lambda: health.failed(SourceError("gone")),
-        lambda: health.away("restarting"),
+        health.note_model,
+        health.note_answer,
+        health.note_start,
+        lambda: health.note_progress(Progress(listed=1)),
+        lambda: health.note_end(Report()),
+        lambda: health.note_failure(SourceError("gone")),
+        lambda: health.note_outage("restarting"),
     ]
     for one in tell:
         clock.now += 50
@@ -114,27 +114,27 @@ def test_whatever_a_run_tells_keeps_the_worker_alive(health: Health, clock: Cloc
 
 def test_a_worker_is_ready_when_the_model_is_loaded_and_the_store_answered(client: Client, health: Health) -> None:
     assert client.ask("/ready") == (503, "the model is not loaded yet\n")
-    health.loaded()
+    health.note_model()
     assert client.ask("/ready") == (503, "the store has not answered yet\n")
-    health.answered()
+    health.note_answer()
     assert client.ask("/ready") == (200, "ok\n")
 
 
 def test_a_worker_is_not_ready_while_the_store_is_away(client: Client, health: Health) -> None:
-    health.started()
-    health.failed(StoreUnavailable("no answer from http://key:secret@store:6333"))
+    health.note_start()
+    health.note_failure(StoreUnavailable("no answer from http://key:secret@store:6333"))
     assert client.ask("/ready") == (503, "no answer from http://***@store:6333\n")
-    health.started()
-    health.progressed(Progress(listed=5, quarantined=2))  # the store was not needed for these
+    health.note_start()
+    health.note_progress(Progress(listed=5, quarantined=2))  # the store was not needed for these
     assert client.ask("/ready")[0] == 503
-    health.progressed(Progress(listed=5, quarantined=2, skipped=1))
+    health.note_progress(Progress(listed=5, quarantined=2, skipped=1))
     assert client.ask("/ready") == (200, "ok\n")
 
 
 def test_a_source_that_is_away_leaves_the_worker_ready(client: Client, health: Health) -> None:
-    health.answered()
-    health.started()
-    health.failed(SourceError("cannot list s3://photos: timeout"))
+    health.note_answer()
+    health.note_start()
+    health.note_failure(SourceError("cannot list s3://photos: timeout"))
     assert client.ask("/ready") == (200, "ok\n")
 
 
@@ -151,15 +151,15 @@ def test_progress_shows_the_run_at_hand_and_how_the_last_one_ended(client: Clien
         "last": None,
     }
     health.tick(waiting=4)
-    health.started()
-    health.progressed(Progress(listed=10, added=4, skipped=2, seconds=2.0, queues={"embed": (3, 64)}))
+    health.note_start()
+    health.note_progress(Progress(listed=10, added=4, skipped=2, seconds=2.0, queues={"embed": (3, 64)}))
     shown = json.loads(client.ask("/progress")[1])
     assert shown["waiting"] == 4
     assert (
         shown["run"] | {"listed": 10, "done": 6, "images_per_second": 2.0, "queues": {"embed": [3, 64]}} == shown["run"]
     )
 
-    health.finished(Report(listed=10, added=7, quarantined=BAD, seconds=3.5))
+    health.note_end(Report(listed=10, added=7, quarantined=BAD, seconds=3.5))
     shown = json.loads(client.ask("/progress")[1])
     assert shown["run"] is None
     assert shown["last"]["outcome"] == "done"
@@ -168,8 +168,8 @@ def test_progress_shows_the_run_at_hand_and_how_the_last_one_ended(client: Clien
     assert shown["last"]["report"]["reasons"] == {"empty": 2, "truncated": 1}
     assert "file:///" not in json.dumps(shown)
 
-    health.started()
-    health.failed(SourceError("cannot list https://me:pw@photos"))
+    health.note_start()
+    health.note_failure(SourceError("cannot list https://me:pw@photos"))
     assert json.loads(client.ask("/progress")[1])["last"]["error"] == "cannot list https://***@photos"
 
 
@@ -183,18 +183,18 @@ def test_every_outcome_is_there_before_the_first_run(client: Client) -> None:
 
 
 def test_counters_go_on_over_runs_that_each_count_from_zero(client: Client, health: Health) -> None:
-    health.started()
-    health.progressed(Progress(listed=5, added=3))
+    health.note_start()
+    health.note_progress(Progress(listed=5, added=3))
     assert client.value("running") == 1
-    health.progressed(Progress(listed=9, added=5, quarantined=1))
-    health.progressed(Progress(listed=8, added=4))  # late
-    health.finished(Report(listed=9, added=6, quarantined=BAD))
-    health.progressed(Progress(listed=9, added=6))  # later still
-    health.started()
-    health.progressed(Progress(listed=2, added=1))
-    health.failed(StoreUnavailable("away"))
-    health.started()
-    health.finished(Report(listed=9, added=1, skipped=8))
+    health.note_progress(Progress(listed=9, added=5, quarantined=1))
+    health.note_progress(Progress(listed=8, added=4))  # late
+    health.note_end(Report(listed=9, added=6, quarantined=BAD))
+    health.note_progress(Progress(listed=9, added=6))  # later still
+    health.note_start()
+    health.note_progress(Progress(listed=2, added=1))
+    health.note_failure(StoreUnavailable("away"))
+    health.note_start()
+    health.note_end(Report(listed=9, added=1, skipped=8))
 
     assert client.value("running") == 0
     assert client.value("listed_objects_total") == 9 + 2 + 9
@@ -206,16 +206,16 @@ def test_counters_go_on_over_runs_that_each_count_from_zero(client: Client, heal
 
 
 def test_stages_and_queues_are_shown_while_a_run_goes_on(client: Client, health: Health) -> None:
-    health.started()
-    health.progressed(Progress(queues={"read": (7, 32), "embed": (64, 64)}, stages={"embed": 0.97}))
+    health.note_start()
+    health.note_progress(Progress(queues={"read": (7, 32), "embed": (64, 64)}, stages={"embed": 0.97}))
     assert client.value("queue_objects", stage="read") == 7
     assert client.value("queue_capacity_objects", stage="embed") == 64
     assert client.value("stage_busy_ratio", stage="embed") == 0.97
 
     stages = {"embed": StageTime(19.5, 2, 0.97), "read": StageTime(0.5, 4, 0.01)}
-    health.finished(Report(seconds=10.0, stages=stages))
-    health.started()
-    health.finished(Report(seconds=5.0, stages=stages))
+    health.note_end(Report(seconds=10.0, stages=stages))
+    health.note_start()
+    health.note_end(Report(seconds=5.0, stages=stages))
     assert client.value("stage_seconds_total", stage="embed") == 39
     assert client.value("stage_seconds_total", stage="read") == 1
     assert client.value("last_run_seconds") == 5
@@ -234,8 +234,8 @@ def test_stages_and_queues_are_shown_while_a_run_goes_on(client: Client, health:
 def test_a_success_is_a_run_that_was_neither_interrupted_nor_refused(
     client: Client, health: Health, report: Report, outcome: str
 ) -> None:
-    health.started()
-    health.finished(report)
+    health.note_start()
+    health.note_end(report)
 
     assert client.value("runs_total", outcome=outcome) == 1
     succeeded = client.value("last_success_timestamp_seconds")
@@ -244,7 +244,7 @@ def test_a_success_is_a_run_that_was_neither_interrupted_nor_refused(
 
 
 def test_readiness_and_what_waits_are_metrics_too(client: Client, health: Health) -> None:
-    health.answered()
+    health.note_answer()
     health.tick(waiting=12)
     assert client.value("ready") == 1
     assert client.value("waiting_changes") == 12

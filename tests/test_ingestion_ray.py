@@ -25,7 +25,7 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Page, Progress, Report, SourceObject, ingest
-from clip_qdrant_ingestion.ray.engine import RayCluster
+from clip_qdrant_ingestion.ray.cluster import RayCluster
 
 pytestmark = [
     pytest.mark.slow,

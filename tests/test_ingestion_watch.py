@@ -18,7 +18,7 @@ from clip_qdrant.errors import ConfigError, MissingExtra, ModelError, SourceErro
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.touched import Touched
-from clip_qdrant_ingestion.worker.change_queue import Inbox
+from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.files import file_events
 from clip_qdrant_ingestion.worker.events.messages import Change
 from clip_qdrant_ingestion.worker.health import Health
@@ -61,84 +61,84 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def inbox(clock: Clock) -> Inbox:
-    return Inbox(folder_of, debounce=2, max_wait=10, clock=clock)
+def queue(clock: Clock) -> ChangeQueue:
+    return ChangeQueue(folder_of, debounce=2, max_wait=10, clock=clock)
 
 
-def test_changes_are_given_out_together_when_none_was_added_for_a_while(inbox: Inbox, clock: Clock) -> None:
-    inbox.put(changed("a/1.jpg", "a/2.jpg"))
+def test_changes_are_given_out_together_when_none_was_added_for_a_while(queue: ChangeQueue, clock: Clock) -> None:
+    queue.put(changed("a/1.jpg", "a/2.jpg"))
     clock.now += 1.5
-    inbox.put(changed("b/c/3.jpg", "top.jpg"))
+    queue.put(changed("b/c/3.jpg", "top.jpg"))
     clock.now += 1.9
-    assert inbox.take() is None
-    assert inbox.waiting == 3
+    assert queue.take() is None
+    assert queue.waiting == 3
     clock.now += 0.1
-    assert inbox.take() == Touched(frozenset({"a", "b/c", ""}))
-    assert inbox.take() is None
-    assert inbox.waiting == 0
+    assert queue.take() == Touched(frozenset({"a", "b/c", ""}))
+    assert queue.take() is None
+    assert queue.waiting == 0
 
 
-def test_changes_that_never_end_wait_no_longer_than_allowed(inbox: Inbox, clock: Clock) -> None:
+def test_changes_that_never_end_wait_no_longer_than_allowed(queue: ChangeQueue, clock: Clock) -> None:
     for number in range(20):
-        inbox.put(changed(f"a/{number}.jpg"))
-        if (touched := inbox.take()) is not None:
+        queue.put(changed(f"a/{number}.jpg"))
+        if (touched := queue.take()) is not None:
             break
         clock.now += 1
     assert number == 10
     assert touched == Touched(frozenset({"a"}))
 
 
-def test_what_is_not_of_the_source_is_left_out(inbox: Inbox, clock: Clock) -> None:
-    inbox.put([Change("s3://other/a.jpg"), Change("https://x/y.jpg", removed=True)])
+def test_what_is_not_of_the_source_is_left_out(queue: ChangeQueue, clock: Clock) -> None:
+    queue.put([Change("s3://other/a.jpg"), Change("https://x/y.jpg", removed=True)])
     clock.now += 100
-    assert inbox.take() is None
+    assert queue.take() is None
 
 
-def test_a_removed_object_is_named_and_its_folder_is_looked_at(inbox: Inbox, clock: Clock) -> None:
-    inbox.put(removed("a/1.jpg", "a/2.jpg"))
-    inbox.put(changed("a/2.jpg"))  # there again
+def test_a_removed_object_is_named_and_its_folder_is_looked_at(queue: ChangeQueue, clock: Clock) -> None:
+    queue.put(removed("a/1.jpg", "a/2.jpg"))
+    queue.put(changed("a/2.jpg"))  # there again
     clock.now += 2
-    assert inbox.take() == Touched(frozenset({"a"}), frozenset({f"{ROOT}a/1.jpg"}))
+    assert queue.take() == Touched(frozenset({"a"}), frozenset({f"{ROOT}a/1.jpg"}))
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "a/Metadata.CSV"])
-def test_a_table_of_metadata_touches_everything(inbox: Inbox, clock: Clock, name: str) -> None:
-    inbox.put([*changed("a/1.jpg", name), *removed("b/2.jpg")])
+def test_a_table_of_metadata_touches_everything(queue: ChangeQueue, clock: Clock, name: str) -> None:
+    queue.put([*changed("a/1.jpg", name), *removed("b/2.jpg")])
     clock.now += 2
-    assert inbox.take() == Touched(None, frozenset({f"{ROOT}b/2.jpg"}))
+    assert queue.take() == Touched(None, frozenset({f"{ROOT}b/2.jpg"}))
 
 
 def test_more_changes_than_are_kept_by_name_make_a_whole_run(
-    inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    queue: ChangeQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clip_qdrant_ingestion.worker.change_queue._MOST", 10)
-    inbox.put(removed(*(f"a/{number}.jpg" for number in range(9))))
-    assert inbox.waiting == 10
-    inbox.put(changed("b/1.jpg"))
-    assert inbox.waiting == 1
+    queue.put(removed(*(f"a/{number}.jpg" for number in range(9))))
+    assert queue.waiting == 10
+    queue.put(changed("b/1.jpg"))
+    assert queue.waiting == 1
     clock.now += 2
-    assert inbox.take() == Touched(None)
+    assert queue.take() == Touched(None)
 
 
-def test_what_is_put_back_is_ready_and_joins_what_came_since(inbox: Inbox, clock: Clock) -> None:
-    inbox.put([*changed("a/1.jpg"), *removed("b/1.jpg")])
+def test_what_is_put_back_is_ready_and_joins_what_came_since(queue: ChangeQueue, clock: Clock) -> None:
+    queue.put([*changed("a/1.jpg"), *removed("b/1.jpg")])
     clock.now += 2
-    touched = inbox.take()
+    touched = queue.take()
     assert touched is not None
-    inbox.put(changed("c/1.jpg"))
-    inbox.put_back(touched)
-    assert inbox.take() == Touched(frozenset({"a", "b", "c"}), frozenset({f"{ROOT}b/1.jpg"}))
+    queue.put(changed("c/1.jpg"))
+    queue.put_back(touched)
+    assert queue.take() == Touched(frozenset({"a", "b", "c"}), frozenset({f"{ROOT}b/1.jpg"}))
 
-    inbox.put_back(Touched(None))
-    inbox.put(changed("d/1.jpg"))
+    queue.put_back(Touched(None))
+    queue.put(changed("d/1.jpg"))
     clock.now += 2
-    assert inbox.take() == Touched(None)
+    assert queue.take() == Touched(None)
 
 
 @pytest.mark.parametrize(("debounce", "max_wait"), [(-1, 5), (10, 5)])
 def test_times_that_contradict_each_other_are_refused(debounce: float, max_wait: float) -> None:
     with pytest.raises(ConfigError, match=f"debounce {debounce} must be from 0 to max_wait {max_wait} seconds"):
-        Inbox(folder_of, debounce=debounce, max_wait=max_wait)
+        ChangeQueue(folder_of, debounce=debounce, max_wait=max_wait)
 
 
 # The loop
@@ -185,7 +185,7 @@ class Watch:
     """A watch in a thread of its own."""
 
     runs: Runs
-    inbox: Inbox
+    queue: ChangeQueue
     stop: threading.Event
     thread: threading.Thread
     result: list[Report | BaseException | None]
@@ -200,12 +200,12 @@ class Watch:
 def watching(
     runs: Runs,
     *,
-    inbox: Inbox | None = None,
+    queue: ChangeQueue | None = None,
     health: Health | None = None,
     interval: float | None = None,
     pauses: tuple[float, float] = (0.01, 0.02),
 ) -> Iterator[Watch]:
-    box = inbox or Inbox(folder_of, debounce=0.05, max_wait=5)
+    box = queue or ChangeQueue(folder_of, debounce=0.05, max_wait=5)
     stop, result = threading.Event(), []
 
     def turn() -> None:
@@ -226,7 +226,7 @@ def watching(
 def test_a_whole_run_at_the_start_is_followed_by_runs_over_what_changed() -> None:
     with watching(Runs(Report(added=1), Report(added=2))) as one:
         assert one.runs.next() == (None, set())
-        one.inbox.put([*changed("a/1.jpg", "a/2.jpg"), *removed("b/1.jpg")])
+        one.queue.put([*changed("a/1.jpg", "a/2.jpg"), *removed("b/1.jpg")])
         assert one.runs.next() == ({"a", "b"}, {f"{ROOT}b/1.jpg"})
         assert one.runs.none_more()
         one.stop.set()
@@ -235,10 +235,10 @@ def test_a_whole_run_at_the_start_is_followed_by_runs_over_what_changed() -> Non
 
 def test_what_comes_in_during_a_run_is_for_the_next() -> None:
     runs = Runs()
-    inbox = Inbox(folder_of, debounce=0.05, max_wait=5)
-    during = iter([lambda: inbox.put(changed("late/1.jpg"))])
+    queue = ChangeQueue(folder_of, debounce=0.05, max_wait=5)
+    during = iter([lambda: queue.put(changed("late/1.jpg"))])
     runs.during = lambda: next(during, lambda: None)()
-    with watching(runs, inbox=inbox):
+    with watching(runs, queue=queue):
         assert runs.next() == (None, set())
         assert runs.next() == ({"late"}, set())
         assert runs.none_more()
@@ -255,7 +255,7 @@ def test_a_failed_run_is_made_again_and_loses_nothing(caplog: pytest.LogCaptureF
     runs = Runs(Report(), away, SourceError("timeout"), away, away, Report(added=5))
     with watching(runs, health=health) as one:
         assert one.runs.next() == (None, set())
-        one.inbox.put([*changed("a/1.jpg"), *removed("b/1.jpg")])
+        one.queue.put([*changed("a/1.jpg"), *removed("b/1.jpg")])
         for _ in range(5):
             assert one.runs.next() == ({"a", "b"}, {f"{ROOT}b/1.jpg"})
         assert one.runs.none_more()
@@ -275,7 +275,7 @@ def test_a_pause_grows_no_further_than_allowed_and_a_stop_ends_it() -> None:
     health = Health()
     with watching(Runs(StoreUnavailable("away")), health=health, pauses=(3600, 3600)) as one:
         one.runs.next()
-        one.inbox.put(changed("a/1.jpg"))
+        one.queue.put(changed("a/1.jpg"))
         assert one.runs.none_more()
         assert health.not_ready() == "away"
         assert health.not_live() is None
@@ -297,7 +297,7 @@ def test_a_source_that_may_come_by_itself_is_waited_for() -> None:
 def test_any_other_error_ends_the_watch(error: Exception) -> None:
     with watching(Runs(Report(), error), health=Health()) as one:
         one.runs.next()
-        one.inbox.put(changed("a/1.jpg"))
+        one.queue.put(changed("a/1.jpg"))
         assert one.ended() is error
 
 
@@ -309,7 +309,7 @@ def test_an_interrupted_run_ends_the_watch_with_its_report() -> None:
 def test_a_thread_of_changes_that_fails_ends_the_watch() -> None:
     with watching(Runs()) as one:
         one.runs.next()
-        one.inbox.fail(SourceError("the folder is no longer watched"))
+        one.queue.fail(SourceError("the folder is no longer watched"))
         assert str(one.ended()) == "the folder is no longer watched"
 
 
@@ -319,7 +319,7 @@ def test_health_follows_the_runs() -> None:
     seen: list[object] = []
 
     def during() -> None:
-        health.progressed(Progress(listed=3, added=1))
+        health.note_progress(Progress(listed=3, added=1))
         seen.append(health.document()["run"]["listed"])
 
     runs.during = during
@@ -334,7 +334,7 @@ def test_health_follows_the_runs() -> None:
 
 def test_an_interval_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="the interval is 0 seconds: it must be more than 0"):
-        watch(Runs(), Inbox(folder_of), stop=threading.Event(), interval=0)
+        watch(Runs(), ChangeQueue(folder_of), stop=threading.Event(), interval=0)
 
 
 # The file system
@@ -363,8 +363,8 @@ def root(tmp_path: Path) -> Path:
 def runs(root: Path) -> Iterator[Runs]:
     """Runs of a watch over `root`, after the first whole one."""
     made = Runs()
-    box = Inbox(of_folder(root), debounce=0.3, max_wait=5)
-    with file_events(root, box, suffixes=SUFFIXES, ignored=[root / "store"]), watching(made, inbox=box):
+    box = ChangeQueue(of_folder(root), debounce=0.3, max_wait=5)
+    with file_events(root, box, suffixes=SUFFIXES, ignored=[root / "store"]), watching(made, queue=box):
         assert made.next() == (None, set())
         yield made
 
@@ -445,9 +445,9 @@ def test_a_name_that_is_no_utf8_does_not_keep_a_watch_from_its_beginning(
         return changes
 
     monkeypatch.setattr(watchfiles, "watch", watch)
-    inbox = Inbox(of_folder(root), debounce=0, max_wait=0)
-    with file_events(root, inbox, suffixes=SUFFIXES):
-        assert inbox.take() == Touched(None)
+    queue = ChangeQueue(of_folder(root), debounce=0, max_wait=0)
+    with file_events(root, queue, suffixes=SUFFIXES):
+        assert queue.take() == Touched(None)
 
 
 @pytest.mark.parametrize("name", ["2024.05.01", "St. Moritz", "cats.jpg"])
@@ -455,8 +455,8 @@ def test_a_folder_with_a_dot_in_its_name_that_vanished_makes_a_whole_run(root: P
     for folder in (root / "old" / name, tmp_path / "album" / name):
         folder.mkdir(parents=True)
         (folder / "1.jpg").write_bytes(b"x")
-    made, box = Runs(), Inbox(of_folder(root), debounce=0.3, max_wait=5)
-    with file_events(root, box, suffixes=SUFFIXES), watching(made, inbox=box):
+    made, box = Runs(), ChangeQueue(of_folder(root), debounce=0.3, max_wait=5)
+    with file_events(root, box, suffixes=SUFFIXES), watching(made, queue=box):
         assert made.next() == (None, set())
         (root / "old" / name).rename(tmp_path / "there from the beginning")
         assert made.next()[0] is None
@@ -484,8 +484,8 @@ def test_reading_files_starts_no_run(root: Path, runs: Runs) -> None:
 def test_a_folder_behind_a_link_is_watched_by_the_name_it_was_given(root: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(root)
-    runs, box = Runs(), Inbox(of_folder(link), debounce=0.3, max_wait=5)
-    with file_events(link, box, suffixes=SUFFIXES, ignored=[link / "store"]), watching(runs, inbox=box):
+    runs, box = Runs(), ChangeQueue(of_folder(link), debounce=0.3, max_wait=5)
+    with file_events(link, box, suffixes=SUFFIXES, ignored=[link / "store"]), watching(runs, queue=box):
         assert runs.next() == (None, set())
         (root / "old" / "1.jpg").unlink()
         (root / "store").mkdir()
@@ -495,20 +495,20 @@ def test_a_folder_behind_a_link_is_watched_by_the_name_it_was_given(root: Path, 
 
 def test_a_change_right_after_the_watch_began_is_seen(root: Path) -> None:
     clock = Clock()
-    inbox = Inbox(of_folder(root), debounce=0, max_wait=0, clock=clock)
-    with file_events(root, inbox, suffixes=SUFFIXES):
+    queue = ChangeQueue(of_folder(root), debounce=0, max_wait=0, clock=clock)
+    with file_events(root, queue, suffixes=SUFFIXES):
         (root / "at-once.jpg").write_bytes(b"x")
         seen = threading.Event()
         for _ in range(300):
-            if inbox.waiting or seen.wait(0.1):
+            if queue.waiting or seen.wait(0.1):
                 break
-    assert inbox.take() == Touched(frozenset({""}))
+    assert queue.take() == Touched(frozenset({""}))
 
 
 def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
     with (
         pytest.raises(SourceError, match=r"cannot watch .*/nowhere: .*set an interval instead"),
-        file_events(tmp_path / "nowhere", Inbox(folder_of), suffixes=SUFFIXES),
+        file_events(tmp_path / "nowhere", ChangeQueue(folder_of), suffixes=SUFFIXES),
     ):
         pass
 
@@ -517,6 +517,6 @@ def test_watching_a_folder_needs_its_package(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with (
         pytest.raises(MissingExtra, match=r"watching a folder needs watchfiles: pip install 'clip-qdrant\[worker\]'"),
-        file_events(tmp_path, Inbox(folder_of), suffixes=SUFFIXES),
+        file_events(tmp_path, ChangeQueue(folder_of), suffixes=SUFFIXES),
     ):
         pass

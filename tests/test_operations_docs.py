@@ -66,10 +66,10 @@ def test_every_variable_is_a_setting() -> None:
 
 def test_every_metric_is_described_and_no_other() -> None:
     metrics = Metrics()
-    metrics.started()
-    metrics.progressed(Progress(queues={"read": (0, 1)}, stages={"read": 0.5}))
+    metrics.note_start()
+    metrics.note_progress(Progress(queues={"read": (0, 1)}, stages={"read": 0.5}))
     shown = metrics.render(ready=True).decode()
-    metrics.finished(Report(stages={"read": StageTime(1.0, 1, 0.5)}))
+    metrics.note_end(Report(stages={"read": StageTime(1.0, 1, 0.5)}))
     shown += metrics.render(ready=True).decode()
     there = set(re.findall(r"^clip_qdrant_ingestion_(\w+)", shown, re.MULTILINE))
 

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from clip_qdrant_ingestion.settings import IngestSettings
     from clip_qdrant_ingestion.sources.protocol import Source
 
-__all__ = ["Outcome", "plan_run", "run"]
+__all__ = ["RunEnd", "plan_run", "run"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunEnd:
     """How it ended: the report of the (last) run, None if there was none, and the exit code."""
 
     report: Report | None
@@ -55,7 +55,7 @@ def plan_run(settings: IngestSettings, *, retry_failed: bool) -> Plan:
         return worker.plan()
 
 
-def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Mapping[str, str]) -> Outcome:
+def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Mapping[str, str]) -> RunEnd:
     """One run, or with `settings.watch` or `events` one after the other. SIGTERM finishes the batches in hand."""
     watches = settings.watch or events
     if settings.bulk and settings.shard is not None:
@@ -64,17 +64,17 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
         if settings.log_format == "json":
             stack.enter_context(json_logging())
         ended_by = stack.enter_context(_signals())
-        health, inbox = _health(settings), None
+        health, queue = _health(settings), None
         place = _place(settings)
         if watches:
-            from clip_qdrant_ingestion.cli.watch import inbox_of
+            from clip_qdrant_ingestion.cli.watch import make_change_queue
 
-            inbox = inbox_of(settings, place, stdin=events)
+            queue = make_change_queue(settings, place, stdin=events)
         if settings.health is not None:
             host, port = _address(settings.health)
             token = settings.events_token.get_secret_value() if settings.events_token else None
             url = stack.enter_context(
-                serve(health, host=host, port=port, on_events=inbox.put if inbox is not None else None, token=token)
+                serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
             )
             if settings.log_format == "json":
                 logger.info("health, metrics and events at %s", url)
@@ -85,35 +85,35 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
         )
         report = None
         try:
-            if inbox is not None:
+            if queue is not None:
                 from clip_qdrant_ingestion.cli.watch import watch_source
 
-                report = watch_source(worker, settings, place, inbox, health, ended_by.stop, stdin=events)
+                report = watch_source(worker, settings, place, queue, health, ended_by.stop, stdin=events)
             else:
                 report = _once(worker, health)
         except StoreUnavailable as error:
             if ended_by.signal is None:
                 raise
             logger.warning("the store is away, and a signal asked for the end: %s", error)
-        return Outcome(report, _code(report, ended_by, watches=watches))
+        return RunEnd(report, _code(report, ended_by, watches=watches))
 
 
 def _once(worker: Worker, health: Health) -> Report:
     from clip_qdrant_ingestion.cli.progress import ingest_progress
 
-    health.started()
+    health.note_start()
     with ingest_progress(stderr_console()) as draw:
 
         def progress(event: Progress) -> None:
             draw(event)
-            health.progressed(event)
+            health.note_progress(event)
 
         try:
             report = worker.run(progress=progress)
         except Exception as error:
-            health.failed(error)
+            health.note_failure(error)
             raise
-    health.finished(report)
+    health.note_end(report)
     return report
 
 
@@ -179,9 +179,9 @@ def _worker(
         wiring.open_collection(settings, patience=settings.patience, stopped=stop.is_set) as images,
     ):
         if health is not None:
-            health.loaded()
+            health.note_model()
             images.exists()
-            health.answered()
+            health.note_answer()
         options = _ingest_options(settings, source, retry_failed=retry_failed)
         yield Worker(
             source, images, state, options, location=settings.location, noted=noted, cluster=cluster, stop=stop
@@ -198,7 +198,7 @@ def _cluster(settings: IngestSettings) -> Iterator[Cluster | None]:
             f"--engine ray needs a Qdrant server: {plain(settings.location)} can be open in one process alone; "
             "run one (docker compose up -d) and set --location http://localhost:6333"
         )
-    from clip_qdrant_ingestion.ray.engine import RayCluster
+    from clip_qdrant_ingestion.ray.cluster import RayCluster
 
     opened = partial(_open_images, settings)
     with RayCluster(opened, address=settings.ray_address, embedders=settings.embedders) as cluster:

@@ -18,7 +18,7 @@ from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.sources.open import kind_of_source
 from clip_qdrant_ingestion.sources.tree.selection import SIDECAR_SUFFIXES
-from clip_qdrant_ingestion.worker.change_queue import Inbox
+from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.files import file_events
 from clip_qdrant_ingestion.worker.events.messages import read_lines
 from clip_qdrant_ingestion.worker.watch import watch
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from clip_qdrant_ingestion.worker.health import Health
     from clip_qdrant_ingestion.worker.worker import Worker
 
-__all__ = ["inbox_of", "watch_source"]
+__all__ = ["make_change_queue", "watch_source"]
 
 
-def inbox_of(settings: IngestSettings, source: str, *, stdin: bool) -> Inbox:
-    """The inbox for changes of a source. Raises ConfigError if nothing would ever tell of any."""
+def make_change_queue(settings: IngestSettings, source: str, *, stdin: bool) -> ChangeQueue:
+    """The queue for changes of a source. Raises ConfigError if nothing would ever tell of any."""
     told = stdin or settings.health is not None or settings.interval is not None
     if not told and _kind(settings, source) != "folder":
         raise ConfigError(
             f"nothing tells of changes in {source}: set --interval, send events to --health, or read them by --events"
         )
-    return Inbox(_folder_of(settings, source))
+    return ChangeQueue(_folder_of(settings, source))
 
 
 def watch_source(
     worker: Worker,
     settings: IngestSettings,
     source: str,
-    inbox: Inbox,
+    queue: ChangeQueue,
     health: Health,
     stop: threading.Event,
     *,
@@ -57,29 +57,29 @@ def watch_source(
             ignored = [path for path in (settings.location, settings.state) if path is not None]
             suffixes = IMAGE_SUFFIXES | SIDECAR_SUFFIXES
             folder = path_of(source) or Path(source)
-            stack.enter_context(file_events(folder, inbox, suffixes=suffixes, ignored=ignored, hidden=settings.hidden))
+            stack.enter_context(file_events(folder, queue, suffixes=suffixes, ignored=ignored, hidden=settings.hidden))
         if stdin:
             threading.Thread(
-                target=_read_events, args=(sys.stdin.buffer, inbox), name="events on stdin", daemon=True
+                target=_read_events, args=(sys.stdin.buffer, queue), name="events on stdin", daemon=True
             ).start()
         draw = stack.enter_context(ingest_progress(stderr_console()))
 
         def progress(event: Progress) -> None:
             draw(event)
-            health.progressed(event)
+            health.note_progress(event)
 
         def run(touched: Touched) -> Report:
             return worker.run(touched, progress=progress)
 
-        return watch(run, inbox, stop=stop, health=health, interval=settings.interval)
+        return watch(run, queue, stop=stop, health=health, interval=settings.interval)
 
 
-def _read_events(stream: BinaryIO, inbox: Inbox) -> None:
+def _read_events(stream: BinaryIO, queue: ChangeQueue) -> None:
     try:
         for change in read_lines(stream):
-            inbox.put([change])
-    except Exception as error:  # noqa: BLE001  nobody sees a thread fail; the inbox raises it in the main loop
-        inbox.fail(error)
+            queue.put([change])
+    except Exception as error:  # noqa: BLE001  nobody sees a thread fail; the queue raises it in the main loop
+        queue.fail(error)
 
 
 def _kind(settings: IngestSettings, source: str) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from clip_qdrant.errors import ConfigError
 from clip_qdrant_ingestion.packed_texts import PackedTexts
 
-__all__ = ["NearIndex"]
+__all__ = ["DuplicateIndex"]
 
 _BITS = 64
 _WIDEST = 16  # bits of a band that are looked at; a list of all their values is kept
@@ -59,7 +59,7 @@ class _Buckets:
         return self._buckets[key] or array("I")
 
 
-class NearIndex:
+class DuplicateIndex:
     """Images by perceptual hash, in the order in which they came. Its methods may be called from several threads.
 
     `distance` is how many of the 64 bits may differ, 0 to 16. Pictures without structure, such as plain colours, and
@@ -92,7 +92,7 @@ class NearIndex:
                 if value is not None:
                     self._append(uri, value)
 
-    def first(self, uri: str, phash: str) -> str | None:
+    def find_first(self, uri: str, phash: str) -> str | None:
         """The uri of the first image that is near this one; None, and this one is remembered, if there is none.
 
         An image that is asked for again keeps its place, as long as its new hash is near its old one: those that came

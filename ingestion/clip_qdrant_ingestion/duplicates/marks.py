@@ -10,38 +10,38 @@ from qdrant_client import models
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches
 from clip_qdrant.records import ImageRecord, add_stored_image, read_source
-from clip_qdrant_ingestion.duplicates.index import NearIndex
+from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
 
-__all__ = ["retag"]
+__all__ = ["update_marks"]
 
 _FIRSTS_A_QUERY = 500
 _PAYLOADS_A_WRITE = 500
 
 
-def retag(
+def update_marks(
     collection: ImageCollection,
     firsts: Collection[str],
     *,
-    gone: Collection[str] = (),
-    near: NearIndex | None = None,
+    missing: Collection[str] = (),
+    index: DuplicateIndex | None = None,
 ) -> int:
     """Has each image whose `duplicate_of` is one of `firsts` say what it equals now; how many say something else.
 
-    One that is near nothing in `near` any more loses its tag, and those that are near it get its uri. Without `near`
-    they are compared with the firsts and with each other only. Those that are themselves `gone` are left as they are.
+    One that is near nothing in `index` any more loses its tag, and those that are near it get its uri. Without `index`
+    they are compared with the firsts and with each other only. Those that are `missing` are left as they are.
     """
-    retagged = 0
+    updated = 0
     for some in batches(sorted(firsts), _FIRSTS_A_QUERY):
         tagged = models.Filter(must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))])
         for payloads in batches(collection.writer.scan(tagged), _PAYLOADS_A_WRITE):
-            if near is None:
-                near = NearIndex()
-                near.load(_hashes(collection, [uri for uri in firsts if uri not in gone]))
-            records = [_record(payload, near) for payload in payloads if payload["uri"] not in gone]
+            if index is None:
+                index = DuplicateIndex()
+                index.load(_hashes(collection, [uri for uri in firsts if uri not in missing]))
+            records = [_record(payload, index) for payload in payloads if payload["uri"] not in missing]
             changed = [record for record in records if record is not None]
             collection.writer.write_payloads(changed)
-            retagged += len(changed)
-    return retagged
+            updated += len(changed)
+    return updated
 
 
 def _hashes(collection: ImageCollection, uris: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -50,9 +50,9 @@ def _hashes(collection: ImageCollection, uris: Sequence[str]) -> Iterator[tuple[
             yield uri, payload["image"]["phash"]
 
 
-def _record(payload: dict[str, Any], near: NearIndex) -> ImageRecord | None:
+def _record(payload: dict[str, Any], index: DuplicateIndex) -> ImageRecord | None:
     """What is to be stored instead; None where the tag is right."""
-    first = near.first(payload["uri"], payload["image"]["phash"])
+    first = index.find_first(payload["uri"], payload["image"]["phash"])
     if first == payload["duplicate_of"]:
         return None
     record = ImageRecord(

@@ -23,7 +23,7 @@ from clip_qdrant.errors import ClipQdrantError
 
 if TYPE_CHECKING:  # the process of the board needs neither, and is to start quickly
     from clip_qdrant_ingestion.run.decisions import Task
-    from clip_qdrant_ingestion.run.stages import Decoded, Embedded, Outcome
+    from clip_qdrant_ingestion.run.stages import Decoded, Embedded, ObjectOutcome
 
 __all__ = ["Chunk", "Link", "Question", "machines", "resources"]
 
@@ -40,21 +40,21 @@ class Chunk:
     tasks: list[Task] = field(default_factory=list)
     decoded: list[Decoded] = field(default_factory=list)
     embedded: list[Embedded] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[ObjectOutcome] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def took(self, stage: str, seconds: float) -> None:
+    def add_seconds(self, stage: str, seconds: float) -> None:
         """Counts time as work of a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Iterator[None]:
         """Counts the time of what is done within as work of a stage."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self.took(stage, time.monotonic() - start)
+            self.add_seconds(stage, time.monotonic() - start)
 
 
 class _Board:
@@ -154,7 +154,7 @@ class _Board:
 
 
 class Link:
-    """A board, and all that has been put on it and has not returned. Only `returned` may come from another thread."""
+    """A board, and all that was put on it and has not returned. Only `note_return` may come from another thread."""
 
     def __init__(self) -> None:
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
@@ -174,7 +174,7 @@ class Link:
         self._unsent.append(self._made)
         self._made += 1
 
-    def returned(self, number: int) -> None:
+    def note_return(self, number: int) -> None:
         """This chunk has come back."""
         with self._lock:
             if self._chunks.pop(number, None) is not None:

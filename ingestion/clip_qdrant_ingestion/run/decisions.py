@@ -25,15 +25,15 @@ from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 __all__ = [
     "Action",
     "Task",
+    "add_description",
+    "complete_record",
     "decide",
-    "fitting",
+    "describe_image",
     "is_rewrite",
-    "learned",
-    "rewritten",
-    "same_object",
-    "told",
-    "wanted",
-    "with_learned",
+    "is_same_object",
+    "make_record",
+    "recall_description",
+    "split_consistent",
 ]
 
 
@@ -55,30 +55,30 @@ class Task:
     action: Action
 
 
-def told(tags: Mapping[str, Any], headers: Mapping[str, Any]) -> Description:
+def describe_image(tags: Mapping[str, Any], headers: Mapping[str, Any]) -> Description:
     """What an image itself tells: its tags, and the headers of its object over them, of which one may be a caption."""
     metadata = {**tags, **headers}
     return Description(metadata.pop("caption", None), metadata)
 
 
-def learned(stored: Mapping[str, Any]) -> Description:
+def recall_description(stored: Mapping[str, Any]) -> Description:
     """What the image itself told when it was stored."""
     tags, headers = (stored.get("image") or {}).get("tags"), (stored.get("source") or {}).get("metadata")
-    return told(tags or {}, headers or {})
+    return describe_image(tags or {}, headers or {})
 
 
-def with_learned(record: ImageRecord, found: Description) -> ImageRecord:
+def add_description(record: ImageRecord, found: Description) -> ImageRecord:
     """The record with what was found in the image, where nothing else is said."""
     return replace(record, caption=record.caption or found.caption, metadata={**found.metadata, **record.metadata})
 
 
-def wanted(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
+def make_record(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
     """The record to store for an image that the source called `source` describes as `said`."""
     owner: str | None = source
     description = said
     if stored is not None:
         theirs = (stored.get("source") or {}).get("name")
-        own = learned(stored)
+        own = recall_description(stored)
         metadata = {
             name: value
             for name, value in (stored.get("metadata") or {}).items()
@@ -103,17 +103,17 @@ def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint
     """What an image needs, from its listing alone. `record` must be normalised by `ImageCollection.check`."""
     if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
         return Action.LOAD
-    if not same_object(record.source, stored.get("source")):
+    if not is_same_object(record.source, stored.get("source")):
         return Action.LOAD
-    return Action.SKIP if says_the_same(with_learned(record, learned(stored)), stored) else Action.REWRITE
+    return Action.SKIP if says_the_same(add_description(record, recall_description(stored)), stored) else Action.REWRITE
 
 
-def rewritten(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
+def complete_record(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
     """The record to store for an image whose bytes are those of `stored`."""
     headers = (stored.get("source") or {}).get("metadata") or {}
     if record.source is not None and not record.source.metadata and headers:
         record = replace(record, source=replace(record.source, metadata=headers))
-    return add_stored_image(with_learned(record, learned(stored)), stored)
+    return add_stored_image(add_description(record, recall_description(stored)), stored)
 
 
 def is_rewrite(task: Task) -> bool:
@@ -121,7 +121,7 @@ def is_rewrite(task: Task) -> bool:
     return task.action is Action.REWRITE and task.item.etag is None
 
 
-def same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, Any] | None) -> bool:
+def is_same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, Any] | None) -> bool:
     """Whether the bytes must be the ones that were read, by whatever source: the etag decides, or size and mtime."""
     if listed is None or not stored:
         return False
@@ -131,7 +131,7 @@ def same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, A
     return known and listed.size == stored.get("size") and same_json(listed.mtime, stored.get("mtime"))
 
 
-def fitting(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task], list[tuple[Task, MetadataError]]]:
+def split_consistent(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task], list[tuple[Task, MetadataError]]]:
     """The tasks whose metadata can be stored together, and those at fault; where two disagree the first is right.
 
     All at once, so that a type is inferred from all values at hand: the first thirty may be dates, the next a word.

@@ -18,8 +18,8 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, is_rewrite
-from clip_qdrant_ingestion.run.missing import stored_of
-from clip_qdrant_ingestion.run.outcomes import Memory, Tally, passed_over
+from clip_qdrant_ingestion.run.missing import scan_stored
+from clip_qdrant_ingestion.run.outcomes import Memory, Outcomes, find_passed_over
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Plan
 from clip_qdrant_ingestion.run.stages import Read, Stages
@@ -59,9 +59,9 @@ def preview(
     source: Source, collection: ImageCollection, options: IngestOptions, *, memory: Memory | None = None
 ) -> Plan:
     """The plan of a run, as `plan` describes it."""
-    tally = Tally()
-    planner = Planner(source, collection, tally, put_away=passed_over(memory, options), creates=False)
-    reader = _Reader(Stages(source, collection, tally.tell, options=options), collection.embedder.fingerprint)
+    outcomes = Outcomes()
+    planner = Planner(source, collection, outcomes, put_away=find_passed_over(memory, options), creates=False)
+    reader = _Reader(Stages(source, collection, outcomes.tell, options=options), collection.embedder.fingerprint)
     counts: Counter[str] = Counter()
     examples: defaultdict[str, list[str]] = defaultdict(list)
     fresh: list[Task] = []
@@ -78,7 +78,7 @@ def preview(
                     fresh.append(task)
                 elif kind is not None:
                     note(kind, task.item.uri)
-        gone = _gone(collection, source.name, planner.seen, options.owns) if planner.complete else {}
+        gone = _find_gone(collection, source.name, planner.seen, options.owns) if planner.complete else {}
         sizes, hashes = {size for size, _ in gone.values()}, {sha256 for _, sha256 in gone.values()}
         candidates = [task for task in fresh if task.item.size in sizes]
         read = dict(zip((task.item.uri for task in candidates), pool.map(reader.sha256, candidates), strict=True))
@@ -88,7 +88,7 @@ def preview(
             note("renamed" if sha256 in hashes else "new", task.item.uri)
     for uri in gone:
         note("gone", uri)
-    told = tally.counts()
+    told = outcomes.counts()
     return Plan(
         **{name: counts[name] for name in ("new", "changed", "renamed", "described", "gone")},
         unchanged=told["skipped"],
@@ -96,7 +96,7 @@ def preview(
         still_duplicates=told["duplicates"],
         listed=len(planner.seen),
         complete=planner.complete,
-        quarantined=tuple(tally.quarantined),
+        quarantined=tuple(outcomes.quarantined),
         examples={kind: tuple(uris) for kind, uris in examples.items()},
     )
 
@@ -128,12 +128,12 @@ class _Reader:
         return hashlib.sha256(done.data).hexdigest() if isinstance(done, Read) else None
 
 
-def _gone(
+def _find_gone(
     collection: ImageCollection, source_name: str, seen: TextSet, owns: Callable[[str], bool] | None
 ) -> Mapping[str, tuple[int, str]]:
     """Size and hash of the stored images of a source that were not seen in its listing, by uri."""
     found = {}
-    for payload in stored_of(collection, source_name, owns, parts=["uri", "image.bytes", "image.sha256"]):
+    for payload in scan_stored(collection, source_name, owns, parts=["uri", "image.bytes", "image.sha256"]):
         image = payload.get("image") or {}
         if payload["uri"] not in seen:
             found[payload["uri"]] = (image.get("bytes", -1), image.get("sha256", "-"))

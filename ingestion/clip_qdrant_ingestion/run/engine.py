@@ -9,7 +9,7 @@ from typing import Protocol
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.decisions import Task
 from clip_qdrant_ingestion.run.report import StageTime
-from clip_qdrant_ingestion.run.stages import Near, Outcome
+from clip_qdrant_ingestion.run.stages import DuplicateFinder, ObjectOutcome
 from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["Cluster", "Engine"]
@@ -38,10 +38,10 @@ class Cluster(Protocol):
     def engine(
         self,
         source: Source,
-        tell: Callable[[Outcome], None],
+        tell: Callable[[ObjectOutcome], None],
         *,
         options: IngestOptions,
-        near: Near | None,
+        duplicates: DuplicateFinder | None,
         stop: threading.Event,
         tick: Callable[[], None],
     ) -> Engine:

@@ -29,7 +29,7 @@ from clip_qdrant_ingestion.run.report import Quarantined
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.retries import is_transient, retry_request
 
-__all__ = ["Retries", "Stopped", "bisected", "quarantined"]
+__all__ = ["Retries", "Stopped", "bisect_work", "quarantine"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _FAILURES_IN_A_ROW = 50
 _STEP = 0.1  # seconds between looks at whether to stop
 
 
-def quarantined(item: SourceObject, error: Exception) -> Quarantined:
+def quarantine(item: SourceObject, error: Exception) -> Quarantined:
     """The row for an object that cannot be used because of `error`, which is raised again if it is of another kind."""
     if isinstance(error, ImageError):
         reason = error.reason
@@ -62,12 +62,12 @@ def quarantined(item: SourceObject, error: Exception) -> Quarantined:
     return Quarantined(item.uri, reason, str(error), permanent, item.etag, item.size, item.mtime)
 
 
-def bisected(
+def bisect_work(
     items: Sequence[_T], work: Callable[[Sequence[_T]], object], culprit: Callable[[_T, Exception], None]
 ) -> None:
     """Does the work on all items at once or, where that fails, on halves, until `culprit` gets each that fails alone.
 
-    If it fails for each of several alone it is not theirs: the first error is raised. So is what `quarantined` raises.
+    If it fails for each of several alone it is not theirs: the first error is raised. So is what `quarantine` raises.
     """
     found: list[tuple[_T, Exception]] = []
     groups = [list(items)] if items else []

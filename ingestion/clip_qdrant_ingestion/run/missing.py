@@ -11,11 +11,11 @@ from qdrant_client import models
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant_ingestion.packed_texts import TextSet
 
-__all__ = ["Gone", "find_gone", "stored_of"]
+__all__ = ["Missing", "find_missing", "scan_stored"]
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Missing:
     """How many images are gone, their uris if they may be removed, and why they may not."""
 
     count: int
@@ -23,7 +23,7 @@ class Gone:
     refused: str | None = None
 
 
-def find_gone(
+def find_missing(
     collection: ImageCollection,
     source_name: str,
     seen: TextSet,
@@ -32,7 +32,7 @@ def find_gone(
     owns: Callable[[str], bool] | None = None,
     among: Collection[str] | None = None,
     tick: Callable[[], None] = lambda: None,
-) -> Gone:
+) -> Missing:
     """The stored images of a source that were not `seen` in its listing; `among` these uris only, if given.
 
     An image is of a source if its payload says so. `owns` tells which of them this run answers for. No more than the
@@ -40,14 +40,14 @@ def find_gone(
     listing that was empty. `tick` is called for each image looked at.
     """
     if not collection.exists():
-        return Gone(0)
+        return Missing(0)
     # Somebody said of each of `among` that it is gone, and the collection may be small.
     least = int(among is not None and max_delete > 0)
     number = collection.count()
     most = max(_share(max_delete, number), least)
     uris: list[str] = []
     answered = count = 0
-    for payload in stored_of(collection, source_name, owns, among=among):
+    for payload in scan_stored(collection, source_name, owns, among=among):
         tick()
         answered += 1
         if payload["uri"] not in seen:
@@ -56,19 +56,19 @@ def find_gone(
                 uris.append(payload["uri"])
     allowed = most if owns is None else max(_share(max_delete, answered), least)
     if count and not len(seen) and among is None:
-        return Gone(count, (), f"the listing is empty, so none of the {count} stored images is deleted")
+        return Missing(count, (), f"the listing is empty, so none of the {count} stored images is deleted")
     if count > allowed:
         whole = "collection" if owns is None else "stored images of this part"
-        return Gone(
+        return Missing(
             count,
             (),
             f"{count} stored images are no longer in the source, more than {max_delete:.0%} of the {whole} "
             f"({allowed}); none is deleted: look at the plan (--dry-run), then allow more (--max-delete)",
         )
-    return Gone(count, tuple(uris))
+    return Missing(count, tuple(uris))
 
 
-def stored_of(
+def scan_stored(
     collection: ImageCollection,
     source_name: str,
     owns: Callable[[str], bool] | None,

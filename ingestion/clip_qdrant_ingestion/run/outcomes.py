@@ -1,4 +1,4 @@
-"""Tally: counts what became of the objects of a run, and keeps in the state file what was put away."""
+"""Outcomes: counts what became of the objects of a run, and keeps in the state file what was put away."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Protocol
 
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
-from clip_qdrant_ingestion.run.stages import Outcome
+from clip_qdrant_ingestion.run.stages import ObjectOutcome
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 
-__all__ = ["Memory", "PutAway", "Tally", "passed_over"]
+__all__ = ["Memory", "Outcomes", "PutAway", "find_passed_over"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Memory(Protocol):
         """The whole source was listed: what was neither put away nor known in this run is gone from it."""
 
 
-def passed_over(memory: Memory | None, options: IngestOptions) -> PutAway | None:
+def find_passed_over(memory: Memory | None, options: IngestOptions) -> PutAway | None:
     """What a run is to pass over; images that were left out only if it leaves duplicates out too."""
     if memory is None or options.retry_failed:
         return None
@@ -59,7 +59,7 @@ def passed_over(memory: Memory | None, options: IngestOptions) -> PutAway | None
     return known
 
 
-class Tally:
+class Outcomes:
     """Takes outcomes from any thread. `compares`: images are compared, or were, so what one is matters to others."""
 
     def __init__(self, memory: Memory | None = None, *, compares: bool = False) -> None:
@@ -74,14 +74,14 @@ class Tally:
         self.changed: list[str] = []  # images that were embedded anew: they may be other pictures now
         self._firsts: dict[str, str] = {}  # by uri of an image that is left out
 
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, outcome: ObjectOutcome) -> None:
         """Counts one object; each is told of once."""
         with self._lock:
             self._counts["objects"] += 1
             self._take(outcome)
             self._remember_many()
 
-    def still(self, row: Quarantined | Duplicate) -> None:
+    def count_put_away(self, row: Quarantined | Duplicate) -> None:
         """Counts one object that was put away before and has not changed."""
         with self._lock:
             self._counts["objects"] += 1
@@ -93,10 +93,10 @@ class Tally:
             self._still.append(row.uri)
             self._remember_many()
 
-    def problem(self, row: Quarantined) -> None:
+    def count_problem(self, row: Quarantined) -> None:
         """Counts something in the listing that is no object: a folder, a sidecar, a row."""
         with self._lock:
-            self._take(Outcome(row.uri, row))
+            self._take(ObjectOutcome(row.uri, row))
 
     def counts(self) -> Counter[str]:
         """By count of a Report, "quarantined", and "objects": all that were told of."""
@@ -108,7 +108,7 @@ class Tally:
         with self._lock:
             self._remember()
 
-    def reconsidered(self, firsts: Collection[str]) -> list[str]:
+    def reconsider(self, firsts: Collection[str]) -> list[str]:
         """The images that are left out because of these, no longer counted: each will be told of again."""
         with self._lock:
             self._remember()
@@ -119,7 +119,7 @@ class Tally:
             self._counts["objects"] -= len(uris)
             return uris
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: ObjectOutcome) -> None:
         what = outcome.what
         if isinstance(what, Quarantined):
             logger.debug("quarantined %s: %s: %s", what.uri, what.reason, what.detail)

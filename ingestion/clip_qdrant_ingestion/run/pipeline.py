@@ -23,17 +23,17 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches
 from clip_qdrant.errors import ConfigError, StoreUnavailable
 from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.duplicates.index import NearIndex
-from clip_qdrant_ingestion.duplicates.marks import retag
+from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
+from clip_qdrant_ingestion.duplicates.marks import update_marks
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.run.bulk import bulk_load
 from clip_qdrant_ingestion.run.engine import Cluster, Engine
-from clip_qdrant_ingestion.run.missing import Gone, find_gone
-from clip_qdrant_ingestion.run.outcomes import Memory, Tally, passed_over
+from clip_qdrant_ingestion.run.missing import Missing, find_missing
+from clip_qdrant_ingestion.run.outcomes import Memory, Outcomes, find_passed_over
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.stages import Stages
-from clip_qdrant_ingestion.run.threads import Threads
+from clip_qdrant_ingestion.run.threads import ThreadEngine
 from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
 
@@ -126,50 +126,52 @@ def reconcile(
         raise ConfigError(f"readers must be at least 1, not {source.reads_at_once}")
     stop = stop or threading.Event()
     started = time.monotonic()
-    tally = Tally(memory, compares=options.dedupe != "off" or _has_tags(collection))
-    near = None if options.dedupe == "off" else _near_index(collection)
-    planner = Planner(source, collection, tally, put_away=passed_over(memory, options), stopped=stop.is_set)
-    events = _Events(progress, tally, planner)
+    outcomes = Outcomes(memory, compares=options.dedupe != "off" or _has_marks(collection))
+    duplicates = None if options.dedupe == "off" else _load_index(collection)
+    planner = Planner(source, collection, outcomes, put_away=find_passed_over(memory, options), stopped=stop.is_set)
+    events = _ProgressEvents(progress, outcomes, planner)
 
     def new_engine() -> Engine:
         if cluster is not None:
-            return cluster.engine(source, tally.tell, options=options, near=near, stop=stop, tick=tick)
-        stages = Stages(source, collection, tally.tell, options=options, stop=stop, near=near)
-        return Threads(stages, options=options, reads_at_once=source.reads_at_once, stop=stop, tick=tick)
+            return cluster.engine(source, outcomes.tell, options=options, duplicates=duplicates, stop=stop, tick=tick)
+        stages = Stages(source, collection, outcomes.tell, options=options, stop=stop, duplicates=duplicates)
+        return ThreadEngine(stages, options=options, reads_at_once=source.reads_at_once, stop=stop, tick=tick)
 
     def tick() -> None:
         events.tick(engine)
 
     engine = new_engine()
-    ending = _Ending(source.name, collection, options, touched, planner, tally, memory, near, stop, new_engine, tick)
+    rest = _FollowUp(
+        source.name, collection, options, touched, planner, outcomes, memory, duplicates, stop, new_engine, tick
+    )
     try:
         with bulk_load(collection) if options.bulk else contextlib.nullcontext():
             engine.run(planner.tasks(touched.folders))
-            found = ending.follow_up()
+            found = rest.run()
     except StoreUnavailable as error:
-        stored = sum(tally.counts()[name] for name in _STORED)
+        stored = sum(outcomes.counts()[name] for name in _STORED)
         raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
     finally:
-        tally.flush()
-    ending.forget()
-    counts = tally.counts()
+        outcomes.flush()
+    rest.forget()
+    counts = outcomes.counts()
     report = Report(
         **{name: counts[name] for name in _DONE},
         listed=len(planner.seen),
         gone=found.count if found is not None else None,
         refused=found.refused if found is not None else None,
-        deleted=ending.deleted,
-        quarantined=tuple(sorted(tally.quarantined, key=lambda row: (row.uri, row.detail))),
+        deleted=rest.deleted,
+        quarantined=tuple(sorted(outcomes.quarantined, key=lambda row: (row.uri, row.detail))),
         seconds=time.monotonic() - started,
         stages=engine.stage_times(),
-        interrupted=stop.is_set() and not (ending.done and planner.listed and counts["objects"] >= len(planner.seen)),
+        interrupted=stop.is_set() and not (rest.done and planner.listed and counts["objects"] >= len(planner.seen)),
     )
-    events.tell(engine, deleted=ending.deleted)
+    events.tell(engine, deleted=rest.deleted)
     return report
 
 
 @dataclass(slots=True)
-class _Ending:
+class _FollowUp:
     """What is left to do when all that was listed is stored. A stop leaves it to the next run.
 
     `deleted` images are gone by now; `done` says that nothing was left.
@@ -180,24 +182,24 @@ class _Ending:
     options: IngestOptions
     touched: Touched
     planner: Planner
-    tally: Tally
+    outcomes: Outcomes
     memory: Memory | None
-    near: NearIndex | None
+    duplicates: DuplicateIndex | None
     stop: threading.Event
     new_engine: Callable[[], Engine]
     tick: Callable[[], None]
     deleted: int = 0
     done: bool = False
 
-    def follow_up(self) -> Gone | None:
+    def run(self) -> Missing | None:
         """Deletes what is gone, and stores what was left out because of it; gives what is gone if it can be told."""
         found = None
         try:
             if self.options.delete and not self.stop.is_set():
-                found = self._gone()
+                found = self._find_missing()
             gone = frozenset(found.uris if found is not None else ())
-            lost = self._lost()
-            others = gone.union(lost, self.tally.changed)
+            lost = self._find_lost()
+            others = gone.union(lost, self.outcomes.changed)
             if others and not self.stop.is_set():
                 self._reconsider(others, nowhere=gone | lost)
             if not self.stop.is_set():  # or an image that was left out may be nowhere
@@ -211,12 +213,12 @@ class _Ending:
             self.stop.set()
         return found
 
-    def _gone(self) -> Gone | None:
+    def _find_missing(self) -> Missing | None:
         """What is no longer in the source, None where that cannot be told."""
         if not self.planner.complete:
             logger.warning("nothing is deleted, because a part of the source could not be listed")
             return None
-        return find_gone(
+        return find_missing(
             self.collection,
             self.source_name,
             self.planner.seen,
@@ -226,21 +228,21 @@ class _Ending:
             tick=self.tick,
         )
 
-    def _lost(self) -> frozenset[str]:
+    def _find_lost(self) -> frozenset[str]:
         """Images to which others were compared, and which then could not be stored."""
-        if self.near is None or not self.tally.quarantined:
+        if self.duplicates is None or not self.outcomes.quarantined:
             return frozenset()
-        uris = [row.uri for row in self.tally.quarantined]
+        uris = [row.uri for row in self.outcomes.quarantined]
         return frozenset(uris).difference(self.collection.writer.read_payloads(uris))
 
     def _reconsider(self, others: frozenset[str], *, nowhere: frozenset[str]) -> None:
         """Has images that were left out, or tagged, because of `others` be compared again."""
-        if self.near is not None:
+        if self.duplicates is not None:
             for uri in nowhere:
-                self.near.forget(uri)
-        if again := self.tally.reconsidered(others):
+                self.duplicates.forget(uri)
+        if again := self.outcomes.reconsider(others):
             self.new_engine().run(self.planner.tasks(self.touched.folders, only=frozenset(again)))
-        retag(self.collection, others, gone=nowhere, near=self.near)
+        update_marks(self.collection, others, missing=nowhere, index=self.duplicates)
 
     def _delete(self, gone: frozenset[str]) -> None:
         for uris in batches(sorted(gone), _DELETED_AT_ONCE):
@@ -262,11 +264,11 @@ class _Ending:
             self.memory.whole()
 
 
-class _Events:
+class _ProgressEvents:
     """Tells whoever wants to know how far a run is."""
 
-    def __init__(self, progress: Callable[[Progress], None] | None, tally: Tally, planner: Planner) -> None:
-        self._progress, self._tally, self._planner = progress, tally, planner
+    def __init__(self, progress: Callable[[Progress], None] | None, outcomes: Outcomes, planner: Planner) -> None:
+        self._progress, self._outcomes, self._planner = progress, outcomes, planner
         self._last = 0.0
 
     def tick(self, engine: Engine) -> None:
@@ -278,7 +280,7 @@ class _Events:
         if self._progress is None:
             return
         self._last = time.monotonic()
-        counts = self._tally.counts()
+        counts = self._outcomes.counts()
         self._progress(
             Progress(
                 **{name: counts[name] for name in (*_DONE, "quarantined")},
@@ -292,14 +294,14 @@ class _Events:
         )
 
 
-def _has_tags(collection: ImageCollection) -> bool:
+def _has_marks(collection: ImageCollection) -> bool:
     untagged = models.IsEmptyCondition(is_empty=models.PayloadField(key="duplicate_of"))
     return collection.exists() and collection.count(models.Filter(must_not=[untagged])) > 0
 
 
-def _near_index(collection: ImageCollection) -> NearIndex:
+def _load_index(collection: ImageCollection) -> DuplicateIndex:
     """The hashes of the stored images, without those that are tagged as duplicates."""
-    index = NearIndex()
+    index = DuplicateIndex()
     index.load(
         (payload["uri"], payload["image"]["phash"])
         for payload in collection.writer.scan(parts=["uri", "image.phash", "duplicate_of"])

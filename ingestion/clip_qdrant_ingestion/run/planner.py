@@ -13,11 +13,11 @@ from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.images.metadata.merge import TAG_FIELDS
 from clip_qdrant_ingestion.packed_texts import TextSet
-from clip_qdrant_ingestion.run.decisions import Action, Task, decide, fitting, wanted
-from clip_qdrant_ingestion.run.faults import quarantined
-from clip_qdrant_ingestion.run.outcomes import PutAway, Tally
+from clip_qdrant_ingestion.run.decisions import Action, Task, decide, make_record, split_consistent
+from clip_qdrant_ingestion.run.faults import quarantine
+from clip_qdrant_ingestion.run.outcomes import Outcomes, PutAway
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
-from clip_qdrant_ingestion.run.stages import Outcome, metadata_types
+from clip_qdrant_ingestion.run.stages import ObjectOutcome, metadata_types
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
 
@@ -25,7 +25,7 @@ __all__ = ["Planner"]
 
 
 class Planner:
-    """Tells the tally of the objects that need nothing; `tasks` gives the others, in the order of the source.
+    """Tells the outcomes of the objects that need nothing; `tasks` gives the others, in the order of the source.
 
     `seen` has all objects listed so far, `listed` says that there are no more, and `complete` that these are all there
     are where it looked: nothing was hidden by a problem. `creates` lets it create the collection, and the fields that
@@ -36,13 +36,13 @@ class Planner:
         self,
         source: Source,
         collection: ImageCollection,
-        tally: Tally,
+        outcomes: Outcomes,
         *,
         put_away: PutAway | None = None,
         creates: bool = True,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._source, self._collection, self._tally, self._tell = source, collection, tally, tally.tell
+        self._source, self._collection, self._outcomes, self._tell = source, collection, outcomes, outcomes.tell
         self._put_away, self._creates, self._stopped = put_away, creates, stopped
         self._fingerprint = collection.embedder.fingerprint
         self.seen = TextSet()
@@ -58,7 +58,7 @@ class Planner:
             if self._stopped():
                 return
             if only is None:
-                hidden = hidden or self._problems(page)
+                hidden = hidden or self._count_problems(page)
                 self.seen.add_all([item.uri for item in page.objects])
                 yield self._plan(page.objects)
             else:
@@ -66,9 +66,9 @@ class Planner:
         if only is None:
             self.listed, self.complete = True, not hidden
 
-    def _problems(self, page: Page) -> bool:
+    def _count_problems(self, page: Page) -> bool:
         for problem in page.problems:
-            self._tally.problem(Quarantined(problem.uri, problem.reason, problem.detail))
+            self._outcomes.count_problem(Quarantined(problem.uri, problem.reason, problem.detail))
         return any(problem.hides_objects for problem in page.problems)
 
     def _plan(self, items: Sequence[SourceObject], *, again: bool = False) -> list[Task]:
@@ -76,27 +76,27 @@ class Planner:
             return []
         stored = self._collection.writer.read_payloads([item.uri for item in items])
         tasks = []
-        for item, said in self._described(items):
-            with self._quarantining(item):
+        for item, said in self._describe(items):
+            with self._quarantine_errors(item):
                 if isinstance(said, MetadataError):
                     raise said
                 there = stored.get(item.uri)
-                record = self._collection.writer.check(wanted(item, said, there, source=self._source.name))
+                record = self._collection.writer.check(make_record(item, said, there, source=self._source.name))
                 action = decide(record, there, fingerprint=self._fingerprint)
                 if action is Action.SKIP:
-                    self._tell(Outcome(item.uri, "skipped"))
+                    self._tell(ObjectOutcome(item.uri, "skipped"))
                 else:
                     tasks.append(Task(item, record, there, action))
-        return self._fitting(tasks if again else self._not_put_away(tasks))
+        return self._keep_consistent(tasks if again else self._pass_over(tasks))
 
-    def _described(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
+    def _describe(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
         """The objects with what is said about them, its texts turned into values."""
         said: Sequence[Description | MetadataError] = [item.said for item in items]
         if any(item.said.texts or item.said.written for item in items):
             said = type_texts([item.said for item in items], metadata_types(self._collection))
         return zip(items, said, strict=True)
 
-    def _not_put_away(self, tasks: list[Task]) -> list[Task]:
+    def _pass_over(self, tasks: list[Task]) -> list[Task]:
         loads = [task.item for task in tasks if task.action is Action.LOAD]
         known = self._put_away(loads) if self._put_away is not None and loads else {}
         if not known:
@@ -107,19 +107,19 @@ class Planner:
         for task in tasks:
             one = known.get(task.item.uri)
             if isinstance(one, Quarantined) or (one is not None and one.first in there):
-                self._tally.still(one)
+                self._outcomes.count_put_away(one)
             else:
                 left.append(task)
         return left
 
-    def _fitting(self, tasks: list[Task]) -> list[Task]:
+    def _keep_consistent(self, tasks: list[Task]) -> list[Task]:
         """Those of the tasks whose metadata fit together, after the collection was made fit to hold them."""
         described = [task for task in tasks if task.record.metadata]
         if not described:
             return tasks
-        good, bad = fitting(described, Schema(metadata_types(self._collection), expected=TAG_FIELDS))
+        good, bad = split_consistent(described, Schema(metadata_types(self._collection), expected=TAG_FIELDS))
         for task, error in bad:
-            self._tell(Outcome(task.item.uri, quarantined(task.item, error)))
+            self._tell(ObjectOutcome(task.item.uri, quarantine(task.item, error)))
         # Another writer may have brought in other fields meanwhile; then each write finds out for itself.
         with contextlib.suppress(MetadataError):
             if self._creates:
@@ -128,8 +128,8 @@ class Planner:
         return [task for task in tasks if task.item.uri not in refused] if refused else tasks
 
     @contextlib.contextmanager
-    def _quarantining(self, item: SourceObject) -> Iterator[None]:
+    def _quarantine_errors(self, item: SourceObject) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001  `quarantined` raises what is not of one image
-            self._tell(Outcome(item.uri, quarantined(item, error)))
+        except Exception as error:  # noqa: BLE001  `quarantine` raises what is not of one image
+            self._tell(ObjectOutcome(item.uri, quarantine(item, error)))

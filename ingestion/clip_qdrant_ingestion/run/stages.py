@@ -1,7 +1,7 @@
 """The stages an image goes through: read, decode, embed, write. Plain functions of what the stage before gave.
 
-Whoever runs them, threads (`pipeline`) or Ray (`ray_engine`), tells of each object exactly once, by an Outcome: stored
-in some way, left as it is, or put away.
+Whichever engine runs them tells of each object exactly once, by an ObjectOutcome: how it is stored, or as what it was
+put away.
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.channel import Budget
-from clip_qdrant_ingestion.run.decisions import Action, Task, decide, rewritten, same_object, told, with_learned
-from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisected, quarantined
+from clip_qdrant_ingestion.run.decisions import (
+    Action,
+    Task,
+    add_description,
+    complete_record,
+    decide,
+    describe_image,
+    is_same_object,
+)
+from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisect_work, quarantine
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
 
-__all__ = ["Decoded", "Embedded", "Near", "Outcome", "Read", "Stages", "metadata_types"]
+__all__ = ["Decoded", "DuplicateFinder", "Embedded", "ObjectOutcome", "Read", "Stages", "metadata_types"]
 
 _PIXEL_BYTES = 384 * 1024 * 1024  # decoded at once, by all threads
 
@@ -36,7 +44,7 @@ Kind = Literal["added", "updated", "renamed", "payload_updated", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ObjectOutcome:
     """What became of one object: how it is stored, or as what it was put away, now or before."""
 
     uri: str
@@ -68,30 +76,30 @@ class Embedded:
     taken_over: bool = False
 
 
-class Near(Protocol):
-    """Finds near-duplicates (`near.NearIndex`)."""
+class DuplicateFinder(Protocol):
+    """Finds near-duplicates (`duplicates.index.DuplicateIndex`)."""
 
-    def first(self, uri: str, phash: str) -> str | None:
+    def find_first(self, uri: str, phash: str) -> str | None:
         """The uri of the first image that is nearly equal, if there is another; else this one is remembered."""
 
 
 class Stages:
     """What is done with one object, or one batch. Every method may be called from several threads.
 
-    `near` finds near-duplicates; without it nothing is compared.
+    `duplicates` finds near-duplicates; without it nothing is compared.
     """
 
     def __init__(
         self,
         source: Source,
         collection: ImageCollection,
-        tell: Callable[[Outcome], None],
+        tell: Callable[[ObjectOutcome], None],
         *,
         options: IngestOptions,
         stop: threading.Event | None = None,
-        near: Near | None = None,
+        duplicates: DuplicateFinder | None = None,
     ) -> None:
-        self._source, self._collection, self._tell, self._near = source, collection, tell, near
+        self._source, self._collection, self._tell, self._duplicates = source, collection, tell, duplicates
         self._options = options
         stop = stop or threading.Event()
         # One for each: a look may cost nothing, and tell nothing of whether the source answers.
@@ -106,19 +114,19 @@ class Stages:
 
     def read(self, task: Task) -> Read | Task | None:
         """The bytes of an image; the task, if only its payload is to be written; None if nothing is left to do."""
-        with self._quarantining(task.item):
+        with self._quarantine_errors(task.item):
             if task.item.content is not None:
                 return Read(task, task.item.content)
-            task = self._looked(task)
+            task = self._look(task)
             if task.action is Action.SKIP:
-                self._tell(Outcome(task.item.uri, "skipped"))
+                self._tell(ObjectOutcome(task.item.uri, "skipped"))
                 return None
             if task.action is Action.REWRITE:
                 return task
             return Read(task, self._reading(lambda: self._source.read(task.item, limits=self._options.limits)))
         return None
 
-    def _looked(self, task: Task) -> Task:
+    def _look(self, task: Task) -> Task:
         """The task with what a request for its object alone tells."""
         item = self._looking(lambda: self._source.look(task.item))
         if item is task.item:
@@ -131,7 +139,7 @@ class Stages:
             return task
         stored = {**task.stored, "source": {**(task.stored.get("source") or {}), "metadata": source.metadata}}
         task = replace(task, stored=stored)
-        if task.action is Action.LOAD and not same_object(item, stored["source"]):
+        if task.action is Action.LOAD and not is_same_object(item, stored["source"]):
             return task
         action = decide(task.record, stored, fingerprint=self._fingerprint)
         if action is Action.SKIP and task.action is Action.REWRITE:  # the date of the object at least is new
@@ -155,7 +163,7 @@ class Stages:
     def decode(self, read: Read) -> Decoded | Task | None:
         """The pixels of an image; the task, if its bytes are those that are stored; None if they are no good."""
         task, data = read.task, read.data
-        with self._quarantining(task.item):
+        with self._quarantine_errors(task.item):
             if task.stored is not None:
                 sha256 = hashlib.sha256(data).hexdigest()
                 if same_bytes(task.stored, sha256, fingerprint=self._fingerprint):
@@ -171,7 +179,7 @@ class Stages:
             info = image.info if self._options.tags else replace(image.info, tags={})
             record = replace(task.record, image=info, taken_at=image.taken_at, location=image.location)
             headers = record.source.metadata if record.source is not None else {}
-            record = with_learned(record, told(info.tags, headers))
+            record = add_description(record, describe_image(info.tags, headers))
             item = replace(task.item, content=None)  # or it would be held until the vector is written
             return Decoded(replace(task, item=item, record=record), embedder.preprocess(image.rgb))
         return None
@@ -183,7 +191,7 @@ class Stages:
         rest: list[Decoded] = []
         for one in decoded:
             same = there.get(_sha256(one))
-            if (task := self._unlike_others(one.task)) is None:
+            if (task := self._compare(one.task)) is None:
                 continue
             if same is not None:
                 embedded.append(Embedded(task, same[1], taken_over=same[0]["uri"] != task.item.uri))
@@ -194,37 +202,37 @@ class Stages:
             vectors = self._collection.embedder.embed_pixels(np.stack([one.pixels for one in group]))
             embedded.extend([Embedded(one.task, row) for one, row in zip(group, vectors, strict=True)])
 
-        bisected(rest, work, lambda one, error: self._put_away(one.task.item, error))
+        bisect_work(rest, work, lambda one, error: self._put_away(one.task.item, error))
         return embedded
 
-    def _unlike_others(self, task: Task) -> Task | None:
+    def _compare(self, task: Task) -> Task | None:
         """The task, if its image is to be stored: None for the near-duplicate of another."""
         info = task.record.image
-        if self._near is None or info is None:
+        if self._duplicates is None or info is None:
             return task
-        first = self._near.first(task.item.uri, info.phash)
+        first = self._duplicates.find_first(task.item.uri, info.phash)
         if first is None:
             return task
         if self._options.dedupe == "tag" or task.stored is not None:  # what is stored must not stay as it was
             return replace(task, record=replace(task.record, duplicate_of=first))
         item = task.item
-        self._tell(Outcome(item.uri, Duplicate(item.uri, first, item.etag, item.size, item.mtime)))
+        self._tell(ObjectOutcome(item.uri, Duplicate(item.uri, first, item.etag, item.size, item.mtime)))
         return None
 
     def write(self, embedded: Sequence[Embedded], tasks: Sequence[Task] = ()) -> None:
         """Stores images with their vectors, and the payloads of those whose bytes are as they are stored."""
-        bisected(embedded, self._write_images, lambda one, error: self._put_away(one.task.item, error))
-        bisected(tasks, self._write_payloads, lambda task, error: self._put_away(task.item, error))
+        bisect_work(embedded, self._write_images, lambda one, error: self._put_away(one.task.item, error))
+        bisect_work(tasks, self._write_payloads, lambda task, error: self._put_away(task.item, error))
 
     def _write_images(self, group: Sequence[Embedded]) -> None:
         self._collection.writer.write([one.task.record for one in group], np.stack([one.vector for one in group]))
         for one in group:
             new: Kind = "renamed" if one.taken_over else "added"
-            self._tell(Outcome(one.task.item.uri, new if one.task.stored is None else "updated"))
+            self._tell(ObjectOutcome(one.task.item.uri, new if one.task.stored is None else "updated"))
 
     def _write_payloads(self, group: Sequence[Task]) -> None:
         try:
-            self._collection.writer.write_payloads([rewritten(task.record, task.stored or {}) for task in group])
+            self._collection.writer.write_payloads([complete_record(task.record, task.stored or {}) for task in group])
         except (StoreUnavailable, StoreLocked):
             raise
         except StoreError:
@@ -238,7 +246,7 @@ class Stages:
                 self._do_whole(replace(task, stored=None, action=Action.LOAD))
             return
         for task in group:
-            self._tell(Outcome(task.item.uri, "payload_updated"))
+            self._tell(ObjectOutcome(task.item.uri, "payload_updated"))
 
     def _do_whole(self, task: Task) -> None:
         """One image through all stages at once."""
@@ -248,16 +256,16 @@ class Stages:
             self.write(self.embed([decoded]))
 
     @contextlib.contextmanager
-    def _quarantining(self, item: SourceObject) -> Iterator[None]:
+    def _quarantine_errors(self, item: SourceObject) -> Iterator[None]:
         try:
             yield
         except Stopped:
             pass  # it is left for the next run
-        except Exception as error:  # noqa: BLE001  `quarantined` raises what is not of one image
+        except Exception as error:  # noqa: BLE001  `quarantine` raises what is not of one image
             self._put_away(item, error)
 
     def _put_away(self, item: SourceObject, error: Exception) -> None:
-        self._tell(Outcome(item.uri, quarantined(item, error)))
+        self._tell(ObjectOutcome(item.uri, quarantine(item, error)))
 
 
 def metadata_types(collection: ImageCollection) -> dict[str, FieldType]:

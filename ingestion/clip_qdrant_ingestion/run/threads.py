@@ -23,7 +23,7 @@ from clip_qdrant_ingestion.run.decisions import Task, is_rewrite
 from clip_qdrant_ingestion.run.report import StageTime, stage_times
 from clip_qdrant_ingestion.run.stages import Decoded, Embedded, Read, Stages
 
-__all__ = ["Threads"]
+__all__ = ["ThreadEngine"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _READ_BYTES = 128 * 1024 * 1024  # of images that are read and not decoded yet
 _UNKNOWN_SIZE = 16 * 1024 * 1024  # what an object whose size nobody knows is taken for, before one was read
 
 
-class Threads:
+class ThreadEngine:
     """Runs tasks through the stages. `tick` is called on the calling thread, about ten times a second.
 
     `reads_at_once` threads read, unless `options` names a number of readers.
@@ -129,7 +129,7 @@ class Threads:
             raise self._failure
 
     @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Iterator[None]:
         """Counts the time of what is done within as work of a stage."""
         start = time.monotonic()
         try:
@@ -143,7 +143,7 @@ class Threads:
     def _feed(self, tasks: Iterator[list[Task]]) -> None:
         try:
             while not self._stop.is_set() and self._failure is None:
-                with self.timed("plan"):
+                with self.measure("plan"):
                     page = next(tasks, None)
                 if page is None:
                     return
@@ -218,11 +218,11 @@ class Threads:
             size = self._bytes.acquire(self._unknown_size if task.item.size is None else task.item.size)
             handed_on = False
             try:
-                with self.timed("read"):
+                with self.measure("read"):
                     done = self._stages.read(task)
                 if isinstance(done, Read):
                     if task.item.size is None:
-                        size = self._learned_size(size, len(done.data))
+                        size = self._learn_size(size, len(done.data))
                     handed_on = self._to_decode.put((done, size))
                 elif done is not None:
                     self._to_embed.put(done)
@@ -230,7 +230,7 @@ class Threads:
                 if not handed_on:
                     self._bytes.release(size)
 
-    def _learned_size(self, held: int, size: int) -> int:
+    def _learn_size(self, held: int, size: int) -> int:
         """Holds what an object has turned out to take, and takes the next for four times the mean of those so far."""
         with self._lock:
             self._unknown_size += (4 * size - self._unknown_size) // 8
@@ -241,7 +241,7 @@ class Threads:
             done = None
             try:
                 if not self._stop.is_set():
-                    with self.timed("decode"):
+                    with self.measure("decode"):
                         done = self._stages.decode(read)
             finally:
                 self._bytes.release(size)
@@ -253,13 +253,13 @@ class Threads:
             if self._stop.is_set():
                 continue
             decoded = [one for one in batch if isinstance(one, Decoded)]
-            with self.timed("embed"):
+            with self.measure("embed"):
                 embedded = self._stages.embed(decoded) if decoded else []
             self._to_write.put((embedded, [one for one in batch if isinstance(one, Task)]))
 
     def _write(self) -> None:
         for embedded, tasks in self._to_write:
-            with self.timed("write"):
+            with self.measure("write"):
                 self._stages.write(embedded, tasks)
 
 

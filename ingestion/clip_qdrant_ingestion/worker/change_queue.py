@@ -10,13 +10,13 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.worker.events.messages import Change
 
-__all__ = ["Inbox"]
+__all__ = ["ChangeQueue"]
 
 _MOST = 100_000  # folders and removed objects kept by name; about 20 MB
 _TABLES = ("metadata.csv", "metadata.jsonl")  # they speak of the folders below theirs too
 
 
-class Inbox:
+class ChangeQueue:
     """Changes that wait. `folder_of` gives the folder of a uri within the source, None for what is not of this source.
 
     They are ready when for `debounce` seconds none was added, or the first of them has waited `max_wait` seconds.

@@ -42,28 +42,28 @@ class Health:
             if waiting is not None:
                 self._waiting = waiting
 
-    def loaded(self) -> None:
+    def note_model(self) -> None:
         """The model is there; the store has not answered yet."""
-        self.away("the store has not answered yet")
+        self.note_outage("the store has not answered yet")
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """The store answered."""
         with self._lock:
             self._ticked, self._not_ready = self._clock(), None
 
-    def away(self, reason: str) -> None:
+    def note_outage(self, reason: str) -> None:
         """The store does not answer; the worker goes on trying."""
         with self._lock:
             self._ticked, self._not_ready = self._clock(), without_user_info(reason)
 
-    def started(self) -> None:
+    def note_start(self) -> None:
         """A run begins."""
         with self._lock:
             self._ticked, self._progress = self._clock(), Progress()
         if self._metrics is not None:
-            self._metrics.started()
+            self._metrics.note_start()
 
-    def progressed(self, event: Progress) -> None:
+    def note_progress(self, event: Progress) -> None:
         """A run goes on; give this to `ingest` as `progress`."""
         with self._lock:
             self._ticked = self._clock()
@@ -72,25 +72,25 @@ class Health:
                     self._not_ready = None
                 self._progress = event
         if self._metrics is not None:
-            self._metrics.progressed(event)
+            self._metrics.note_progress(event)
 
-    def finished(self, report: Report) -> None:
+    def note_end(self, report: Report) -> None:
         """A run came to its end, so the store answered."""
         reasons = Counter(row.reason for row in report.quarantined)
         document = replace(report, quarantined=()).document()
         document |= {"quarantined": len(report.quarantined), "reasons": dict(reasons.most_common())}
         self._end({"outcome": outcome_of(report), "report": document})
-        self.answered()
+        self.note_answer()
         if self._metrics is not None:
-            self._metrics.finished(report)
+            self._metrics.note_end(report)
 
-    def failed(self, error: Exception) -> None:
+    def note_failure(self, error: Exception) -> None:
         """A run ended with an error."""
         self._end({"outcome": "failed", "error": without_user_info(str(error))})
         if isinstance(error, StoreUnavailable):
-            self.away(str(error))
+            self.note_outage(str(error))
         if self._metrics is not None:
-            self._metrics.failed()
+            self._metrics.note_failure()
 
     def _end(self, last: dict[str, Any]) -> None:
         ended = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -72,12 +72,12 @@ class Metrics:
             self._runs.labels(outcome)
         self._counted: dict[str, int] | None = None  # of the run that goes on
 
-    def started(self) -> None:
+    def note_start(self) -> None:
         """A run begins; its counts begin at zero."""
         self._counted = {}
         self._running.set(1)
 
-    def progressed(self, event: Progress) -> None:
+    def note_progress(self, event: Progress) -> None:
         """Takes what a run that was started has done so far."""
         if self._counted is None:  # a straggler: all of its run is counted
             return
@@ -88,7 +88,7 @@ class Metrics:
         for stage, share in event.stages.items():
             self._stage_busy.labels(stage).set(share)
 
-    def finished(self, report: Report) -> None:
+    def note_end(self, report: Report) -> None:
         """Takes the whole of a run."""
         counts = {name: getattr(report, name) for name in ("listed", *OUTCOMES) if name != "quarantined"}
         self._count(self._counted or {}, {**counts, "quarantined": len(report.quarantined)})
@@ -100,7 +100,7 @@ class Metrics:
             self._success.set(time.time())
         self._ended(outcome)
 
-    def failed(self) -> None:
+    def note_failure(self) -> None:
         """A run ended with an error. What it told of its progress stays counted."""
         self._ended("failed")
 

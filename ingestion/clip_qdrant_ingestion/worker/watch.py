@@ -1,7 +1,7 @@
 """Watch mode: a whole run at the start, then a run for what changed, for as long as the worker lives.
 
-What changed is told to an `Inbox`, by file-system events (`file_events`), by messages on stdin (`events.read_lines`)
-or by HTTP (`endpoints.serve`), in any combination. With an interval, whole runs find what nobody told of.
+Changes come into a `ChangeQueue` from file-system events (`file_events`), from messages on stdin (`events.read_lines`)
+and by HTTP (`endpoints.serve`), in any combination. With an interval, whole runs find what nobody told of.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Callable
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant_ingestion.run.report import COUNTS, Report
 from clip_qdrant_ingestion.run.touched import Touched
-from clip_qdrant_ingestion.worker.change_queue import Inbox
+from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.health import Health
 
 __all__ = ["watch"]
 
 logger = logging.getLogger(__name__)
 
-_STEP = 0.1  # seconds between looks at the inbox and at `stop`
+_STEP = 0.1  # seconds between looks at the queue and at `stop`
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds after failed runs, doubled with each
 
 
 def watch(
     run: Callable[[Touched], Report],
-    inbox: Inbox,
+    queue: ChangeQueue,
     *,
     stop: threading.Event,
     health: Health | None = None,
@@ -48,15 +48,15 @@ def watch(
     health = health or Health()
     report: Report | None = None
     failures, resume_at, whole_at = 0, -math.inf, math.inf
-    inbox.put_everything(at_once=True)
+    queue.put_everything(at_once=True)
     while not stop.is_set():
         now = clock()
         if now >= whole_at:
-            inbox.put_everything(at_once=True)
+            queue.put_everything(at_once=True)
             whole_at = math.inf
-        touched = inbox.take() if now >= resume_at else None
+        touched = queue.take() if now >= resume_at else None
         if touched is None:
-            health.tick(waiting=inbox.waiting)
+            health.tick(waiting=queue.waiting)
             time.sleep(_STEP)  # not stop.wait: a signal handler that sets an event its own thread waits for may hang
             continue
         try:
@@ -64,7 +64,7 @@ def watch(
         except (StoreUnavailable, SourceError) as error:
             if isinstance(error, SourceError) and not error.transient and report is None:
                 raise
-            inbox.put_back(touched)
+            queue.put_back(touched)
             pause = min(pauses[0] * 2**failures, pauses[1])
             failures, resume_at = min(failures + 1, 60), clock() + pause
             logger.warning("the run failed and is made again in %g s: %s", pause, error)
@@ -80,13 +80,13 @@ def watch(
 def _run(run: Callable[[Touched], Report], touched: Touched, health: Health) -> Report:
     where = "everything" if touched.folders is None else f"folders: {len(touched.folders)}"
     logger.info("run over %s, said to be removed: %d", where, len(touched.removed))
-    health.started()
+    health.note_start()
     try:
         report = run(touched)
     except Exception as error:
-        health.failed(error)
+        health.note_failure(error)
         raise
-    health.finished(report)
+    health.note_end(report)
     counts = {name: getattr(report, name) for name in COUNTS} | {"quarantined": len(report.quarantined)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
     logger.info("run done in %.1f s: %s", report.seconds, shown, extra={"seconds": report.seconds, **counts})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from clip_qdrant.errors import MissingExtra, SourceError
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.packed_texts import TextSet
-from clip_qdrant_ingestion.worker.change_queue import Inbox
+from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.messages import Change
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ _PAUSE = 0.5  # seconds before a watch that broke off begins anew
 @contextlib.contextmanager
 def file_events(
     folder: str | os.PathLike[str],
-    inbox: Inbox,
+    queue: ChangeQueue,
     *,
     suffixes: Collection[str],
     ignored: Collection[str | os.PathLike[str]] = (),
     hidden: bool = False,
 ) -> Iterator[None]:
-    """While it lasts, changes below `folder` go to the inbox, from a thread; every one from its beginning on.
+    """While it lasts, changes below `folder` go to the queue, from a thread; every one from its beginning on.
 
     Only files of these `suffixes` (lower case, with the dot) count. `ignored` are files and folders that the worker
     itself writes: a store within the folder would have it run for ever. Hidden files count only if `hidden` is set.
@@ -54,9 +54,9 @@ def file_events(
         raise MissingExtra("watchfiles", "worker", "watching a folder") from error
     watched = _Watched(Path(os.path.abspath(folder)), suffixes, ignored, hidden)  # noqa: PTH100  as in FolderSource
     stop = threading.Event()
-    changes = watched.changes(inbox, stop)
-    watched.tell(next(changes), inbox)  # from here on nothing is missed
-    thread = threading.Thread(target=_hand_over, args=(changes, watched, inbox), name="file events", daemon=True)
+    changes = watched.changes(queue, stop)
+    watched.tell(next(changes), queue)  # from here on nothing is missed
+    thread = threading.Thread(target=_hand_over, args=(changes, watched, queue), name="file events", daemon=True)
     thread.start()
     try:
         yield
@@ -65,12 +65,12 @@ def file_events(
         thread.join()
 
 
-def _hand_over(changes: Iterator[set[FileChange]], watched: _Watched, inbox: Inbox) -> None:
+def _hand_over(changes: Iterator[set[FileChange]], watched: _Watched, queue: ChangeQueue) -> None:
     try:
         for batch in changes:
-            watched.tell(batch, inbox)
-    except Exception as error:  # noqa: BLE001  nobody sees a thread fail; the inbox raises it in the main loop
-        inbox.fail(error)
+            watched.tell(batch, queue)
+    except Exception as error:  # noqa: BLE001  nobody sees a thread fail; the queue raises it in the main loop
+        queue.fail(error)
 
 
 class _Watched:
@@ -84,7 +84,7 @@ class _Watched:
         self._ignored = [Path(path).resolve() for path in ignored]
         self._hidden = hidden
 
-    def changes(self, inbox: Inbox, stop: threading.Event) -> Iterator[set[FileChange]]:
+    def changes(self, queue: ChangeQueue, stop: threading.Event) -> Iterator[set[FileChange]]:
         """Batches of changes, after a first one that says that the watch is on. Raises SourceError.
 
         A watch that breaks off begins anew, and as nobody knows what it missed, everything is to be looked at.
@@ -96,14 +96,14 @@ class _Watched:
                 first = next(changes, set())
                 self._learn(self._real)
                 if broke:
-                    inbox.put_everything()
+                    queue.put_everything()
                     broke = False
                 yield first
                 yield from changes
             except RuntimeError as error:  # of a name that is no UTF-8 it does not say where
                 logger.warning("watching %s begins anew, and everything is looked at: %s", self.folder, error)
                 if broke:
-                    inbox.put_everything()  # it may go on like that for long
+                    queue.put_everything()  # it may go on like that for long
                 broke = True
                 stop.wait(_PAUSE)
 
@@ -115,7 +115,7 @@ class _Watched:
                 self._real,
                 watch_filter=lambda _, path: self._is_seen(Path(path)),
                 stop_event=stop,
-                debounce=500,  # ms; the inbox waits for what belongs together
+                debounce=500,  # ms; the queue waits for what belongs together
                 rust_timeout=_STEP,
                 yield_on_timeout=True,
                 raise_interrupt=False,
@@ -128,21 +128,21 @@ class _Watched:
                 "have the kernel allow more (fs.inotify.max_user_watches), or set an interval instead"
             ) from error
 
-    def tell(self, batch: set[FileChange], inbox: Inbox) -> None:
+    def tell(self, batch: set[FileChange], queue: ChangeQueue) -> None:
         from watchfiles import Change as Kind
 
         for kind, name in sorted(batch):
             path = self.folder / Path(name).relative_to(self._real)
             if kind == Kind.deleted and (not path.suffix or name in self._folders) and not os.path.lexists(path):
-                inbox.put_everything()  # a folder, or perhaps one, with all that was in it
+                queue.put_everything()  # a folder, or perhaps one, with all that was in it
             elif path.suffix.lower() in self._suffixes and not path.is_dir():
                 # A file that is replaced is told as removed and added, in no order: what is there now counts.
-                inbox.put([Change(to_uri(path), removed=not os.path.lexists(path))])
+                queue.put([Change(to_uri(path), removed=not os.path.lexists(path))])
             elif kind == Kind.added and path.is_dir():
                 self._folders.add(name)
                 self._learn(Path(name))
                 # What was in it before it could be watched nobody tells.
-                inbox.put(Change(to_uri(file)) for file in self._files(path))
+                queue.put(Change(to_uri(file)) for file in self._files(path))
 
     def _learn(self, folder: Path) -> None:
         """Remembers the folders below a folder."""

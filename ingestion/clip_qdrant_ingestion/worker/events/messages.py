@@ -47,7 +47,7 @@ def parse_events(text: str | bytes) -> list[Change]:
 
     Raises ConfigError for what is no JSON and for JSON that is no such message.
     """
-    return list(_changes(_loaded(text), 0))
+    return list(_find_changes(_parse_json(text), 0))
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Change]:
@@ -64,92 +64,92 @@ def read_lines(stream: BinaryIO) -> Iterator[Change]:
                 logger.warning("%s", error)
 
 
-def _changes(document: Any, depth: int) -> Iterator[Change]:
+def _find_changes(document: Any, depth: int) -> Iterator[Change]:
     if depth > _DEEPEST:
         raise ConfigError(f"cannot use this event: its messages are nested more than {_DEEPEST} deep")
     if isinstance(document, list):
         for one in document:
-            yield from _changes(one, depth + 1)
+            yield from _find_changes(one, depth + 1)
         return
     if not isinstance(document, dict):
-        raise ConfigError(f"cannot use this event: expected an object or an array, not {_shown(document)}")
+        raise ConfigError(f"cannot use this event: expected an object or an array, not {_shorten(document)}")
     if "uri" in document:
-        yield _plain(document)
+        yield _read_plain(document)
     elif isinstance(document.get("s3"), dict):
-        yield from _notification(document)
+        yield from _read_notification(document)
     elif "detail-type" in document:
-        yield from _bridged(document)
+        yield from _read_bridge_event(document)
     elif document.get("Event") == "s3:TestEvent":
         return
     elif document.get("Type") in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         logger.warning("SNS asks to confirm a subscription: open %s", document.get("SubscribeURL"))
     else:
-        yield from _wrapped(document, depth)
+        yield from _unwrap(document, depth)
 
 
-def _wrapped(document: Mapping[str, Any], depth: int) -> Iterator[Change]:
+def _unwrap(document: Mapping[str, Any], depth: int) -> Iterator[Change]:
     name = next((name for name in _WRAPPERS if name in document), None)
     if name is None:
         raise ConfigError(
             "cannot use this event: it is neither an S3 event notification nor "
-            f'{{"uri": "…", "removed": false}}: {_shown(document)}'
+            f'{{"uri": "…", "removed": false}}: {_shorten(document)}'
         )
     inner = document[name]
-    yield from _changes(_loaded(inner) if isinstance(inner, str) else inner, depth + 1)
+    yield from _find_changes(_parse_json(inner) if isinstance(inner, str) else inner, depth + 1)
 
 
-def _loaded(text: str | bytes) -> Any:
+def _parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
         raise ConfigError("cannot use this event: it is nested too deeply") from None
     except ValueError as error:  # no JSON, or no UTF-8
-        raise ConfigError(f"cannot use this event: it is no JSON ({error}): {_shown(text)}") from error
+        raise ConfigError(f"cannot use this event: it is no JSON ({error}): {_shorten(text)}") from error
 
 
-def _plain(document: Mapping[str, Any]) -> Change:
+def _read_plain(document: Mapping[str, Any]) -> Change:
     uri, removed = document["uri"], document.get("removed", False)
     if not isinstance(uri, str) or not uri or not isinstance(removed, bool):
-        raise ConfigError(f'cannot use this event: expected {{"uri": "…", "removed": false}}, not {_shown(document)}')
-    return Change(_utf8(uri), removed)
+        raise ConfigError(f'cannot use this event: expected {{"uri": "…", "removed": false}}, not {_shorten(document)}')
+    return Change(_check_text(uri), removed)
 
 
-def _notification(record: Mapping[str, Any]) -> Iterator[Change]:
+def _read_notification(record: Mapping[str, Any]) -> Iterator[Change]:
     event = str(record.get("eventName", "")).removeprefix("s3:")
     removed = event.startswith(_REMOVED)
     if removed or event.startswith(_CREATED):
-        bucket, key = _named(record["s3"], record)
+        bucket, key = _bucket_and_key(record["s3"], record)
         # Ceph gives the key as it is; the others as in an HTML form.
-        yield _change(bucket, key, removed, encoded=not str(record.get("eventSource", "")).startswith("ceph"))
+        yield _make_change(bucket, key, removed, encoded=not str(record.get("eventSource", "")).startswith("ceph"))
 
 
-def _bridged(event: Mapping[str, Any]) -> Iterator[Change]:
+def _read_bridge_event(event: Mapping[str, Any]) -> Iterator[Change]:
     kind = str(event["detail-type"])
     removed = kind in _BRIDGE_REMOVED
     if removed or kind in _BRIDGE_CREATED:
-        bucket, key = _named(event.get("detail"), event)
-        yield _change(bucket, key, removed, encoded=False)
+        bucket, key = _bucket_and_key(event.get("detail"), event)
+        yield _make_change(bucket, key, removed, encoded=False)
 
 
-def _named(told: Any, event: Mapping[str, Any]) -> tuple[str, str]:
+def _bucket_and_key(told: Any, event: Mapping[str, Any]) -> tuple[str, str]:
     try:
         bucket, key = told["bucket"]["name"], told["object"]["key"]
     except (KeyError, TypeError):
         bucket = key = None
     if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
-        raise ConfigError(f"cannot use this event: it names no bucket and key: {_shown(event)}")
+        raise ConfigError(f"cannot use this event: it names no bucket and key: {_shorten(event)}")
     return bucket, key
 
 
-def _change(bucket: str, key: str, removed: bool, *, encoded: bool) -> Change:
+def _make_change(bucket: str, key: str, removed: bool, *, encoded: bool) -> Change:
     try:
         name = unquote_plus(key, errors="strict") if encoded else key
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot use this event: the key {key!r} is no UTF-8") from error
-    return Change(_utf8(f"s3://{bucket}/{name}"), removed)
+    return Change(_check_text(f"s3://{bucket}/{name}"), removed)
 
 
-def _utf8(uri: str) -> str:
+def _check_text(uri: str) -> str:
     """JSON can hold half a character, which no store takes."""
     try:
         uri.encode()
@@ -158,6 +158,6 @@ def _utf8(uri: str) -> str:
     return uri
 
 
-def _shown(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

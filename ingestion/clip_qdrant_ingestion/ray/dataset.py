@@ -17,12 +17,16 @@ import ray
 import ray.data
 
 from clip_qdrant_ingestion.ray.board import Chunk
-from clip_qdrant_ingestion.ray.process import Job, Worker, reporting, worker
+from clip_qdrant_ingestion.ray.chunk_worker import ChunkWorker, Job, get_worker, report_errors
 
 __all__ = ["chunks_of", "dataset"]
 
 _CRASHES = 4  # of the process that works on a chunk, before the chunk is left for the next round
-_WORK: dict[str, Callable[[Worker, Chunk], None]] = {"load": Worker.load, "embed": Worker.embed, "write": Worker.write}
+_WORK: dict[str, Callable[[ChunkWorker, Chunk], None]] = {
+    "load": ChunkWorker.load,
+    "embed": ChunkWorker.embed,
+    "write": ChunkWorker.write,
+}
 _SCHEMA = pa.schema([("chunk", pa.large_binary())])
 
 
@@ -104,7 +108,7 @@ def _load(job: Job, table: pa.Table) -> pa.Table:
 class _Embed:
     def __init__(self, job: Job) -> None:
         self._job = job
-        reporting(job, lambda: _open(job))  # the model is there when the first chunk comes
+        report_errors(job, lambda: _open(job))  # the model is there when the first chunk comes
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return _step(table, self._job, "embed")
@@ -119,7 +123,7 @@ class _Write:
 
 
 def _open(job: Job) -> None:
-    worker(job)
+    get_worker(job)
 
 
 def _table(packed: bytes) -> pa.Table:
@@ -135,5 +139,5 @@ def _step(table: pa.Table, job: Job, stage: str) -> pa.Table:
     if ray.get(job.board.begins.remote(chunk.number, stage)) > _CRASHES:
         # Ray would try for ever. The others go on, and this one comes again when they are done.
         return _table(pickle.dumps(Chunk(chunk.number, outcomes=chunk.outcomes), protocol=5))
-    reporting(job, lambda: _WORK[stage](worker(job), chunk))
+    report_errors(job, lambda: _WORK[stage](get_worker(job), chunk))
     return _table(pickle.dumps(chunk, protocol=5))

@@ -22,10 +22,10 @@ from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.ray.board import Chunk, Question
 from clip_qdrant_ingestion.run.decisions import Task, is_rewrite
-from clip_qdrant_ingestion.run.stages import Decoded, Outcome, Read, Stages
+from clip_qdrant_ingestion.run.stages import Decoded, ObjectOutcome, Read, Stages
 from clip_qdrant_ingestion.sources.protocol import Source
 
-__all__ = ["Job", "Worker", "reporting", "worker"]
+__all__ = ["ChunkWorker", "Job", "get_worker", "report_errors"]
 
 _REFUSAL = (
     "an embedded store belongs to one process, and the workers of a Ray cluster are many: run a Qdrant server "
@@ -45,19 +45,24 @@ class Job:
     compare: bool
 
 
-class Worker:
+class ChunkWorker:
     """The stages, on a collection that this process has opened. One chunk at a time."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._collection = _opened(job)
-        self._told: list[Outcome] = []
+        self._collection = _open_collection(job)
+        self._told: list[ObjectOutcome] = []
         self._stop = threading.Event()
-        self._near = _Asked(job.board) if job.compare else None
+        self._duplicates = _AskedDuplicates(job.board) if job.compare else None
         self._readers = max(1, job.source.reads_at_once)
         self._pool = ThreadPoolExecutor(self._readers, "ingest-read")
         self._stages = Stages(
-            job.source, self._collection, self._told.append, options=job.options, stop=self._stop, near=self._near
+            job.source,
+            self._collection,
+            self._told.append,
+            options=job.options,
+            stop=self._stop,
+            duplicates=self._duplicates,
         )
         threading.Thread(target=self._watch, name="ingest-stop", daemon=True).start()
 
@@ -70,10 +75,10 @@ class Worker:
         tasks = [task for task in chunk.tasks if not is_rewrite(task)]
         chunk.tasks = [task for task in chunk.tasks if is_rewrite(task)]
         for found, seconds in self._reads(tasks):
-            chunk.took("read", seconds)
+            chunk.add_seconds("read", seconds)
             done: Read | Decoded | Task | None = found
             if isinstance(done, Read):
-                with chunk.timed("decode"):
+                with chunk.measure("decode"):
                     done = None if self._stop.is_set() else self._stages.decode(done)
             if isinstance(done, Decoded):
                 chunk.decoded.append(done)
@@ -86,9 +91,9 @@ class Worker:
         if self._stop.is_set():
             chunk.decoded, chunk.tasks = [], []
         if chunk.decoded:
-            with chunk.timed("embed"):
-                if self._near is not None:
-                    self._near.ask([one.task for one in chunk.decoded])
+            with chunk.measure("embed"):
+                if self._duplicates is not None:
+                    self._duplicates.ask([one.task for one in chunk.decoded])
                 chunk.embedded = self._stages.embed(chunk.decoded)
             chunk.decoded = []
         self._report(chunk)
@@ -96,7 +101,7 @@ class Worker:
     def write(self, chunk: Chunk) -> None:
         """Stores what was embedded, and the payloads."""
         if chunk.embedded or chunk.tasks:
-            with chunk.timed("write"):
+            with chunk.measure("write"):
                 self._stages.write(chunk.embedded, chunk.tasks)
             chunk.embedded, chunk.tasks = [], []
         self._report(chunk)
@@ -135,28 +140,28 @@ class Worker:
         self._stop.set()
 
 
-_open: list[Worker] = []  # one at most: a process may serve one run after the other
+_open: list[ChunkWorker] = []  # one at most: a process may serve one run after the other
 
 
-def worker(job: Job) -> Worker:
+def get_worker(job: Job) -> ChunkWorker:
     """The worker of this process, opened when it is first asked for."""
     if not _open or _open[0].job.key != job.key:
         while _open:
             _open.pop().close()
-        _open.append(Worker(job))
+        _open.append(ChunkWorker(job))
     return _open[0]
 
 
-def reporting(job: Job, work: Callable[[], None]) -> None:
+def report_errors(job: Job, work: Callable[[], None]) -> None:
     """Does the work. What it raises ends the run, and the driver is told: from Ray it would get another error."""
     try:
         work()
     except Exception as error:
-        ray.get(job.board.fail.remote(_packed(error)))
+        ray.get(job.board.fail.remote(_pack(error)))
         raise
 
 
-def _packed(error: Exception) -> bytes:
+def _pack(error: Exception) -> bytes:
     try:
         packed = pickle.dumps(error)
         pickle.loads(packed)  # noqa: S301  it is our own
@@ -165,7 +170,7 @@ def _packed(error: Exception) -> bytes:
     return packed
 
 
-def _opened(job: Job) -> ImageCollection:
+def _open_collection(job: Job) -> ImageCollection:
     try:
         collection = job.open_collection()
     except StoreLocked as error:
@@ -177,7 +182,7 @@ def _opened(job: Job) -> ImageCollection:
     return collection
 
 
-class _Asked:
+class _AskedDuplicates:
     """Near-duplicates as the driver knows them, asked for a batch at a time."""
 
     def __init__(self, board: Any) -> None:
@@ -189,7 +194,7 @@ class _Asked:
         questions: list[Question] = [(task.item.uri, task.record.image.phash) for task in tasks if task.record.image]
         self._answers = dict(zip(questions, self._ask(questions), strict=True))
 
-    def first(self, uri: str, phash: str) -> str | None:
+    def find_first(self, uri: str, phash: str) -> str | None:
         question = uri, phash
         return self._answers.pop(question) if question in self._answers else self._ask([question])[0]
 
