@@ -332,7 +332,7 @@ def check(loaded: LoadedImage) -> None:
     assert set(said) <= set(TAG_FIELDS)
     assert json.loads(json.dumps(said)) == said
     assert isinstance(said.get("keywords", []), list)
-    Schema(TAG_FIELDS).extended([said])  # raises for a value that does not fit its field
+    Schema(TAG_FIELDS).extend([said])  # raises for a value that does not fit its field
     for value in said.values():
         for text in value if isinstance(value, list) else [value]:
             assert not isinstance(text, str) or (0 < len(text) <= 2000 and is_utf8(text) and "\0" not in text)

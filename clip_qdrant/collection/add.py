@@ -27,7 +27,7 @@ from clip_qdrant.uris import path_of, to_uri
 if TYPE_CHECKING:
     from clip_qdrant.collection.writer import CollectionWriter
 
-__all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
+__all__ = ["AddResult", "add_images", "has_same_bytes", "says_the_same"]
 
 _END = object()
 
@@ -137,7 +137,7 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
         record, there = records[uri], stored.get(uri)
         with _named(row):
             content, sha256, loaded = _content(row, embedder.image_size)
-            if there is not None and same_bytes(there, sha256, fingerprint=embedder.fingerprint):
+            if there is not None and has_same_bytes(there, sha256, fingerprint=embedder.fingerprint):
                 if not says_the_same(record, there):
                     changed.append(add_stored_image(replace(record, source=read_source(there)), there))
                 continue
@@ -181,7 +181,7 @@ def _content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | Non
     return data, loaded.info.sha256, loaded
 
 
-def same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
+def has_same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
     """Whether the stored vector is that of these bytes."""
     image = stored.get("image") or {}
     return bool(image.get("sha256") == sha256 and stored.get("fingerprint") == fingerprint)

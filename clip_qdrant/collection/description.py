@@ -248,7 +248,7 @@ class CollectionDescription:
 def _admit(
     schema: Schema, metadatas: Sequence[Mapping[str, Any]], uris: Sequence[str]
 ) -> tuple[Schema, list[CheckedMetadata]]:
-    extended = schema.extended(metadatas, uris=uris)
+    extended = schema.extend(metadatas, uris=uris)
     rows = [extended.normalise(metadata, uri=uri) for metadata, uri in zip(metadatas, uris, strict=True)]
     return extended, rows
 

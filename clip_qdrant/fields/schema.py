@@ -82,7 +82,7 @@ class Schema:
         """Full payload keys of all indexed fields, the reserved ones included."""
         return {**RESERVED_FIELDS, **{METADATA_PREFIX + name: field_type for name, field_type in self.fields.items()}}
 
-    def extended(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
+    def extend(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
         """This schema and the fields that are new in `metadatas`, with the type of their values.
 
         `uris` (one per metadata) are named in errors. Raises MetadataError.

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from clip_qdrant.collection.add import same_bytes
+from clip_qdrant.collection.add import has_same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
@@ -119,7 +119,7 @@ class _Reader:
         done = self._stages.read(task)
         if isinstance(done, Read):
             sha256 = hashlib.sha256(done.data).hexdigest()
-            return "described" if same_bytes(task.stored, sha256, fingerprint=self._fingerprint) else "changed"
+            return "described" if has_same_bytes(task.stored, sha256, fingerprint=self._fingerprint) else "changed"
         return None if done is None else "described"
 
     def sha256(self, task: Task) -> str | None:

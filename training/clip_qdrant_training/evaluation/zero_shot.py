@@ -13,6 +13,7 @@ import numpy as np
 
 from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant_training.data.read import image_input
 from clip_qdrant_training.evaluation.recall import TIE
 
@@ -31,9 +32,6 @@ PROMPTS = (
     "a drawing of a {}.",
 )
 KS = (1, 5)
-_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def _from_folder(folder: Path) -> Iterable[Labelled]:
         for parent, folders, files in os.walk(entry):
             folders.sort()
             for name in sorted(files):
-                if Path(name).suffix.lower() in _SUFFIXES and not name.startswith("."):
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                     yield Labelled(Path(parent, name), entry.name)
 
 
