@@ -30,9 +30,9 @@ from clip_qdrant.errors import (
 from clip_qdrant.fields.types import Location
 from clip_qdrant.images.decode_errors import raise_image_errors, silence_bomb_warning
 from clip_qdrant.images.decoders import decoding_bytes, gif_frame_size, open_decoder, tiff_block_size
-from clip_qdrant.images.metadata.merge import tags_of
+from clip_qdrant.images.metadata.merge import read_tags
 from clip_qdrant.images.perceptual_hash import perceptual_hash
-from clip_qdrant.images.pixels import flattened, to_srgb
+from clip_qdrant.images.pixels import flatten, to_srgb
 from clip_qdrant.images.sniff import sniff
 from clip_qdrant.records import ImageInfo
 from clip_qdrant.uris import path_of
@@ -231,9 +231,9 @@ def _finish(
     """
     image.load()
     width, height = drafted or image.size
-    said = tags_of(image)  # after load: a TIFF is upright then, and says so
+    said = read_tags(image)  # after load: a TIFF is upright then, and says so
     profile = image.info.get("icc_profile")
-    rgb = flattened(image, _factor(image, target))
+    rgb = flatten(image, _factor(image, target))
     if isinstance(profile, bytes) and profile:
         rgb = to_srgb(rgb, profile)
     if rgb.mode != "RGB":
