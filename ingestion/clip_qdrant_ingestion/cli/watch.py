@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from clip_qdrant.cli.output import stderr_console
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
+from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.cli.progress import ingest_progress
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.sources.open import kind_of_source
+from clip_qdrant_ingestion.sources.tree.selection import SIDECAR_SUFFIXES
 from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.files import file_events
 from clip_qdrant_ingestion.worker.events.messages import read_lines
