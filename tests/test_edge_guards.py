@@ -176,7 +176,7 @@ def test_optimize_of_the_engine_is_never_called(tmp_path: Path, monkeypatch: pyt
 def recorded_shard(client: EdgeClient) -> RecordingClient:
     """The shard of the collection c, from now on behind a record of what it is asked."""
     client.count("c")
-    [opened] = client._folder._open.values()
+    [opened] = client._folder._open_shards.values()
     recorder: Any = RecordingClient(opened.shard)
     opened.shard = recorder
     return recorder

@@ -57,6 +57,42 @@ def test_a_refused_open_from_another_process_does_no_harm(tmp_path: Path) -> Non
     assert allowed.returncode == 0, allowed.stderr
 
 
+def test_a_client_that_nobody_can_reach_keeps_nobody_out(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    client.upsert("c", [point(1)])
+    with pytest.raises(StoreError, match="there is no point 2"):
+        client.set_payload("c", {"x": 1}, points=[2])
+
+    client = EdgeClient(tmp_path)  # the first was not closed, but nothing refers to it now
+    assert client.count("c").count == 1
+
+    circle: list[Any] = [client]
+    circle.append(circle)
+    del client, circle
+    with EdgeClient(tmp_path) as client:
+        client.upsert("c", [point(2)])
+    with EdgeClient(tmp_path) as client:
+        assert client.count("c").count == 2
+
+
+def test_an_error_that_is_kept_keeps_the_client_that_raised_it(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", COSINE)
+    kept: list[StoreError] = []
+    try:
+        client.set_payload("c", {"x": 1}, points=[2])
+    except StoreError as error:
+        kept.append(error)
+    del client
+
+    with EdgeClient(tmp_path) as client:
+        with pytest.raises(StoreLocked):  # its traceback leads to the client
+            client.count("c")
+        kept.clear()
+        assert client.count("c").count == 0
+
+
 def test_metadata_changed_by_another_client_is_seen(tmp_path: Path) -> None:
     with EdgeClient(tmp_path) as first, EdgeClient(tmp_path) as second:
         first.create_collection("c", COSINE)

@@ -68,13 +68,13 @@ def call(
             patience=patience,
             may_pass=lambda error: _may_pass(error) and not stopped(),
             longest_pause=_LONGEST_PAUSE,
-            least_pause=_asked_pause,
+            least_pause=_read_pause,
             sleep=lambda seconds: _sleep(seconds, stopped),
         )
     except ClipQdrantError:
         raise
     except _OF_A_CLIENT as error:
-        raise _translated(error, what) from error
+        raise _translate(error, what) from error
 
 
 def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
@@ -83,7 +83,7 @@ def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
         time.sleep(min(left, _STEP))
 
 
-def _asked_pause(error: BaseException) -> float:
+def _read_pause(error: BaseException) -> float:
     return float(error.retry_after_s) if isinstance(error, ResourceExhaustedResponse) else 0.0
 
 
@@ -99,43 +99,43 @@ def _may_pass(error: BaseException) -> bool:
     )
 
 
-def _translated(error: Exception, what: str) -> StoreError:
+def _translate(error: Exception, what: str) -> StoreError:
     if isinstance(error, ResponseHandlingException):
         error = error.source
     if isinstance(error, httpx.TransportError):
         kind = "did not answer in time" if isinstance(error, httpx.ReadTimeout) else "cannot be reached"
         return StoreUnavailable(f"{what}: Qdrant at {_address(error)} {kind} ({_words(error)}); {_WHAT_NOW}")
     if isinstance(error, UnexpectedResponse):
-        return _refused(what, error.status_code or 0, *_server_words(error))
+        return _refusal(what, error.status_code or 0, *_server_words(error))
     if isinstance(error, ResourceExhaustedResponse):
-        return _refused(what, 429, str(error), True)
+        return _refusal(what, 429, str(error), True)
     if isinstance(error, grpc.RpcError):
         code, details = _code(error), _words(error)
         if code in _PASSING_CODES:
             return StoreUnavailable(f"{what}: Qdrant does not answer ({details}); {_WHAT_NOW}")
-        return _refused(what, _STATUS_OF_CODE.get(code, 400), details, True)
+        return _refusal(what, _STATUS_OF_CODE.get(code, 400), details, True)
     if isinstance(error, ValidationError):
         return StoreError(f"{what}: the answer or the request does not fit this version of qdrant-client ({error})")
     if isinstance(error, json.JSONDecodeError):
         return StoreError(f"{what}: the answer is not one of Qdrant ({error}); is the address right?")
     # What the clients without a server (QdrantClient(":memory:") and path=) raise.
     text = f"there is no point {error}" if isinstance(error, KeyError) else str(error)
-    return _named(what, text) or StoreError(f"{what}: {text}")
+    return _find_named_error(what, text) or StoreError(f"{what}: {text}")
 
 
-def _refused(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
+def _refusal(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
     if status in (401, 403):
         return StoreUnavailable(f"{what}: Qdrant refused the API key ({status}: {words}); set CLIP_QDRANT_API_KEY")
     if status in _PASSING_STATUSES:
         return StoreUnavailable(f"{what}: Qdrant is not ready ({status}: {words}); try again later")
     if status == 404 and not is_qdrant:
         return StoreUnavailable(f"{what}: what answers is no Qdrant server (404: {words}); is the address right?")
-    if status in (400, 404, 409) and (named := _named(what, words)):
+    if status in (400, 404, 409) and (named := _find_named_error(what, words)):
         return named
     return StoreError(f"{what}: Qdrant answered {status}: {words}")
 
 
-def _named(what: str, words: str) -> StoreError | None:
+def _find_named_error(what: str, words: str) -> StoreError | None:
     if re.search(r"\bcollection\b.*(doesn't exist|not found|does not exist)", words, re.IGNORECASE | re.DOTALL):
         return CollectionNotFound(f"{what}: {words}")
     if re.search(r"\bcollection\b.*already exists", words, re.IGNORECASE | re.DOTALL):

@@ -26,7 +26,8 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.models import QueryResponse  # models.QueryResponse is another one, of fastembed
 
 from clip_qdrant.errors import StoreError, UnsupportedByEdge
-from clip_qdrant.store.edge.collections import DONE, EdgeCollections, refuse_options
+from clip_qdrant.store.edge.catalog import CollectionEntry
+from clip_qdrant.store.edge.collections import DONE, EdgeCollections, check_options
 from clip_qdrant.store.edge.convert import (
     from_record,
     from_scored,
@@ -38,7 +39,6 @@ from clip_qdrant.store.edge.convert import (
     to_with_payload,
     to_with_vector,
 )
-from clip_qdrant.store.edge.folder import CollectionEntry
 
 __all__ = ["EdgeClient"]
 
@@ -72,7 +72,7 @@ class EdgeClient(EdgeCollections):
 
     def close(self, **kwargs: Any) -> None:
         """Flush and close all collections. Any call after it raises StoreError."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         self._folder.close()
 
     # Writing
@@ -86,7 +86,7 @@ class EdgeClient(EdgeCollections):
         **kwargs: Any,
     ) -> models.UpdateResult:
         """Write points. All are checked before the first is written: InvalidPoint names the one that is wrong."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         with self._folder.use(collection_name, changes=True) as (entry, shard):
             checked = to_points(points, entry)
             only = to_filter(update_filter)
@@ -114,7 +114,7 @@ class EdgeClient(EdgeCollections):
 
     def delete(self, collection_name: str, points_selector: Any, **kwargs: Any) -> models.UpdateResult:
         """Delete points by ids (those that are not there are passed over) or by filter."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         operation = engine.UpdateOperation
         with self._folder.use(collection_name, changes=True) as (entry, shard):
             chosen = _selection(points_selector)
@@ -148,7 +148,7 @@ class EdgeClient(EdgeCollections):
     def _change_payload(
         self, collection_name: str, points: Any, options: Mapping[str, Any], verb: str, *arguments: Any
     ) -> models.UpdateResult:
-        refuse_options(options)
+        check_options(options)
         with self._folder.use(collection_name, changes=True) as (entry, shard):
             chosen = _selection(points)
             if isinstance(chosen, engine.Filter):
@@ -177,7 +177,7 @@ class EdgeClient(EdgeCollections):
         **kwargs: Any,
     ) -> list[models.Record]:
         """The points of these ids that are there, in the order asked for."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         wanted = [to_point_id(one) for one in ids]
         with self._folder.use(collection_name) as (_, shard):
             found = shard.retrieve([*wanted], to_with_payload(with_payload), to_with_vector(with_vectors))
@@ -196,7 +196,7 @@ class EdgeClient(EdgeCollections):
         **kwargs: Any,
     ) -> tuple[list[models.Record], int | str | None]:
         """A page of points in the order of their ids, and the `offset` of the next page or None."""
-        refuse_options({"order_by": order_by, **kwargs})
+        check_options({"order_by": order_by, **kwargs})
         _check_limit(limit)
         with self._folder.use(collection_name) as (_, shard):
             records, following = shard.scroll(
@@ -215,7 +215,7 @@ class EdgeClient(EdgeCollections):
         self, collection_name: str, count_filter: models.Filter | None = None, exact: bool = True, **kwargs: Any
     ) -> models.CountResult:
         """The number of points that pass a filter."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         with self._folder.use(collection_name) as (_, shard):
             return models.CountResult(count=shard.count(engine.CountRequest(exact, to_filter(count_filter))))
 
@@ -229,7 +229,7 @@ class EdgeClient(EdgeCollections):
         **kwargs: Any,
     ) -> models.FacetResponse:
         """The values of an indexed field with the number of points that have each, most frequent first."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         _check_limit(limit)
         with self._folder.use(collection_name) as (_, shard):
             index = shard.info().payload_schema.get(key)
@@ -262,7 +262,7 @@ class EdgeClient(EdgeCollections):
         Without a query: points in the order of their ids. Raises InvalidPoint for a vector that does not fit, and
         StoreError if there is no point of that id.
         """
-        refuse_options({"using": using, "prefetch": prefetch, "lookup_from": lookup_from, **kwargs})
+        check_options({"using": using, "prefetch": prefetch, "lookup_from": lookup_from, **kwargs})
         _check_limit(limit)
         if offset is not None and not 0 <= offset < 2**64:
             raise StoreError(f"offset {offset} is not from 0 to 2^64 - 1")
@@ -360,7 +360,7 @@ def _selection(points: Any) -> Any:
 def _search_params(params: models.SearchParams | None) -> engine.SearchParams | None:
     if params is None:
         return None
-    refuse_options({"quantization": params.quantization, "acorn": params.acorn, "idf": params.idf})
+    check_options({"quantization": params.quantization, "acorn": params.acorn, "idf": params.idf})
     return engine.SearchParams(hnsw_ef=params.hnsw_ef, exact=bool(params.exact), indexed_only=bool(params.indexed_only))
 
 

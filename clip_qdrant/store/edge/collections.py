@@ -18,7 +18,7 @@ from clip_qdrant.errors import StoreError, UnsupportedByEdge
 from clip_qdrant.store.edge.convert import from_index_info, is_index, to_index
 from clip_qdrant.store.edge.folder import EdgeFolder
 
-__all__ = ["DONE", "EdgeCollections", "refuse_options"]
+__all__ = ["DONE", "EdgeCollections", "check_options"]
 
 # Arguments of QdrantClient that change nothing here: every write is complete when the call returns.
 _HARMLESS = frozenset({"wait", "ordering", "timeout", "consistency", "parallel", "method", "max_retries"})
@@ -46,8 +46,8 @@ class EdgeCollections(QdrantBase):
         **kwargs: Any,
     ) -> bool:
         """An empty collection with one unnamed dense vector. Raises CollectionExists."""
-        refuse_options(kwargs)
-        self._create(collection_name, _checked_params(collection_name, vectors_config), _checked_metadata(metadata))
+        check_options(kwargs)
+        self._create(collection_name, _check_params(collection_name, vectors_config), _to_json_metadata(metadata))
         return True
 
     def _create(self, name: str, params: models.VectorParams, metadata: dict[str, Any] | None) -> None:
@@ -61,46 +61,46 @@ class EdgeCollections(QdrantBase):
         **kwargs: Any,
     ) -> bool:
         """Delete the collection if it is there and create it empty. What cannot be created deletes nothing."""
-        refuse_options(kwargs)
-        params, described = _checked_params(collection_name, vectors_config), _checked_metadata(metadata)
+        check_options(kwargs)
+        params, described = _check_params(collection_name, vectors_config), _to_json_metadata(metadata)
         self._folder.delete(collection_name)
         self._create(collection_name, params, described)
         return True
 
     def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
         """Delete a collection and its aliases; False if there is none of that name."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         return self._folder.delete(collection_name)
 
     def update_collection(self, collection_name: str, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> bool:
         """Merge `metadata` into the collection's at the top level; a None value removes its key."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         self._folder.catalog().resolve(collection_name)
         if metadata is None:
             return False
         with self._folder.edit() as catalog:
             name = catalog.resolve(collection_name)
             entry = catalog.collections[name]
-            merged = {**(entry.metadata or {}), **(_checked_metadata(metadata) or {})}
+            merged = {**(entry.metadata or {}), **(_to_json_metadata(metadata) or {})}
             kept = {key: value for key, value in merged.items() if value is not None}
             catalog.collections[name] = type(entry)(entry.folder, entry.size, entry.distance, kept)
         return True
 
     def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
         """Whether the name is that of a collection or an alias."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         catalog = self._folder.catalog()
         return catalog.aliases.get(collection_name, collection_name) in catalog.collections
 
     def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
         """The names of all collections; opens none."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         names = self._folder.catalog().collections
         return models.CollectionsResponse(collections=[models.CollectionDescription(name=name) for name in names])
 
     def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
         """Size, vector parameters, payload indexes and metadata of a collection."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         with self._folder.use(collection_name) as (entry, shard):
             info = shard.info()
         return models.CollectionInfo(
@@ -127,13 +127,13 @@ class EdgeCollections(QdrantBase):
         self, change_aliases_operations: Sequence[models.AliasOperations], **kwargs: Any
     ) -> bool:
         """Apply all operations or, if one fails, none."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         with self._folder.edit() as catalog:
             for operation in change_aliases_operations:
                 match operation:
                     case models.CreateAliasOperation(create_alias=new):
                         if new.collection_name not in catalog.collections:  # an alias of an alias is refused too
-                            raise catalog.missing(new.collection_name)
+                            raise catalog.not_found(new.collection_name)
                         _refuse_taken(new.alias_name, catalog.collections)
                         catalog.aliases[new.alias_name] = new.collection_name
                     case models.DeleteAliasOperation(delete_alias=old):
@@ -148,14 +148,14 @@ class EdgeCollections(QdrantBase):
         return True
 
     def get_aliases(self, **kwargs: Any) -> models.CollectionsAliasesResponse:
-        refuse_options(kwargs)
+        check_options(kwargs)
         pairs = self._folder.catalog().aliases.items()
         return models.CollectionsAliasesResponse(
             aliases=[models.AliasDescription(alias_name=alias, collection_name=name) for alias, name in pairs]
         )
 
     def get_collection_aliases(self, collection_name: str, **kwargs: Any) -> models.CollectionsAliasesResponse:
-        refuse_options(kwargs)
+        check_options(kwargs)
         everything = self.get_aliases().aliases
         return models.CollectionsAliasesResponse(
             aliases=[one for one in everything if one.collection_name == collection_name]
@@ -167,31 +167,31 @@ class EdgeCollections(QdrantBase):
         self, collection_name: str, field_name: str, field_schema: Any = None, field_type: Any = None, **kwargs: Any
     ) -> models.UpdateResult:
         """Index a payload field; costs about 0.15 s, nothing if it has this index already."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         schema = field_schema if field_schema is not None else field_type
-        wanted = to_index(schema)
+        index = to_index(schema)
         with self._folder.use(collection_name, changes=True) as (_, shard):
             there = shard.info().payload_schema.get(field_name)
-            if there is None or not is_index(there, wanted):
-                shard.update(engine.UpdateOperation.create_field_index(field_name, wanted))
+            if there is None or not is_index(there, index):
+                shard.update(engine.UpdateOperation.create_field_index(field_name, index))
         return DONE
 
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
         """Drop the index of a payload field, the payload stays."""
-        refuse_options(kwargs)
+        check_options(kwargs)
         with self._folder.use(collection_name, changes=True) as (_, shard):
             shard.update(engine.UpdateOperation.delete_field_index(field_name))
         return DONE
 
 
-def refuse_options(options: Mapping[str, Any]) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
     """UnsupportedByEdge for an option that asks for something which is not done here."""
     for name, value in options.items():
         if value is not None and name not in _HARMLESS and (name not in _DEFAULTS or value != _DEFAULTS[name]):
             raise UnsupportedByEdge(f"the option {name}={value!r}")
 
 
-def _checked_params(
+def _check_params(
     name: str, vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None
 ) -> models.VectorParams:
     """The parameters of the one vector, once they and the name are known to make a collection."""
@@ -209,7 +209,7 @@ def _checked_params(
     return vectors_config
 
 
-def _checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _to_json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Metadata in JSON types. StoreError for what has none."""
     try:
         plain: dict[str, Any] | None = to_jsonable_python(metadata)

@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 
 from clip_qdrant.errors import InvalidPoint, StoreError, UnsupportedByEdge, first_line
-from clip_qdrant.store.edge.folder import CollectionEntry
+from clip_qdrant.store.edge.catalog import CollectionEntry
 
 __all__ = [
     "from_index_info",

@@ -3,7 +3,7 @@
     <root>/store.json                        collections, their metadata, aliases; replaced atomically
     <root>/store.lock                        held for the moment of a change to store.json
     <root>/collections/<name>-<8 hex>/       one engine shard a collection
-    <root>/collections/<name>-<8 hex>.lock   held as long as the shard is open
+    <root>/collections/<name>-<8 hex>.lock   held as long as the shard is open, and somebody refers to its client
 
 store.json is the only truth. A shard folder it does not list is what a crash left of an unfinished create or
 delete, and is removed by the next create. The engine has a lock of its own, which is not enough: an open that it
@@ -14,15 +14,14 @@ engine before holding the lock file.
 from __future__ import annotations
 
 import contextlib
-import json
+import gc
 import os
 import re
 import secrets
 import shutil
-import sys
 import threading
+import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,90 +35,49 @@ from clip_qdrant.errors import (
     StoreError,
     StoreLocked,
 )
+from clip_qdrant.store.edge.catalog import Catalog, CatalogFile, CollectionEntry
+from clip_qdrant.store.edge.lock import FileLock, is_held
 
-__all__ = ["Catalog", "CollectionEntry", "EdgeFolder"]
+__all__ = ["EdgeFolder"]
 
-_FORMAT = 1
 # What other kinds of Qdrant storage keep at their root: local mode of qdrant-client, and a server.
 _FOREIGN = {"meta.json": "QdrantClient(path=...)", "raft_state.json": "a Qdrant server"}
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionEntry:
-    """One collection: its shard folder, vector length, distance ("Cosine", "Dot" ...) and metadata."""
-
-    folder: str
-    size: int
-    distance: str
-    metadata: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """What store.json says: collections by name, and the collection behind each alias."""
-
-    collections: dict[str, CollectionEntry] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-
-    def resolve(self, name: str) -> str:
-        """The collection that `name`, a collection or an alias, stands for."""
-        real = self.aliases.get(name, name)
-        if real not in self.collections:
-            raise self.missing(name)
-        return real
-
-    def missing(self, name: str) -> CollectionNotFound:
-        there = ", ".join(sorted(self.collections)) or "none yet"
-        return CollectionNotFound(f"there is no collection {name!r}; collections here: {there}")
-
-
-class _FileLock:
-    """An exclusive lock on a file between processes and between clients; the system drops it when a process dies."""
-
-    def __init__(self, path: Path, *, wait: bool) -> None:
-        self._fd: int | None = None  # for __del__, which also runs if the next line fails
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(self._fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    __del__ = release
-
-
 class _OpenShard:
-    """A shard this process has open. `shard` becomes None once it is closed, under `lock`."""
+    """A shard this process has open. `shard` becomes None once it is closed, under `lock`.
 
-    def __init__(self, shard: EdgeShard, held: _FileLock) -> None:
+    One that is dropped without `close` is closed when it is collected, so that it keeps nobody out: the shard first,
+    then the lock, even where a part of the garbage still refers to the shard. What was written is in the engine's log.
+    """
+
+    def __init__(self, shard: EdgeShard, held: FileLock) -> None:
         self.shard: EdgeShard | None = shard
         self.lock = threading.RLock()
         self.changed = False
         self._held = held
+        self._finalizer = weakref.finalize(self, _abandon, shard, held, os.getpid())
+        self._finalizer.atexit = False  # the system does it then
 
     def close(self) -> None:
         with self.lock:
             shard, self.shard = self.shard, None
             if shard is None:
                 return
+            self._finalizer.detach()
             try:
                 if self.changed:  # a flush costs 0.1 s, which a process that only searched need not pay
                     shard.flush()
             finally:
                 shard.close()
                 self._held.release()
+
+
+def _abandon(shard: EdgeShard, held: FileLock, owner: int) -> None:
+    if os.getpid() == owner:  # in a forked child the shard is the parent's
+        with contextlib.suppress(Exception):  # its folder may be gone, and nobody is there to be told
+            shard.close()
+        held.release()
 
 
 class EdgeFolder:
@@ -139,50 +97,28 @@ class EdgeFolder:
         self.root = root
         self._shards = root / "collections"
         self._mutex = threading.RLock()
-        self._open: dict[str, _OpenShard] = {}
+        self._open_shards: dict[str, _OpenShard] = {}
         self._closed = False
         self._pid = os.getpid()
-        self._seen: tuple[tuple[int, int, int], Catalog] | None = None
+        self._catalog = CatalogFile(root)
 
     def catalog(self) -> Catalog:
-        """What store.json says now; it is read again only after it changed."""
+        """The collections and aliases that there are now."""
         self._check_usable()
-        path = self.root / "store.json"
-        try:
-            stat = path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-            if self._seen is not None and self._seen[0] == stamp:
-                return self._seen[1]
-            text = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return Catalog()
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error}") from error
-        try:
-            data = json.loads(text.decode())
-            if data["format"] != _FORMAT:
-                raise StoreError(
-                    f"{path} has format {data['format']!r}, this version reads {_FORMAT}; upgrade clip-qdrant"
-                )
-            entries = {name: CollectionEntry(**entry) for name, entry in data["collections"].items()}
-            found = Catalog(entries, dict(data["aliases"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError(f"{path} is damaged ({error}); restore it from a backup") from error
-        self._seen = (stamp, found)
-        return found
+        return self._catalog.read()
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[Catalog]:
         """Change the catalog: no other client or process does at the same time. Saved when the block ends well."""
-        with self._exclusive():
-            catalog = self._copy()
+        with self._hold_store():
+            catalog = self._catalog.copy()
             yield catalog
-            self._save(catalog)
+            self._catalog.write(catalog)
 
     def create(self, name: str, *, size: int, distance: str, metadata: dict[str, Any] | None) -> None:
         """Make an empty collection. A crash on the way leaves no collection."""
-        with self._exclusive():
-            catalog = self._copy()
+        with self._hold_store():
+            catalog = self._catalog.copy()
             if name in catalog.collections or name in catalog.aliases:
                 raise CollectionExists(f"there is a collection or an alias {name!r} already in {self.root}")
             self._sweep(catalog)
@@ -193,26 +129,26 @@ class EdgeFolder:
                 shard = EdgeShard.create(str(self._shards / folder), EdgeConfig(vectors=params))
                 shard.flush()
             catalog.collections[name] = CollectionEntry(folder, size, distance, metadata)
-            self._save(catalog)
-            self._open[folder] = _OpenShard(shard, held)
+            self._catalog.write(catalog)
+            self._open_shards[folder] = _OpenShard(shard, held)
 
     def delete(self, name: str) -> bool:
         """Remove a collection and the aliases that point to it; False if there is none of that name."""
         if name not in self.catalog().collections:
             return False
-        with self._exclusive():
-            catalog = self._copy()
+        with self._hold_store():
+            catalog = self._catalog.copy()
             entry = catalog.collections.pop(name, None)
             if entry is None:
                 return False
-            opened = self._open.pop(entry.folder, None)
+            opened = self._open_shards.pop(entry.folder, None)
             if opened is not None:
                 with contextlib.suppress(Exception):  # what cannot be flushed is deleted all the same
                     opened.close()
             held = self._lock(name, entry.folder)
             for alias in [alias for alias, target in catalog.aliases.items() if target == name]:
                 del catalog.aliases[alias]
-            self._save(catalog)
+            self._catalog.write(catalog)
             self._remove(entry.folder, held)
             return True
 
@@ -222,7 +158,7 @@ class EdgeFolder:
 
         `changes` says that the block writes, so that closing flushes.
         """
-        entry, opened = self._opened(name)
+        entry, opened = self._open_shard(name)
         with opened.lock, _engine_errors(f"use collection {name!r}"):
             if opened.shard is None:
                 self._check_usable()
@@ -236,7 +172,7 @@ class EdgeFolder:
             return
         with self._mutex:
             self._closed = True
-            opened, self._open = list(self._open.values()), {}
+            opened, self._open_shards = list(self._open_shards.values()), {}
             with contextlib.ExitStack() as stack:  # closes them all, also when one cannot be flushed
                 stack.enter_context(_engine_errors(f"close {self.root}"))
                 for shard in opened:
@@ -252,13 +188,13 @@ class EdgeFolder:
             raise StoreError(f"the embedded store {self.root} is closed; make a new EdgeClient")
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _hold_store(self) -> Iterator[None]:
         self._check_usable()
         with self._mutex:
             self._check_usable()
             try:
                 self._shards.mkdir(parents=True, exist_ok=True)
-                lock = _FileLock(self.root / "store.lock", wait=True)
+                lock = FileLock(self.root / "store.lock", wait=True)
                 try:
                     yield
                 finally:
@@ -266,33 +202,13 @@ class EdgeFolder:
             except OSError as error:
                 raise StoreError(f"cannot write to {self.root}: {error}") from error
 
-    def _copy(self) -> Catalog:
-        now = self.catalog()
-        return Catalog(dict(now.collections), dict(now.aliases))
-
-    def _save(self, catalog: Catalog) -> None:
-        collections = {name: asdict(entry) for name, entry in catalog.collections.items()}
-        data = {"format": _FORMAT, "collections": collections, "aliases": catalog.aliases}
-        temporary = self.root / "store.json.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.root / "store.json")
-        if sys.platform != "win32":  # the rename itself is durable only once the folder is synced
-            fd = os.open(self.root, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-    def _opened(self, name: str) -> tuple[CollectionEntry, _OpenShard]:
+    def _open_shard(self, name: str) -> tuple[CollectionEntry, _OpenShard]:
         with self._mutex:
             while True:
                 catalog = self.catalog()
                 real = catalog.resolve(name)
                 entry = catalog.collections[real]
-                opened = self._open.get(entry.folder)
+                opened = self._open_shards.get(entry.folder)
                 if opened is not None:
                     return entry, opened
                 held = self._lock(real, entry.folder)
@@ -302,14 +218,25 @@ class EdgeFolder:
                 # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
                 self._remove(entry.folder, held)
             with _engine_errors(f"open collection {real!r} in {self._shards / entry.folder}"):
-                opened = self._open[entry.folder] = _OpenShard(EdgeShard.load(str(self._shards / entry.folder)), held)
+                opened = self._open_shards[entry.folder] = _OpenShard(
+                    EdgeShard.load(str(self._shards / entry.folder)), held
+                )
             return entry, opened
 
-    def _lock(self, name: str, folder: str) -> _FileLock:
+    def _lock(self, name: str, folder: str) -> FileLock:
+        path = self._shards / f"{folder}.lock"
         try:
-            return _FileLock(self._shards / f"{folder}.lock", wait=False)
+            try:
+                return FileLock(path, wait=False)
+            except OSError as error:
+                if not is_held(error):
+                    raise
+            # Perhaps by a client of this process that nobody can reach any more: a caught exception leaves frames that
+            # refer to it and to each other, and what is in a circle is not collected at once.
+            gc.collect()
+            return FileLock(path, wait=False)
         except OSError as error:
-            if _is_held(error):
+            if is_held(error):
                 raise StoreLocked(
                     f"collection {name!r} of {self.root} is open in another process or client, or in a child forked "
                     "from this process; close that one, or let both share a Qdrant server (docker compose up -d)"
@@ -324,17 +251,12 @@ class EdgeFolder:
             folder = path.name.removesuffix(".lock")
             if folder not in listed and path.exists():
                 with contextlib.suppress(BlockingIOError, PermissionError):  # in use, or of another user
-                    self._remove(folder, _FileLock(self._shards / f"{folder}.lock", wait=False))
+                    self._remove(folder, FileLock(self._shards / f"{folder}.lock", wait=False))
 
-    def _remove(self, folder: str, held: _FileLock) -> None:
+    def _remove(self, folder: str, held: FileLock) -> None:
         shutil.rmtree(self._shards / folder, ignore_errors=True)
         held.release()
         (self._shards / f"{folder}.lock").unlink(missing_ok=True)
-
-
-def _is_held(error: OSError) -> bool:
-    """Whether a lock was refused because somebody has it."""
-    return isinstance(error, BlockingIOError) or (sys.platform == "win32" and isinstance(error, PermissionError))
 
 
 @contextlib.contextmanager
