@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -98,7 +99,8 @@ def test_a_plan_stores_nothing(photos: Path, collection: ImageCollection, state:
     worker(photos, collection, state).run()
 
     def contents() -> object:
-        rows = sqlite3.connect(tmp_path / "state.sqlite").execute("SELECT * FROM objects").fetchall()
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as connection:
+            rows = connection.execute("SELECT * FROM objects").fetchall()
         return rows, state.runs(10), sorted(collection.writer.scan(), key=lambda payload: str(payload["uri"]))
 
     before = contents()
@@ -141,8 +143,8 @@ def test_a_listing_with_a_hole_says_so_and_takes_nothing_for_gone(photos: Path, 
             for page in super().pages(folders):
                 yield Page(page.objects[1:], [Problem("file:///locked", "unreadable", "no", hides_objects=True)])
 
-    state = IngestState(":memory:")
-    worker(photos, collection, state).run()
+    with IngestState(":memory:") as state:
+        worker(photos, collection, state).run()
     found = plan(Holed(photos), collection)
     assert (kinds(found), found.complete, len(found.quarantined)) == ({"unchanged": 7}, False, 1)
 

@@ -66,7 +66,7 @@ class StateFile:
                 "name another file (--state)"
             ) from error
         with self._errors("open"):
-            self._connection = sqlite3.connect(path, _PATIENCE, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
             except BaseException:

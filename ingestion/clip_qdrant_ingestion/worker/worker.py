@@ -15,6 +15,7 @@ from clip_qdrant_ingestion.run.pipeline import reconcile
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
+from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of
 
 __all__ = ["Worker"]
@@ -51,7 +52,7 @@ class Worker:
                 self._collection,
                 self._options,
                 touched=touched,
-                put_away=self._state.put_away(self._scope, self._context),
+                memory=StateMemory(self._state, self._scope, self._context),
                 cluster=self._cluster,
                 progress=progress,
                 stop=self._stop,
@@ -64,5 +65,5 @@ class Worker:
 
     def plan(self) -> Plan:
         """What a run would do."""
-        put_away = self._state.put_away(self._scope, self._context)
-        return preview(self._source, self._collection, self._options, put_away=put_away)
+        memory = StateMemory(self._state, self._scope, self._context)
+        return preview(self._source, self._collection, self._options, memory=memory)

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from clip_qdrant.errors import ClipQdrantError, ConfigError, SourceError
+from clip_qdrant.errors import ClipQdrantError, ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import scheme_of
-from clip_qdrant_ingestion.sources.sizes import check_size, check_whole
 from clip_qdrant_ingestion.sources.tree.walk import Entry
 
 __all__ = ["Bucket", "open_bucket"]
@@ -91,7 +90,7 @@ class _S3Bucket(Bucket):
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         from fsspec.asyn import sync
 
-        check_size(item.uri, item.size, limits)
+        _check_size(item.uri, item.size, limits)
         with _translate_errors(f"read {item.uri}"):
             answer = self._call("get_object", Bucket=self._name, Key=self._key + item.name)
             data: bytes = sync(self._filesystem.loop, _content, answer, item.uri, limits)
@@ -113,14 +112,14 @@ async def _content(answer: Mapping[str, Any], uri: str, limits: Limits) -> bytes
     chunks: list[bytes] = []
     size = 0
     try:
-        check_size(uri, length, limits)
+        _check_size(uri, length, limits)
         while chunk := await body.read(_CHUNK):
             size += len(chunk)
-            check_size(uri, size, limits)
+            _check_size(uri, size, limits)
             chunks.append(chunk)
     finally:
         body.close()
-    check_whole(uri, size, length)
+    _check_whole(uri, size, length)
     return b"".join(chunks)
 
 
@@ -173,12 +172,12 @@ class _OtherBucket(Bucket):
         path = f"{self._path}/{item.name}"
         with _translate_errors(f"read {item.uri}"):
             size = item.size if item.size is not None else self._filesystem.info(path)["size"]
-            check_size(item.uri, size, limits)
+            _check_size(item.uri, size, limits)
             data: bytes = self._filesystem.cat_file(path)
-            check_size(item.uri, len(data), limits)
+            _check_size(item.uri, len(data), limits)
             if len(data) != size:
                 size = self._filesystem.info(path)["size"]  # it may be another one since it was listed
-        check_whole(item.uri, len(data), size)
+        _check_whole(item.uri, len(data), size)
         return data
 
     def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
@@ -204,6 +203,16 @@ def _entry(name: str, info: Mapping[str, Any]) -> Entry:
 
 def _is_itself(info: Mapping[str, Any], path: str) -> bool:
     return bool(info["name"].strip("/") == path.strip("/"))
+
+
+def _check_size(uri: str, size: int | None, limits: Limits) -> None:
+    if size is not None and size > limits.max_bytes:
+        raise ImageTooLarge(f"{uri} has {size} bytes; the limit is {limits.max_bytes}")
+
+
+def _check_whole(uri: str, came: int, size: int | None) -> None:
+    if size is not None and came != size:
+        raise SourceError(f"cannot read {uri}: {came} of {size} bytes came", transient=True)
 
 
 @contextlib.contextmanager
