@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import socket
 import subprocess
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from edge_server import EdgeServer
 from hypothesis import settings
+from ports import unused_port
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
@@ -24,11 +26,70 @@ settings.register_profile("unhurried", parent=settings(), deadline=None)
 settings.load_profile("unhurried")
 
 
+# The room that a run of the whole suite needs on a disk in memory, with some to spare.
+_ROOM = 4 << 30
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many workers as cores for a folder of tests; none for files named one by one, as workers start slowly."""
+    if not any(Path(argument.partition("::")[0]).is_dir() for argument in config.args):
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs the suite in the background has it ignore SIGINT, and so would every process started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Said once a process by QdrantClient(":memory:"), to whichever test comes first. Nothing here relies on them there.
     config.addinivalue_line("filterwarnings", "ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
+    if not hasattr(config, "workerinput"):  # what follows holds for the workers of pytest-xdist too, which inherit it
+        _share_cores()
+        _choose_folder(config)
+
+
+def _share_cores() -> None:
+    """One thread for each worker's sums, and none that spins while it waits: cores are shared with other workers."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _choose_folder(config: pytest.Config) -> None:
+    """A folder in memory for all that the tests write, unless --basetemp names one: each index of a store is synced.
+
+    It is removed at the end. Caches of the user lie in it too, so that each model is exported once a run, by whichever
+    worker needs it first, and nothing is left in the home of whoever runs the tests.
+    """
+    memory = Path("/dev/shm")
+    if config.option.basetemp is None and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= _ROOM:
+        made = Path(tempfile.mkdtemp(prefix="clip-qdrant-tests-", dir=memory))
+        config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
+        config.option.basetemp = str(made / "tests")
+        cache = made / "cache"
+    else:
+        cache = Path(tempfile.mkdtemp(prefix="clip-qdrant-cache-"))
+        config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed goes from a worker as UTF-8, which has no lone surrogates: file names that are no text."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were skipped, however many they were."""
+    reasons: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        reasons.setdefault(reason, []).append(report.nodeid.partition("::")[0])
+    for reason, files in sorted(reasons.items()):
+        where = files[0] if len(set(files)) == 1 else f"{len(set(files))} files"
+        terminalreporter.write_line(f"SKIPPED [{len(files)}] {where}: {reason}", yellow=True)
 
 
 @pytest.fixture(scope="session")
@@ -49,15 +110,9 @@ def server_url(request: pytest.FixtureRequest) -> str:
             answer = 1
         if answer:
             pytest.skip(f"no Qdrant server: CLIP_QDRANT_TEST_URL is not set and `{' '.join(command)}` fails")
-    os.environ["QDRANT_HTTP_PORT"], os.environ["QDRANT_GRPC_PORT"] = str(_free_port()), str(_free_port())
+    os.environ["QDRANT_HTTP_PORT"], os.environ["QDRANT_GRPC_PORT"] = str(unused_port()), str(unused_port())
     services = request.getfixturevalue("docker_services")
     return f"http://{request.getfixturevalue('docker_ip')}:{services.port_for('qdrant', 6333)}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from fakes import write_image
+from ports import unused_port
 from program import Program, program_in
 from qdrant_client import models
 
@@ -77,9 +77,7 @@ def test_secrets_do_not_show(program: Program, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_server_that_does_not_answer_is_shown_with_the_rest(program: Program) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        location = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    location = f"http://127.0.0.1:{unused_port()}"
 
     outcome = program("info", "--location", location, "--json")
 

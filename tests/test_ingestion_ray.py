@@ -39,7 +39,7 @@ def machines() -> Iterator[None]:
     """A Ray cluster of two CPUs on this machine, whose workers can import what lies beside this file."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         ray.init(
             "local",
             num_cpus=2,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import unused_port
 from web import Reply, WebSite
 
 from clip_qdrant.errors import ImageTooLarge, SourceError
@@ -170,9 +171,7 @@ def test_a_status_says_whether_to_try_again(site: WebSite, fetcher: Fetcher, sta
 
 
 def test_a_refused_connection_may_pass(fetcher: Fetcher) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        assert refusal(fetcher, f"http://127.0.0.1:{unused.getsockname()[1]}/a").transient
+    assert refusal(fetcher, f"http://127.0.0.1:{unused_port()}/a").transient
 
 
 def test_a_name_that_nobody_has_is_final_and_a_resolver_that_fails_is_not(

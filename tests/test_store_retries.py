@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeEmbedder
+from ports import unused_port
 from qdrant_client.client_base import QdrantBase
 from small_server import Answer, SmallServer, ok, refusal
 
@@ -101,9 +102,7 @@ def test_a_refusal_that_will_not_pass_is_reported_at_once_in_the_words_of_the_se
 
 
 def test_a_closed_port_is_reported_within_three_seconds_with_its_address() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    url = f"http://127.0.0.1:{unused_port()}"
     start = time.monotonic()
 
     with pytest.raises(StoreUnavailable, match=rf"count photos: Qdrant at {url} cannot be reached.*docker compose up"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from ports import unused_port
 from test_training_resume import Watching, make_pairs
 from tiny import tiny_checkpoint
 
@@ -44,15 +44,9 @@ PROCESSES.set_forkserver_preload(
 )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def in_two_processes(task: Callable[[Path, int], Any], folder: Path) -> list[Any]:
     """What `task` gives in each of two processes that are told of each other as torchrun does."""
-    port, answers, processes = free_port(), [], []
+    port, answers, processes = unused_port(), [], []
     for rank in range(2):
         here, there = PROCESSES.Pipe(duplex=False)
         process = PROCESSES.Process(target=_as_one_of_two, args=(task, folder, rank, port, there))
@@ -305,7 +299,7 @@ def test_torchrun_starts_runs_and_ends_all_processes_when_one_fails(tmp_path: Pa
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     ended = subprocess.run(
-        [*torchrun, f"--master-port={free_port()}", "script.py", str(Path(__file__).parent), str(tmp_path)],
+        [*torchrun, f"--master-port={unused_port()}", "script.py", str(Path(__file__).parent), str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ print(found.suggestion, "times the learning rates of the config")
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import math
 from collections.abc import Generator, Iterable, Sequence
@@ -24,9 +25,7 @@ from clip_qdrant_training.loop.batches import Batches
 from clip_qdrant_training.loop.distributed import Processes, limit_threads
 from clip_qdrant_training.loop.optim import set_learning_rates
 from clip_qdrant_training.loop.step import Learner, fork_random_state
-from clip_qdrant_training.output.average import Average
-from clip_qdrant_training.output.curves import make_figure, need_matplotlib, save_png
-from clip_qdrant_training.output.files import write_picture
+from clip_qdrant_training.output.curves import Average, need_matplotlib, write_picture
 
 __all__ = ["LrRange", "lr_range_test"]
 
@@ -59,7 +58,9 @@ class LrRange:
         Raises MissingExtra without matplotlib, TrainingError for a file that cannot be written.
         """
         need_matplotlib("drawing a learning rate range test")
-        figure, path = make_figure(9, 6), Path(path)
+        from matplotlib.figure import Figure  # not pyplot, whose figures are global and may open a window
+
+        figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
         axes = figure.subplots()
         axes.plot(self.factors, self.losses, color="tab:blue", label="loss, smoothed")
         axes.axvline(self.suggestion, color="black", linestyle=":", label=f"suggestion: {self.suggestion:.2g}")
@@ -68,8 +69,9 @@ class LrRange:
         axes.set_ylabel("loss")
         axes.grid(alpha=0.3)
         axes.legend()
-        write_picture(path, save_png(figure))
-        return path
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return write_picture(Path(path), buffer.getvalue())
 
 
 def lr_range_test(job: TrainingJob, *, lowest: float = 1e-3, highest: float = 1e3, steps: int = 100) -> LrRange:
