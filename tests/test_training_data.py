@@ -370,6 +370,34 @@ def test_a_shard_that_is_cut_off_or_compressed_is_refused(tmp_path: Path) -> Non
         read_pairs(tmp_path / "b.tar.gz")
 
 
+def test_a_shard_without_its_end_or_with_a_link_for_an_image_is_refused(tmp_path: Path) -> None:
+    files = [("1.txt", b"red"), ("1.png", png("red")), ("2.txt", b"blue"), ("2.png", png("blue"))]
+    whole = shard(tmp_path / "a.tar", files).read_bytes()
+    half = len(shard(tmp_path / "half.tar", files[:2]).read_bytes().rstrip(b"\0")) // 512 * 512 + 512
+    (tmp_path / "cut.tar").write_bytes(whole[:half])
+    with pytest.raises(TrainingError, match=r"cannot read the shard .*cut\.tar: .*without the mark of its end"):
+        read_pairs(tmp_path / "cut.tar")
+    (tmp_path / "damaged.tar").write_bytes(whole[:half] + b"?" * 512 + whole[half + 512 :])
+    with pytest.raises(TrainingError, match=r"cannot read the shard .*damaged\.tar: the header at byte \d+ is damaged"):
+        read_pairs(tmp_path / "damaged.tar")
+    with tarfile.open(tmp_path / "link.tar", "w") as tar:
+        member = tarfile.TarInfo("1.png")
+        member.type, member.linkname = tarfile.LNKTYPE, "0.png"
+        tar.addfile(member)
+    with pytest.raises(TrainingError, match=r"link\.tar: 1\.png is a hard link to '0\.png'; pack the archive"):
+        read_pairs(tmp_path / "link.tar")
+
+
+def test_an_image_that_is_null_is_looked_for_under_the_next_name(folder: Path) -> None:
+    row = '{"image": null, "File_Name": "red.png", "captions": "", "Text": "a red one"}'
+    assert plain(read_pairs(written(folder / "a.jsonl", row))) == [("red.png", ("a red one",))]
+
+
+def test_a_name_that_stands_twice_in_a_header_is_refused(folder: Path) -> None:
+    with pytest.raises(TrainingError, match=r"a\.csv is no table, there are several columns 'id'"):
+        read_pairs(written(folder / "a.csv", "image,caption,id,id\nred.png,red,1,2\n"))
+
+
 def saved_dataset(folder: Path) -> Path:
     from datasets import Dataset, DatasetDict, Features, Image, List, Value
 

@@ -44,7 +44,7 @@ class IngestSettings(Settings):
         None, "images that are read at once; unset: what the source needs", "a whole number of at least 1"
     )
     source: Annotated[Text | None, BeforeValidator(expand_home)] = setting(
-        None, "what is ingested where no source is named", "a folder, a bucket, a manifest, tar shards or a web page"
+        None, "what is ingested where no source is named", "a folder, a bucket, a manifest, tar archives or a web page"
     )
     source_kind: Literal["folder", "bucket", "manifest", "shards", "index"] | None = setting(
         None, "what the source is; unset: told by its name", "folder, bucket, manifest, shards or index"

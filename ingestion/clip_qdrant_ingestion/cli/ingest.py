@@ -24,7 +24,7 @@ def ingest(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="A folder; s3://, gs://, az:// or another bucket; a manifest (.csv, .jsonl, .parquet); tar shards; "
+            help="A folder; s3://, gs://, az:// or another bucket; a manifest (.csv, .jsonl, .parquet); tar archives; "
             "a web page with links.",
             metavar="SOURCE",
         ),

@@ -1,9 +1,9 @@
 """What the path of an image says about it: `{category}/{year}/*` makes two fields of `shoes/2024/left.jpg`.
 
-A pattern is held against the whole name of an object, the path within its source. `{name}` stands for a part of the
-path, or for a piece of one beside other text (`{date}_{city}.jpg`; the left of two takes as little as it can), `*` for
-any text within a part, `**` as a part of its own for any number of folders, at the end with all that is in them.
-`{caption}` is the caption.
+A pattern must match the whole path of an object within its source. `{name}` stands for a part of the path, or for a
+piece of a part beside other text; in `{date}_{city}.jpg` the date is as short as possible. `*` stands for any text
+within a part. `**` is a part of its own: any number of folders, at the end with all that is in them. `{caption}` is the
+caption.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ANY_FOLDERS = "(?:[^/]+/)*"
 
 
 class PathPattern:
-    """A pattern of paths. `fields` are the names in it. Raises ConfigError for a pattern that there cannot be."""
+    """A pattern of paths. `fields` are the names in it. Raises ConfigError for a pattern that cannot be used."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -35,7 +35,7 @@ class PathPattern:
         parts = _compose(pattern).strip("/").split("/")
         *folders, file = [self._part(part) for part in parts]
         if not self._names:
-            raise self._wrong("it names no field; write one in braces, as in {category}/*")
+            raise self._error("it names no field; write one in braces, as in {category}/*")
         whole = "".join(_ANY_FOLDERS if part is None else f"{part}/" for part in folders)
         whole += f"{_ANY_FOLDERS}[^/]+" if file is None else file
         self._expression = re.compile(whole, re.DOTALL)
@@ -48,14 +48,14 @@ class PathPattern:
         return tuple(self._names)
 
     def parse(self, name: str) -> dict[str, str] | None:
-        """The text of each field in a path, None where the path does not fit the pattern."""
+        """The text of each field in a path; None if the path does not fit the pattern."""
         match = self._expression.fullmatch(_compose(name))
         return None if match is None else dict(zip(self._names, match.groups(), strict=True))
 
     def _part(self, part: str) -> str | None:
         """The regular expression of one part, None for any number of them."""
         if not part:
-            raise self._wrong("there is nothing between two slashes; take one out")
+            raise self._error("there is nothing between two slashes; take one out")
         if part == "**":
             return None
         expression, after_field = "", False
@@ -63,27 +63,27 @@ class PathPattern:
             text, name = piece[0], piece[1]
             if name is None:
                 if text in ("{", "}"):
-                    raise self._wrong("a brace has no partner; a field is written {name}")
+                    raise self._error("a brace has no partner; a field is written {name}")
                 if text.startswith("**"):
-                    raise self._wrong("** stands for whole parts, between slashes; within a part use *")
+                    raise self._error("** stands for whole parts, between slashes; within a part use *")
                 expression, after_field = expression + ("[^/]*" if text == "*" else re.escape(text)), text == "*"
                 continue
             if not name.strip() or name != name.strip() or '"' in name or "\\" in name:
-                raise self._wrong(f"{text} names no field; use a name without spaces around it, quotes and backslashes")
+                raise self._error(f"{text} names no field; use a name without spaces around it, quotes and backslashes")
             if name in self._names:
-                raise self._wrong(f"{text} is there twice; give each field its own name")
+                raise self._error(f"{text} is there twice; give each field its own name")
             if after_field:
-                raise self._wrong(f"nothing separates {text} from what is before it; put a character between them")
+                raise self._error(f"nothing separates {text} from what is before it; put a character between them")
             self._names.append(name)
             expression, after_field = expression + "([^/]+?)", True
         return expression
 
-    def _wrong(self, problem: str) -> ConfigError:
+    def _error(self, problem: str) -> ConfigError:
         return ConfigError(f"path pattern {self.pattern!r}: {problem}")
 
 
 class PatternedSource:
-    """A source, with what the paths of its objects say. What is said otherwise of an object wins, field by field."""
+    """A source whose objects are described by their paths too. Any other description wins, field by field."""
 
     def __init__(self, source: Source, pattern: PathPattern) -> None:
         self._source = source

@@ -1,7 +1,7 @@
-"""What the pipeline needs of a source: the `Source` protocol, and the records it speaks in.
+"""What a source is: the `Source` protocol, and the objects, descriptions and problems that it gives.
 
-A source lists itself page by page, in an order that is the same every time; each object comes with what the listing
-says of it. It reads one object at a time, from as many threads as `reads_at_once` says.
+A source lists its objects page by page, in the same order every time, and reads them one at a time, in as many threads
+as `reads_at_once` says.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ OBJECTS_A_PAGE = 1000  # at most; also what one page of an S3 listing holds
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is said about one image, outside the image. `partial`: something that may speak of it could not be read.
+    """What is said about one image outside of it. `partial`: a file that may describe it could not be read.
 
-    `texts` are values of which only the text is known, such as a part of a path or a cell of a table. They become
-    values of the type of their field (`sources.text_values`); a field is in `metadata` or in `texts`. `written`
-    has the texts of such values in `metadata` whose type a whole table has decided: the type of the field goes before.
+    `texts` are values of which only the text is known, such as a part of a path or a cell of a table; they get the type
+    of their field later (`sources.text_values`). A field is in `metadata` or in `texts`, never in both. `written` has
+    the texts of those values in `metadata` that were typed by their column; a field of another type reads them again.
     """
 
     caption: str | None = None
@@ -51,8 +51,8 @@ class SourceObject:
     """One object as a listing shows it. `name` is its path within the source, with "/" between the parts.
 
     `size` in bytes, `mtime` in seconds since 1970 and `etag` tell whether it changed; None where the source cannot say.
-    `said` is what the listing, with all that lies beside the object, says about it. `content` are its bytes, where the
-    listing had to pass over them anyway (a streamed archive); None means that `Source.read` gets them.
+    `said` is what the listing and the files beside the object say about it. `content` has its bytes if the listing read
+    them anyway (a streamed archive); None means that `Source.read` gets them.
     """
 
     uri: str
@@ -68,7 +68,7 @@ class SourceObject:
 class Problem:
     """Something in a listing that cannot be used: a folder, a sidecar, a row. `reason` is a short, stable word.
 
-    `hides_objects`: because of it the listing may lack objects that are there, so nothing may be taken for gone.
+    `hides_objects`: objects that are there may be missing from the listing, so none may be deleted for not being in it.
     """
 
     uri: str
@@ -79,7 +79,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a listing: at most OBJECTS_A_PAGE objects, and what was wrong on the way to them."""
+    """A piece of a listing: at most OBJECTS_A_PAGE objects, and what was wrong on the way to them."""
 
     objects: Sequence[SourceObject] = ()
     problems: Sequence[Problem] = ()
@@ -97,17 +97,17 @@ class Source(Protocol):
         """How many reads at once hide the time that one of them waits."""
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
-        """All objects, in the same order every time; no uri twice.
+        """All objects, in the same order every time; no uri comes twice.
 
-        With `folders`, names of folders within the source ("" is the root), only the objects that lie directly in
-        these; a source that has no folders lists everything all the same. Raises SourceError if there is nothing to
-        list; a part that cannot be listed comes as a Problem that hides objects.
+        With `folders`, names of folders within the source ("" is the root), only the objects directly in these; a
+        source without folders lists everything all the same. Raises SourceError if nothing can be listed; a piece
+        that cannot be listed comes as a Problem that hides objects.
         """
 
     def look(self, item: SourceObject) -> SourceObject:
-        """The object with what a request for it alone tells beyond its listing: version, the metadata of its headers.
+        """The object with what only a request for it tells: its version, and the metadata in its headers.
 
-        Where there is nothing more to learn it is the same object, at no cost. Raises SourceError.
+        A source whose listing tells all of it gives the same object, without a request. Raises SourceError.
         """
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:

@@ -19,7 +19,7 @@ from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import misfit
 from clip_qdrant_ingestion.sources.protocol import Description
 
-__all__ = ["text_value", "texts_type", "type_texts"]
+__all__ = ["common_type", "parse_text", "type_texts"]
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(
@@ -47,11 +47,11 @@ def type_texts(
         for key, text in description.texts.items():
             if text:
                 fields.setdefault(key, []).append(text)
-    types = {key: known.get(join_path((key,))) or texts_type(texts) for key, texts in fields.items()}
+    types = {key: known.get(join_path((key,))) or common_type(texts) for key, texts in fields.items()}
     return [_type_one(_retype_cells(description, known), types) for description in descriptions]
 
 
-def texts_type(texts: Iterable[str]) -> FieldType:
+def common_type(texts: Iterable[str]) -> FieldType:
     """The type that all these texts have: integer, float, bool, otherwise keyword."""
     texts = list(texts)
     if all(_INTEGER.fullmatch(text) for text in texts):
@@ -61,7 +61,7 @@ def texts_type(texts: Iterable[str]) -> FieldType:
     return "bool" if all(text.lower() in _BOOLEANS for text in texts) else "keyword"
 
 
-def text_value(text: str, field_type: FieldType) -> Any:
+def parse_text(text: str, field_type: FieldType) -> Any:
     """The value of this type that the text stands for; None where it stands for none."""
     if field_type == "integer":
         return int(text) if _INTEGER.fullmatch(text) else None
@@ -86,7 +86,7 @@ def _retype_cells(description: Description, known: Mapping[str, FieldType]) -> D
     metadata = dict(description.metadata)
     for key, text in description.written.items():
         field_type = known.get(join_path((key,)))
-        value = text_value(text, field_type) if field_type is not None else None
+        value = parse_text(text, field_type) if field_type is not None else None
         if value is not None:
             metadata[key] = value
     return replace(description, metadata=metadata, written={})
@@ -99,7 +99,7 @@ def _type_one(description: Description, types: Mapping[str, FieldType]) -> Descr
     for key, text in description.texts.items():
         if not text:
             continue
-        value = text_value(text, types[key])
+        value = parse_text(text, types[key])
         if value is None:
             problem = f"does not fit its type {types[key]}: it {_WRITTEN[types[key]]}, or use another name"
             return misfit(None, join_path((key,)), text, problem)

@@ -1,9 +1,9 @@
 """Images in tar archives, as WebDataset writes them: local, in a bucket or on the web.
 
-The uri of an image is that of its archive, "#" and its percent-encoded path in there. Its etag holds the version of the
-archive and the place in it, so of an archive that is as it was nothing is decoded again. A local archive that is not
-compressed is passed over from header to header, and read where the images lie; any other is streamed, and its images
-come with their content.
+The uri of an image is that of its archive, "#" and its percent-encoded path in there. Its etag has the version of the
+archive and the place in it, so no image of an archive that did not change is decoded again. Of a local archive that is
+not compressed only the headers are read, and later the images at their places; any other archive is read from beginning
+to end, and its images come with their content.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tar archives that a location names - one, a folder of them, a pattern - and how each is opened."""
+"""The tar archives that a location names (one, a folder of them, a pattern), and how each is opened."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Archives:
         return list(dict.fromkeys(found))
 
     def version(self, uri: str) -> str | None:
-        """What tells whether an archive changed. Raises SourceError."""
+        """A text that changes when the archive does. Raises SourceError."""
         return retry_request(lambda: self._version(uri), patience=self._patience)
 
     @contextlib.contextmanager

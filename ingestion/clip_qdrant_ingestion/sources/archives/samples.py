@@ -34,9 +34,9 @@ _WHAT_NOW = "pack the archive with the file itself (tar --dereference --hard-der
 
 @dataclass(slots=True)
 class Sample:
-    """Files of one name, up to its first dot. The content of its images is kept, beyond a page's in a file.
+    """The files of one sample. The content of its images is kept in memory up to CONTENT_A_PAGE, then in a file.
 
-    `sidecars` and `text` are the count and the bytes of those read; `partial` says that there are more.
+    `sidecars` and `text` count the sidecars that were read and their bytes; `partial` says that there are more.
     """
 
     key: str
@@ -123,9 +123,9 @@ class Sample:
 
 
 def read_samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
-    """The samples of an archive; one of very many images in pieces. Raises DamagedArchive after what lies before.
+    """The samples of an archive; a sample of very many images comes in pieces.
 
-    Each is to be used before the next is asked for.
+    Each must be used before the next one is asked for. Raises DamagedArchive after all that lies before the damage.
     """
     sample = Sample("")
     damage = None

@@ -1,7 +1,7 @@
 """A table that names images: CSV, TSV, JSONL or Parquet, in a local file, in a bucket or on the web.
 
 A path in it counts from the folder of the table, or from `base`; absolute paths and addresses mean themselves. The
-table is streamed, so that its size does not matter; of each image named only a hash is remembered.
+table is streamed, so its size does not matter; of each image that it names only a hash is kept.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.~/-]+")
 class FolderSource(TreeSource):
     """The images below a local folder; which ones, `include`, `exclude` and `hidden` say as in `Selection`.
 
-    Symbolic links are followed; a folder that was seen already, by whatever way, is not entered again.
-    Raises ConfigError for a pattern that there cannot be.
+    Symbolic links are followed; a folder that was listed already, by whatever path, is not listed again.
+    Raises ConfigError for a pattern that cannot be used.
     """
 
     def __init__(

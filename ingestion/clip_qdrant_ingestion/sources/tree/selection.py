@@ -1,4 +1,4 @@
-"""Which files of a tree are images, which are sidecars, and which are left out."""
+"""Which files of a tree are images, which are sidecars, and which are neither."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SIDECAR_SUFFIXES = frozenset({".json", ".txt", ".jsonl", ".csv"})
 class Selection:
     """What a tree is asked for.
 
-    A file is an image if its suffix says so (IMAGE_SUFFIXES). `include` and `exclude` are glob patterns, upper and
-    lower case alike: one without "/" is held against the file's name, one with "/" against the path within the source,
-    where "**" stands for any number of folders. With `include` only what matches one of its patterns is taken; a
-    pattern that ends in a suffix ("*.dat") takes files of that suffix as images too, any other one files that have no
-    suffix; sidecars are never images. An excluded folder is not entered. Hidden files and folders (".name") are left
-    out unless `hidden` is set. Raises ConfigError for a pattern that there cannot be.
+    A file is an image if its suffix says so (IMAGE_SUFFIXES). `include` and `exclude` are glob patterns, in which upper
+    and lower case are one. A pattern without "/" is matched with the file's name, one with "/" with the path within
+    the source, where "**" stands for any number of folders. With `include`, only what matches one of its patterns is
+    taken: a pattern that ends in a suffix ("*.dat") takes files of that suffix as images too, any other pattern takes
+    files without a suffix. Sidecars are never images. An excluded folder is not entered. Hidden files and folders
+    (".name") are left out unless `hidden` is set. Raises ConfigError for a pattern that cannot be used.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), *, hidden: bool = False) -> None:

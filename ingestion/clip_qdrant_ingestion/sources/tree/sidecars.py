@@ -86,9 +86,9 @@ class FolderSidecars:
 class Sidecars:
     """Describes images while a tree is walked, folder after folder.
 
-    `read` gives the contents of files, by their paths, or what kept one from being read. What is wrong with a file is
-    told to `problem`, with its path. `whole` says that all folders are walked: then rows that named no image are
-    warned of.
+    `read` gives the contents of files, by their paths, or the error of one that cannot be read. `problem` is called
+    with the path of a file and what is wrong with it. `whole` says that all folders are walked: only then is there a
+    warning of rows that name no image.
     """
 
     def __init__(self, read: Read, problem: Callable[[str, str], None], *, whole: bool = True) -> None:
@@ -131,7 +131,7 @@ class Sidecars:
         return [self._one(image, [said[name] for name in near]) for image, near in zip(images, beside, strict=True)]
 
     def close(self) -> None:
-        """After the last folder: tells of rows that named no image."""
+        """After the last folder: warns of rows that name no image."""
         self._leave(None)
 
     def _leave(self, prefix: str | None) -> None:

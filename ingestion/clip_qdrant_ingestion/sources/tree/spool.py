@@ -15,10 +15,10 @@ _IN_MEMORY = 20_000
 
 
 class Spool:
-    """Tuples of texts, numbers and None, to be read once in the order they came.
+    """Tuples of texts, numbers and None, which can be read once, in the order they were appended.
 
-    Those beyond the first 20,000 are in a temporary file, about 100 bytes each, which is gone with the spool.
-    Raises SourceError if there is no room for it.
+    The first 20,000 are in memory, the others in a temporary file, about 100 bytes each. The file is deleted with the
+    spool. Raises SourceError if there is no room for it.
     """
 
     def __init__(self) -> None:

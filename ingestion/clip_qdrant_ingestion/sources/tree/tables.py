@@ -21,7 +21,7 @@ from clip_qdrant.tables.rows import LostRow, Row, read_csv, read_json_lines
 from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.sources.descriptions import describe_cells, describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
-from clip_qdrant_ingestion.sources.text_values import text_value, texts_type
+from clip_qdrant_ingestion.sources.text_values import common_type, parse_text
 
 __all__ = ["FolderTable", "read_folder_table"]
 
@@ -104,12 +104,12 @@ def _find_types(rows: Iterable[Row]) -> dict[str, FieldType]:
     for row in rows:
         for name, cell in row.fields.items():
             texts[name].append(cell)
-    return {name: texts_type(cells) for name, cells in texts.items()}
+    return {name: common_type(cells) for name, cells in texts.items()}
 
 
 def _describe_with_types(cells: Mapping[str, str], types: Mapping[str, FieldType]) -> Description:
     said = describe_cells(cells)
-    values = {name: text_value(text, types[name]) for name, text in said.texts.items()}
+    values = {name: parse_text(text, types[name]) for name, text in said.texts.items()}
     written = {name: text for name, text in said.texts.items() if types[name] != "keyword"}
     return Description(said.caption, {**values, **said.metadata}, written=written)
 

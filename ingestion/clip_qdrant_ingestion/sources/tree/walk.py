@@ -1,8 +1,8 @@
 """The walk through anything that has folders: which images there are, and what lies beside them.
 
-`TreeSource` is the same for a local folder and for a bucket; what differs is a `Lister`. The walk goes depth first and
-in a stable order. The sidecars of a folder may come after the images they describe, so a folder is listed to its end
-before its images are given; those of a large folder wait in a temporary file.
+`TreeSource` is the same for a local folder and for a bucket, which differ in their `Lister`. The walk goes depth first,
+in the same order every time. Sidecars may be listed after the images that they describe, so a folder is listed to its
+end before its images are given; the images of a large folder wait in a temporary file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Lister(Protocol):
         """How many reads at once hide the time that one of them waits."""
 
     def identity(self, prefix: str) -> int | None:
-        """What tells a folder by whatever way it is reached; None where there is but one way. Raises as `entries`."""
+        """A number that a folder has by whatever path it is reached; None where there is one path only.
+
+        Raises as `entries`.
+        """
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """The files of a folder, and the folders directly in it, each in the same order every time.
@@ -98,7 +101,7 @@ class _Walk:
     def __init__(self, lister: Lister, selection: Selection, folders: Collection[str] | None, patience: float) -> None:
         self._lister, self._selection, self._patience = lister, selection, patience
         self._wanted = None if folders is None else {f"{name}/" if name else "" for name in folders}
-        self._ways = None if self._wanted is None else _ways(self._wanted)
+        self._paths = None if self._wanted is None else _paths_to(self._wanted)
         self._sidecars = Sidecars(self._read_all, self._broken_sidecar, whole=folders is None)
         self._objects: list[SourceObject] = []
         self._problems: list[Problem] = []
@@ -166,9 +169,9 @@ class _Walk:
                 images.append((entry.name, entry.size, entry.mtime, entry.etag))
         self._sidecars.enter(prefix, sidecars)
         found = (Entry(name, False, *version) for name, *version in images)
-        if self._ways is None:
+        if self._paths is None:
             return children, found
-        return sorted(name for name in self._ways[prefix] if self._selection.admits(prefix, name)), found
+        return sorted(name for name in self._paths[prefix] if self._selection.admits(prefix, name)), found
 
     def _add(self, prefix: str, images: Sequence[Entry]) -> None:
         said = self._sidecars.describe([image.name for image in images])
@@ -207,12 +210,12 @@ def _prefixes(prefix: str, names: Iterable[str]) -> Iterator[str]:
         yield f"{prefix}{name}/"
 
 
-def _ways(wanted: Iterable[str]) -> Mapping[str, set[str]]:
-    """The names of the folders in each folder that lead to the wanted ones."""
-    ways: defaultdict[str, set[str]] = defaultdict(set)
+def _paths_to(wanted: Iterable[str]) -> Mapping[str, set[str]]:
+    """For each folder, the names of those folders in it that lead to a wanted one."""
+    names: defaultdict[str, set[str]] = defaultdict(set)
     for prefix in wanted:
         above = ""
-        for name in prefix.split("/")[:-1]:
-            ways[above].add(name)
-            above += f"{name}/"
-    return ways
+        for part in prefix.split("/")[:-1]:
+            names[above].add(part)
+            above += f"{part}/"
+    return names

@@ -57,7 +57,7 @@ class CheckedConnections(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = _addresses(host, port)
+        addresses = _look_up(host, port)
         if not self._allow_private:
             for address in addresses:
                 if not is_public(address):
@@ -126,7 +126,7 @@ def is_public(text: str) -> bool:
     return not any(address in network for network in _NOT_PUBLIC)
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _look_up(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except ValueError as error:  # UnicodeError, or a NUL

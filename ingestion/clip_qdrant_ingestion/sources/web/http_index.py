@@ -1,7 +1,7 @@
 """Images that a web server lists: pages of links, as Apache and nginx make them for folders.
 
-Of a page count the links to the same server below the page itself: those that end in "/" are folders, those with the
-suffix of an image are images. Links with a query (the orders of a table, say) are left out.
+Only links to the same server, below the page itself, are followed: those that end in "/" are folders, those with the
+suffix of an image are images. Links with a query (which sort the page, say) are left out.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _DEEPEST = 64  # folders below one another; a server that makes up links goes on
 class HttpIndexSource:
     """The images below an index page; which ones, `include`, `exclude` and `hidden` say as in `Selection`.
 
-    A user in the address is told to the server and to nobody else: it is in no uri. Transient failures of index pages
-    are tried again for `patience` seconds.
+    A user in the address is sent to the server and is in no uri. Transient failures of index pages are tried again for
+    `patience` seconds.
     """
 
     def __init__(
