@@ -74,10 +74,10 @@ class ImageRecord:
             "uri": self.uri,
             "caption": self.caption,
             "metadata": dict(self.metadata),
-            "image": _present(self.image) if self.image else None,
+            "image": _list_parts(self.image) if self.image else None,
             "taken_at": isoformat(self.taken_at) if self.taken_at else None,
             "location": asdict(self.location) if self.location else None,
-            "source": _present(self.source) if self.source else None,
+            "source": _list_parts(self.source) if self.source else None,
             "duplicate_of": self.duplicate_of,
             "fingerprint": fingerprint,
             "ingested_at": isoformat(ingested_at),
@@ -85,7 +85,7 @@ class ImageRecord:
         return {name: value for name, value in parts.items() if value is not None}
 
 
-def _present(part: ImageInfo | SourceInfo) -> dict[str, Any]:
+def _list_parts(part: ImageInfo | SourceInfo) -> dict[str, Any]:
     """The fields of a part of the payload that say something."""
     return {name: value for name, value in asdict(part).items() if value is not None and value != {}}
 

@@ -97,8 +97,8 @@ def test_the_number_of_runs_can_be_chosen(program: Program, state: IngestState) 
 
 def test_the_quarantine_is_shown_with_reason_start_and_attempts(program: Program, state: IngestState) -> None:
     for _ in range(2):
-        state.quarantine(PHOTOS, "context", [bad("file:///home/me/photos/a%20b.jpg")])
-    state.quarantine(BUCKET, "context", [bad("s3://bucket/c.png", "empty")])
+        state.put_away(PHOTOS, "context").put([bad("file:///home/me/photos/a%20b.jpg")])
+    state.put_away(BUCKET, "context").put([bad("s3://bucket/c.png", "empty")])
 
     rows = table(program("ingest-report", "--failed").out, "quarantined")
 
@@ -111,7 +111,7 @@ def test_the_quarantine_is_shown_with_reason_start_and_attempts(program: Program
 
 
 def test_the_quarantine_is_shown_below_the_runs_and_alone_on_demand(program: Program, state: IngestState) -> None:
-    state.quarantine(PHOTOS, "context", [bad("s3://bucket/a")])
+    state.put_away(PHOTOS, "context").put([bad("s3://bucket/a")])
 
     assert "runs" in program("ingest-report").out.splitlines()
     assert "quarantined" in program("ingest-report").out.splitlines()
@@ -119,8 +119,8 @@ def test_the_quarantine_is_shown_below_the_runs_and_alone_on_demand(program: Pro
 
 
 def test_reason_and_source_choose(program: Program, state: IngestState) -> None:
-    state.quarantine(PHOTOS, "context", [bad("a"), bad("b", "empty")])
-    state.quarantine(BUCKET, "context", [bad("c", "empty")])
+    state.put_away(PHOTOS, "context").put([bad("a"), bad("b", "empty")])
+    state.put_away(BUCKET, "context").put([bad("c", "empty")])
     for scope in (PHOTOS, BUCKET):
         state.start(scope, {})
 
@@ -137,9 +137,8 @@ def test_reason_and_source_choose(program: Program, state: IngestState) -> None:
 
 
 def test_a_long_quarantine_is_cut_and_summed_up(program: Program, state: IngestState) -> None:
-    state.quarantine(
-        PHOTOS, "context", [bad(f"uri {number}", "truncated" if number % 3 else "empty") for number in range(60)]
-    )
+    rows = [bad(f"uri {number}", "truncated" if number % 3 else "empty") for number in range(60)]
+    state.put_away(PHOTOS, "context").put(rows)
 
     out = program("ingest-report", "--failed").out
     assert len(table(out, "quarantined")) == 50
@@ -150,7 +149,7 @@ def test_a_long_quarantine_is_cut_and_summed_up(program: Program, state: IngestS
 
 
 def test_near_duplicates_are_shown_with_what_they_are_near(program: Program, state: IngestState) -> None:
-    state.duplicates(BUCKET, "context", [Duplicate("s3://bucket/copy", "s3://bucket/original")])
+    state.put_away(BUCKET, "context").put([Duplicate("s3://bucket/copy", "s3://bucket/original")])
 
     (row,) = table(program("ingest-report", "--duplicates").out, "left out")
 
@@ -206,7 +205,7 @@ def test_a_file_that_is_no_state_file_is_an_error(program: Program) -> None:
 def test_names_cannot_make_a_terminal_act(program: Program, state: IngestState) -> None:
     scope = Scope("x", "c\x1b[2J", "s\x1b]0;title\x07")
     state.fail(state.start(scope, {}), "a\nb\x1b[31m")
-    state.quarantine(scope, "context", [Quarantined("uri\x1b[2J", "rea\x1bson", "detail\r\n\x1b[0m", True)])
+    state.put_away(scope, "context").put([Quarantined("uri\x1b[2J", "rea\x1bson", "detail\r\n\x1b[0m", True)])
 
     assert "\x1b" not in program("ingest-report").out
     assert len(table(program("ingest-report").out, "runs")) == 1

@@ -315,7 +315,8 @@ def test_tensorboard_gets_the_run_in_its_folder(program: Program, tiny: str) -> 
 
 
 def test_weights_and_biases_gets_the_run_under_its_name(program: Program, tiny: str, handed: dict[str, object]) -> None:
-    from clip_qdrant_training.output.watchers import LiveTable, WeightsAndBiases
+    from clip_qdrant_training.output.watchers.live_table import LiveTable
+    from clip_qdrant_training.output.watchers.weights_and_biases import WeightsAndBiases
 
     program("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", "--wandb", "birds", "--run", "runs/second")
 

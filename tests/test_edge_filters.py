@@ -246,7 +246,7 @@ def test_a_key_that_metadata_may_have_can_be_indexed_and_asked_for(edge_client: 
     if not edge_client.collection_exists("keys"):
         edge_client.create_collection("keys", models.VectorParams(size=2, distance=models.Distance.COSINE))
     try:
-        [path] = [name for name in Schema().extended([{key: 1}]).payload_fields() if name.startswith("metadata.")]
+        [path] = [name for name in Schema().extend([{key: 1}]).payload_fields() if name.startswith("metadata.")]
     except MetadataError:
         return
     edge_client.create_payload_index("keys", path, "integer")

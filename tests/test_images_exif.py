@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from clip_qdrant.fields.types import Location
 from clip_qdrant.images.load import LoadedImage, load_image
-from clip_qdrant.images.metadata.exif import location
+from clip_qdrant.images.metadata.exif import read_location
 
 MUNICH = {1: "N", 2: (48.0, 8.0, 15.0), 3: "E", 4: (11.0, 34.0, 30.0)}
 
@@ -82,12 +82,12 @@ def test_south_and_west_are_negative() -> None:
     ],
 )
 def test_nonsense_places_are_ignored(change: dict[int, Any]) -> None:
-    assert location({**MUNICH, **change}) is None
+    assert read_location({**MUNICH, **change}) is None
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4])
 def test_half_a_place_is_none(missing: int) -> None:
-    assert location({tag: value for tag, value in MUNICH.items() if tag != missing}) is None
+    assert read_location({tag: value for tag, value in MUNICH.items() if tag != missing}) is None
 
 
 def test_zero_denominators_in_a_file_are_ignored() -> None:

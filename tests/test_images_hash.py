@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip_qdrant.images.load import load_image, perceptual_hash
+from clip_qdrant.images.load import load_image
+from clip_qdrant.images.perceptual_hash import perceptual_hash
 
 
 def scene(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:

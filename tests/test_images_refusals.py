@@ -112,9 +112,9 @@ def test_heic_with_a_registered_decoder_is_decoded(monkeypatch: pytest.MonkeyPat
 
 
 def test_avif_without_a_decoder_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clip_qdrant.images.load import sniff as formats
+    from clip_qdrant.images import decoders
 
-    monkeypatch.setattr(formats, "_plugin", lambda image_format: None)
+    monkeypatch.setattr(decoders, "_plugin", lambda image_format: None)
     with pytest.raises(UnsupportedImage, match="AVIF"):
         load_image(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif")
 

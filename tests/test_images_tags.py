@@ -291,7 +291,7 @@ EXTERNAL = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
     ids=range(14),
 )
 def test_xmp_that_is_broken_huge_or_hostile_says_nothing(bad: Any) -> None:
-    assert not any(xmp.fields(bad).values())
+    assert not any(xmp.read_fields(bad).values())
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_xmp_that_is_broken_huge_or_hostile_says_nothing(bad: Any) -> None:
     ],
 )
 def test_iptc_that_is_broken_or_hostile_says_little(bad: bytes) -> None:
-    said = iptc.fields(bad)
+    said = iptc.read_fields(bad)
     assert not said["title"] or set(said["title"]) == {"a"}
     assert len(said["keywords"]) <= 2000
 
@@ -332,7 +332,7 @@ def check(loaded: LoadedImage) -> None:
     assert set(said) <= set(TAG_FIELDS)
     assert json.loads(json.dumps(said)) == said
     assert isinstance(said.get("keywords", []), list)
-    Schema(TAG_FIELDS).extended([said])  # raises for a value that does not fit its field
+    Schema(TAG_FIELDS).extend([said])  # raises for a value that does not fit its field
     for value in said.values():
         for text in value if isinstance(value, list) else [value]:
             assert not isinstance(text, str) or (0 < len(text) <= 2000 and is_utf8(text) and "\0" not in text)

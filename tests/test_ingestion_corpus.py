@@ -16,7 +16,6 @@ from clip_qdrant.images.load import Limits, load_image
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion import FolderSource, Report, SourceObject, ingest
-from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of
 
 
@@ -109,11 +108,11 @@ def test_a_second_run_does_not_read_again_what_is_stored_or_known_to_be_bad(
     source = RecordingSource(folder)
     scope, context = Scope.of("a store", "corpus", source.name), context_of(Limits())
     with IngestState(tmp_path / "state.sqlite") as state:
-        ingest(source, collection, batch_size=16, workers=2, memory=StateMemory(state, scope, context))
+        ingest(source, collection, batch_size=16, workers=2, memory=state.put_away(scope, context))
     assert source.asked == set(corpus)
     source.asked.clear()
     with IngestState(tmp_path / "state.sqlite") as state:
-        again = ingest(source, collection, batch_size=16, workers=2, memory=StateMemory(state, scope, context))
+        again = ingest(source, collection, batch_size=16, workers=2, memory=state.put_away(scope, context))
     unreadable = {name for name, expected in corpus.items() if expected.reason == UNREADABLE}
     bad = {name for name, expected in corpus.items() if expected.reason} - unreadable
     assert source.asked == unreadable  # that may pass, so it is tried every time

@@ -23,7 +23,6 @@ from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest
 from clip_qdrant_ingestion.run import outcomes as outcomes
 from clip_qdrant_ingestion.run.pipeline import Dedupe
-from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope
 
 
@@ -56,7 +55,7 @@ def run(
     memory = None
     source = options.pop("source", None) or FolderSource(folder)
     if state is not None:
-        memory = StateMemory(state, Scope("here", "photos", source.name), "context")
+        memory = state.put_away(Scope("here", "photos", source.name), "context")
     return ingest(
         source, collection, dedupe=how, memory=memory, workers=1, readers=1, batch_size=1, max_delete=1, **options
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images.load import perceptual_hash
+from clip_qdrant.images.perceptual_hash import perceptual_hash
 from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
 
 HALF = 0x0F1E2D3C4B5A6978  # 32 bits set

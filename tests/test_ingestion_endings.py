@@ -21,7 +21,6 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, Progress, ingest
 from clip_qdrant_ingestion.sources.share import Share
-from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope
 
 
@@ -160,11 +159,11 @@ def test_a_bad_file_that_is_gone_leaves_the_quarantine_of_a_folder(tmp_path: Pat
     (folder / "bad.png").write_bytes(b"")
     source = FolderSource(folder)
     with IngestState(":memory:") as state:
-        memory = StateMemory(state, Scope("here", "photos", source.name), "context")
+        memory = state.put_away(Scope("here", "photos", source.name), "context")
         assert ingest(source, collection, memory=memory).quarantined
         (folder / "bad.png").unlink()
         time.sleep(0.01)
-        memory = StateMemory(state, Scope("here", "photos", source.name), "context")
+        memory = state.put_away(Scope("here", "photos", source.name), "context")
         ingest(source, collection, memory=memory)
         assert state.failures() == []
 

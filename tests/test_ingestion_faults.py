@@ -375,9 +375,9 @@ class _FullDisk:
     def _refuse(self, rows: Sequence[object]) -> None:
         raise StateError("cannot write ingestion.sqlite: the disk is full")
 
-    put_away = settle = release = _refuse
+    put = settle = release = _refuse
 
-    def whole(self) -> None:
+    def settle_unmet(self) -> None:
         pass
 
 

@@ -20,8 +20,8 @@ from clip_qdrant_ingestion import ingest
 from clip_qdrant_ingestion.packed_texts import PackedTexts, TextSet, sort_texts
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
+from clip_qdrant_ingestion.sources.tree.folder_table import FolderTable, read_folder_table
 from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars
-from clip_qdrant_ingestion.sources.tree.tables import FolderTable, read_folder_table
 
 Described = dict[str, tuple[str | None, dict[str, Any]]]
 

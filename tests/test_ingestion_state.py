@@ -54,40 +54,40 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_what_was_quarantined_for_good_and_has_not_changed_is_known(state: IngestState) -> None:
-    state.quarantine(SCOPE, "context", [BAD])
+    state.put_away(SCOPE, "context").put([BAD])
 
-    assert state.known(SCOPE, "context", [HERE, replace(HERE, uri="s3://bucket/b.jpg")]) == {BAD.uri: BAD}
+    assert state.put_away(SCOPE, "context").known([HERE, replace(HERE, uri="s3://bucket/b.jpg")]) == {BAD.uri: BAD}
 
 
 def test_a_duplicate_that_was_left_out_is_known_with_its_first(state: IngestState) -> None:
     row = Duplicate(HERE.uri, "s3://bucket/first.jpg", size=10, mtime=1.5)
-    state.duplicates(SCOPE, "context", [row])
+    state.put_away(SCOPE, "context").put([row])
 
-    assert state.known(SCOPE, "context", [HERE]) == {HERE.uri: row}
+    assert state.put_away(SCOPE, "context").known([HERE]) == {HERE.uri: row}
     assert state.failures() == []
     assert [(each.uri, each.first) for each in state.left_out(SCOPE)] == [(row.uri, row.first)]
 
 
 def test_what_may_pass_by_itself_is_not_known_but_reported(state: IngestState) -> None:
-    state.quarantine(SCOPE, "context", [replace(BAD, reason="unreadable", permanent=False)])
+    state.put_away(SCOPE, "context").put([replace(BAD, reason="unreadable", permanent=False)])
 
-    assert state.known(SCOPE, "context", [HERE]) == {}
+    assert state.put_away(SCOPE, "context").known([HERE]) == {}
     assert [(row.uri, row.reason, row.permanent) for row in state.failures()] == [(BAD.uri, "unreadable", False)]
 
 
 @pytest.mark.parametrize("field", ["location", "collection", "source"])
 def test_what_another_scope_put_away_is_not_known(state: IngestState, field: str) -> None:
-    state.quarantine(replace(SCOPE, **{field: "another"}), "context", [BAD])
+    state.put_away(replace(SCOPE, **{field: "another"}), "context").put([BAD])
 
-    assert state.known(SCOPE, "context", [HERE]) == {}
+    assert state.put_away(SCOPE, "context").known([HERE]) == {}
 
 
 def test_what_was_put_away_under_other_limits_is_not_known(state: IngestState) -> None:
-    state.quarantine(SCOPE, context_of(Limits(max_bytes=10)), [BAD])
+    state.put_away(SCOPE, context_of(Limits(max_bytes=10))).put([BAD])
 
-    assert state.known(SCOPE, context_of(Limits(max_bytes=10)), [HERE])
-    assert state.known(SCOPE, context_of(Limits(max_bytes=20)), [HERE]) == {}
-    assert state.known(SCOPE, context_of(Limits(max_bytes=10), "price: float"), [HERE]) == {}
+    assert state.put_away(SCOPE, context_of(Limits(max_bytes=10))).known([HERE])
+    assert state.put_away(SCOPE, context_of(Limits(max_bytes=20))).known([HERE]) == {}
+    assert state.put_away(SCOPE, context_of(Limits(max_bytes=10), "price: float")).known([HERE]) == {}
 
 
 @pytest.mark.parametrize(
@@ -112,25 +112,25 @@ def test_what_was_put_away_under_other_limits_is_not_known(state: IngestState) -
 def test_whether_an_object_has_changed(
     state: IngestState, then: Mapping[str, object], now: Mapping[str, object], unchanged: bool
 ) -> None:
-    state.quarantine(SCOPE, "context", [Quarantined("uri", "empty", "no bytes", True, **then)])
+    state.put_away(SCOPE, "context").put([Quarantined("uri", "empty", "no bytes", True, **then)])
 
-    assert bool(state.known(SCOPE, "context", [SourceObject("uri", "name", **now)])) is unchanged
+    assert bool(state.put_away(SCOPE, "context").known([SourceObject("uri", "name", **now)])) is unchanged
 
 
 def test_a_page_of_more_uris_than_one_query_takes_is_looked_up(state: IngestState) -> None:
     rows = [replace(BAD, uri=f"uri {number}") for number in range(2500)]
-    state.quarantine(SCOPE, "context", rows)
+    state.put_away(SCOPE, "context").put(rows)
 
-    known = state.known(SCOPE, "context", [replace(HERE, uri=row.uri) for row in rows])
+    known = state.put_away(SCOPE, "context").known([replace(HERE, uri=row.uri) for row in rows])
 
     assert known == {row.uri: row for row in rows}
-    assert state.known(SCOPE, "context", []) == {}
+    assert state.put_away(SCOPE, "context").known([]) == {}
 
 
 def test_what_is_tried_again_keeps_its_start_and_counts(state: IngestState) -> None:
-    state.quarantine(SCOPE, "context", [BAD])
+    state.put_away(SCOPE, "context").put([BAD])
     (first,) = state.failures()
-    state.quarantine(SCOPE, "another context", [replace(BAD, reason="empty", detail="no bytes", size=0)])
+    state.put_away(SCOPE, "another context").put([replace(BAD, reason="empty", detail="no bytes", size=0)])
 
     (again,) = state.failures()
 
@@ -142,39 +142,39 @@ def test_what_is_tried_again_keeps_its_start_and_counts(state: IngestState) -> N
 def test_what_is_settled_is_gone_in_its_scope_only(state: IngestState) -> None:
     elsewhere = replace(SCOPE, collection="others")
     for scope in (SCOPE, elsewhere):
-        state.quarantine(scope, "context", [BAD, replace(BAD, uri="another")])
-    state.settle(SCOPE, [BAD.uri, "never heard of"])
+        state.put_away(scope, "context").put([BAD, replace(BAD, uri="another")])
+    state.put_away(SCOPE, "context").settle([BAD.uri, "never heard of"])
 
     assert [row.uri for row in state.failures(SCOPE)] == ["another"]
     assert len(state.failures(elsewhere)) == 2
 
 
 def test_settling_what_is_not_there_does_not_wait_for_another_writer(state: IngestState, tmp_path: Path) -> None:
-    state.quarantine(SCOPE, "context", [BAD])
+    state.put_away(SCOPE, "context").put([BAD])
     other = sqlite3.connect(state.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        state.settle(SCOPE, [f"uri {number}" for number in range(64)])  # would wait 30 s to write
-        assert state.known(SCOPE, "context", [HERE])
+        state.put_away(SCOPE, "context").settle([f"uri {number}" for number in range(64)])  # would wait 30 s to write
+        assert state.put_away(SCOPE, "context").known([HERE])
     finally:
         other.close()
 
 
 def test_what_was_left_out_because_of_an_image_is_released_with_it(state: IngestState) -> None:
-    state.duplicates(SCOPE, "context", [Duplicate("b", "a"), Duplicate("c", "a"), Duplicate("e", "d")])
-    state.release(SCOPE, ["a"])
+    state.put_away(SCOPE, "context").put([Duplicate("b", "a"), Duplicate("c", "a"), Duplicate("e", "d")])
+    state.put_away(SCOPE, "context").release(["a"])
 
     assert [row.uri for row in state.left_out()] == ["e"]
 
 
 def test_what_a_whole_run_did_not_meet_is_taken_out(state: IngestState) -> None:
-    state.quarantine(SCOPE, "context", [replace(BAD, uri=uri) for uri in ("gone", "still bad", "bad again")])
-    state.quarantine(replace(SCOPE, source="another"), "context", [BAD])
+    state.put_away(SCOPE, "context").put([replace(BAD, uri=uri) for uri in ("gone", "still bad", "bad again")])
+    state.put_away(replace(SCOPE, source="another"), "context").put([BAD])
     time.sleep(0.01)
     since = time.time()
-    state.seen(SCOPE, ["still bad", "never heard of"])
-    state.quarantine(SCOPE, "context", [replace(BAD, uri="bad again")])
-    state.settle_unseen(SCOPE, since)
+    state.put_away(SCOPE, "context").keep(["still bad", "never heard of"])
+    state.put_away(SCOPE, "context").put([replace(BAD, uri="bad again")])
+    state.put_away(SCOPE, "context").settle_unmet(since)
 
     assert {(row.uri, row.attempts) for row in state.failures(SCOPE)} == {("still bad", 1), ("bad again", 2)}
     assert len(state.failures()) == 3
@@ -184,21 +184,21 @@ def test_what_a_whole_run_did_not_meet_is_taken_out(state: IngestState) -> None:
 def test_any_text_comes_back(uri: str, detail: str, reason: str) -> None:
     with IngestState(":memory:") as state:
         row = Quarantined(uri, reason, detail, True, "etag")
-        state.quarantine(SCOPE, "context", [row])
+        state.put_away(SCOPE, "context").put([row])
 
-        known = state.known(SCOPE, "context", [SourceObject(uri, "name", etag="etag")])
+        known = state.put_away(SCOPE, "context").known([SourceObject(uri, "name", etag="etag")])
 
         assert known == {uri: replace(row, detail=detail.encode("utf-8", "backslashreplace").decode())}
         assert [failure.uri for failure in state.failures(reason=reason)] == [uri]
-        state.settle(SCOPE, [uri])
+        state.put_away(SCOPE, "context").settle([uri])
         assert state.failures() == []
 
 
 def test_names_that_are_no_utf8_do_not_stop_a_run(state: IngestState) -> None:
     row = Quarantined("file:///\udcff.jpg", "empty", "\udcff.jpg has no bytes", True, "etag")
-    state.quarantine(SCOPE, "context", [row])
+    state.put_away(SCOPE, "context").put([row])
 
-    assert list(state.known(SCOPE, "context", [SourceObject(row.uri, "name", etag="etag")])) == [row.uri]
+    assert list(state.put_away(SCOPE, "context").known([SourceObject(row.uri, "name", etag="etag")])) == [row.uri]
     assert state.failures()[0].detail == "\\udcff.jpg has no bytes"
 
 
@@ -248,9 +248,9 @@ def test_the_last_thousand_runs_are_kept(state: IngestState) -> None:
 
 def test_reading_chooses_by_scope_source_reason_and_page(state: IngestState) -> None:
     other = Scope("http://localhost:6333", "photos", "file:///home/me")
-    state.quarantine(SCOPE, "context", [replace(BAD, uri=f"uri {number}") for number in range(5)])
-    state.quarantine(other, "context", [replace(BAD, reason="empty")])
-    state.duplicates(other, "context", [Duplicate("d", "c")])
+    state.put_away(SCOPE, "context").put([replace(BAD, uri=f"uri {number}") for number in range(5)])
+    state.put_away(other, "context").put([replace(BAD, reason="empty")])
+    state.put_away(other, "context").put([Duplicate("d", "c")])
     for scope in (SCOPE, other):
         state.start(scope, {})
 
@@ -287,7 +287,7 @@ def test_an_embedded_store_does_not_mind_the_file_in_its_folder(tmp_path: Path) 
     store = tmp_path / "store"
     parameters = models.VectorParams(size=2, distance=models.Distance.COSINE)
     with IngestState(default_state_path(str(store), None, None)) as state:
-        state.quarantine(SCOPE, "context", [BAD])
+        state.put_away(SCOPE, "context").put([BAD])
         for name in ("first", "second"):  # the second in a store that is there already
             client = EdgeClient(store)
             client.create_collection(name, vectors_config=parameters)
@@ -304,10 +304,10 @@ def test_threads_share_a_state(state: IngestState) -> None:
     def work(worker: int) -> None:
         for number in range(50):
             row = replace(BAD, uri=f"{worker}/{number}")
-            state.quarantine(SCOPE, "context", [row])
-            assert state.known(SCOPE, "context", [replace(HERE, uri=row.uri)]) == {row.uri: row}
+            state.put_away(SCOPE, "context").put([row])
+            assert state.put_away(SCOPE, "context").known([replace(HERE, uri=row.uri)]) == {row.uri: row}
             if number % 2:
-                state.settle(SCOPE, [row.uri])
+                state.put_away(SCOPE, "context").settle([row.uri])
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
     for thread in threads:
@@ -326,7 +326,7 @@ def test_processes_that_open_new_files_at_once_all_write_to_them(tmp_path: Path)
         "    with IngestState(f'{sys.argv[1]}/{file}.sqlite') as state:\n"
         "        for number in range(5):\n"
         "            uris = [f'{sys.argv[2]}/{number}', 'of all']\n"
-        "            state.quarantine(scope, 'context', [Quarantined(uri, 'empty', '', True) for uri in uris])\n"
+        "            state.put_away(scope, 'context').put([Quarantined(uri, 'empty', '', True) for uri in uris])\n"
     )
     folder = tmp_path / "deep" / "down"
     workers = [python(code, folder, worker) for worker in range(6)]
@@ -354,7 +354,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         "state = IngestState(sys.argv[1])\n"
         "run = state.start(scope, {})\n"
         "for number in range(1_000_000):\n"
-        "    state.quarantine(scope, 'context', [Quarantined(f'{os.getpid()}/{number}', 'empty', '', True)])\n"
+        "    state.put_away(scope, 'context').put([Quarantined(f'{os.getpid()}/{number}', 'empty', '', True)])\n"
         "    print(os.getpid(), number, flush=True)\n"
     )
     path = tmp_path / "state.sqlite"
@@ -383,11 +383,11 @@ def test_a_disk_that_takes_no_more_is_told_and_what_was_written_stays(tmp_path: 
         "from clip_qdrant.errors import StateError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "state = IngestState(sys.argv[1])\n"
-        "state.quarantine(scope, 'context', [Quarantined('early', 'empty', '', True)])\n"
+        "state.put_away(scope, 'context').put([Quarantined('early', 'empty', '', True)])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "try:\n"
         "    for number in range(100):\n"
-        "        state.quarantine(scope, 'context', [Quarantined(f'late {number}', 'empty', 'x' * 10_000, True)])\n"
+        "        state.put_away(scope, 'context').put([Quarantined(f'late {number}', 'empty', 'x' * 10_000, True)])\n"
         "except StateError as error:\n"
         "    print(error)\n"
         "print(state.failures(limit=1_000)[-1].uri)\n"
@@ -410,10 +410,10 @@ def test_a_full_disk_is_told_and_the_next_write_goes_on_when_there_is_room(tmp_p
             connection.execute(f"PRAGMA max_page_count = {pages}")
         large = [replace(BAD, uri=str(number), detail="x" * 1000) for number in range(100)]
         with pytest.raises(StateError, match=r"cannot write .*disk is full; make room on its disk"):
-            state.quarantine(SCOPE, "context", large)
+            state.put_away(SCOPE, "context").put(large)
         with state._file.reading() as connection:
             connection.execute("PRAGMA max_page_count = 1000000")
-        state.quarantine(SCOPE, "context", large)
+        state.put_away(SCOPE, "context").put(large)
 
         assert len(state.failures()) == 100
 

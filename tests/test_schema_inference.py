@@ -51,22 +51,22 @@ def test_values_of_no_common_type_are_refused(values: list[Any]) -> None:
 def test_a_conflict_names_both_images() -> None:
     metadatas = [{"year": 2022}, {"year": "unknown"}]
     with pytest.raises(MetadataError, match=r"^u1: metadata field 'year': 2022 \(int\) .*'unknown' \(str\) \(at u2\)"):
-        Schema().extended(metadatas, uris=["u1", "u2"])
+        Schema().extend(metadatas, uris=["u1", "u2"])
 
 
 def test_a_schema_grows_by_the_new_fields_only() -> None:
     schema = Schema({"year": "integer"})
     metadatas = [{"year": 2022, "exif": {"iso": 100}}, {"exif": {"iso": 0.5}, "odd name": "x", "empty": None}]
     assert schema.new_fields(metadatas) == {"exif.iso": "float", '"odd name"': "keyword"}
-    assert schema.extended(metadatas) == Schema({"year": "integer", "exif.iso": "float", "odd name": "keyword"})
+    assert schema.extend(metadatas) == Schema({"year": "integer", "exif.iso": "float", "odd name": "keyword"})
     assert schema == Schema({"year": "integer"})
 
 
 def test_a_name_is_a_value_or_a_group_not_both() -> None:
     with pytest.raises(MetadataError, match="is a group of nested fields elsewhere"):
-        Schema().extended([{"exif": "x"}, {"exif": {"iso": 1}}])
+        Schema().extend([{"exif": "x"}, {"exif": {"iso": 1}}])
     with pytest.raises(MetadataError, match="is a group of nested fields elsewhere"):
-        Schema({"exif.iso": "integer"}).extended([{"exif": 3}])
+        Schema({"exif.iso": "integer"}).extend([{"exif": 3}])
     with pytest.raises(ConfigError, match=r"'exif' cannot be a value and have the field 'exif\.iso' inside it"):
         Schema({"exif": "keyword", "exif.iso": "integer"})
 

@@ -123,7 +123,7 @@ def test_metadata_that_contains_itself_is_refused() -> None:
     with pytest.raises(MetadataError, match="nested deeper than 16 levels"):
         Schema().normalise(metadata)
     with pytest.raises(MetadataError, match="nested deeper than 16 levels"):
-        Schema().extended([metadata])
+        Schema().extend([metadata])
 
 
 @given(st.datetimes(timezones=st.timezones()))
@@ -158,7 +158,7 @@ METADATA = st.dictionaries(
 @given(st.lists(METADATA, max_size=4))
 def test_any_metadata_is_stored_whole_or_refused(metadatas: list[dict[str, Any]]) -> None:
     try:
-        schema = Schema().extended(metadatas)
+        schema = Schema().extend(metadatas)
         stored = [schema.normalise(metadata) for metadata in metadatas]
     except MetadataError:
         return

@@ -109,7 +109,7 @@ def test_a_brace_without_its_partner_stands_for_itself() -> None:
 
 
 def test_json_in_a_cell_of_metadata_is_an_object_for_all_tables(tmp_path: Path) -> None:
-    from clip_qdrant_ingestion.sources.tree.tables import read_folder_table
+    from clip_qdrant_ingestion.sources.tree.folder_table import read_folder_table
 
     cell = json.dumps({"year": 2024}).replace('"', '""')
     table = read_folder_table(io.BytesIO(f'file_name,metadata,n\na.jpg,"{cell}",1\n'.encode()), "csv")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant_training.data.read import Pair
-from clip_qdrant_training.evaluation.matches import Match, draw_matches, find_matches
+from clip_qdrant_training.evaluation.matches import Match, find_matches
+from clip_qdrant_training.output.grid import draw_matches
 
 
 @pytest.fixture

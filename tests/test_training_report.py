@@ -7,10 +7,10 @@ import io
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -21,11 +21,11 @@ from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant_training.data.read import Pair
 from clip_qdrant_training.evaluation.judge import judge
-from clip_qdrant_training.evaluation.queries import BINS, scored
 from clip_qdrant_training.evaluation.recall import embed_pairs, owners
 from clip_qdrant_training.evaluation.robustness import IMAGE_CHANGES
+from clip_qdrant_training.evaluation.scores import BINS, score_captions
 from clip_qdrant_training.evaluation.zero_shot import Labelled
-from clip_qdrant_training.output import charts
+from clip_qdrant_training.output.curves import draw_curves, draw_histogram, plot_curves
 from clip_qdrant_training.output.report import run_report, write_report
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {0} {title}"
@@ -51,6 +51,9 @@ class Page(HTMLParser):
     def count(self, tag: str, css: str = "") -> int:
         return sum(name == tag and (not css or css in str(attrs.get("class")).split()) for name, attrs in self.tags)
 
+    def charts(self) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == "img" and attrs.get("class") == "chart"]
+
     def values(self, attribute: str) -> list[str]:
         return [str(attrs[attribute]) for _, attrs in self.tags if attribute in attrs]
 
@@ -72,7 +75,7 @@ def log(steps: int = 8) -> list[dict[str, Any]]:
         rows[-1]["images_per_second"] = 50.0
     for epoch in (1, 2):
         metrics = {f"{way}_recall@{k}": 10.0 * k for way in ("text_to_image", "image_to_text") for k in (1, 5)}
-        rows.append({"kind": "epoch", "epoch": epoch, "loss": 0.5, "metrics": metrics})
+        rows.append({"kind": "epoch", "step": 4 * epoch, "epoch": epoch, "loss": 0.5, "metrics": metrics})
     return [*rows, {"kind": "end"}]
 
 
@@ -87,8 +90,8 @@ def test_a_run_is_shown_with_curves_figures_queries_and_settings(tmp_path: Path,
     page = report(tmp_path, pairs, config={"epochs": 2, "augment": {"crop": [0.5, 1.0]}}, title="My run")
     assert page.text.count("My run") == 2  # title and heading
     assert "judged on 8 images and 16 captions" in page.text
-    labels = page.values("aria-label")
-    assert labels[:3] == ["loss", "learning rate", "text to image, percent"]
+    labels = [str(attrs["alt"]) for attrs in page.charts()]
+    assert labels[0] == "loss, recall, learning rate and images per second over the steps"
     assert labels[-1].startswith("similarity")
     assert re.search(r"text to image R@1\d+\.\d \[\d+\.\d, \d+\.\d\]", page.text)
     assert "augment.crop0.5, 1.0" in page.text
@@ -114,9 +117,10 @@ def test_the_worst_query_shows_what_it_found_and_its_own_image(tmp_path: Path, p
 
 def test_images_are_small_jpegs_inside_the_file(tmp_path: Path, pairs: list[Pair]) -> None:
     page = report(tmp_path, pairs)
-    sources = page.values("src")
-    assert sources
-    for source in set(sources):
+    charts = {str(attrs["src"]) for attrs in page.charts()}
+    sources = set(page.values("src"))
+    assert len(charts) == 2 and sources > charts
+    for source in sources - charts:
         assert source.startswith("data:image/jpeg;base64,")
         with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
             assert image.size == (220, 165)
@@ -178,7 +182,7 @@ def test_scores_are_counted_apart_for_own_and_other_images(pairs: list[Pair]) ->
     clip = FakeEmbedder()
     judged = judge(clip, pairs, samples=0)
     owner = owners(pairs)
-    found = scored(judged, owner)
+    found = score_captions(judged, owner)
     scores = np.clip(judged.texts @ judged.images.T, -1, 1)
     own = np.array([scores[j, owner[j]] for j in range(16)])
     other = np.array([[scores[j, i] for i in range(8) if i != owner[j]] for j in range(16)])
@@ -197,37 +201,69 @@ def test_vectors_of_other_pairs_and_files_that_cannot_be_written_are_told(tmp_pa
         run_report(tmp_path / "file" / "r.html", images=images, texts=texts, samples=0, **given)
 
 
-def test_charts_are_well_formed_and_stay_in_their_frame() -> None:
-    rng = np.random.default_rng(0)
-    many = [(float(x), float(y)) for x, y in enumerate(rng.normal(0, 1e-4, 5000))]
-    drawings = {
-        "long": charts.line_chart("<long>", {"a & b": many, "c": many[:3]}, x_label="step"),
-        "single": charts.line_chart("single", {"a": [(1.0, 5.0)]}, x_label="epoch"),
-        "flat": charts.line_chart("flat", {"a": [(1.0, 0.0), (2.0, 0.0)]}, x_label="epoch"),
-        "broken": charts.line_chart("broken", {"a": [(1.0, math.nan), (2.0, math.inf), (3.0, 1.0)]}, x_label="epoch"),
-        "bars": charts.histogram("bars", np.linspace(-1, 1, 11), {"x": np.arange(10), "y": np.eye(10)[3]}, x_label="s"),
+def drawing(png: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.format == "PNG"
+        return image.copy()
+
+
+def test_charts_are_pictures_of_their_size_whatever_the_values() -> None:
+    noise = np.random.default_rng(0).normal(0, 1e-4, 5000)
+    logs = {
+        "long": [{"kind": "step", "step": step, "loss": loss} for step, loss in enumerate(noise)],
+        "single": [{"kind": "step", "step": 1, "loss": 5.0}],
+        "flat": [{"kind": "step", "step": step, "loss": 0.0} for step in (1, 2)],
+        "broken": [
+            {"kind": "step", "step": step, "loss": loss} for step, loss in enumerate((math.nan, math.inf, None, 1.0))
+        ],
+        "hostile": [{"kind": "step", "step": step, "lr": {"$<b>_\\x": 1.0, "$$": 2.0}} for step in (1, 2)],
     }
-    for name, drawing in drawings.items():
-        root = ElementTree.fromstring(drawing)
-        _, _, width, height = map(float, root.attrib["viewBox"].split())
-        places = re.findall(r"(-?[\d.]+),(-?[\d.]+)", " ".join(re.findall(r'(?:points|d)="([^"]+)"', drawing)))
-        assert places, name
-        assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in places), name
-        assert len(places) <= 310, name
+    for name, rows in logs.items():
+        assert drawing(draw_curves(rows, on_page=True)).size == (1200, 800), name
+    bars = draw_histogram("bars", np.linspace(-1, 1, 11), {"x": np.arange(10), "y": np.eye(10)[3]}, x_label="s")
+    assert drawing(bars).size == (800, 450)
 
 
-def test_charts_of_nothing_are_nothing() -> None:
-    assert charts.line_chart("a", {"b": [(1.0, math.nan)], "c": []}, x_label="x") == ""
-    assert charts.histogram("a", BINS, {"b": np.zeros(len(BINS) - 1)}, x_label="x") == ""
+def test_charts_on_a_page_have_no_ground_and_are_read_in_light_and_dark() -> None:
+    for png in (
+        draw_curves(log(), on_page=True),
+        draw_histogram("", BINS, {"a": np.ones(100)}, x_label="", on_page=True),
+    ):
+        pixels = np.asarray(drawing(png).convert("RGBA")).reshape(-1, 4)
+        assert (pixels[:, 3] == 0).mean() > 0.1
+        opaque = pixels[pixels[:, 3] == 255][:, :3].astype(int)
+        assert len(opaque) > 500
+        # Neither near the white nor near the black of a card, where they would not be seen.
+        assert opaque.mean(axis=1).min() > 48 and opaque.mean(axis=1).max() < 208
+
+
+def test_charts_of_nothing_are_nothing(tmp_path: Path, pairs: list[Pair]) -> None:
+    assert draw_histogram("a", BINS, {"b": np.zeros(len(BINS) - 1)}, x_label="x") == b""
+    page = report(tmp_path, pairs, log=[{"kind": "start"}, {"kind": "end"}])
+    assert [str(attrs["alt"]).split()[0] for attrs in page.charts()] == ["similarity"]
+    assert "Training" not in page.html.partition("</header>")[2]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.3, 0.31), (-5, 1234), (1e-6, 3e-5), (0, 7), (99.9, 100)])
-def test_ticks_are_few_and_enclose_the_values(low: float, high: float) -> None:
-    ticks = charts._ticks(low, high)
-    assert 3 <= len(ticks) <= 7
-    assert ticks[0] <= low + 1e-12
-    assert ticks[-1] >= high - 1e-12
-    assert all(tick == int(tick) for tick in charts._ticks(low, high, about=6, whole=True))
+def test_ticks_are_few_and_the_axes_enclose_the_values(low: float, high: float) -> None:
+    axes = plot_curves([{"kind": "step", "step": n, "loss": loss} for n, loss in ((1, low), (2, high))]).axes[0]
+    bottom, top = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if bottom <= tick <= top]
+    assert 3 <= len(ticks) <= 12
+    assert bottom <= low < high <= top
+
+
+def test_without_matplotlib_a_report_has_no_charts_and_says_what_draws_them(
+    tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    page = report(tmp_path, pairs)
+    told = "drawing the charts of a report needs matplotlib: pip install 'clip-qdrant[train]'"
+    assert page.charts() == []
+    assert f"The charts are left out: {told}" in page.text
+    assert [record.message for record in caplog.records] == [f"the report goes without charts: {told}"]
+    assert re.search(r"text to image R@1\d+\.\d \[\d+\.\d, \d+\.\d\]", page.text)
+    assert "Worst queries" in page.text
 
 
 def test_the_examples_of_the_docs_run(tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:

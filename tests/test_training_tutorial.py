@@ -23,10 +23,11 @@ from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.weights import read_content
 from clip_qdrant_training import EpochReport, Mixture, Pair, TrainConfig, TrainingJob, fit
 from clip_qdrant_training.data.read import Part
-from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
+from clip_qdrant_training.evaluation.matches import find_matches
 from clip_qdrant_training.loop.optim import plateau, schedule
 from clip_qdrant_training.loop.step import Learner
 from clip_qdrant_training.loop.trainer import Trainer
+from clip_qdrant_training.output.grid import draw_matches
 
 QUICK = {"batch_size": 4, "device": "cpu", "threads": 1}
 

@@ -17,16 +17,15 @@ from PIL import Image
 from rich.console import Console
 
 from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
-from clip_qdrant_training.output.curves import Average, draw_curves, plot, replace_file, samples
+from clip_qdrant_training.output.average import Average
+from clip_qdrant_training.output.curves import draw_curves, plot_curves
+from clip_qdrant_training.output.files import replace_file
+from clip_qdrant_training.output.grid import draw_samples
 from clip_qdrant_training.output.log import RunLog, read_log
-from clip_qdrant_training.output.watchers import (
-    Display,
-    LiveTable,
-    TensorBoard,
-    Together,
-    WeightsAndBiases,
-    epoch_line,
-)
+from clip_qdrant_training.output.watchers.live_table import LiveTable, epoch_line
+from clip_qdrant_training.output.watchers.tensorboard import TensorBoard
+from clip_qdrant_training.output.watchers.together import Display, Together
+from clip_qdrant_training.output.watchers.weights_and_biases import WeightsAndBiases
 from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
 
 STEPS_AN_EPOCH = 4
@@ -263,7 +262,7 @@ def test_curves_show_what_the_rows_say() -> None:
     steps = [{"kind": "step", **vars(step(number))} for number in range(1, 9)]
     steps[2]["loss"] = None  # was no number
     epochs = [{"kind": "epoch", "step": 4 * n, **vars(epoch(n, best=n == 1))} for n in (1, 2)]
-    axes = {panel.get_title(): panel for panel in plot([*steps, *epochs]).axes}
+    axes = {panel.get_title(): panel for panel in plot_curves([*steps, *epochs]).axes}
     lines = {
         (title, line.get_label()): list(zip(*line.get_data(), strict=True))
         for title, panel in axes.items()
@@ -282,9 +281,9 @@ def test_curves_show_what_the_rows_say() -> None:
 
 def test_curves_of_very_long_and_of_empty_runs_are_drawn() -> None:
     assert size_of(draw_curves([])) == (1200, 800)
-    assert plot([{"kind": "epoch", "step": 4, **vars(epoch(1, judged=False))}]).axes
+    assert plot_curves([{"kind": "epoch", "step": 4, **vars(epoch(1, judged=False))}]).axes
     row = {"kind": "step", **vars(step(1))}
-    long = plot([{**row, "step": number} for number in range(100_001)])
+    long = plot_curves([{**row, "step": number} for number in range(100_001)])
     counts = {len(line.get_xdata()) for panel in long.axes for line in panel.lines}
     assert max(counts) <= 4001
     assert {line.get_xdata()[-1] for panel in long.axes for line in panel.lines} == {100_000}
@@ -564,7 +563,7 @@ def test_watchers_that_never_started_can_be_ended(tmp_path: Path) -> None:
 def test_samples_show_the_pixels_themselves_above_their_captions(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    path = samples(tmp_path / "run", pixels, ["a red square", "two dogs\non the \x1b[31m grass", ""])
+    path = draw_samples(tmp_path / "run", pixels, ["a red square", "two dogs\non the \x1b[31m grass", ""])
     assert path == tmp_path / "run" / "samples.png"
     with Image.open(path) as image:
         grid = np.asarray(image)
@@ -577,13 +576,13 @@ def test_samples_show_the_pixels_themselves_above_their_captions(tmp_path: Path)
 
 def test_samples_are_at_most_sixty_four_and_take_captions_of_any_length_and_script(tmp_path: Path) -> None:
     captions = ["word " * 500, "W" * 3000, "ein Mädchen läuft", "一只猫", "قطة", "\ud800 half", "\x00", *["x"] * 93]
-    path = samples(tmp_path, np.zeros((100, 32, 32, 3), dtype=np.uint8), captions)
+    path = draw_samples(tmp_path, np.zeros((100, 32, 32, 3), dtype=np.uint8), captions)
     with Image.open(path) as image:
         assert image.size == (8 * 168, 8 * 104)
 
 
 def test_letters_that_are_no_ascii_are_not_all_the_same_box(tmp_path: Path) -> None:
-    path = samples(tmp_path, np.zeros((4, 160, 160, 3), dtype=np.uint8), ["ä", "ö", "Ж", "ي"])
+    path = draw_samples(tmp_path, np.zeros((4, 160, 160, 3), dtype=np.uint8), ["ä", "ö", "Ж", "ي"])
     with Image.open(path) as image:
         below = [image.crop((x, y + 164, x + 168, y + 232)).tobytes() for y in (0, 232) for x in (0, 168)]
     assert len(set(below)) == 4
@@ -593,9 +592,9 @@ def test_samples_of_another_shape_or_count_are_refused(tmp_path: Path) -> None:
     good = np.zeros((2, 8, 8, 3), dtype=np.uint8)
     for bad in (good.astype(np.float32), good[..., :1], good[0], good[:0]):
         with pytest.raises(ConfigError, match="they must be uint8"):
-            samples(tmp_path, bad, ["a"] * len(bad))
+            draw_samples(tmp_path, bad, ["a"] * len(bad))
     with pytest.raises(ConfigError, match="1 captions for 2 images"):
-        samples(tmp_path, good, ["a"])
+        draw_samples(tmp_path, good, ["a"])
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"cannot write .*samples\.png"):
-        samples(tmp_path / "file", good, ["a", "b"])
+        draw_samples(tmp_path / "file", good, ["a", "b"])

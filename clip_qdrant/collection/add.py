@@ -27,7 +27,7 @@ from clip_qdrant.uris import path_of, to_uri
 if TYPE_CHECKING:
     from clip_qdrant.collection.writer import CollectionWriter
 
-__all__ = ["AddResult", "add_images", "same_bytes", "says_the_same"]
+__all__ = ["AddResult", "add_images", "has_same_bytes", "says_the_same"]
 
 _END = object()
 
@@ -70,7 +70,7 @@ def add_images(
     given = {name: column for name, column in columns.items() if column is not None}
     _check_lengths(images, given)
     total = AddResult()
-    for batch in batches(_rows(images, given), batch_size):
+    for batch in batches(_make_rows(images, given), batch_size):
         done = _add_batch(writer, batch)
         total = AddResult(total.added + done.added, total.updated + done.updated, total.unchanged + done.unchanged)
         if progress is not None:
@@ -91,7 +91,7 @@ def _check_lengths(images: Iterable[ImageInput], given: Mapping[str, Iterable[An
         raise ConfigError(f"images and what is given with them must be equally many, but there are {counts}")
 
 
-def _rows(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> Iterator[_Row]:
+def _make_rows(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> Iterator[_Row]:
     columns = {name: iter(column) for name, column in given.items()}
     number = 0
     for index, image in enumerate(images):
@@ -100,13 +100,15 @@ def _rows(images: Iterable[ImageInput], given: Mapping[str, Iterable[Any]]) -> I
         for name, value in entry.items():
             if value is _END:
                 raise ConfigError(f"there are more images than {name}: {index} {name}, and an image number {number}")
-        yield _Row(index, image, _uri(image, entry.get("uris"), index), entry.get("captions"), entry.get("metadata"))
+        yield _Row(
+            index, image, _name_row(image, entry.get("uris"), index), entry.get("captions"), entry.get("metadata")
+        )
     for name, column in columns.items():
         if next(column, _END) is not _END:
             raise ConfigError(f"there are more {name} than images: {number} images, and {name} beyond")
 
 
-def _uri(image: ImageInput, given: Any, index: int) -> str:
+def _name_row(image: ImageInput, given: Any, index: int) -> str:
     if isinstance(image, str) and path_of(to_uri(image)) is None:
         raise SourceError(f"image {index} ({image}): nothing is fetched from a URL; download it and pass path or bytes")
     if given is None:
@@ -122,22 +124,22 @@ def _uri(image: ImageInput, given: Any, index: int) -> str:
 def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     embedder = writer.embedder
     rows: dict[str, _Row] = {}
-    for row in (_identified(row, embedder.image_size) for row in batch):
+    for row in (_identify(row, embedder.image_size) for row in batch):
         earlier = rows.get(row.uri)
         if earlier is not None:  # the last wins, as it would in the next batch: with what the first had stored
             caption = earlier.caption if row.caption is None else row.caption
             row = replace(row, caption=caption, metadata=earlier.metadata if row.metadata is None else row.metadata)
         rows[row.uri] = row
     stored = writer.read_payloads(list(rows))
-    records = {uri: writer.check(_record(row, stored.get(uri, {}))) for uri, row in rows.items()}
+    records = {uri: writer.check(_make_record(row, stored.get(uri, {}))) for uri, row in rows.items()}
     changed: list[ImageRecord] = []
     repainted: list[ImageRecord] = []
     pixels: list[np.ndarray] = []
     for uri, row in rows.items():
         record, there = records[uri], stored.get(uri)
-        with _named(row):
-            content, sha256, loaded = _content(row, embedder.image_size)
-            if there is not None and same_bytes(there, sha256, fingerprint=embedder.fingerprint):
+        with _name_image(row):
+            content, sha256, loaded = _read_content(row, embedder.image_size)
+            if there is not None and has_same_bytes(there, sha256, fingerprint=embedder.fingerprint):
                 if not says_the_same(record, there):
                     changed.append(add_stored_image(replace(record, source=read_source(there)), there))
                 continue
@@ -154,25 +156,25 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     return AddResult(added=added, updated=written - added, unchanged=len(rows) - written)
 
 
-def _identified(row: _Row, target: int) -> _Row:
+def _identify(row: _Row, target: int) -> _Row:
     """The row with a uri; pixels without a file must be loaded to tell."""
     if row.uri:
         return row
-    with _named(row):
+    with _name_image(row):
         if isinstance(row.image, bytes):
             return replace(row, uri=f"urn:sha256:{hashlib.sha256(row.image).hexdigest()}")
         loaded = load_image(row.image, target=target)
         return replace(row, uri=f"urn:sha256:{loaded.info.sha256}", loaded=loaded)
 
 
-def _record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
+def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
     """What is to be stored, without what the bytes say: what is not given stays as it is."""
     caption = stored.get("caption") if row.caption is None else row.caption
     metadata = stored.get("metadata", {}) if row.metadata is None else row.metadata
     return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata)
 
 
-def _content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | None]:
+def _read_content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | None]:
     """The bytes of an image, the hash that `ImageInfo.sha256` has for it, and the decoded image where that took one."""
     data = read_bytes(row.image) if isinstance(row.image, str | os.PathLike) else row.image
     if isinstance(data, bytes):
@@ -181,7 +183,7 @@ def _content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | Non
     return data, loaded.info.sha256, loaded
 
 
-def same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
+def has_same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
     """Whether the stored vector is that of these bytes."""
     image = stored.get("image") or {}
     return bool(image.get("sha256") == sha256 and stored.get("fingerprint") == fingerprint)
@@ -193,7 +195,7 @@ def says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _named(row: _Row) -> Iterator[None]:
+def _name_image(row: _Row) -> Iterator[None]:
     """Says in the error of one image which one it is."""
     try:
         yield

@@ -119,7 +119,7 @@ class CollectionDescription:
             return False
         stored = self._check(info)
         indexed = frozenset(info.payload_schema or {})
-        fields = {**_indexed_fields(info.payload_schema or {}), **stored}
+        fields = {**_list_indexed_fields(info.payload_schema or {}), **stored}
         for name, declared in self._declared.fields.items():
             there = fields.setdefault(name, declared)
             if there != declared:
@@ -248,12 +248,12 @@ class CollectionDescription:
 def _admit(
     schema: Schema, metadatas: Sequence[Mapping[str, Any]], uris: Sequence[str]
 ) -> tuple[Schema, list[CheckedMetadata]]:
-    extended = schema.extended(metadatas, uris=uris)
+    extended = schema.extend(metadatas, uris=uris)
     rows = [extended.normalise(metadata, uri=uri) for metadata, uri in zip(metadatas, uris, strict=True)]
     return extended, rows
 
 
-def _indexed_fields(payload_schema: Mapping[str, models.PayloadIndexInfo]) -> dict[str, FieldType]:
+def _list_indexed_fields(payload_schema: Mapping[str, models.PayloadIndexInfo]) -> dict[str, FieldType]:
     """Metadata fields that have an index: those whose entry was lost or not yet written are found here."""
     return {
         key.removeprefix(METADATA_PREFIX): info.data_type.value

@@ -21,7 +21,7 @@ from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.hits import Facet, Hit
 from clip_qdrant.collection.options import CollectionOptions, is_number
 from clip_qdrant.collection.points import batches, id_of, make_hit, whole_number
-from clip_qdrant.collection.query import Query, as_vector, unit
+from clip_qdrant.collection.query import Query, as_vector, to_unit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
 from clip_qdrant.collection.writer import CollectionWriter
 from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError
@@ -233,7 +233,7 @@ class ImageCollection:
             vector = as_vector(query)
             if vector.shape != (self.embedder.dim,):
                 raise QueryError(f"the query vector has {len(vector)} numbers, the collection's {self.embedder.dim}")
-            return unit(vector).astype(np.float32), []
+            return to_unit(vector).astype(np.float32), []
         elif not isinstance(query, Query):
             query = Query.image(query)
         return query.evaluate(self.embedder, self._stored_vectors), [id_of(name) for name in query.names()]

@@ -179,7 +179,7 @@ class Query:
             part = term.value if term.kind == "vector" else found[term.kind, term.key]
             if part.shape != (embedder.dim,):
                 raise QueryError(f"{term} has shape {part.shape}; this embedder's vectors have ({embedder.dim},)")
-            total += term.weight / scale * unit(part)
+            total += term.weight / scale * to_unit(part)
         length = float(np.linalg.norm(total))
         if not math.isfinite(length):
             raise QueryError(f"the vector of {self!r} is not finite: the embedder, or a stored vector, is at fault")
@@ -207,7 +207,7 @@ def as_vector(values: Iterable[float] | np.ndarray) -> np.ndarray:
     return vector
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
+def to_unit(vector: np.ndarray) -> np.ndarray:
     """The vector divided by its length, float64 (dim,): float32 squares of large numbers overflow."""
     wide = np.asarray(vector, np.float64)
     return wide / (float(np.linalg.norm(wide)) or 1.0)

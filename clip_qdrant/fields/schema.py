@@ -17,7 +17,17 @@ from qdrant_client import models
 from clip_qdrant.errors import ConfigError, MetadataError
 from clip_qdrant.fields.paths import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
-from clip_qdrant.fields.values import at, converted, is_place, is_utf8, kind_of, misfit, shown, unboxed, unsupported
+from clip_qdrant.fields.values import (
+    convert_value,
+    describe_value,
+    explain_unsupported,
+    is_place,
+    is_utf8,
+    kind_of,
+    misfit,
+    name_in_error,
+    unbox,
+)
 
 __all__ = ["CheckedMetadata", "Schema", "index_params"]
 
@@ -82,7 +92,7 @@ class Schema:
         """Full payload keys of all indexed fields, the reserved ones included."""
         return {**RESERVED_FIELDS, **{METADATA_PREFIX + name: field_type for name, field_type in self.fields.items()}}
 
-    def extended(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
+    def extend(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
         """This schema and the fields that are new in `metadatas`, with the type of their values.
 
         `uris` (one per metadata) are named in errors. Raises MetadataError.
@@ -114,7 +124,7 @@ class Schema:
                 raise misfit(
                     uri, name, value, "is a group of nested fields elsewhere; use another name for one of the two"
                 )
-            found[name] = _widened(field_type, self.expected.get(name))
+            found[name] = _widen(field_type, self.expected.get(name))
         return found
 
     def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> CheckedMetadata:
@@ -145,7 +155,7 @@ class Schema:
         """One level of metadata; fields that the schema does not have are added to `unknown`."""
         result: dict[str, Any] = {}
         for key, name, raw in _entries(metadata, above, uri):
-            value = unboxed(raw, uri, name)
+            value = unbox(raw, uri, name)
             field_type = self.fields.get(name)
             if self._is_group(name, value):
                 result[key] = self._normalise(value, (*above, key), uri, groups, unknown)
@@ -156,20 +166,20 @@ class Schema:
                 inside = next(other for other in self.fields if other.startswith(name + "."))
                 raise misfit(uri, name, raw, f"is a group of nested fields ({inside}); pass a dict or use another name")
             if isinstance(value, list):
-                items = [unboxed(item, uri, name) for item in value]
+                items = [unbox(item, uri, name) for item in value]
                 kept = [item for item in items if item is not None]
                 if field_type is None:
                     _infer_type(name, [(uri, kept)])
-                result[key] = [converted(item, field_type, uri, name) for item in kept]
+                result[key] = [convert_value(item, field_type, uri, name) for item in kept]
             else:
-                result[key] = converted(value, field_type, uri, name)
+                result[key] = convert_value(value, field_type, uri, name)
         return result
 
     def _leaves(
         self, metadata: Mapping[str, Any], uri: str | None, above: tuple[str, ...] = ()
     ) -> Iterator[tuple[str, Any]]:
         for key, name, raw in _entries(metadata, above, uri):
-            value = unboxed(raw, uri, name)
+            value = unbox(raw, uri, name)
             if self._is_group(name, value):
                 yield from self._leaves(value, uri, (*above, key))
             else:
@@ -185,14 +195,16 @@ class Schema:
 def _entries(metadata: Any, above: tuple[str, ...], uri: str | None) -> Iterator[tuple[str, str, Any]]:
     """Key, field name and value of what is present in one level of metadata."""
     if not isinstance(metadata, Mapping):
-        raise MetadataError(f"{at(uri)}metadata must be a dict, not {shown(metadata)}")
+        raise MetadataError(f"{name_in_error(uri)}metadata must be a dict, not {describe_value(metadata)}")
     if len(above) >= _MAX_DEPTH:
-        raise MetadataError(f"{at(uri)}metadata is nested deeper than {_MAX_DEPTH} levels at {join_path(above)!r}")
+        raise MetadataError(
+            f"{name_in_error(uri)}metadata is nested deeper than {_MAX_DEPTH} levels at {join_path(above)!r}"
+        )
     for key, value in metadata.items():
         if not isinstance(key, str) or not key or '"' in key or "\\" in key or not is_utf8(key):
             raise MetadataError(
-                f"{at(uri)}metadata key {key!r} cannot be a field name: use a non-empty string without double quotes "
-                "and backslashes"
+                f"{name_in_error(uri)}metadata key {key!r} cannot be a field name: use a non-empty string without "
+                "double quotes and backslashes"
             )
         if value is not None:
             yield str(key), join_path((*above, key)), value
@@ -205,7 +217,7 @@ def _parents(names: Iterable[str]) -> Iterator[str]:
         yield from (join_path(keys[:i]) for i in range(1, len(keys)))
 
 
-def _widened(found: FieldType, expected: FieldType | None) -> FieldType:
+def _widen(found: FieldType, expected: FieldType | None) -> FieldType:
     """The expected type of a field if what was found is a case of it: titles may be dates, a length a whole number."""
     if expected in ("keyword", "text"):
         return expected if found in ("keyword", "datetime") else found
@@ -221,14 +233,14 @@ def _infer_type(name: str, values: Iterable[tuple[str | None, Any]]) -> FieldTyp
     """
     examples: dict[str, tuple[str | None, Any]] = {}  # kind -> where it was seen first
     for uri, whole in values:
-        held = unboxed(whole, uri, name)
+        held = unbox(whole, uri, name)
         for element in held if isinstance(held, list) else [held]:
-            value = unboxed(element, uri, name)
+            value = unbox(element, uri, name)
             if value is None:
                 continue
             kind = kind_of(value)
             if kind is None:
-                raise misfit(uri, name, value, unsupported(value))
+                raise misfit(uri, name, value, explain_unsupported(value))
             examples.setdefault(kind, (uri, value))
     kinds = set(examples)
     if not kinds:
@@ -247,6 +259,6 @@ def _infer_type(name: str, values: Iterable[tuple[str | None, Any]]) -> FieldTyp
         uri,
         name,
         first,
-        f"looks like {_WORDS.get(one, one)}, but {shown(second)}{away} like {_WORDS.get(other, other)}; "
+        f"looks like {_WORDS.get(one, one)}, but {describe_value(second)}{away} like {_WORDS.get(other, other)}; "
         "give all values of a field one type",
     )

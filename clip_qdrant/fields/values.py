@@ -18,23 +18,23 @@ from clip_qdrant.fields.types import FieldType, Location
 __all__ = [
     "INT64_MAX",
     "INT64_MIN",
-    "at",
-    "converted",
+    "convert_value",
+    "describe_value",
+    "explain_unsupported",
     "is_place",
     "is_utf8",
     "kind_of",
     "misfit",
+    "name_in_error",
     "same_json",
-    "shown",
-    "unboxed",
-    "unsupported",
+    "unbox",
 ]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 PROSE_LENGTH = 256  # characters; a longer string is for full text search, not for equality
 
 
-def unboxed(value: Any, uri: str | None, name: str | None) -> Any:
+def unbox(value: Any, uri: str | None, name: str | None) -> Any:
     """A value without its numpy, enum, set or Location wrapping: None, bool, int, float, str, date, list or Mapping."""
     if isinstance(value, np.datetime64):
         moment = value.astype("datetime64[us]").item()  # finer units would give an int
@@ -44,7 +44,7 @@ def unboxed(value: Any, uri: str | None, name: str | None) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        return list(value) if value.ndim else unboxed(value[()], uri, name)
+        return list(value) if value.ndim else unbox(value[()], uri, name)
     if isinstance(value, enum.Enum) and isinstance(value, (str, int)):
         return value.value
     if isinstance(value, Location):
@@ -83,12 +83,12 @@ def kind_of(value: Any) -> str | None:
     return None
 
 
-def converted(value: Any, field_type: FieldType | None, uri: str | None, name: str) -> Any:
+def convert_value(value: Any, field_type: FieldType | None, uri: str | None, name: str) -> Any:
     """One unboxed value in the JSON type of its field; for a field without a type, in the JSON type nearest to it."""
     kind = kind_of(value)
     wanted = field_type or {None: None, "moment": "datetime", "text": "keyword", "datetime": "keyword"}.get(kind, kind)
     if kind is None:
-        raise misfit(uri, name, value, unsupported(value, field_type))
+        raise misfit(uri, name, value, explain_unsupported(value, field_type))
     if isinstance(value, float) and not math.isfinite(value):
         raise misfit(uri, name, value, "is not a number that JSON has; leave the field out instead")
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
@@ -100,7 +100,7 @@ def converted(value: Any, field_type: FieldType | None, uri: str | None, name: s
             return str.__str__(value)
     if wanted == "datetime":
         moment = parse_datetime(value) if isinstance(value, str) else value
-        text = _moment_text(moment) if isinstance(moment, date) else None
+        text = _format_moment(moment) if isinstance(moment, date) else None
         if text is not None:
             return text
     elif wanted == "geo" and kind == "geo":
@@ -115,7 +115,7 @@ def converted(value: Any, field_type: FieldType | None, uri: str | None, name: s
 
 
 def _place(value: Mapping[str, Any], uri: str | None, name: str) -> dict[str, float]:
-    place = {part: unboxed(value[part], uri, name) for part in ("lat", "lon")}
+    place = {part: unbox(value[part], uri, name) for part in ("lat", "lon")}
     for part, limit in (("lat", 90), ("lon", 180)):
         number = place[part]
         # not (a <= b) is true of NaN too
@@ -124,7 +124,7 @@ def _place(value: Mapping[str, Any], uri: str | None, name: str) -> dict[str, fl
     return {part: float(number) for part, number in place.items()}
 
 
-def _moment_text(moment: date) -> str | None:
+def _format_moment(moment: date) -> str | None:
     """RFC 3339 text of a date or datetime; None for one that has none, such as the NaT of pandas."""
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
@@ -149,7 +149,7 @@ def _way_out(field_type: FieldType | None, kind: str | None) -> str:
     return f"pass {wanted}, or declare the field as {'datetime' if kind == 'moment' else kind}"
 
 
-def unsupported(value: Any, field_type: FieldType | None = None) -> str:
+def explain_unsupported(value: Any, field_type: FieldType | None = None) -> str:
     """What to say of a value that has no kind."""
     if isinstance(value, Mapping):
         if field_type is None:
@@ -168,7 +168,7 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def shown(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value in an error message: its repr, shortened, and its Python type."""
     try:
         text = repr(value)
@@ -177,7 +177,7 @@ def shown(value: Any) -> str:
     return f"{text if len(text) <= 80 else text[:77] + '…'} ({type(value).__name__})"
 
 
-def at(uri: str | None) -> str:
+def name_in_error(uri: str | None) -> str:
     """How an error message about metadata starts."""
     return f"{uri}: " if uri is not None else ""
 
@@ -185,7 +185,7 @@ def at(uri: str | None) -> str:
 def misfit(uri: str | None, name: str | None, value: Any, problem: str) -> MetadataError:
     """The error for a value of the field `name` that cannot be stored."""
     subject = f"metadata field {name!r}: " if name is not None else ""
-    return MetadataError(f"{at(uri)}{subject}{shown(value)} {problem}")
+    return MetadataError(f"{name_in_error(uri)}{subject}{describe_value(value)} {problem}")
 
 
 def same_json(wanted: Any, stored: Any) -> bool:

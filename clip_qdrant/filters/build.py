@@ -15,7 +15,7 @@ from qdrant_client import models
 from clip_qdrant.errors import FilterError, MetadataError
 from clip_qdrant.fields.paths import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import METADATA_PREFIX, RESERVED_FIELDS, FieldType
-from clip_qdrant.fields.values import is_place, shown, unboxed
+from clip_qdrant.fields.values import describe_value, is_place, unbox
 from clip_qdrant.filters.conditions import OPERATORS, build_test, conjunction, disjunction, negation
 from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
 
@@ -47,9 +47,9 @@ def holds_always(condition: models.Condition | None) -> bool | None:
     """
     if not isinstance(condition, models.Filter):
         return None
-    answers = [holds_always(one) for one in _listed(condition.must)]
-    answers += [_opposite(holds_always(one)) for one in _listed(condition.must_not)]
-    if should := [holds_always(one) for one in _listed(condition.should)]:
+    answers = [holds_always(one) for one in _as_list(condition.must)]
+    answers += [_negate_answer(holds_always(one)) for one in _as_list(condition.must_not)]
+    if should := [holds_always(one) for one in _as_list(condition.should)]:
         answers.append(_at_least(1, should))
     if condition.min_should is not None:
         inner = [holds_always(one) for one in condition.min_should.conditions]
@@ -63,11 +63,11 @@ def _at_least(number: int, answers: list[bool | None]) -> bool | None:
     return None if len(answers) - answers.count(False) >= number else False
 
 
-def _opposite(answer: bool | None) -> bool | None:
+def _negate_answer(answer: bool | None) -> bool | None:
     return None if answer is None else not answer
 
 
-def _listed(clause: Any) -> list[Any]:
+def _as_list(clause: Any) -> list[Any]:
     """The conditions of a clause of a Filter, which may be one, a list, or none."""
     return clause if isinstance(clause, list) else [] if clause is None else [clause]
 
@@ -81,10 +81,10 @@ def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
         for key in (path, METADATA_PREFIX + path):
             if key in fields and (key in RESERVED_FIELDS or key.startswith(METADATA_PREFIX)):
                 return key
-    raise FilterError(_unknown(name, fields), unknown_field=name)
+    raise FilterError(_explain_unknown(name, fields), unknown_field=name)
 
 
-def _unknown(name: str, fields: Mapping[str, FieldType]) -> str:
+def _explain_unknown(name: str, fields: Mapping[str, FieldType]) -> str:
     # The user's own fields first: they are the ones meant most often.
     names = [_display(key) for key in sorted(fields, key=lambda key: (key in RESERVED_FIELDS, key.replace('"', "")))]
     lowered = {known.lower(): known for known in reversed(names)}
@@ -122,7 +122,7 @@ def _build(where: Any, fields: Mapping[str, FieldType], levels: int) -> models.C
         return where
     if isinstance(where, Mapping):
         return _from_dict(where, fields, levels)
-    raise FilterError(f"where must be text, a dict or a models.Filter, not {shown(where)}")
+    raise FilterError(f"where must be text, a dict or a models.Filter, not {describe_value(where)}")
 
 
 def _from_tree(tree: Node, text: str, fields: Mapping[str, FieldType]) -> models.Condition:
@@ -135,10 +135,10 @@ def _from_tree(tree: Node, text: str, fields: Mapping[str, FieldType]) -> models
         key = resolve_field(tree.field, fields)
     except FilterError as error:
         raise error_at(text, tree.field_at, str(error), unknown_field=error.unknown_field) from error
-    return _checked(tree, key, fields[key], lambda problem, at: error_at(text, at, problem))
+    return _check_test(tree, key, fields[key], lambda problem, at: error_at(text, at, problem))
 
 
-def _checked(
+def _check_test(
     test: Test, key: str, field_type: FieldType, refusal: Callable[[str, int], FilterError]
 ) -> models.Condition:
     """The condition of one test on the field at `key`, if its type has the operator."""
@@ -157,10 +157,10 @@ def _from_dict(where: Mapping[Any, Any], fields: Mapping[str, FieldType], levels
     parts: list[models.Condition] = []
     for key, value in where.items():
         if not isinstance(key, str):
-            raise FilterError(f"where: {shown(key)} is no field name; the keys of a where dict are str")
+            raise FilterError(f"where: {describe_value(key)} is no field name; the keys of a where dict are str")
         if key in ("and", "or"):
             if not isinstance(value, (list, tuple)) or not value:
-                raise FilterError(f"where[{key!r}] must be a list of at least one where, not {shown(value)}")
+                raise FilterError(f"where[{key!r}] must be a list of at least one where, not {describe_value(value)}")
             inner = [_part(item, f"where[{key!r}][{i}]", fields, levels - 1) for i, item in enumerate(value)]
             parts.append(conjunction(inner) if key == "and" else disjunction(inner))
         elif key == "not":
@@ -181,7 +181,7 @@ def _field_tests(name: str, asked: Any, fields: Mapping[str, FieldType]) -> Iter
     """The conditions of one entry of a where dict: a value, a list (any of), or operators with their values."""
     key = resolve_field(name, fields)
     try:
-        asked = unboxed(asked, None, name)
+        asked = unbox(asked, None, name)
         if asked is None:
             asked = {"is null": True}
         elif isinstance(asked, list):
@@ -192,7 +192,7 @@ def _field_tests(name: str, asked: Any, fields: Mapping[str, FieldType]) -> Iter
             raise FilterError(f"where[{name!r}] is an empty dict; name an operator, as in {{'>=': 2022}}")
         for operator, operand in asked.items():
             refusal = _dict_refusal(f"where[{name!r}][{operator!r}]")
-            yield _checked(_operator_test(name, operator, operand, refusal), key, fields[key], refusal)
+            yield _check_test(_operator_test(name, operator, operand, refusal), key, fields[key], refusal)
     except MetadataError as error:
         raise FilterError(f"where[{name!r}]: {error}") from error
 
@@ -203,7 +203,7 @@ def _dict_refusal(place: str) -> Callable[[str, int], FilterError]:
 
 def _operator_test(name: str, operator: Any, operand: Any, refusal: Callable[[str, int], FilterError]) -> Test:
     """The test that an operator and its operand in a where dict stand for."""
-    operand = unboxed(operand, None, name)
+    operand = unbox(operand, None, name)
     if operator not in _ALL_OPERATORS:
         raise refusal(f"there is no such operator; there are {', '.join(_ALL_OPERATORS)}", 0)
     if operator in ("=", "!=") and operand is None:
@@ -211,14 +211,14 @@ def _operator_test(name: str, operator: Any, operand: Any, refusal: Callable[[st
     values: Any = [operand]
     if operator in ("is null", "is not null", "exists"):
         if not isinstance(operand, bool):
-            raise refusal(f"takes True or False, not {shown(operand)}", 0)
+            raise refusal(f"takes True or False, not {describe_value(operand)}", 0)
         missing = operand is (operator == "is null")
         operator, values = ("is null" if missing else "exists"), []
     elif operator in ("in", "not in", "between"):
         count = 2 if operator == "between" else None
         if not isinstance(operand, list) or not operand or (count and len(operand) != count):
-            raise refusal(f"takes a list of {count or 'at least one'} values, not {shown(operand)}", 0)
-        values = [unboxed(value, None, name) for value in operand]
+            raise refusal(f"takes a list of {count or 'at least one'} values, not {describe_value(operand)}", 0)
+        values = [unbox(value, None, name) for value in operand]
     elif operator == "within":
         values = _circle(operand, refusal)
     return Test(name, operator, tuple(values), 0, 0, (0,) * len(values))
@@ -227,15 +227,15 @@ def _operator_test(name: str, operator: Any, operand: Any, refusal: Callable[[st
 def _circle(operand: Any, refusal: Callable[[str, int], FilterError]) -> list[Any]:
     """Metres, latitude and longitude from {"km": 5, "of": (lat, lon)}; `of` may be a Location or its dict too."""
     if isinstance(operand, Mapping) and set(operand) in ({"km", "of"}, {"m", "of"}):
-        centre = unboxed(operand["of"], None, None)
+        centre = unbox(operand["of"], None, None)
         if isinstance(centre, Mapping) and is_place(centre):
             centre = [centre["lat"], centre["lon"]]
         if isinstance(centre, list) and len(centre) == 2:
             unit = "km" if "km" in operand else "m"
-            radius, lat, lon = (unboxed(value, None, None) for value in (operand[unit], *centre))
+            radius, lat, lon = (unbox(value, None, None) for value in (operand[unit], *centre))
             is_number = isinstance(radius, (int, float)) and not isinstance(radius, bool)
             return [radius * 1000 if unit == "km" and is_number else radius, lat, lon]
-    raise refusal(f'takes {{"km": 5, "of": (lat, lon)}} or "m" in place of "km", not {shown(operand)}', 0)
+    raise refusal(f'takes {{"km": 5, "of": (lat, lon)}} or "m" in place of "km", not {describe_value(operand)}', 0)
 
 
 def _check_filter(where: models.Filter, fields: Mapping[str, FieldType], levels: int, inside: str = "") -> None:
@@ -244,7 +244,7 @@ def _check_filter(where: models.Filter, fields: Mapping[str, FieldType], levels:
         raise FilterError(_TOO_DEEP)
     clauses = [where.must, where.should, where.must_not, where.min_should.conditions if where.min_should else None]
     for clause in clauses:
-        for condition in _listed(clause):
+        for condition in _as_list(clause):
             if isinstance(condition, models.Filter):
                 _check_filter(condition, fields, levels - 1, inside)
             elif isinstance(condition, models.NestedCondition):
@@ -270,8 +270,8 @@ def _check_key(key: str, fields: Mapping[str, FieldType]) -> None:
     try:
         path = canonical_name(key.replace("[]", ""))
     except ValueError as error:
-        raise FilterError(_unknown(key, fields), unknown_field=key) from error
+        raise FilterError(_explain_unknown(key, fields), unknown_field=key) from error
     if path in fields:
         return
     hint = f" (the full payload key {METADATA_PREFIX}{path} is there)" if METADATA_PREFIX + path in fields else ""
-    raise FilterError(f"models.Filter: {_unknown(key, fields)}{hint}", unknown_field=key)
+    raise FilterError(f"models.Filter: {_explain_unknown(key, fields)}{hint}", unknown_field=key)

@@ -16,7 +16,7 @@ from qdrant_client import models
 from clip_qdrant.errors import FilterError
 from clip_qdrant.fields.dates import parse_period
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, is_utf8, shown
+from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, describe_value, is_utf8
 from clip_qdrant.filters.language import Test
 
 __all__ = ["OPERATORS", "build_test", "conjunction", "disjunction", "negation"]
@@ -118,10 +118,14 @@ def _matchable(index: int, name: str, field_type: FieldType, value: Any) -> Any:
         return int(number)
     if field_type == "bool":
         if not isinstance(value, bool):
-            raise _UnfitValue(index, f"{name} is a bool field: compare it with true or false, not {shown(value)}")
+            raise _UnfitValue(
+                index, f"{name} is a bool field: compare it with true or false, not {describe_value(value)}"
+            )
         return value
     if not isinstance(value, str):
-        raise _UnfitValue(index, f"{name} is a keyword field: compare it with text in quotes, not {shown(value)}")
+        raise _UnfitValue(
+            index, f"{name} is a keyword field: compare it with text in quotes, not {describe_value(value)}"
+        )
     return _text(index, value)
 
 
@@ -182,7 +186,7 @@ def _within(key: str, test: Test) -> models.Condition:
 def _words(key: str, name: str, test: Test) -> models.Condition:
     value = test.values[0]
     if not isinstance(value, str):
-        raise _UnfitValue(0, f"{name} is a text field: search it for text in quotes, not {shown(value)}")
+        raise _UnfitValue(0, f"{name} is a text field: search it for text in quotes, not {describe_value(value)}")
     if not re.search(r"[^\W_]", value):
         raise _UnfitValue(0, f"{value!r} holds no word to search {name} for")
     return _field(key, match=models.MatchText(text=_text(0, value)))
@@ -192,11 +196,11 @@ def _number(index: int, name: str, field_type: FieldType, value: Any) -> int | f
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         kind = "takes numbers" if field_type == "geo" else f"is {_a(field_type)} field: compare it with a number"
         hint = ", without quotes" if isinstance(value, str) else ""
-        raise _UnfitValue(index, f"{name} {kind}{hint}, not {shown(value)}")
+        raise _UnfitValue(index, f"{name} {kind}{hint}, not {describe_value(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise _UnfitValue(index, f"{value} is not a number to compare with")
     if not INT64_MIN <= value <= INT64_MAX and (isinstance(value, int) or field_type == "integer"):
-        raise _UnfitValue(index, f"{shown(value)} is beyond the integers of 64 bits")
+        raise _UnfitValue(index, f"{describe_value(value)} is beyond the integers of 64 bits")
     return value
 
 
@@ -211,7 +215,7 @@ def _period(index: int, name: str, value: Any) -> tuple[datetime, datetime | Non
         raise _UnfitValue(
             index,
             f"{name} is a datetime field: compare it with a date such as '2024', '2024-05', '2024-05-01' "
-            f"or '2024-05-01T10:00:00Z', not {shown(value)}{quoted}",
+            f"or '2024-05-01T10:00:00Z', not {describe_value(value)}{quoted}",
         )
     return period
 

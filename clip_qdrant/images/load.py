@@ -9,13 +9,10 @@ so threads decode in parallel.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import stat
-import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,16 +23,17 @@ from PIL import Image
 
 from clip_qdrant.errors import (
     EmptyImage,
-    ImageError,
     ImageTooLarge,
     SourceError,
-    TruncatedImage,
     UnsupportedImage,
 )
 from clip_qdrant.fields.types import Location
-from clip_qdrant.images.metadata.merge import tags_of
-from clip_qdrant.images.pixels import flattened, to_srgb
-from clip_qdrant.images.sniff import decoding_bytes, gif_frame_size, open_decoder, sniff, tiff_block_size
+from clip_qdrant.images.decode_errors import raise_image_errors, silence_bomb_warning
+from clip_qdrant.images.decoders import decoding_bytes, gif_frame_size, open_decoder, tiff_block_size
+from clip_qdrant.images.metadata.merge import read_tags
+from clip_qdrant.images.perceptual_hash import perceptual_hash
+from clip_qdrant.images.pixels import flatten, to_srgb
+from clip_qdrant.images.sniff import sniff
 from clip_qdrant.records import ImageInfo
 from clip_qdrant.uris import path_of
 
@@ -46,7 +44,6 @@ __all__ = [
     "LoadedImage",
     "is_one_image",
     "load_image",
-    "perceptual_hash",
     "read_bytes",
 ]
 
@@ -62,18 +59,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# How Pillow words "not in this build" and "no such mode": the rest of what it raises means damage.
-_UNSUPPORTED_WORDS = (
-    "unsupported",
-    "not supported",
-    "not available",
-    "cannot handle",
-    "cannot find loader",
-    "unknown pixel mode",
-    "unrecognized image mode",
-)
-_TEXT_BOMB_WORDS = ("Decompressed data too large", "Too much memory used in text chunks")  # of a PNG
-_WARNING_FILTERS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +121,15 @@ def load_image(
         raise UnsupportedImage(f"an image is a path, bytes, a PIL image or a uint8 array, not {type(source).__name__}")
     image_format = sniff(data, name)
     with contextlib.ExitStack() as stack:
-        with _pillow_errors(name):
+        with raise_image_errors(name):
             if image_format == "GIF":
-                stack.enter_context(_no_bomb_warning(_check_pixels(gif_frame_size(data), limits, name)))
+                stack.enter_context(silence_bomb_warning(_check_pixels(gif_frame_size(data), limits, name)))
             image = open_decoder(image_format, data, name)
             size = image.size
             pixels = _check_pixels(size, limits, name)
             if image_format == "TIFF":
                 _check_pixels(tiff_block_size(image), limits, f"a tile of {name}")
-                stack.enter_context(_no_bomb_warning(pixels))
+                stack.enter_context(silence_bomb_warning(pixels))
             if image_format == "JPEG" and target is not None:
                 image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
             copies = 0 if _factor(image, target) > 1 else 2  # of four bytes a pixel: without palette, in sRGB, upright
@@ -152,7 +137,7 @@ def load_image(
         sha256 = hashlib.sha256(data).hexdigest()
         if admit is not None:
             stack.enter_context(admit(needed))
-        with _pillow_errors(name):
+        with raise_image_errors(name):
             drafted = size if image.size != size else None
             loaded = _finish(image, image_format, len(data), sha256, target, drafted)
         del image  # its memory is given back before its admission
@@ -193,32 +178,11 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe must not hang the reader
 
 
-def perceptual_hash(rgb: Image.Image) -> str:
-    """64-bit pHash as 16 hex digits; similar pictures differ in few bits.
-
-    The low 8 x 8 DCT-II coefficients of the picture as 32 x 32 grey, each compared with their median: the hash of
-    Zauner 2010, bits in the order of the `imagehash` package.
-    """
-    small = rgb.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    grey = np.asarray(small, dtype=np.float64)
-    basis = _dct_basis()
-    # Rounded, so that the noise of a plain picture's zeros does not decide: it differs between machines.
-    low = np.round(basis @ grey @ basis.T, 3)  # (8, 8)
-    bits = low > np.median(low)
-    return np.packbits(bits).tobytes().hex()
-
-
-@functools.lru_cache(maxsize=1)
-def _dct_basis() -> np.ndarray[Any, Any]:
-    rows, columns = np.arange(8)[:, None], np.arange(32)[None, :]
-    return np.cos(np.pi * rows * (2 * columns + 1) / 64)  # (8, 32)
-
-
 def _load_pixels(image: Image.Image, target: int | None, limits: Limits, name: str) -> LoadedImage:
     if 0 in image.size:
         raise EmptyImage(f"{name} has no pixels: its size is {image.width} x {image.height}")
     _check_pixels(image.size, limits, name)
-    with _pillow_errors(name):
+    with raise_image_errors(name):
         image.load()  # before the hash: the size of a TIFF may turn
         pixels = image.convert("RGBA") if image.mode in ("P", "PA") else image
         content = pixels.tobytes()
@@ -267,9 +231,9 @@ def _finish(
     """
     image.load()
     width, height = drafted or image.size
-    said = tags_of(image)  # after load: a TIFF is upright then, and says so
+    said = read_tags(image)  # after load: a TIFF is upright then, and says so
     profile = image.info.get("icc_profile")
-    rgb = flattened(image, _factor(image, target))
+    rgb = flatten(image, _factor(image, target))
     if isinstance(profile, bytes) and profile:
         rgb = to_srgb(rgb, profile)
     if rgb.mode != "RGB":
@@ -288,41 +252,3 @@ def _finish(
         tags=said.fields,
     )
     return LoadedImage(rgb=rgb, info=info, taken_at=said.taken_at, location=said.location)
-
-
-@contextlib.contextmanager
-def _pillow_errors(name: str) -> Iterator[None]:
-    """Pillow raises nearly every exception there is on damaged bytes; here it becomes an ImageError."""
-    try:
-        yield
-    except ImageError as error:
-        if name not in str(error):
-            raise type(error)(f"{name}: {error}") from error
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise ImageTooLarge(f"{name} does not fit into memory") from error
-    except NotImplementedError as error:
-        raise UnsupportedImage(f"{name} cannot be decoded here: {error}") from error
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        if any(words in text for words in _TEXT_BOMB_WORDS):
-            raise ImageTooLarge(f"{name} has more text in it than is read: {text}") from error
-        if any(word in text.lower() for word in _UNSUPPORTED_WORDS):
-            raise UnsupportedImage(f"{name} cannot be decoded here: {text}") from error
-        raise TruncatedImage(f"{name} ends early or is damaged: {text}") from error
-
-
-@contextlib.contextmanager
-def _no_bomb_warning(pixels: int) -> Iterator[None]:
-    """GIF and TIFF measure against Pillow's process-wide limit while they decode, and warn; `limits` decided already.
-
-    Only for the rare image above that limit: the warning filters belong to the whole process.
-    """
-    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
-        yield
-        return
-    with _WARNING_FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield

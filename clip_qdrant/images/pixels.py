@@ -14,14 +14,14 @@ from PIL import Image
 
 from clip_qdrant.errors import UnsupportedImage
 
-__all__ = ["flattened", "to_srgb"]
+__all__ = ["flatten", "to_srgb"]
 
 _PLAIN = ("RGB", "L", "CMYK")
 _BAND_PIXELS = 1 << 18  # some 13 bytes each
 _LONGEST_PROFILE = 4 << 20  # bytes; those of printing presses have 0.5 to 3 MB, and the last few are kept
 
 
-def flattened(image: Image.Image, factor: int) -> Image.Image:
+def flatten(image: Image.Image, factor: int) -> Image.Image:
     """An image of any mode as L, RGB or CMYK, transparent parts laid on white, each side `factor` times shorter.
 
     Raises UnsupportedImage. With a factor of 1 it may be the image itself.
@@ -32,23 +32,23 @@ def flattened(image: Image.Image, factor: int) -> Image.Image:
     rows = max(1, _BAND_PIXELS // (width * factor)) * factor
     top_grey = _top_grey(image, rows)
     if rows >= height:
-        return _reduced(_flatten(image, top_grey), factor)
+        return _reduce(_flatten_band(image, top_grey), factor)
     result = None
     for top in range(0, height, rows):
         band = image.crop((0, top, width, min(top + rows, height)))
-        band = _reduced(_flatten(band, top_grey), factor)
+        band = _reduce(_flatten_band(band, top_grey), factor)
         result = result or Image.new(band.mode, (band.width, -(-height // factor)))
         result.paste(band, (0, top // factor))
     assert result is not None  # there is at least one row
     return result
 
 
-def _reduced(image: Image.Image, factor: int) -> Image.Image:
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _flatten(image: Image.Image, top_grey: float) -> Image.Image:
-    """See `flattened`. `top_grey` is what white is in an image of 32-bit grey."""
+def _flatten_band(image: Image.Image, top_grey: float) -> Image.Image:
+    """See `flatten`. `top_grey` is what white is in an image of 32-bit grey."""
     mode = image.mode
     transparent = "transparency" in image.info
     if mode in _PLAIN and not transparent:

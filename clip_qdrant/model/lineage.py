@@ -82,7 +82,7 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
 
     `path` is named in the CheckpointError that says what is missing, foreign or of another shape.
     """
-    weights = _unwrapped(content)
+    weights = _unwrap(content)
     needed = {
         "image": "image_projection.projection.weight",
         "text": "text_projection.projection.weight",
@@ -114,7 +114,7 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     config = DualEncoderConfig(
         image=_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
     )
-    tokenizer = _bundled_tokenizer()
+    tokenizer = _read_bundled_tokenizer()
     _check_vocabulary(tokenizer, shape["words"][0], path)
     model = DualEncoder(config, _PREPROCESSING).eval()
     fill_network(
@@ -124,7 +124,7 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     return Checkpoint(model, _PREPROCESSING, Tokenization(max_length=length), tokenizer)
 
 
-def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
     for wrapper in ("state_dict", "model_state_dict", "model"):
         inner = content.get(wrapper)
         if isinstance(inner, Mapping):
@@ -164,7 +164,7 @@ def _resnet_shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
-def _bundled_tokenizer() -> str:
+def _read_bundled_tokenizer() -> str:
     """bert-base-uncased's WordPiece: the lineage's tokenizer is also the one that the bundled checkpoint carries."""
     return str(read_content(bundled_checkpoint())["tokenizer"])
 

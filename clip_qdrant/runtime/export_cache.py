@@ -34,13 +34,13 @@ class ExportCache:
     def open(self, source: str) -> OnnxRuntime:
         """The export of a source, made if it is not there. Raises CheckpointError, ExportError."""
         key = _source_key(source)
-        return self._found(key) or self._make(source, key)
+        return self._find(key) or self._make(source, key)
 
     def rebuild(self, source: str) -> OnnxRuntime:
         """The export of a source of which a file turned out to be damaged, made anew unless somebody just did."""
         return self._make(source, _source_key(source))
 
-    def _found(self, key: str) -> OnnxRuntime | None:
+    def _find(self, key: str) -> OnnxRuntime | None:
         try:
             pointer = json.loads((self._sources / f"{key}.json").read_text(encoding="utf-8"))
             return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
@@ -50,7 +50,7 @@ class ExportCache:
 
     def _make(self, source: str, key: str) -> OnnxRuntime:
         with _exporting:
-            there = self._found(key)
+            there = self._find(key)
             if there is not None and there.is_whole():  # another thread was quicker
                 return there
             from clip_qdrant.model.loading import read_checkpoint

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from clip_qdrant.errors import MetadataError, SourceError
-from clip_qdrant.fields.values import is_utf8, shown
+from clip_qdrant.fields.values import describe_value, is_utf8
 from clip_qdrant.tables.columns import check_columns
 from clip_qdrant.tables.suffixes import TableFormat
 
@@ -245,7 +245,7 @@ def _parse_line(place: str, text: str) -> Row | LostRow:
 
 def _check_object(place: str, value: Any) -> Row | LostRow:
     if not isinstance(value, dict):
-        what = "a list" if isinstance(value, list) else shown(value)  # of how many levels is not known yet
+        what = "a list" if isinstance(value, list) else describe_value(value)  # of how many levels is not known yet
         return LostRow(place, "object", f"it must be a JSON object, not {what}")
     try:
         check_depth(value)

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from clip_qdrant_training.data.check import check
     from clip_qdrant_training.data.read import Mixture, Pair, read_pairs
     from clip_qdrant_training.evaluation.judge import judge
-    from clip_qdrant_training.evaluation.matches import draw_matches, find_matches
+    from clip_qdrant_training.evaluation.matches import find_matches
     from clip_qdrant_training.evaluation.recall import evaluate, recall
     from clip_qdrant_training.job import TrainingJob
     from clip_qdrant_training.loop.trainer import train
     from clip_qdrant_training.lr_range import lr_range_test
+    from clip_qdrant_training.output.grid import draw_matches
     from clip_qdrant_training.output.report import run_report
     from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
     from clip_qdrant_training.run import run_training
@@ -56,7 +57,7 @@ _HOMES = {
     "TrainingJob": "job",
     "Watcher": "progress",
     "check": "data.check",
-    "draw_matches": "evaluation.matches",
+    "draw_matches": "output.grid",
     "evaluate": "evaluation.recall",
     "find_matches": "evaluation.matches",
     "fit": "start",

@@ -8,7 +8,6 @@ print(found.suggestion, "times the learning rates of the config")
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import math
 from collections.abc import Generator, Iterable, Sequence
@@ -25,7 +24,9 @@ from clip_qdrant_training.loop.batches import Batches
 from clip_qdrant_training.loop.distributed import Processes, limit_threads
 from clip_qdrant_training.loop.optim import set_learning_rates
 from clip_qdrant_training.loop.step import Learner, fork_random_state
-from clip_qdrant_training.output.curves import Average, need_matplotlib, write_picture
+from clip_qdrant_training.output.average import Average
+from clip_qdrant_training.output.curves import make_figure, need_matplotlib, save_png
+from clip_qdrant_training.output.files import write_picture
 
 __all__ = ["LrRange", "lr_range_test"]
 
@@ -58,9 +59,7 @@ class LrRange:
         Raises MissingExtra without matplotlib, TrainingError for a file that cannot be written.
         """
         need_matplotlib("drawing a learning rate range test")
-        from matplotlib.figure import Figure  # not pyplot, whose figures are global and may open a window
-
-        figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
+        figure, path = make_figure(9, 6), Path(path)
         axes = figure.subplots()
         axes.plot(self.factors, self.losses, color="tab:blue", label="loss, smoothed")
         axes.axvline(self.suggestion, color="black", linestyle=":", label=f"suggestion: {self.suggestion:.2g}")
@@ -69,9 +68,8 @@ class LrRange:
         axes.set_ylabel("loss")
         axes.grid(alpha=0.3)
         axes.legend()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        return write_picture(Path(path), buffer.getvalue())
+        write_picture(path, save_png(figure))
+        return path
 
 
 def lr_range_test(job: TrainingJob, *, lowest: float = 1e-3, highest: float = 1e3, steps: int = 100) -> LrRange:

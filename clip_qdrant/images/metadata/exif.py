@@ -23,7 +23,7 @@ from PIL import Image
 from clip_qdrant.fields.dates import is_plausible
 from clip_qdrant.fields.types import Location
 
-__all__ = ["Exif", "fields", "location", "read", "taken_at"]
+__all__ = ["Exif", "read_exif", "read_fields", "read_location", "read_taken_at"]
 
 _PHOTO_IFD, _GPS_IFD = 0x8769, 0x8825
 _ORIENTATION = 0x0112
@@ -66,7 +66,7 @@ class Exif:
         return value[0] if isinstance(value, tuple) and value else value
 
 
-def read(image: Image.Image) -> Exif:
+def read_exif(image: Image.Image) -> Exif:
     """The EXIF data of an image; without those blocks and tags that are broken or missing."""
     try:
         block = _block(image)
@@ -148,7 +148,7 @@ def _value(raw: bytes, order: str, kind: int) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def taken_at(photo: Mapping[int, Any]) -> datetime | None:
+def read_taken_at(photo: Mapping[int, Any]) -> datetime | None:
     """The moment in the Exif block, without a zone where the camera gave none; None if it is missing or nonsense."""
     text = _ascii(photo.get(_DATE_TIME_ORIGINAL))
     try:
@@ -168,7 +168,7 @@ def taken_at(photo: Mapping[int, Any]) -> datetime | None:
     return moment.replace(tzinfo=timezone(-distance if offset[1] == "-" else distance))
 
 
-def location(gps: Mapping[int, Any]) -> Location | None:
+def read_location(gps: Mapping[int, Any]) -> Location | None:
     """The place in the GPS block; None if it is missing, out of range, or the 0, 0 of a receiver without a fix."""
     lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "N", "S", 90)
     lon = _degrees(gps.get(_LON), gps.get(_LON_REF), "E", "W", 180)
@@ -177,7 +177,7 @@ def location(gps: Mapping[int, Any]) -> Location | None:
     return Location(lat=lat, lon=lon)
 
 
-def fields(exif: Exif) -> dict[str, Any]:
+def read_fields(exif: Exif) -> dict[str, Any]:
     """The fields of `metadata.merge` in EXIF data, as they stand there; numbers that cannot be are None."""
     main, photo, gps = exif.main, exif.photo, exif.gps
     description = _text(main.get(_DESCRIPTION))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clip_qdrant.fields.dates import is_plausible
 
-__all__ = ["block_of", "fields"]
+__all__ = ["find_block", "read_fields"]
 
 _MAX_DATASETS = 2000
 _CHARACTER_SET = (1, 90)
@@ -25,7 +25,7 @@ _UTF8 = b"\x1b%G"
 _PHOTOSHOP_IPTC, _TIFF_IPTC = 0x0404, 33723
 
 
-def block_of(image: Image.Image) -> bytes:
+def find_block(image: Image.Image) -> bytes:
     """The IPTC block of an open JPEG or TIFF, b"" where there is none."""
     photoshop = image.info.get("photoshop")
     if isinstance(photoshop, dict):
@@ -36,7 +36,7 @@ def block_of(image: Image.Image) -> bytes:
     return block if isinstance(block, bytes) else b""
 
 
-def fields(block: bytes) -> dict[str, Any]:
+def read_fields(block: bytes) -> dict[str, Any]:
     """The fields of `metadata.merge` in an IPTC block, as they stand there, and `taken_at`."""
     said: dict[tuple[int, int], list[bytes]] = {}
     for dataset, value in itertools.islice(_datasets(block), _MAX_DATASETS):
@@ -44,7 +44,7 @@ def fields(block: bytes) -> dict[str, Any]:
     utf8 = said.get(_CHARACTER_SET, [b""])[0] == _UTF8
 
     def texts(dataset: tuple[int, int]) -> list[str]:
-        return [_decoded(value, utf8) for value in said.get(dataset, ())]
+        return [_decode(value, utf8) for value in said.get(dataset, ())]
 
     def text(dataset: tuple[int, int]) -> str:
         return next(iter(texts(dataset)), "")
@@ -71,7 +71,7 @@ def _datasets(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
         at += size
 
 
-def _decoded(value: bytes, utf8: bool) -> str:
+def _decode(value: bytes, utf8: bool) -> str:
     if utf8:
         return value.decode("utf-8", "ignore")  # a field has a limit in bytes, and may end within a character
     try:

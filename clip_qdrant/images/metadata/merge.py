@@ -17,7 +17,7 @@ from PIL import Image
 from clip_qdrant.fields.types import FieldType, Location
 from clip_qdrant.images.metadata import exif, iptc, xmp
 
-__all__ = ["TAG_FIELDS", "FileTags", "tags_of"]
+__all__ = ["TAG_FIELDS", "FileTags", "read_tags"]
 
 TAG_FIELDS: Mapping[str, FieldType] = {
     "title": "text",
@@ -51,14 +51,14 @@ class FileTags:
     orientation: Any
 
 
-def tags_of(image: Image.Image) -> FileTags:
+def read_tags(image: Image.Image) -> FileTags:
     """What the file of an image says of itself. To be read when the pixels are: a PNG may say it behind them."""
-    data = exif.read(image)
+    data = exif.read_exif(image)
     packet = image.info.get("xmp")
-    block = iptc.block_of(image)
-    from_xmp = xmp.fields(packet) if packet else {}
-    from_iptc = iptc.fields(block) if block else {}
-    from_exif = exif.fields(data) if data.main else {}  # the other blocks hang from this one
+    block = iptc.find_block(image)
+    from_xmp = xmp.read_fields(packet) if packet else {}
+    from_iptc = iptc.read_fields(block) if block else {}
+    from_exif = exif.read_fields(data) if data.main else {}  # the other blocks hang from this one
     fields = {}
     for name in TAG_FIELDS if from_xmp or from_iptc or from_exif else ():
         for source in (from_xmp, from_iptc, from_exif):
@@ -66,8 +66,8 @@ def tags_of(image: Image.Image) -> FileTags:
             if value not in (None, "", []):
                 fields[name] = value
                 break
-    taken_at = exif.taken_at(data.photo) or from_xmp.get("taken_at") or from_iptc.get("taken_at")
-    return FileTags(fields, taken_at, exif.location(data.gps), data.orientation)
+    taken_at = exif.read_taken_at(data.photo) or from_xmp.get("taken_at") or from_iptc.get("taken_at")
+    return FileTags(fields, taken_at, exif.read_location(data.gps), data.orientation)
 
 
 def _clean(name: str, value: Any) -> Any:

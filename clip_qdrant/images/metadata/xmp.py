@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from xml.etree.ElementTree import Element
 
-__all__ = ["fields"]
+__all__ = ["read_fields"]
 
 _MAX_BYTES = 1 << 20  # editors write some 10 KB, those with a long history 500 KB
 _MAX_ELEMENTS = 50_000  # 20 ms of parsing
@@ -25,7 +25,7 @@ _EXIF = "{http://ns.adobe.com/exif/1.0/}"
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
-def fields(packet: Any) -> dict[str, Any]:
+def read_fields(packet: Any) -> dict[str, Any]:
     """The fields of `metadata.merge` in a packet, as they stand there, and `taken_at`; none of one that is broken."""
     if isinstance(packet, str):
         packet = packet.encode("utf-8", "ignore")

@@ -155,7 +155,7 @@ def split_consistent(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task],
 
 def _check_together(tasks: Sequence[Task], schema: Schema) -> None:
     metadatas, uris = [task.record.metadata for task in tasks], [task.record.uri for task in tasks]
-    extended = schema.extended(metadatas, uris=uris)
+    extended = schema.extend(metadatas, uris=uris)
     if extended.fields != schema.fields:  # what was checked before, was checked without the new types
         for metadata, uri in zip(metadatas, uris, strict=True):
             extended.normalise(metadata, uri=uri)

@@ -11,19 +11,23 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from clip_qdrant.collection.add import same_bytes
+from clip_qdrant.collection.add import has_same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, is_rewrite
 from clip_qdrant_ingestion.run.missing import scan_stored
-from clip_qdrant_ingestion.run.outcomes import Memory, Outcomes, find_passed_over
+from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Plan
 from clip_qdrant_ingestion.run.stages import Read, Stages
 from clip_qdrant_ingestion.sources.protocol import Source
+
+if TYPE_CHECKING:
+    from clip_qdrant_ingestion.state.put_away import PutAway
 
 __all__ = ["plan", "preview"]
 
@@ -38,7 +42,7 @@ def plan(
     limits: Limits | None = None,
     owns: Callable[[str], bool] | None = None,
     dedupe: Dedupe = "off",
-    memory: Memory | None = None,
+    memory: PutAway | None = None,
     retry_failed: bool = False,
     patience: float = 60.0,
 ) -> Plan:
@@ -52,15 +56,15 @@ def plan(
     options = IngestOptions(
         limits=limits or Limits(), owns=owns, dedupe=dedupe, retry_failed=retry_failed, patience=patience
     )
-    return preview(source, collection, options, memory=memory)
+    return preview(source, collection, options, put_away=memory)
 
 
 def preview(
-    source: Source, collection: ImageCollection, options: IngestOptions, *, memory: Memory | None = None
+    source: Source, collection: ImageCollection, options: IngestOptions, *, put_away: PutAway | None = None
 ) -> Plan:
     """The plan of a run, as `plan` describes it."""
     outcomes = Outcomes()
-    planner = Planner(source, collection, outcomes, put_away=find_passed_over(memory, options), creates=False)
+    planner = Planner(source, collection, outcomes, options=options, put_away=put_away, creates=False)
     reader = _Reader(Stages(source, collection, outcomes.tell, options=options), collection.embedder.fingerprint)
     counts: Counter[str] = Counter()
     examples: defaultdict[str, list[str]] = defaultdict(list)
@@ -119,7 +123,7 @@ class _Reader:
         done = self._stages.read(task)
         if isinstance(done, Read):
             sha256 = hashlib.sha256(done.data).hexdigest()
-            return "described" if same_bytes(task.stored, sha256, fingerprint=self._fingerprint) else "changed"
+            return "described" if has_same_bytes(task.stored, sha256, fingerprint=self._fingerprint) else "changed"
         return None if done is None else "described"
 
     def sha256(self, task: Task) -> str | None:

@@ -5,65 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.run.stages import ObjectOutcome
-from clip_qdrant_ingestion.sources.protocol import SourceObject
 
-__all__ = ["Memory", "Outcomes", "PutAway", "find_passed_over"]
+if TYPE_CHECKING:
+    from clip_qdrant_ingestion.state.put_away import PutAway
+
+__all__ = ["Outcomes"]
 
 logger = logging.getLogger(__name__)
 
 _ROWS_A_WRITE = 500
 
-# What earlier runs put away, of these objects, that has not changed since; by uri.
-PutAway = Callable[[Sequence[SourceObject]], Mapping[str, "Quarantined | Duplicate"]]
-
-
-class Memory(Protocol):
-    """What a run remembers for the next: the state file, seen from one source and collection."""
-
-    def known(self, objects: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
-        """What was put away before, and has not changed since."""
-
-    def still(self, uris: Sequence[str]) -> None:
-        """These are put away still: they were met again, unchanged."""
-
-    def put_away(self, rows: Sequence[Quarantined | Duplicate]) -> None:
-        """Remembers these."""
-
-    def settle(self, uris: Sequence[str]) -> None:
-        """Forgets these: they are stored, or gone."""
-
-    def release(self, uris: Sequence[str]) -> None:
-        """Forgets what was left out because of these: they are another picture now, or gone."""
-
-    def whole(self) -> None:
-        """The whole source was listed: what was neither put away nor known in this run is gone from it."""
-
-
-def find_passed_over(memory: Memory | None, options: IngestOptions) -> PutAway | None:
-    """What a run is to pass over; images that were left out only if it leaves duplicates out too."""
-    if memory is None or options.retry_failed:
-        return None
-
-    def known(items: Sequence[SourceObject]) -> Mapping[str, Quarantined | Duplicate]:
-        found = memory.known(items)
-        if options.dedupe == "skip":
-            return found
-        return {uri: one for uri, one in found.items() if isinstance(one, Quarantined)}
-
-    return known
-
 
 class Outcomes:
     """Takes outcomes from any thread. `compares`: images are compared, or were, so what one is matters to others."""
 
-    def __init__(self, memory: Memory | None = None, *, compares: bool = False) -> None:
-        self._memory, self._compares = memory, compares
+    def __init__(self, put_away: PutAway | None = None, *, compares: bool = False) -> None:
+        self._state, self._compares = put_away, compares
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._still: list[str] = []
@@ -145,13 +107,13 @@ class Outcomes:
             self._remember()
 
     def _remember(self) -> None:
-        if self._memory is not None:
+        if self._state is not None:
             if self._still:
-                self._memory.still(self._still)
+                self._state.keep(self._still)
             if self._put_away:
-                self._memory.put_away(self._put_away)
+                self._state.put(self._put_away)
             if self._settled:
-                self._memory.settle(self._settled)
+                self._state.settle(self._settled)
             if self._changed:
-                self._memory.release(self._changed)
+                self._state.release(self._changed)
         self._still, self._put_away, self._settled, self._changed = [], [], [], []

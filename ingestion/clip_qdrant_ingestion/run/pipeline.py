@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qdrant_client import models
 
@@ -29,13 +30,16 @@ from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.run.bulk import bulk_load
 from clip_qdrant_ingestion.run.engine import Cluster, Engine
 from clip_qdrant_ingestion.run.missing import Missing, find_missing
-from clip_qdrant_ingestion.run.outcomes import Memory, Outcomes, find_passed_over
+from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.stages import Stages
 from clip_qdrant_ingestion.run.threads import ThreadEngine
 from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
+
+if TYPE_CHECKING:
+    from clip_qdrant_ingestion.state.put_away import PutAway
 
 __all__ = ["ingest", "reconcile"]
 
@@ -62,7 +66,7 @@ def ingest(
     owns: Callable[[str], bool] | None = None,
     dedupe: Dedupe = "off",
     tags: bool = True,
-    memory: Memory | None = None,
+    memory: PutAway | None = None,
     retry_failed: bool = False,
     patience: float = 60.0,
     bulk: bool = False,
@@ -106,7 +110,7 @@ def ingest(
     )
     looked_at = Touched(None if folders is None else frozenset(folders), frozenset(removed))
     return reconcile(
-        source, collection, options, touched=looked_at, memory=memory, cluster=cluster, progress=progress, stop=stop
+        source, collection, options, touched=looked_at, put_away=memory, cluster=cluster, progress=progress, stop=stop
     )
 
 
@@ -116,7 +120,7 @@ def reconcile(
     options: IngestOptions,
     *,
     touched: Touched = EVERYTHING,
-    memory: Memory | None = None,
+    put_away: PutAway | None = None,
     cluster: Cluster | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
@@ -126,9 +130,9 @@ def reconcile(
         raise ConfigError(f"readers must be at least 1, not {source.reads_at_once}")
     stop = stop or threading.Event()
     started = time.monotonic()
-    outcomes = Outcomes(memory, compares=options.dedupe != "off" or _has_marks(collection))
+    outcomes = Outcomes(put_away, compares=options.dedupe != "off" or _has_marks(collection))
     duplicates = None if options.dedupe == "off" else _load_index(collection)
-    planner = Planner(source, collection, outcomes, put_away=find_passed_over(memory, options), stopped=stop.is_set)
+    planner = Planner(source, collection, outcomes, options=options, put_away=put_away, stopped=stop.is_set)
     events = _ProgressEvents(progress, outcomes, planner)
 
     def new_engine() -> Engine:
@@ -142,7 +146,7 @@ def reconcile(
 
     engine = new_engine()
     rest = _FollowUp(
-        source.name, collection, options, touched, planner, outcomes, memory, duplicates, stop, new_engine, tick
+        source.name, collection, options, touched, planner, outcomes, put_away, duplicates, stop, new_engine, tick
     )
     try:
         with bulk_load(collection) if options.bulk else contextlib.nullcontext():
@@ -183,7 +187,7 @@ class _FollowUp:
     touched: Touched
     planner: Planner
     outcomes: Outcomes
-    memory: Memory | None
+    put_away: PutAway | None
     duplicates: DuplicateIndex | None
     stop: threading.Event
     new_engine: Callable[[], Engine]
@@ -250,18 +254,18 @@ class _FollowUp:
             if self.stop.is_set():
                 return
             self.deleted += self.collection.delete(uris=uris)
-            if self.memory is not None:
-                self.memory.settle(uris)
-                self.memory.release(uris)
+            if self.put_away is not None:
+                self.put_away.settle(uris)
+                self.put_away.release(uris)
 
     def forget(self) -> None:
         """Bad objects that are gone leave the quarantine."""
-        if self.memory is None or not self.planner.complete or self.stop.is_set():
+        if self.put_away is None or not self.planner.complete or self.stop.is_set():
             return
         if self.touched.folders is not None:
-            self.memory.settle([uri for uri in self.touched.removed if uri not in self.planner.seen])
+            self.put_away.settle([uri for uri in self.touched.removed if uri not in self.planner.seen])
         elif self.options.owns is None:  # this run answers for all of the source
-            self.memory.whole()
+            self.put_away.settle_unmet()
 
 
 class _ProgressEvents:

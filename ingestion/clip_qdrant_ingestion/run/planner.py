@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.images.metadata.merge import TAG_FIELDS
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, decide, make_record, split_consistent
 from clip_qdrant_ingestion.run.faults import quarantine
-from clip_qdrant_ingestion.run.outcomes import Outcomes, PutAway
+from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.run.stages import ObjectOutcome, metadata_types
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
+
+if TYPE_CHECKING:
+    from clip_qdrant_ingestion.state.put_away import PutAway
 
 __all__ = ["Planner"]
 
@@ -38,12 +43,13 @@ class Planner:
         collection: ImageCollection,
         outcomes: Outcomes,
         *,
+        options: IngestOptions,
         put_away: PutAway | None = None,
         creates: bool = True,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source, self._collection, self._outcomes, self._tell = source, collection, outcomes, outcomes.tell
-        self._put_away, self._creates, self._stopped = put_away, creates, stopped
+        self._options, self._put_away, self._creates, self._stopped = options, put_away, creates, stopped
         self._fingerprint = collection.embedder.fingerprint
         self.seen = TextSet()
         self.listed = self.complete = False
@@ -97,8 +103,7 @@ class Planner:
         return zip(items, said, strict=True)
 
     def _pass_over(self, tasks: list[Task]) -> list[Task]:
-        loads = [task.item for task in tasks if task.action is Action.LOAD]
-        known = self._put_away(loads) if self._put_away is not None and loads else {}
+        known = self._find_put_away([task.item for task in tasks if task.action is Action.LOAD])
         if not known:
             return tasks
         firsts = [one.first for one in known.values() if isinstance(one, Duplicate)]
@@ -111,6 +116,15 @@ class Planner:
             else:
                 left.append(task)
         return left
+
+    def _find_put_away(self, items: Sequence[SourceObject]) -> dict[str, Quarantined | Duplicate]:
+        """What earlier runs put away and this one passes over; images that were left out only if it leaves such out."""
+        if self._put_away is None or self._options.retry_failed or not items:
+            return {}
+        found = self._put_away.known(items)
+        if self._options.dedupe == "skip":
+            return found
+        return {uri: one for uri, one in found.items() if isinstance(one, Quarantined)}
 
     def _keep_consistent(self, tasks: list[Task]) -> list[Task]:
         """Those of the tasks whose metadata fit together, after the collection was made fit to hold them."""

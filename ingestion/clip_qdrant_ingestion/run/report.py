@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 __all__ = ["COUNTS", "Duplicate", "Plan", "Progress", "Quarantined", "Report", "StageTime", "stage_times"]
@@ -125,9 +126,22 @@ class Report:
         """The stage that set the pace, None where nothing was done."""
         return max(self.stages, key=lambda name: self.stages[name].share, default=None)
 
+    @property
+    def outcome(self) -> str:
+        """`interrupted`, `refused` (deletions were asked for and not applied) or `done`."""
+        if self.interrupted:
+            return "interrupted"
+        return "refused" if self.refused else "done"
+
     def document(self) -> dict[str, Any]:
         """The report in JSON types."""
         return {**asdict(self), "bottleneck": self.bottleneck, "images_per_second": round(self.images_per_second, 2)}
+
+    def summary(self) -> dict[str, Any]:
+        """The same without the quarantined objects, which are counted, and by reason too."""
+        reasons = Counter(row.reason for row in self.quarantined)
+        document = replace(self, quarantined=()).document()
+        return document | {"quarantined": len(self.quarantined), "reasons": dict(reasons.most_common())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from clip_qdrant.collection.add import same_bytes
+from clip_qdrant.collection.add import has_same_bytes
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
@@ -166,7 +166,7 @@ class Stages:
         with self._quarantine_errors(task.item):
             if task.stored is not None:
                 sha256 = hashlib.sha256(data).hexdigest()
-                if same_bytes(task.stored, sha256, fingerprint=self._fingerprint):
+                if has_same_bytes(task.stored, sha256, fingerprint=self._fingerprint):
                     return replace(task, item=replace(task.item, content=None), action=Action.REWRITE)
             embedder = self._collection.embedder
             image = load_image(

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from clip_qdrant.errors import MetadataError
-from clip_qdrant.fields.values import shown
+from clip_qdrant.fields.values import describe_value
 from clip_qdrant.tables.columns import find_column
 from clip_qdrant.tables.rows import parse_object
 from clip_qdrant_ingestion.sources.protocol import Description
@@ -23,9 +23,9 @@ def describe_fields(fields: Mapping[str, Any]) -> Description:
     """What an object of JSON or a row of Parquet says. None is absent. Raises MetadataError."""
     caption, nested, others = _split(fields)
     if caption is not None and not isinstance(caption, str):
-        raise MetadataError(f"caption must be text, not {shown(caption)}")
+        raise MetadataError(f"caption must be text, not {describe_value(caption)}")
     if nested is not None and not isinstance(nested, Mapping):
-        raise MetadataError(f"metadata must be an object, not {shown(nested)}")
+        raise MetadataError(f"metadata must be an object, not {describe_value(nested)}")
     return Description((caption or "").strip() or None, _present({**others, **(nested or {})}))
 
 

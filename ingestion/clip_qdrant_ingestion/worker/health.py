@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from clip_qdrant.errors import StoreUnavailable, without_user_info
 from clip_qdrant_ingestion.run.report import Progress, Report
-from clip_qdrant_ingestion.worker.metrics import Metrics, outcome_of
+from clip_qdrant_ingestion.worker.metrics import Metrics
 
 __all__ = ["Health"]
 
@@ -76,10 +75,7 @@ class Health:
 
     def note_end(self, report: Report) -> None:
         """A run came to its end, so the store answered."""
-        reasons = Counter(row.reason for row in report.quarantined)
-        document = replace(report, quarantined=()).document()
-        document |= {"quarantined": len(report.quarantined), "reasons": dict(reasons.most_common())}
-        self._end({"outcome": outcome_of(report), "report": document})
+        self._end({"outcome": report.outcome, "report": report.summary()})
         self.note_answer()
         if self._metrics is not None:
             self._metrics.note_end(report)

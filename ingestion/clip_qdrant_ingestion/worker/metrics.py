@@ -16,7 +16,7 @@ from clip_qdrant_ingestion.run.report import Progress, Report
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge
 
-__all__ = ["CONTENT_TYPE", "OUTCOMES", "Metrics", "outcome_of"]
+__all__ = ["CONTENT_TYPE", "OUTCOMES", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = (
@@ -24,13 +24,6 @@ OUTCOMES = (
 )  # fmt: skip
 _RUN_OUTCOMES = ("done", "refused", "interrupted", "failed")
 _PREFIX = "clip_qdrant_ingestion_"
-
-
-def outcome_of(report: Report) -> str:
-    """`interrupted`, `refused` (deletions were asked for and not applied) or `done`."""
-    if report.interrupted:
-        return "interrupted"
-    return "refused" if report.refused else "done"
 
 
 class Metrics:
@@ -94,7 +87,7 @@ class Metrics:
         self._count(self._counted or {}, {**counts, "quarantined": len(report.quarantined)})
         for stage, work in report.stages.items():
             self._stage_seconds.labels(stage).inc(work.seconds)
-        outcome = outcome_of(report)
+        outcome = report.outcome
         self._seconds.set(report.seconds)
         if outcome == "done":
             self._success.set(time.time())

@@ -15,7 +15,6 @@ from clip_qdrant_ingestion.run.pipeline import reconcile
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
-from clip_qdrant_ingestion.state.put_away import StateMemory
 from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of
 
 __all__ = ["Worker"]
@@ -52,7 +51,7 @@ class Worker:
                 self._collection,
                 self._options,
                 touched=touched,
-                memory=StateMemory(self._state, self._scope, self._context),
+                put_away=self._state.put_away(self._scope, self._context),
                 cluster=self._cluster,
                 progress=progress,
                 stop=self._stop,
@@ -65,5 +64,5 @@ class Worker:
 
     def plan(self) -> Plan:
         """What a run would do."""
-        memory = StateMemory(self._state, self._scope, self._context)
-        return preview(self._source, self._collection, self._options, memory=memory)
+        put_away = self._state.put_away(self._scope, self._context)
+        return preview(self._source, self._collection, self._options, put_away=put_away)

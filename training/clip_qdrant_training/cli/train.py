@@ -183,7 +183,9 @@ def _main_process() -> bool:
 def _watchers(folder: Path, *, as_json: bool, tensorboard: bool, project: str | None) -> list[Watcher]:
     if not _main_process():
         return []
-    from clip_qdrant_training.output.watchers import LiveTable, TensorBoard, WeightsAndBiases
+    from clip_qdrant_training.output.watchers.live_table import LiveTable
+    from clip_qdrant_training.output.watchers.tensorboard import TensorBoard
+    from clip_qdrant_training.output.watchers.weights_and_biases import WeightsAndBiases
 
     watchers: list[Watcher] = [LiveTable(stderr_console() if as_json else stdout_console())]
     if tensorboard:

@@ -15,7 +15,7 @@ from clip_qdrant.errors import ConfigError, SourceError, TrainingError
 from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS
 from clip_qdrant.tables.rows import read_csv, read_json_lines, read_objects
 from clip_qdrant.tables.suffixes import table_format
-from clip_qdrant_training.data.formats import published, tables
+from clip_qdrant_training.data.formats import caption_tables, published
 from clip_qdrant_training.data.formats.arrow import ArrowImage, is_dataset_folder, read_dataset_folder
 from clip_qdrant_training.data.formats.entries import CaptionEntry, to_pairs
 from clip_qdrant_training.data.formats.webdataset import TarImage, names_archives, read_archives
@@ -133,16 +133,16 @@ def _read_entries(path: Path) -> tuple[list[CaptionEntry], tuple[str, ...]]:
         first = _first_line(file)
         file.seek(0)
         if suffix == ".json" or table_format(path.name) == "jsonl" or first.lstrip().startswith("{"):
-            return list(tables.object_entries(read_json_lines(file), path)), ()
+            return list(caption_tables.object_entries(read_json_lines(file), path)), ()
         if published.is_token_line(first):
             lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
             return list(published.read_tokens(lines, path)), ()
         try:
-            table = read_csv(file, table_format(path.name) or "csv", fits=tables.names_pairs)
+            table = read_csv(file, table_format(path.name) or "csv", fits=caption_tables.names_pairs)
         except SourceError as error:
             raise TrainingError(f"{path} is no table, {error}: {_LOOKED_FOR}") from error
-        if tables.names_pairs(table.columns or ()):
-            return list(tables.table_entries(table, path)), ()
+        if caption_tables.names_pairs(table.columns or ()):
+            return list(caption_tables.table_entries(table, path)), ()
     if not first:
         return [], ()
     raise TrainingError(f"{path} is in no known format, its first line is {first.strip()!r:.80}: {_LOOKED_FOR}")
@@ -159,13 +159,13 @@ def _first_line(file: IO[bytes]) -> str:
 
 def _from_json(value: Any, path: Path) -> tuple[list[CaptionEntry], tuple[str, ...]]:
     if isinstance(value, list):
-        return list(tables.object_entries(read_objects(value), path)), ()
+        return list(caption_tables.object_entries(read_objects(value), path)), ()
     if published.is_karpathy(value):
         return list(published.read_karpathy(value, path)), ()
     if published.is_coco(value):
         return list(published.read_coco(value, path)), published.coco_folders(path)
     if isinstance(value, dict) and "image" in value:  # JSON lines, of which there is one
-        return list(tables.object_entries(read_objects([value]), path)), ()
+        return list(caption_tables.object_entries(read_objects([value]), path)), ()
     keys = f"an object with the keys {', '.join(list(value)[:8])}" if isinstance(value, dict) else f"{value!r:.80}"
     raise TrainingError(f"{path} is in no known format, it holds {keys}: {_LOOKED_FOR}")
 

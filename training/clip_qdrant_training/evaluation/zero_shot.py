@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,9 @@ import numpy as np
 
 from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
+from clip_qdrant.tables.rows import read_json_lines
+from clip_qdrant_training.data.formats.caption_tables import read_rows
 from clip_qdrant_training.data.read import image_input
 from clip_qdrant_training.evaluation.recall import TIE
 
@@ -31,9 +33,6 @@ PROMPTS = (
     "a drawing of a {}.",
 )
 KS = (1, 5)
-_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +114,18 @@ def _from_folder(folder: Path) -> Iterable[Labelled]:
         for parent, folders, files in os.walk(entry):
             folders.sort()
             for name in sorted(files):
-                if Path(name).suffix.lower() in _SUFFIXES and not name.startswith("."):
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                     yield Labelled(Path(parent, name), entry.name)
 
 
 def _from_lines(path: Path) -> Iterable[Labelled]:
     try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _from_line(line, path, number)
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            for row in read_rows(read_json_lines(file), path):
+                for key in ("image", "label"):
+                    value = row.fields.get(key)
+                    if not isinstance(value, str) or not value.strip():
+                        raise TrainingError(f"{path} {row.place} has no {key}: {row.fields!s:.80}")
+                yield Labelled(path.parent / row.fields["image"], row.fields["label"].strip())
+    except OSError as error:
         raise TrainingError(f"cannot read the labelled images in {path}: {error}") from error
-
-
-def _from_line(line: str, path: Path, number: int) -> Labelled:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise TrainingError(f"{path} line {number} is not JSON: {error}") from error
-    for key in ("image", "label"):
-        if not isinstance(row, dict) or not isinstance(row.get(key), str) or not row[key].strip():
-            raise TrainingError(f"{path} line {number} has no {key}: {line.strip():.80}")
-    return Labelled(path.parent / row["image"], row["label"].strip())

@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, and what the model gets to see. Files are replaced whole: a viewer sees no half one.
+"""Charts, drawn by matplotlib: the curves of a run, and how similarities lie to each other.
 
 from clip_qdrant_training.output.curves import draw_curves
 from clip_qdrant_training.output.log import read_log
@@ -7,46 +7,26 @@ Path("curves.png").write_bytes(draw_curves(read_log("runs/first")))
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
-import os
-import tempfile
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
+from clip_qdrant.errors import MissingExtra
+from clip_qdrant_training.output.average import Average
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Average", "draw_curves", "need_matplotlib", "plot", "replace_file", "samples"]
-
-SAMPLES = 64  # images in samples.png: eight by eight is what one looks at
+__all__ = ["draw_curves", "draw_histogram", "make_figure", "need_matplotlib", "plot_curves", "save_png"]
 
 _POINTS = 4000  # of one line: more than there are pixels, and it stays quick after a million steps
-_CELL = 160  # pixels: below it a caption has no room
-_FONT_SIZE, _LINE_HEIGHT, _CAPTION_LINES, _MARGIN = 11, 15, 4, 4
-
-
-class Average:
-    """A moving average that forgets exponentially, without the pull of its start (Adam, arXiv:1412.6980, section 3)."""
-
-    def __init__(self, keep: float = 0.95) -> None:
-        self._keep = keep
-        self._sum = self._weight = 0.0
-
-    def add(self, value: float) -> float:
-        """The average with this value in it."""
-        self._sum = self._keep * self._sum + (1 - self._keep) * value
-        self._weight = self._keep * self._weight + (1 - self._keep)
-        return self._sum / self._weight
+_GREY = "0.5"  # of texts on a page: it is read on white and on black
+# Okabe and Ito's palette, told apart by the colour-blind too, in an order that keeps neighbours distinct.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a90")
 
 
 def need_matplotlib(purpose: str = "drawing the curves of a run") -> None:
@@ -57,58 +37,97 @@ def need_matplotlib(purpose: str = "drawing the curves of a run") -> None:
         raise MissingExtra("matplotlib", "train", purpose) from error
 
 
-def draw_curves(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """What `plot` makes of the rows of `read_log`, as a PNG of 1200 x 800 pixels."""
+def make_figure(width: float, height: float) -> Figure:
+    """An empty figure of 100 pixels an inch; of no window and no global state, as pyplot's are."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def save_png(figure: Figure, *, on_page: bool = False) -> bytes:
+    """The figure as a PNG. `on_page`: without a ground, its texts in a grey that is read in light and in dark."""
+    if on_page:
+        _fit_page(figure)
     buffer = io.BytesIO()
-    plot(rows).savefig(buffer, format="png")
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def plot(rows: Iterable[Mapping[str, Any]]) -> Figure:
-    """Loss, images per second, learning rates and recall over the steps, from the rows of `read_log`.
+def draw_curves(rows: Iterable[Mapping[str, Any]], *, on_page: bool = False) -> bytes:
+    """What `plot_curves` makes of the rows of `read_log`, as a PNG of 1200 x 800 pixels."""
+    return save_png(plot_curves(rows), on_page=on_page)
+
+
+def plot_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
+    """Loss, recall, learning rates and images per second over the steps, from the rows of `read_log`.
 
     Raises MissingExtra without matplotlib.
     """
     need_matplotlib()
-    from matplotlib.figure import Figure  # not pyplot, whose figures are global and may open a window
-
     rows = list(rows)
     steps = [row for row in rows if row["kind"] == "step"]
     epochs = [row for row in rows if row["kind"] == "epoch"]
-    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
+    figure = make_figure(12, 8)
     loss, recall, rates, speed = figure.subplots(2, 2).flat
-    _steps_and_epochs(loss, "loss", steps, epochs, "loss")
-    _steps_and_epochs(speed, "images per second", steps, epochs, "images_per_second")
+    for axes in (recall, rates):
+        axes.set_prop_cycle(color=_COLOURS)
+    _draw_steps_and_epochs(loss, "loss", steps, epochs, "loss")
+    _draw_steps_and_epochs(speed, "images per second", steps, epochs, "images_per_second")
     rates.set_title("learning rate")
     for group in _names(steps, "lr"):
-        _line(rates, group, [(row["step"], row["lr"].get(group)) for row in steps])
+        _draw_line(rates, group, [(row["step"], row["lr"].get(group)) for row in steps if "lr" in row])
     recall.set_title("recall on the validation pairs, percent")
     for name in _names(epochs, "metrics"):
-        points = [(row["step"], row["metrics"].get(name)) for row in epochs]
-        _line(recall, name.replace("_recall", "").replace("_", " "), points, marker=".")
-    for best in [row["step"] for row in epochs if row["best"] and row["metrics"]][-1:]:
-        recall.axvline(best, color="black", linewidth=0.8, linestyle=":", label="best")
+        points = [(row["step"], row["metrics"].get(name)) for row in epochs if "metrics" in row]
+        _draw_line(recall, name.replace("_recall", "").replace("_", " "), points, marker=".")
+    for best in [row["step"] for row in epochs if row.get("best") and row.get("metrics")][-1:]:
+        recall.axvline(best, color=_GREY, linewidth=0.8, linestyle=":", label="best")
     for axes in (loss, recall, rates, speed):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="small")
+        _add_legend(axes)
     return figure
 
 
-def _steps_and_epochs(
+def draw_histogram(
+    title: str, edges: np.ndarray, counts: Mapping[str, np.ndarray], *, x_label: str, on_page: bool = False
+) -> bytes:
+    """Histograms over the same bins, each as shares in percent, as a PNG of 800 x 450 pixels. There is one edge more.
+
+    Bins at both ends that are empty are left out. Returns b"" where all are empty. Raises MissingExtra without
+    matplotlib.
+    """
+    need_matplotlib()
+    used = np.flatnonzero(sum(np.asarray(each) for each in counts.values()))
+    if not len(used):
+        return b""
+    bins = slice(int(used[0]), int(used[-1]) + 1)
+    figure = make_figure(8, 4.5)
+    axes = figure.subplots()
+    axes.set_prop_cycle(color=_COLOURS)
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.grid(alpha=0.3)
+    for name, each in counts.items():
+        share = 100 * each[bins] / max(each.sum(), 1)
+        axes.stairs(share, edges[bins.start : bins.stop + 1], fill=True, alpha=0.4, label=name)
+    _add_legend(axes)
+    return save_png(figure, on_page=on_page)
+
+
+def _draw_steps_and_epochs(
     axes: Axes, title: str, steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], field: str
 ) -> None:
     """Each step faintly, its moving average, and the means of the epochs."""
     axes.set_title(title)
     average = Average()
-    known = [(row["step"], row[field]) for row in steps if row[field] is not None]
-    _line(axes, None, known, color="tab:blue", alpha=0.25)
-    _line(axes, "moving average", [(step, average.add(value)) for step, value in known], color="tab:blue")
-    _line(axes, "epoch", [(row["step"], row[field]) for row in epochs], color="tab:orange", marker=".")
+    known = [(row["step"], row[field]) for row in steps if row.get(field) is not None]
+    _draw_line(axes, None, known, color="tab:blue", alpha=0.25)
+    _draw_line(axes, "moving average", [(step, average.add(value)) for step, value in known], color="tab:blue")
+    _draw_line(axes, "epoch", [(row["step"], row.get(field)) for row in epochs], color="tab:orange", marker=".")
 
 
-def _line(
+def _draw_line(
     axes: Axes,
     label: str | None,
     points: Sequence[tuple[int, float | None]],
@@ -126,71 +145,26 @@ def _line(
 
 def _names(rows: Iterable[Mapping[str, Any]], field: str) -> list[str]:
     """The keys of a mapping in all rows, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row[field]))
+    return list(dict.fromkeys(name for row in rows for name in row.get(field) or ()))
 
 
-def samples(folder: str | Path, pixels: np.ndarray, captions: Sequence[str]) -> Path:
-    """Write `samples.png`: training images as the model sees them, each above its caption. Returns its path.
-
-    `pixels`: (n, size, size, 3), uint8, before normalisation; the first 64 of them are drawn, at their own size. Raises
-    ConfigError for another shape or type, TrainingError if the file cannot be written, MissingExtra without matplotlib:
-    its font knows the European scripts and Arabic, which that of Pillow does not; others show as boxes.
-    """
-    need_matplotlib("writing captions below images")
-    from matplotlib import get_data_path
-
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or 0 in pixels.shape:
-        raise ConfigError(f"samples are {pixels.dtype} of shape {pixels.shape}: they must be uint8, (n, size, size, 3)")
-    if len(captions) != len(pixels):
-        raise ConfigError(f"{len(captions)} captions for {len(pixels)} images: give one of each")
-    shown = min(len(pixels), SAMPLES)
-    font = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE)
-    cells = [_cell(image, caption, font) for image, caption in zip(pixels[:shown], captions[:shown], strict=True)]
-    columns = math.ceil(math.sqrt(shown))
-    width, height = cells[0].size
-    grid = Image.new("RGB", (columns * width, math.ceil(shown / columns) * height), "white")
-    for index, cell in enumerate(cells):
-        grid.paste(cell, (index % columns * width, index // columns * height))
-    buffer = io.BytesIO()
-    grid.save(buffer, "PNG")
-    return write_picture(Path(folder) / "samples.png", buffer.getvalue())
+def _add_legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        for text in axes.legend(fontsize="small").get_texts():
+            text.set_parse_math(False)  # a name may hold a dollar sign
 
 
-def write_picture(path: Path, content: bytes) -> Path:
-    """`replace_file` in a folder that is made if it is not there; TrainingError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
-
-
-def _cell(image: np.ndarray, caption: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """An image with its caption below, cut off where it is too long: captions never reach a neighbour."""
-    height, width, _ = image.shape
-    room = max(width, _CELL)
-    cell = Image.new("RGB", (room + 2 * _MARGIN, height + _CAPTION_LINES * _LINE_HEIGHT + 3 * _MARGIN), "white")
-    cell.paste(Image.fromarray(image), (_MARGIN + (room - width) // 2, _MARGIN))
-    draw = ImageDraw.Draw(cell)
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(caption.split()))
-    letters = int(room / font.getlength("n"))
-    for number, line in enumerate(textwrap.wrap(printable, letters, max_lines=_CAPTION_LINES, placeholder="...")):
-        draw.text((_MARGIN, height + 2 * _MARGIN + number * _LINE_HEIGHT), line, fill="black", font=font)
-    return cell
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write to a neighbour, fsync, rename: the file is the old one or the new one, never half of either."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+def _fit_page(figure: Figure) -> None:
+    figure.set_facecolor("none")
+    for axes in figure.axes:
+        axes.set_facecolor("none")
+        axes.tick_params(colors=_GREY)
+        for spine in axes.spines.values():
+            spine.set_color(_GREY)
+        texts = [axes.title, axes.xaxis.label, axes.yaxis.label, axes.xaxis.offsetText, axes.yaxis.offsetText]
+        legend = axes.get_legend()
+        if legend is not None:
+            legend.get_frame().set(facecolor="none", edgecolor=_GREY)
+            texts += legend.get_texts()
+        for text in texts:
+            text.set_color(_GREY)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant_training.output.curves import draw_curves, need_matplotlib, replace_file
+from clip_qdrant_training.output.curves import draw_curves, need_matplotlib
+from clip_qdrant_training.output.files import replace_file
 from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, as_row
 
 __all__ = ["RunLog", "read_log"]

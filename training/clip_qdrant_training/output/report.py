@@ -5,6 +5,8 @@ Captions, names and settings are not trusted: all of it is escaped, and images a
 
 from __future__ import annotations
 
+import base64
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,23 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
 from clip_qdrant.pages.template import fill_template, list_values, section_html
 from clip_qdrant_training.data.read import Pair
-from clip_qdrant_training.evaluation.figures import LOST_TITLE, cost_rows, figure_rows, label, lost_rows
+from clip_qdrant_training.evaluation.figures import LOST_TITLE, cost_rows, figure_rows, lost_rows
 from clip_qdrant_training.evaluation.judge import Judgement
-from clip_qdrant_training.evaluation.queries import BINS, QUERY_STYLE, Thumbnails, queries_html, scored
 from clip_qdrant_training.evaluation.recall import bootstrap, measures, owners, ranks
-from clip_qdrant_training.output import charts
+from clip_qdrant_training.evaluation.scores import BINS, score_captions
+from clip_qdrant_training.output.curves import draw_curves, draw_histogram, need_matplotlib
+from clip_qdrant_training.output.queries import QUERY_STYLE, Thumbnails, queries_html
 
 __all__ = ["run_report", "write_report"]
 
+logger = logging.getLogger(__name__)
+
 _STYLE = (
     """
-.charts { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
+.chart { display: block; width: 100%; min-width: 460px; }
 .card { padding: 14px; }
 .wide { overflow-x: auto; }
-.half { max-width: 540px; }
+.half { max-width: 640px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 14px 5px 0; text-align: right; border-top: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child { text-align: left; color: var(--faint); font-weight: 400; }
@@ -37,7 +42,6 @@ td small { color: var(--faint); white-space: nowrap; }
 .settings td { text-align: left; }
 """
     + QUERY_STYLE
-    + charts.STYLE
 )
 
 
@@ -73,13 +77,19 @@ def write_report(
 ) -> None:
     """Writes models judged on the same pairs side by side, with the curves and settings of a run where there are any.
 
-    Raises TrainingError for a file that cannot be written, ConfigError for vectors that are not those of `pairs`.
+    Without matplotlib a report goes without charts, and says what draws them. Raises TrainingError for a file that
+    cannot be written, ConfigError for vectors that are not those of `pairs`.
     """
     for judged in judgements:
         _check_shapes(judged.images, judged.texts, pairs)
     thumbnails = Thumbnails(pairs)
-    sections = [_figures(judgements), _curves(list(log))]
-    sections += [_model(judged, thumbnails) for judged in judgements]
+    without_charts = _find_obstacle()
+    sections = [_figures(judgements)]
+    if without_charts:
+        sections.append(section_html("", "", note=without_charts))
+    else:
+        sections.append(_curves(list(log)))
+    sections += [_model(judged, thumbnails, charts=not without_charts) for judged in judgements]
     sections.append(_settings(config or {}))
     captions = sum(len(pair.captions) for pair in pairs)
     summary = f"judged on {len(pairs):,} images and {captions:,} captions"
@@ -90,6 +100,16 @@ def write_report(
         path.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     except OSError as error:
         raise TrainingError(f"cannot write the report {path}: {error.strerror or error}") from error
+
+
+def _find_obstacle() -> str:
+    """Why there can be no charts; "" where there can."""
+    try:
+        need_matplotlib("drawing the charts of a report")
+    except MissingExtra as error:
+        logger.warning("the report goes without charts: %s", error)
+        return f"The charts are left out: {error}"
+    return ""
 
 
 def _check_shapes(images: np.ndarray, texts: np.ndarray, pairs: list[Pair]) -> None:
@@ -133,51 +153,28 @@ def _figures(judgements: Sequence[Judgement]) -> str:
 
 
 def _curves(log: list[Mapping[str, Any]]) -> str:
-    """Loss and learning rates by step, recall and speed by epoch, of the rows of a log; other rows are passed over."""
-    steps = [row for row in log if row.get("kind") == "step" and "step" in row]
-    epochs = [row for row in log if row.get("kind") == "epoch" and "epoch" in row]
-    drawn = [
-        charts.line_chart("loss", {"loss": _points(steps, "step", "loss")}, x_label="step"),
-        charts.line_chart("learning rate", _many(steps, "step", "lr"), x_label="step"),
-        charts.line_chart(
-            "text to image, percent", _many(epochs, "epoch", "metrics", "text_to_image_"), x_label="epoch"
-        ),
-        charts.line_chart(
-            "image to text, percent", _many(epochs, "epoch", "metrics", "image_to_text_"), x_label="epoch"
-        ),
-        charts.line_chart("images a second", {"images": _points(steps, "step", "images_per_second")}, x_label="step"),
-    ]
-    cards = "".join(f'<div class="card">{chart}</div>' for chart in drawn if chart)
-    return section_html("Training", f'<div class="charts">{cards}</div>') if cards else ""
+    """The curves of the rows of a log, where there are steps or epochs among them."""
+    if not any(row.get("kind") in ("step", "epoch") for row in log):
+        return ""
+    title = "loss, recall, learning rate and images per second over the steps"
+    return section_html("Training", _chart_html(title, draw_curves(log, on_page=True)))
 
 
-def _points(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
-    return [(float(row[x]), float(row[y])) for row in rows if isinstance(row.get(y), (int, float))]
+def _chart_html(title: str, png: bytes, css: str = "") -> str:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<div class="card wide {css}"><img class="chart" src="{source}" alt="{escape(title)}"></div>'
 
 
-def _many(rows: Iterable[Mapping[str, Any]], x: str, y: str, prefix: str = "") -> charts.Series:
-    """One curve for each name with the prefix in the mappings row[y], named by the rest of it."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for name, value in (row.get(y) or {}).items():
-            if name.startswith(prefix) and isinstance(value, (int, float)):
-                curves.setdefault(label(name.removeprefix(prefix)), []).append((float(row[x]), float(value)))
-    return curves
-
-
-def _model(judged: Judgement, thumbnails: Thumbnails) -> str:
+def _model(judged: Judgement, thumbnails: Thumbnails, *, charts: bool) -> str:
     owner = owners(thumbnails.pairs)
-    found = scored(judged, owner)
-    chart = charts.histogram(
-        "similarity of captions and images, share in percent",
-        BINS,
-        {"own image": found.matching, "other images": found.others},
-        x_label="cosine",
-    )
+    found = score_captions(judged, owner)
+    title, counts = "similarity of captions and images, share in percent", {"own image": found.matching}
+    counts["other images"] = found.others
+    chart = draw_histogram(title, BINS, counts, x_label="cosine", on_page=True) if charts else b""
     worst = np.lexsort((found.margin, -found.rank))
     best = np.argsort(-found.margin, kind="stable")
     parts = [
-        f'<div class="card half">{chart}</div>' if chart else "",
+        _chart_html(title, chart, "half") if chart else "",
         "<h3>Worst queries</h3>",
         queries_html(judged, thumbnails, owner, worst[found.rank[worst] > 1], found.rank)
         or '<p class="note">Every caption found its own image first.</p>',

@@ -24,6 +24,7 @@ from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragm
 from clip_qdrant_ingestion.sources.buckets.filesystems import to_source_error
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.schemes import is_web
+from clip_qdrant_ingestion.sources.sizes import check_size
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ShardSource"]
@@ -82,7 +83,7 @@ class ShardSource:
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         shown = without_user_info(item.uri)
-        _check_size(shown, item.size or 0, limits)
+        check_size(shown, item.size or 0, limits)
         if item.content is not None:
             return item.content
         uri, _, path = item.uri.rpartition("#")
@@ -104,7 +105,7 @@ class ShardSource:
                 stream = TarStream(file, compressed=is_compressed(_path(uri)), seekable=self._archives.is_local)
                 for member in stream:
                     if member.instead is None and fragment_of(member) == path:
-                        _check_size(shown, member.size, limits)
+                        check_size(shown, member.size, limits)
                         return stream.read(member)
         except DamagedArchive as error:
             raise SourceError(f"cannot read {shown}: {error}") from error
@@ -157,11 +158,6 @@ class _Pending:
                 uri = without_user_info(item.uri)
                 self.problems.append(Problem(uri, "bad metadata", f"{uri} is in its archive twice; the first is used"))
         return Page(objects, self.problems)
-
-
-def _check_size(shown: str, size: int, limits: Limits) -> None:
-    if size > limits.max_bytes:
-        raise ImageTooLarge(f"{shown} has {size} bytes; the limit is {limits.max_bytes}")
 
 
 def _path(uri: str) -> str:

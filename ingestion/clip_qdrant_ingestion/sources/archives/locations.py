@@ -18,6 +18,7 @@ from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_fi
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, moment_of
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
+from clip_qdrant_ingestion.sources.sizes import check_whole
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["Archives", "is_pattern", "names_archives"]
@@ -102,14 +103,13 @@ class Archives:
                     file.seek(offset)
                     data = file.read(size)
             except OSError as error:
-                raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+                raise to_source_error(error, f"read {path}") from error
         else:
             try:
                 data = self._filesystem.cat_file(self._path_in(uri), start=offset, end=offset + size)
             except Exception as error:
                 raise to_source_error(error, f"read {uri}") from error
-        if len(data) != size:
-            raise SourceError(f"cannot read {uri}: {len(data)} of {size} bytes came", transient=not self.is_local)
+        check_whole(uri, len(data), size, transient=not self.is_local)
         return data
 
     def _version(self, uri: str) -> str | None:
@@ -118,7 +118,7 @@ class Archives:
             try:
                 status = path.stat()
             except OSError as error:
-                raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+                raise to_source_error(error, f"read {path}") from error
             return f"{status.st_mtime_ns:x}-{status.st_size:x}"
         if self._scheme in WEB:
             told = self._fetcher.head(uri)
@@ -140,7 +140,7 @@ class Archives:
             try:
                 return stack.enter_context(path.open("rb"))
             except OSError as error:
-                raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+                raise to_source_error(error, f"read {path}") from error
         if self._scheme in WEB:
             return stack.enter_context(
                 self._fetcher.open(uri, max_bytes=_LARGEST, timeout=_LONGEST_FETCH, patience=self._patience)

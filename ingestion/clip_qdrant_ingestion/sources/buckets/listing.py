@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from clip_qdrant.errors import ClipQdrantError, ConfigError, ImageTooLarge, SourceError
+from clip_qdrant.errors import ClipQdrantError, ConfigError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import scheme_of
+from clip_qdrant_ingestion.sources.sizes import check_size, check_whole
 from clip_qdrant_ingestion.sources.tree.walk import Entry
 
 __all__ = ["Bucket", "open_bucket"]
@@ -90,7 +91,7 @@ class _S3Bucket(Bucket):
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         from fsspec.asyn import sync
 
-        _check_size(item.uri, item.size, limits)
+        check_size(item.uri, item.size, limits)
         with _translate_errors(f"read {item.uri}"):
             answer = self._call("get_object", Bucket=self._name, Key=self._key + item.name)
             data: bytes = sync(self._filesystem.loop, _content, answer, item.uri, limits)
@@ -112,14 +113,14 @@ async def _content(answer: Mapping[str, Any], uri: str, limits: Limits) -> bytes
     chunks: list[bytes] = []
     size = 0
     try:
-        _check_size(uri, length, limits)
+        check_size(uri, length, limits)
         while chunk := await body.read(_CHUNK):
             size += len(chunk)
-            _check_size(uri, size, limits)
+            check_size(uri, size, limits)
             chunks.append(chunk)
     finally:
         body.close()
-    _check_whole(uri, size, length)
+    check_whole(uri, size, length)
     return b"".join(chunks)
 
 
@@ -172,12 +173,12 @@ class _OtherBucket(Bucket):
         path = f"{self._path}/{item.name}"
         with _translate_errors(f"read {item.uri}"):
             size = item.size if item.size is not None else self._filesystem.info(path)["size"]
-            _check_size(item.uri, size, limits)
+            check_size(item.uri, size, limits)
             data: bytes = self._filesystem.cat_file(path)
-            _check_size(item.uri, len(data), limits)
+            check_size(item.uri, len(data), limits)
             if len(data) != size:
                 size = self._filesystem.info(path)["size"]  # it may be another one since it was listed
-        _check_whole(item.uri, len(data), size)
+        check_whole(item.uri, len(data), size)
         return data
 
     def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
@@ -203,16 +204,6 @@ def _entry(name: str, info: Mapping[str, Any]) -> Entry:
 
 def _is_itself(info: Mapping[str, Any], path: str) -> bool:
     return bool(info["name"].strip("/") == path.strip("/"))
-
-
-def _check_size(uri: str, size: int | None, limits: Limits) -> None:
-    if size is not None and size > limits.max_bytes:
-        raise ImageTooLarge(f"{uri} has {size} bytes; the limit is {limits.max_bytes}")
-
-
-def _check_whole(uri: str, came: int, size: int | None) -> None:
-    if size is not None and came != size:
-        raise SourceError(f"cannot read {uri}: {came} of {size} bytes came", transient=True)
 
 
 @contextlib.contextmanager

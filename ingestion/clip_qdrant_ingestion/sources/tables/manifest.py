@@ -22,11 +22,11 @@ from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, is_compress
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
-from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem
+from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 from clip_qdrant_ingestion.sources.tables.addresses import check_reach, name_within, resolve_address
-from clip_qdrant_ingestion.sources.tables.rows import ImageRow, read_rows
+from clip_qdrant_ingestion.sources.tables.image_rows import ImageRow, read_rows
 from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ManifestSource", "manifest_format"]
@@ -182,7 +182,7 @@ class ManifestSource:
             try:
                 file = stack.enter_context(local.open("rb"))
             except OSError as error:
-                raise SourceError(f"cannot read {local}: {error.strerror or error}") from error
+                raise to_source_error(error, f"read {local}") from error
         else:
             filesystem, path = open_filesystem(self.uri, self._storage_options)
             file = stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))

@@ -27,7 +27,7 @@ from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.descriptions import describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
-from clip_qdrant_ingestion.sources.tree.tables import FolderTable, read_folder_table
+from clip_qdrant_ingestion.sources.tree.folder_table import FolderTable, read_folder_table
 
 __all__ = ["FolderSidecars", "Sidecars"]
 

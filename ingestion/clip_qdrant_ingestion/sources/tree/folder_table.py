@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from clip_qdrant.errors import MetadataError, SourceError
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.fields.values import shown
+from clip_qdrant.fields.values import describe_value
 from clip_qdrant.tables.columns import FILE_COLUMNS, find_column, find_field
 from clip_qdrant.tables.rows import LostRow, Row, read_csv, read_json_lines
 from clip_qdrant.tables.suffixes import TableFormat
@@ -121,7 +121,7 @@ def _pop_name(fields: dict[str, Any], columns: Sequence[str]) -> str:
         raise MetadataError(f"it names no image in any of the columns {', '.join(columns)}")
     name = fields.pop(column)
     if not isinstance(name, str):
-        raise MetadataError(f"{column} is the path of an image, not {shown(name)}")
+        raise MetadataError(f"{column} is the path of an image, not {describe_value(name)}")
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise MetadataError(f"{column} {name!r} is not a path below the folder of this file")

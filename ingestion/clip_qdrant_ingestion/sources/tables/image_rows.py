@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from clip_qdrant.errors import MetadataError, SourceError, first_line
-from clip_qdrant.fields.values import shown
+from clip_qdrant.fields.values import describe_value
 from clip_qdrant.tables.columns import IMAGE_COLUMNS, find_column, find_field
 from clip_qdrant.tables.parquet import read_parquet
 from clip_qdrant.tables.rows import LostRow, Row, Table, read_csv, read_json_lines
@@ -81,7 +81,7 @@ def _image_row(
         return LostRow(row.place, "object", f"it names no image in {' or '.join(wanted)}")
     image = fields.pop(column)
     if not isinstance(image, str):
-        return LostRow(row.place, "object", f"{column} is the address of an image, not {shown(image)}")
+        return LostRow(row.place, "object", f"{column} is the address of an image, not {describe_value(image)}")
     try:
         return ImageRow(row.place, image.strip(), describe(fields))
     except MetadataError as error:

@@ -1,8 +1,7 @@
-"""How captions and images lie to each other, and the queries that went best and worst, with what they found."""
+"""The queries that went best and worst, with the images they found, as HTML."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -10,17 +9,14 @@ import numpy as np
 
 from clip_qdrant.errors import ImageError, SourceError
 from clip_qdrant.pages.thumbnails import make_thumbnail, picture_html
-from clip_qdrant_training.data.read import Pair, image_input
+from clip_qdrant_training.data.pairs import Pair, image_input
 from clip_qdrant_training.evaluation.judge import Judgement
-from clip_qdrant_training.evaluation.recall import ranks
 
-__all__ = ["BINS", "QUERY_STYLE", "Scored", "Thumbnails", "queries_html", "scored"]
+__all__ = ["QUERY_STYLE", "Thumbnails", "queries_html"]
 
-BINS = np.linspace(-1, 1, 101)
 _QUERIES = 6  # shown of the best, and of the worst
 _FOUND = 5  # images shown for a query
 _SIDE = 220  # pixels of a thumbnail: sharp at 110 CSS pixels on a screen of double density
-_ROWS = 1024
 
 QUERY_STYLE = """
 .query { margin-bottom: 12px; }
@@ -35,32 +31,6 @@ figure img { max-width: 100%; max-height: 92px; display: block; }
 figcaption { padding: 2px 2px 0; color: var(--faint); font-size: 12px; font-variant-numeric: tabular-nums; }
 .own figcaption { color: var(--right); font-weight: 600; }
 """
-
-
-@dataclass(frozen=True)
-class Scored:
-    """How the captions stand to the images: what each chart and each choice of queries needs, in one pass."""
-
-    rank: np.ndarray  # (captions,)
-    margin: np.ndarray  # (captions,): score of the own image less that of the best other one
-    matching: np.ndarray  # counts of the scores of captions with their own images, by BINS
-    others: np.ndarray  # the same with all other images
-
-
-def scored(judged: Judgement, owner: np.ndarray) -> Scored:
-    images, texts = judged.images, judged.texts
-    margin = np.empty(len(texts))
-    matching, others = np.zeros(len(BINS) - 1), np.zeros(len(BINS) - 1)
-    for start in range(0, len(texts), _ROWS):
-        rows = slice(start, start + _ROWS)
-        scores = np.clip(texts[rows] @ images.T, -1, 1)  # (rows, n)
-        place = np.arange(len(scores)), owner[rows]
-        own = scores[place]
-        matching += np.histogram(own, BINS)[0]
-        others += np.histogram(scores, BINS)[0]
-        scores[place] = -np.inf
-        margin[rows] = own - scores.max(axis=1)
-    return Scored(ranks(images, texts, owner).text_to_image, margin, matching, others - matching)
 
 
 def queries_html(

@@ -12,7 +12,7 @@ from clip_qdrant.tables.rows import LostRow, Row, Table
 from clip_qdrant_training.data.formats.entries import CaptionEntry
 from clip_qdrant_training.data.pairs import clean_captions
 
-__all__ = ["names_pairs", "object_entries", "table_entries"]
+__all__ = ["names_pairs", "object_entries", "read_rows", "table_entries"]
 
 _LISTS = ("captions", "sentences")  # columns whose cells may hold several texts
 
@@ -33,7 +33,7 @@ def table_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
     assert image is not None and caption is not None, "names_pairs saw both columns"
     found: dict[tuple[str, str | None], list[str]] = {}
     places: dict[tuple[str, str | None], str] = {}
-    for row in _read_all(table, path):
+    for row in read_rows(table, path):
         cells: dict[str, str] = row.fields
         if image not in cells:
             raise TrainingError(f"{path} {row.place} has no image: {', '.join(cells.values()):.80}")
@@ -51,7 +51,7 @@ def table_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
 
 def object_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
     """Entries of JSON objects, one a row. Raises TrainingError naming the row."""
-    for row in _read_all(table, path):
+    for row in read_rows(table, path):
         where, fields = f"{path} {row.place}", row.fields
         image = find_field(fields, FILE_COLUMNS)
         if image is None or not isinstance(fields[image], str):
@@ -65,8 +65,8 @@ def object_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
         yield CaptionEntry(fields[image], texts, part if isinstance(part, str) else None)
 
 
-def _read_all(table: Table, path: Path) -> Iterator[Row]:
-    """The rows. Raises TrainingError for the first that cannot be used: no training data is left out unasked."""
+def read_rows(table: Table, path: Path) -> Iterator[Row]:
+    """The rows of a table. Raises TrainingError for the first that cannot be used: no data is left out unasked."""
     for row in table.rows:
         if isinstance(row, LostRow):
             raise _error(row, path)

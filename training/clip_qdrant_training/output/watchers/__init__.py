@@ -1,0 +1,1 @@
+"""What shows a run while it goes on: a live table, TensorBoard, Weights & Biases."""
