@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clip_qdrant.collection.points import batches
+from clip_qdrant.collection.unchanged import has_same_bytes, has_same_description
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
-from clip_qdrant.fields.values import same_json
 from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
 from clip_qdrant.records import ImageRecord, add_stored_image, read_source
 from clip_qdrant.uris import path_of, to_uri
@@ -27,7 +27,7 @@ from clip_qdrant.uris import path_of, to_uri
 if TYPE_CHECKING:
     from clip_qdrant.collection.writer import CollectionWriter
 
-__all__ = ["AddResult", "add_images", "has_same_bytes", "says_the_same"]
+__all__ = ["AddResult", "add_images"]
 
 _END = object()
 
@@ -140,7 +140,7 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
         with _name_image(row):
             content, sha256, loaded = _read_content(row, embedder.image_size)
             if there is not None and has_same_bytes(there, sha256, fingerprint=embedder.fingerprint):
-                if not says_the_same(record, there):
+                if not has_same_description(record, there):
                     changed.append(add_stored_image(replace(record, source=read_source(there)), there))
                 continue
             loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
@@ -181,17 +181,6 @@ def _read_content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage 
         return data, hashlib.sha256(data).hexdigest(), None
     loaded = row.loaded or load_image(data, target=target, name=row.uri)
     return data, loaded.info.sha256, loaded
-
-
-def has_same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) -> bool:
-    """Whether the stored vector is that of these bytes."""
-    image = stored.get("image") or {}
-    return bool(image.get("sha256") == sha256 and stored.get("fingerprint") == fingerprint)
-
-
-def says_the_same(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
-    """Whether caption and metadata are as they are stored. The record is one that `CollectionWriter.check` gave."""
-    return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.hits import Facet, Hit
 from clip_qdrant.collection.options import CollectionOptions, is_number
-from clip_qdrant.collection.points import batches, id_of, make_hit, whole_number
+from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
 from clip_qdrant.collection.query import Query, as_vector, to_unit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
 from clip_qdrant.collection.writer import CollectionWriter
@@ -139,8 +139,8 @@ class ImageCollection:
 
         Raises QueryError, FilterError, ImageError, CollectionNotFound.
         """
-        limit = whole_number("limit", limit, at_least=1)
-        offset = whole_number("offset", offset, at_least=0)
+        limit = check_whole_number("limit", limit, at_least=1)
+        offset = check_whole_number("offset", offset, at_least=0)
         if score_threshold is not None:
             if not is_number(score_threshold) or not math.isfinite(score_threshold):
                 raise QueryError(f"score_threshold must be a finite number, not {score_threshold!r}")
@@ -183,7 +183,7 @@ class ImageCollection:
 
         Raises FilterError for a field that is not there or has another type.
         """
-        limit = whole_number("limit", limit, at_least=1)
+        limit = check_whole_number("limit", limit, at_least=1)
         self._description.require()
         key = self._reader.resolve(lambda: resolve_field(field, self.fields))
         kind = self.fields[key]

@@ -18,7 +18,7 @@ from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError
 from clip_qdrant.records import ImageRecord
 from clip_qdrant.uris import point_id, to_uri
 
-__all__ = ["batches", "check_text", "check_vectors", "id_of", "make_hit", "whole_number"]
+__all__ = ["batches", "check_text", "check_vectors", "check_whole_number", "id_of", "make_hit"]
 
 _T = TypeVar("_T")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -82,7 +82,7 @@ def check_text(record: ImageRecord) -> None:
             raise MetadataError(f"{record.uri!r}: {name} {text!r} is not valid Unicode text; clean it") from None
 
 
-def whole_number(name: str, value: int, *, at_least: int) -> int:
+def check_whole_number(name: str, value: int, *, at_least: int) -> int:
     """An argument of a query as int; QueryError naming it if it is none or too small."""
     try:
         number = operator.index(value)

@@ -47,9 +47,9 @@ def holds_always(condition: models.Condition | None) -> bool | None:
     """
     if not isinstance(condition, models.Filter):
         return None
-    answers = [holds_always(one) for one in _as_list(condition.must)]
-    answers += [_negate_answer(holds_always(one)) for one in _as_list(condition.must_not)]
-    if should := [holds_always(one) for one in _as_list(condition.should)]:
+    answers = [holds_always(one) for one in _list_conditions(condition.must)]
+    answers += [_negate_answer(holds_always(one)) for one in _list_conditions(condition.must_not)]
+    if should := [holds_always(one) for one in _list_conditions(condition.should)]:
         answers.append(_at_least(1, should))
     if condition.min_should is not None:
         inner = [holds_always(one) for one in condition.min_should.conditions]
@@ -67,7 +67,7 @@ def _negate_answer(answer: bool | None) -> bool | None:
     return None if answer is None else not answer
 
 
-def _as_list(clause: Any) -> list[Any]:
+def _list_conditions(clause: Any) -> list[Any]:
     """The conditions of a clause of a Filter, which may be one, a list, or none."""
     return clause if isinstance(clause, list) else [] if clause is None else [clause]
 
@@ -244,7 +244,7 @@ def _check_filter(where: models.Filter, fields: Mapping[str, FieldType], levels:
         raise FilterError(_TOO_DEEP)
     clauses = [where.must, where.should, where.must_not, where.min_should.conditions if where.min_should else None]
     for clause in clauses:
-        for condition in _as_list(clause):
+        for condition in _list_conditions(clause):
             if isinstance(condition, models.Filter):
                 _check_filter(condition, fields, levels - 1, inside)
             elif isinstance(condition, models.NestedCondition):

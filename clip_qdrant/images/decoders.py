@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from clip_qdrant.errors import TruncatedImage, UnsupportedImage
 
-__all__ = ["decoding_bytes", "gif_frame_size", "open_decoder", "tiff_block_size"]
+__all__ = ["count_decoding_bytes", "open_decoder", "read_gif_frame_size", "read_tiff_block_size"]
 
 _PLUGINS = {
     "JPEG": ("JpegImagePlugin", "JpegImageFile"),  # also the first picture of an MPO
@@ -103,11 +103,11 @@ def _check_end(decoder: type[ImageFile.ImageFile], data: bytes) -> None:
     end = data.rfind(_END_OF_IMAGE)
     if end < 0:
         return
-    if _in_small(decoder, data) != _in_small(decoder, data[:end] + _MORE_DATA + data[end:]):
+    if _decode_small(decoder, data) != _decode_small(decoder, data[:end] + _MORE_DATA + data[end:]):
         raise TruncatedImage("the JPEG has its end marker before its last pixel")
 
 
-def _in_small(decoder: type[ImageFile.ImageFile], data: bytes) -> bytes:
+def _decode_small(decoder: type[ImageFile.ImageFile], data: bytes) -> bytes:
     """The pixels of a JPEG at an eighth of its size, where one of 100 megapixels takes 6 MB."""
     image = decoder(io.BytesIO(data))
     image.draft(image.mode, (1, 1))
@@ -121,7 +121,7 @@ def _opener(image_format: str) -> Opener | None:
     return (lambda file: registered[0](file, "")) if registered else None
 
 
-def decoding_bytes(image: ImageFile.ImageFile, image_format: str, size: tuple[int, int]) -> int:
+def count_decoding_bytes(image: ImageFile.ImageFile, image_format: str, size: tuple[int, int]) -> int:
     """Bytes of memory that the pixels of an image, open and not decoded yet, take while they are decoded, at most.
 
     `size` in pixels is that in the file, where `draft` has changed that of the image.
@@ -129,9 +129,9 @@ def decoding_bytes(image: ImageFile.ImageFile, image_format: str, size: tuple[in
     width, height = image.size
     stored = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
     if image_format == "JPEG" and _comes_in_scans(image):
-        return width * height * stored + _coefficient_bytes(image, size)
+        return width * height * stored + _count_coefficient_bytes(image, size)
     if image_format == "TIFF":
-        return width * height * stored + 8 * math.prod(tiff_block_size(image))
+        return width * height * stored + 8 * math.prod(read_tiff_block_size(image))
     beside = 6 * len(image.getbands()) if image_format == "JPEG2000" else _BESIDE_IMAGE.get(image_format, 0)
     return width * height * (stored + beside)
 
@@ -141,14 +141,14 @@ _BESIDE_IMAGE = {"WEBP": 12, "AVIF": 12, "HEIC": 12, "HEIF": 12, "GIF": 4, "BMP"
 _WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 322, 323
 
 
-def tiff_block_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+def read_tiff_block_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     """Width and height in pixels of the tiles or strips of a TIFF, decoded whole: a tile may be larger than the image.
 
     Raises UnsupportedImage where they stand in a type of number that libtiff reads and Pillow does not.
     """
     directory = image.tag_v2  # type: ignore[attr-defined]  # of a TIFF
     width, height = directory[_WIDTH], directory[_LENGTH]  # `image.size` may be turned already
-    if not {_TILE_WIDTH, _TILE_LENGTH} & _tiff_tags(cast("io.BytesIO", image.fp).getvalue(), directory.offset):
+    if not {_TILE_WIDTH, _TILE_LENGTH} & _read_tiff_tags(cast("io.BytesIO", image.fp).getvalue(), directory.offset):
         rows = directory.get(_ROWS_PER_STRIP)
         return width, rows if isinstance(rows, int) and 0 < rows < height else height
     tile_width, tile_length = directory.get(_TILE_WIDTH), directory.get(_TILE_LENGTH)
@@ -157,7 +157,7 @@ def tiff_block_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return tile_width, tile_length
 
 
-def _tiff_tags(data: bytes, offset: int) -> set[int]:
+def _read_tiff_tags(data: bytes, offset: int) -> set[int]:
     """The tags of a directory, also those that Pillow passes over."""
     order = "<" if data.startswith(b"II") else ">"
     count, entry_size = ("Q", 20) if data[2:3] == b"+" else ("H", 12)  # of BigTIFF and TIFF
@@ -181,7 +181,7 @@ def _comes_in_scans(image: ImageFile.ImageFile) -> bool:
     return header[:3] != bytes((0, 2 * components + 6, components))
 
 
-def _coefficient_bytes(image: ImageFile.ImageFile, size: tuple[int, int]) -> int:
+def _count_coefficient_bytes(image: ImageFile.ImageFile, size: tuple[int, int]) -> int:
     """The DCT coefficients of a whole JPEG, 2 bytes each, in blocks of 8 x 8 pixels (ITU-T T.81, A.1)."""
     sampling: list[tuple[int, int]] = [(across, down) for _, across, down, _ in image.layer]  # type: ignore[attr-defined]  # of a JPEG
     units_across = math.ceil(size[0] / (8 * max(across for across, _ in sampling)))
@@ -189,7 +189,7 @@ def _coefficient_bytes(image: ImageFile.ImageFile, size: tuple[int, int]) -> int
     return 2 * 64 * units_across * units_down * sum(across * down for across, down in sampling)
 
 
-def gif_frame_size(data: bytes) -> tuple[int, int]:
+def read_gif_frame_size(data: bytes) -> tuple[int, int]:
     """Width and height of the canvas that the first frame of a GIF needs: a frame may be larger than the screen.
 
     Source: GIF89a specification. Raises TruncatedImage.

@@ -29,7 +29,7 @@ from clip_qdrant.errors import (
 )
 from clip_qdrant.fields.types import Location
 from clip_qdrant.images.decode_errors import raise_image_errors, silence_bomb_warning
-from clip_qdrant.images.decoders import decoding_bytes, gif_frame_size, open_decoder, tiff_block_size
+from clip_qdrant.images.decoders import count_decoding_bytes, open_decoder, read_gif_frame_size, read_tiff_block_size
 from clip_qdrant.images.metadata.merge import read_tags
 from clip_qdrant.images.perceptual_hash import perceptual_hash
 from clip_qdrant.images.pixels import flatten, to_srgb
@@ -107,7 +107,7 @@ def load_image(
     if target is not None and target < 1:
         raise ValueError(f"target is the short side in pixels, at least 1, not {target}")
     if isinstance(source, np.ndarray):
-        return _load_pixels(_from_array(source, name or "the array"), target, limits, name or "the array")
+        return _load_pixels(_make_image(source, name or "the array"), target, limits, name or "the array")
     if isinstance(source, Image.Image):
         return _load_pixels(source, target, limits, name or "the image")
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -123,17 +123,18 @@ def load_image(
     with contextlib.ExitStack() as stack:
         with raise_image_errors(name):
             if image_format == "GIF":
-                stack.enter_context(silence_bomb_warning(_check_pixels(gif_frame_size(data), limits, name)))
+                stack.enter_context(silence_bomb_warning(_check_pixels(read_gif_frame_size(data), limits, name)))
             image = open_decoder(image_format, data, name)
             size = image.size
             pixels = _check_pixels(size, limits, name)
             if image_format == "TIFF":
-                _check_pixels(tiff_block_size(image), limits, f"a tile of {name}")
+                _check_pixels(read_tiff_block_size(image), limits, f"a tile of {name}")
                 stack.enter_context(silence_bomb_warning(pixels))
             if image_format == "JPEG" and target is not None:
                 image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
-            copies = 0 if _factor(image, target) > 1 else 2  # of four bytes a pixel: without palette, in sRGB, upright
-            needed = decoding_bytes(image, image_format, size) + copies * 4 * image.width * image.height
+            # Of four bytes a pixel: without palette, in sRGB, upright.
+            copies = 0 if _reduction(image, target) > 1 else 2
+            needed = count_decoding_bytes(image, image_format, size) + copies * 4 * image.width * image.height
         sha256 = hashlib.sha256(data).hexdigest()
         if admit is not None:
             stack.enter_context(admit(needed))
@@ -193,7 +194,7 @@ def _load_pixels(image: Image.Image, target: int | None, limits: Limits, name: s
         return _finish(image, image.format or "RAW", len(content), digest.hexdigest(), target)
 
 
-def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
+def _make_image(array: np.ndarray[Any, Any], name: str) -> Image.Image:
     if array.dtype != np.uint8:
         raise UnsupportedImage(f"{name} must be uint8 with values 0-255, not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
@@ -212,7 +213,7 @@ def _check_pixels(size: tuple[int, int], limits: Limits, name: str) -> int:
     return width * height
 
 
-def _factor(image: Image.Image, target: int | None) -> int:
+def _reduction(image: Image.Image, target: int | None) -> int:
     """By how much an image may be reduced by a box: twice the target is left for preprocess, whose filter is better."""
     return 1 if target is None else max(1, min(image.size) // (2 * target))
 
@@ -233,7 +234,7 @@ def _finish(
     width, height = drafted or image.size
     said = read_tags(image)  # after load: a TIFF is upright then, and says so
     profile = image.info.get("icc_profile")
-    rgb = flatten(image, _factor(image, target))
+    rgb = flatten(image, _reduction(image, target))
     if isinstance(profile, bytes) and profile:
         rgb = to_srgb(rgb, profile)
     if rgb.mode != "RGB":

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from clip_qdrant.collection.add import says_the_same
+from clip_qdrant.collection.unchanged import has_same_description
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.values import same_json
@@ -100,12 +100,13 @@ def make_record(item: SourceObject, said: Description, stored: Mapping[str, Any]
 
 
 def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint: str) -> Action:
-    """What an image needs, from its listing alone. `record` must be normalised by `ImageCollection.check`."""
+    """What an image needs, from its listing alone. `record` must be normalised by `CollectionWriter.check`."""
     if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
         return Action.LOAD
     if not is_same_object(record.source, stored.get("source")):
         return Action.LOAD
-    return Action.SKIP if says_the_same(add_description(record, recall_description(stored)), stored) else Action.REWRITE
+    whole = add_description(record, recall_description(stored))
+    return Action.SKIP if has_same_description(whole, stored) else Action.REWRITE
 
 
 def complete_record(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from clip_qdrant.collection.add import has_same_bytes
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.unchanged import has_same_bytes
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet

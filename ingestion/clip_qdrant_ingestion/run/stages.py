@@ -15,8 +15,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from clip_qdrant.collection.add import has_same_bytes
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.unchanged import has_same_bytes
 from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
