@@ -50,9 +50,9 @@ def test_it_is_reproducible_and_leaves_start_and_folder_alone(tmp_path: Path, mo
     assert list(Path().iterdir()) == []
 
 
-def test_everything_that_ever_learns_takes_part(tmp_path: Path) -> None:
+def test_averaged_weights_have_no_say(tmp_path: Path) -> None:
     pairs, start = coloured_pairs(tmp_path), tiny_checkpoint()
-    config = TrainConfig(batch_size=4, unfreeze_after=3, ema=0.9, device="cpu", threads=1, precision="float32")
+    config = TrainConfig(batch_size=4, ema=0.9, device="cpu", threads=1, precision="float32")
     at_once = TrainConfig(batch_size=4, device="cpu", threads=1, precision="float32")
     runs = [lr_range_test(TrainingJob(start, mixture(pairs), config=each), steps=10) for each in (config, at_once)]
     assert runs[0] == runs[1]

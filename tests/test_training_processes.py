@@ -29,7 +29,6 @@ from clip_qdrant_training.loop.step import Learner
 QUICK = {"batch_size": 8, "device": "cpu", "threads": 1, "precision": "float32", "dropout": 0.0}
 LOSSES = {
     "info_nce": TrainConfig(clip_norm=0, **QUICK),
-    "info_nce, hard negatives": TrainConfig(clip_norm=0, label_smoothing=0.1, hardness=0.5, **QUICK),
     "sigmoid": TrainConfig(clip_norm=0, loss="sigmoid", **QUICK),
     "soft targets": TrainConfig(clip_norm=0, loss="soft_targets", **QUICK),
     "chunks": TrainConfig(clip_norm=0, chunk_size=3, captions_per_image=2, **QUICK),
@@ -101,7 +100,6 @@ def one_step(pairs: list[Pair], config: TrainConfig, processes: Processes, devic
     learner = Learner(
         TrainingJob(tiny_checkpoint(), Mixture([Part(pairs)]), config=config), device=device, processes=processes
     )
-    learner.freezing.apply(learner.model, 1)
     # The copies lie in the shares of different processes.
     batch = learner.samples.prepare(processes.share([0, 1, 2, 3, 9, 10, 5, 6]), 1)
     loss, norm = learner.gradients(batch)

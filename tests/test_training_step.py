@@ -24,7 +24,7 @@ from clip_qdrant_training.objective import losses
 from clip_qdrant_training.objective.objective import Objective
 
 LOSSES: dict[str, dict[str, Any]] = {
-    "info_nce": {"captions_per_image": 3, "label_smoothing": 0.1, "hardness": 0.25},
+    "info_nce": {"captions_per_image": 3},
     "sigmoid": {"loss": "sigmoid", "captions_per_image": 3},
     "soft_targets": {"loss": "soft_targets"},
     "info_nce and a teacher": {"captions_per_image": 2, "distill": 0.7},
@@ -213,14 +213,6 @@ def test_random_numbers_go_on_as_if_each_row_had_been_encoded_once(tiny: Checkpo
     expected = torch.rand(4)
     made.stepped(3)
     assert torch.equal(torch.rand(4), expected)
-
-
-@pytest.mark.parametrize("chunk_size", [None, 3])
-def test_recomputed_activations_change_nothing(tiny: Checkpoint, chunk_size: int | None) -> None:
-    expected = case(tiny, captions_per_image=2).stepped(chunk_size)
-    found = case(tiny, captions_per_image=2, towers={"checkpointing": True}).stepped(chunk_size)
-    assert found[0] == pytest.approx(expected[0], rel=1e-6)
-    assert_same(found[1], expected[1])
 
 
 @pytest.mark.parametrize("frozen_stages", [1, 4, 7])

@@ -1,4 +1,4 @@
-"""One training configuration: a frozen dataclass, made of a TOML recipe and `key=value` changes, checked by key.
+"""One training configuration: a frozen pydantic dataclass, made of a TOML recipe and `key=value` changes.
 
     TrainConfig.load("tutorial", ["epochs=3", "image_lr=5e-5"])      # a recipe by name, or a path to a .toml file
 
@@ -8,12 +8,17 @@ Recipes lie in training/recipes, each with the figure it reached.
 from __future__ import annotations
 
 import ast
-import math
+import functools
+import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant_training.data.augment import Augmentation
@@ -29,7 +34,44 @@ _PACKAGED = Path(__file__).parent / "recipes"
 _IN_REPOSITORY = Path(__file__).parent.parent / "recipes"
 
 
-@dataclass(frozen=True)
+T = TypeVar("T")
+
+# What a message says of a value that is none of these.
+_ABOVE_0 = Field(gt=0, description="above 0")
+_AT_LEAST_0 = Field(ge=0, description="0 or more")
+_AT_LEAST_1 = Field(ge=1, description="at least 1")
+_BELOW_1 = Field(ge=0, lt=1, description="from 0 to below 1")
+_64_BITS = Field(ge=-(2**63), lt=2**63, description="a number that fits 64 bits")
+_KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "finite",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+_Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+_LIST = Strict(False)  # recipes have lists, not tuples
+
+
+def _tell_errors(cls: type[T]) -> type[T]:
+    """A pydantic dataclass that raises ConfigError for a value it cannot have."""
+    validate = cls.__init__
+
+    @functools.wraps(validate)
+    def init(self: T, *values: Any, **options: Any) -> None:
+        try:
+            validate(self, *values, **options)
+        except ValidationError as error:
+            raise _explain(cls, error) from error
+
+    cls.__init__ = init  # type: ignore[assignment]  # of the same signature
+    return cls
+
+
+@_tell_errors
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class TrainConfig:
     """How to train. Learning rates are peaks: of a linear warm-up, and then of `schedule`, half a cosine down to zero,
     the peak all along, or a fifth less whenever two epochs bring no better recall on the validation pairs ("plateau").
@@ -39,91 +81,73 @@ class TrainConfig:
     `image_size` and `interpolation` replace what timm says it was trained with.
     `freeze_encoders` trains the heads alone: minutes on a CPU. `frozen_stages` freezes the first stages of the image
     encoder (the stem counts as the first), `frozen_layers` the word embeddings (1) and the first layers of the text
-    encoder, `freeze` every parameter whose name matches one of the patterns. `unfreeze_after` epochs the encoders
-    begin to learn: all that may, or, with `unfreeze_stages`, so many stages and layers more an epoch, from the heads
-    down. What never learns is computed once for each of `views` augmented views of an image, and kept.
+    encoder, `freeze` every parameter whose name matches one of the patterns. What does not learn is computed once
+    for each of `views` augmented views of an image, and kept.
     Learning rates and weight decay default to those of the tutorial lineage; the recipe "tutorial" follows it in all.
     """
 
     # start
-    image_encoder: str | None = None
-    text_encoder: str | None = None
+    image_encoder: _Text | None = None
+    text_encoder: _Text | None = None
     pretrained: bool = True
-    image_size: int | None = None
+    image_size: Annotated[int | None, _AT_LEAST_1] = None
     interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
-    dim: int = 256
+    dim: Annotated[int, _ABOVE_0] = 256
     pooling: Literal["cls", "mean"] = "cls"
-    dropout: float | None = None  # of the heads; None leaves that of the start
+    dropout: Annotated[float | None, _BELOW_1] = None  # of the heads; None leaves that of the start
     # data
-    weights: tuple[float, ...] = ()  # one for each set of pairs: how often a pair is seen in an epoch
-    captions_per_image: int = 1
+    weights: Annotated[tuple[float, ...], _LIST] = ()  # one for each set of pairs: how often a pair is seen in an epoch
+    captions_per_image: Annotated[int, _ABOVE_0] = 1
     crop: float = 0.6  # the smallest share of the area that is seen
     ratio: float = 1.25
     colour: float = 0.2
     grey: float = 0.0
     flip: Literal["off", "words", "unsided"] = "words"
-    views: int = 4
+    views: Annotated[int, _AT_LEAST_1] = 4
     cache: Literal["memory", "disk", "off"] = "memory"
-    cache_gb: float = 2.0
+    cache_gb: Annotated[float, _ABOVE_0] = 2.0
     # loss
     loss: Literal["info_nce", "sigmoid", "soft_targets"] = "info_nce"
-    temperature: float | None = None  # the one to start from; None leaves that of the start (soft_targets: 1)
-    label_smoothing: float = 0.0
-    hardness: float = 0.0
-    distill: float = 0.0  # weight of a teacher's in-batch similarities
-    teacher: str | None = None  # its checkpoint; None takes the start itself
-    anchors: str | None = None  # a file of texts, one a line: the teacher is followed on these, not on the captions
-    anchors_per_step: int = 64
+    # The one to start from; None leaves that of the start (soft_targets: 1).
+    temperature: Annotated[float | None, _ABOVE_0] = None
+    distill: Annotated[float, _AT_LEAST_0] = 0.0  # weight of a teacher's in-batch similarities
+    teacher: _Text | None = None  # its checkpoint; None takes the start itself
+    anchors: _Text | None = None  # a file of texts, one a line: the teacher is followed on these, not on the captions
+    anchors_per_step: Annotated[int, _AT_LEAST_1] = 64
     # optimisation
-    epochs: int = 10
+    epochs: Annotated[int, _ABOVE_0] = 10
     batch_size: int = 64
-    chunk_size: int | None = None  # GradCache: pairs in memory at once; None takes the whole batch
-    head_lr: float = 1e-3
-    image_lr: float = 1e-4
-    text_lr: float = 1e-5
-    weight_decay: float = 1e-3
-    encoder_weight_decay: float | None = None  # None takes that of the heads
-    layer_decay: float = 1.0  # factor of the learning rate from a layer to the one before it
+    # GradCache: pairs in memory at once; None takes the whole batch.
+    chunk_size: Annotated[int | None, _AT_LEAST_1] = None
+    head_lr: Annotated[float, _ABOVE_0] = 1e-3
+    image_lr: Annotated[float, _AT_LEAST_0] = 1e-4
+    text_lr: Annotated[float, _AT_LEAST_0] = 1e-5
+    weight_decay: Annotated[float, _AT_LEAST_0] = 1e-3
+    encoder_weight_decay: Annotated[float | None, _AT_LEAST_0] = None  # None takes that of the heads
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
-    warmup: float = 0.05  # share of all steps
-    clip_norm: float = 1.0  # 0 is off
+    warmup: Annotated[float, _BELOW_1] = 0.05  # share of all steps
+    clip_norm: Annotated[float, _AT_LEAST_0] = 1.0  # 0 is off
     freeze_encoders: bool = False
-    frozen_stages: int = 0
-    frozen_layers: int = 0
-    freeze: tuple[str, ...] = ()
-    unfreeze_after: int = 0
-    unfreeze_stages: int = 0
+    frozen_stages: Annotated[int, _AT_LEAST_0] = 0
+    frozen_layers: Annotated[int, _AT_LEAST_0] = 0
+    freeze: Annotated[tuple[_Text, ...], _LIST] = ()
     batch_norm: Literal["frozen", "train"] = "frozen"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    gradient_checkpointing: bool = False
-    ema: float = 0.0  # decay a step of the averaged weights, which are then what is judged and kept; 0 is off
-    early_stopping: int = 0  # epochs without improvement; 0 is off
-    save_every: int = 0  # steps between saved states within an epoch; 0 saves at the end of epochs
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
+    # Decay a step of the averaged weights, which are then what is judged and kept; 0 is off.
+    ema: Annotated[float, _BELOW_1] = 0.0
+    early_stopping: Annotated[int, _AT_LEAST_0] = 0  # epochs without improvement; 0 is off
+    # Steps between saved states within an epoch; 0 saves at the end of epochs.
+    save_every: Annotated[int, _AT_LEAST_0] = 0
+    seed: Annotated[int, _64_BITS] = 0
+    device: _Text = "auto"
+    threads: Annotated[int | None, _AT_LEAST_1] = None
 
     def __post_init__(self) -> None:
-        kinds = get_type_hints(TrainConfig)
-        for item in fields(self):
-            object.__setattr__(self, item.name, _checked(item.name, getattr(self, item.name), kinds[item.name]))
-        _require(self, "above 0", lambda v: v > 0, "epochs head_lr dim captions_per_image cache_gb temperature")
-        _require(self, "at least 1", lambda v: v >= 1, "threads chunk_size views image_size anchors_per_step")
-        _require(
-            self,
-            "0 or more",
-            lambda v: v >= 0,
-            "image_lr text_lr weight_decay encoder_weight_decay clip_norm frozen_stages frozen_layers unfreeze_after "
-            "unfreeze_stages early_stopping hardness distill save_every",
-        )
-        _require(self, "from 0 to below 1", lambda v: 0 <= v < 1, "warmup label_smoothing ema dropout")
-        _require(self, "above 0 and at most 1", lambda v: 0 < v <= 1, "layer_decay")
-        _require(self, "a number that fits 64 bits", lambda v: -(2**63) <= v < 2**63, "seed")
         if self.batch_size < 2:
             raise ConfigError(
                 f"batch_size is {self.batch_size}: a contrastive loss needs at least 2 pairs to tell apart"
             )
-        if not all(0 < weight < math.inf for weight in self.weights):  # false for a NaN
+        if not all(weight > 0 for weight in self.weights):
             raise ConfigError(f"weights is {self.weights}: each must be a number above 0")
         if self.chunk_size is not None and self.chunk_size < self.batch_size and self.batch_norm == "train":
             raise ConfigError(
@@ -134,8 +158,6 @@ class TrainConfig:
             raise ConfigError(
                 "captions_per_image must be 1 with loss=soft_targets, which pairs each image with one text"
             )
-        if self.loss != "info_nce" and (self.label_smoothing or self.hardness):
-            raise ConfigError(f"label_smoothing and hardness are options of loss=info_nce, not of {self.loss}")
         if self.loss != "soft_targets" and self.temperature is not None and not 0.01 <= self.temperature <= 1:
             raise ConfigError(
                 f"temperature is {self.temperature}: it must be from 0.01 to 1, which the logit scale is kept within"
@@ -175,8 +197,6 @@ class TrainConfig:
 
     def to_toml(self) -> str:
         """A recipe file that gives this config."""
-        import json
-
         # JSON's text is TOML's but for pairs of surrogates and DEL.
         given = {name: value for name, value in self.to_dict().items() if value is not None}
         lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in given.items()]
@@ -237,44 +257,21 @@ def _literal(text: str) -> Any:
 def _check_known(key: str) -> None:
     known = [item.name for item in fields(TrainConfig)]
     if key not in known:
-        from difflib import get_close_matches
-
         close = get_close_matches(key, known, 3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
         raise ConfigError(f"unknown option {key!r}: {hint}")
 
 
-def _checked(name: str, value: Any, kind: Any) -> Any:
-    """The value in the field's type, whole numbers as floats where those are wanted; ConfigError for another type."""
-    choices = get_args(kind)
-    if get_origin(kind) is Literal:
-        if value not in choices:
-            raise ConfigError(
-                f"{name} is {value!r}: {', '.join(map(str, choices[:-1]))} and {choices[-1]} are possible"
-            )
-        return value
-    if get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} is {value!r}: it must be a list")
-        return tuple(_checked(name, each, choices[0]) for each in value)
-    optional = type(None) in choices
-    if optional and value is None:
-        return None
-    [wanted] = [each for each in choices if each is not type(None)] if optional else [kind]
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if wanted is str and isinstance(value, Path):
-        return str(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise ConfigError(f"{name} is {value!r}: it must be {words[wanted]}")
-    if wanted is float and not math.isfinite(value):
-        raise ConfigError(f"{name} is {value!r}: it must be finite")
-    return value
-
-
-def _require(config: TrainConfig, what: str, holds: Any, names: str) -> None:
-    for name in names.split():
-        value = getattr(config, name)
-        if value is not None and not holds(value):  # a NaN holds nothing
-            raise ConfigError(f"{name} is {value!r}: it must be {what}")
+def _explain(cls: type, error: ValidationError) -> ConfigError:
+    """What is wrong with the first value that is wrong: the key, the value, and what is possible."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # of __post_init__
+        found: ConfigError = first["ctx"]["error"]
+        return found
+    name, value = str(first["loc"][0]), first["input"]
+    _check_known(name)
+    if first["type"] == "literal_error":
+        *others, last = get_args(get_type_hints(cls)[name])
+        return ConfigError(f"{name} is {value!r}: {', '.join(others)} and {last} are possible")
+    wanted = _KINDS.get(first["type"]) or cls.__pydantic_fields__[name].description  # type: ignore[attr-defined]
+    return ConfigError(f"{name} is {value!r}: it must be {wanted}")

@@ -77,8 +77,8 @@ def lr_range_test(job: TrainingJob, *, lowest: float = 1e-3, highest: float = 1e
 
     The learning rate range test of Smith 2017 (Cyclical Learning Rates for Training Neural Networks, section 3.3), with
     exponential growth; it ends early when the loss is four times its best or no number. The factors lie around 1: the
-    defaults reach a thousandth and a thousand times the rates of the config. All that learns at any time of a run
-    learns from the first step. Nothing is written, the start stays as it is, and the same seed gives the same result.
+    defaults reach a thousandth and a thousand times the rates of the config. Nothing is written, the start stays as it
+    is, and the same seed gives the same result.
     Runs in one process. Raises ConfigError for a range that is none, TrainingError where no step could be taken.
     """
     if not 0 < lowest < highest < math.inf:
@@ -86,7 +86,7 @@ def lr_range_test(job: TrainingJob, *, lowest: float = 1e-3, highest: float = 1e
     if steps < _FEWEST_STEPS:
         raise ConfigError(f"steps is {steps}: a curve needs at least {_FEWEST_STEPS}")
     factors = [lowest * (highest / lowest) ** (number / (steps - 1)) for number in range(steps)]
-    config = replace(job.config, unfreeze_after=0, unfreeze_stages=0, ema=0.0)
+    config = replace(job.config, ema=0.0)
     device, _ = choose(config.device, "torch")
     average, raw, losses = Average(keep=math.exp(-_FEWEST_STEPS / steps)), [], []
     sweep = _sweep(replace(job, config=config), device, factors)
@@ -111,7 +111,7 @@ def _sweep(job: TrainingJob, device: str, factors: Iterable[float]) -> Generator
         contextlib.closing(Batches(job.mixture, learner.samples, job.config, learner.processes)) as batches,
         learner.accelerate(),
     ):
-        learner.begin_epoch(1)
+        learner.begin_epoch()
         coming = (batch for epoch in itertools.count(1) for batch, _ in batches.iterate(epoch))
         for factor, batch in zip(factors, coming, strict=False):
             loss, norm = learner.gradients(batch)

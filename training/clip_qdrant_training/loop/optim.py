@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
-from clip_qdrant_training.network.freezing import Freezing, find_layer
+from clip_qdrant_training.network.freezing import Freezing
 
 __all__ = [
     "AveragedWeights",
@@ -29,8 +29,8 @@ _PATIENCE, _FACTOR = 1, 0.8  # of a plateau, in the tutorial lineage
 def make_optimizer(
     model: DualEncoder, freezing: Freezing, config: TrainConfig, more: Mapping[str, nn.Parameter]
 ) -> torch.optim.AdamW:
-    """AdamW over all that ever learns: heads, image and text encoder at their own rates, which fall by `layer_decay`
-    from layer to layer towards the input; no decay for norms, biases and scalars. `more` learns like the heads.
+    """AdamW over all that learns: heads, image and text encoder at their own rates; no decay for norms, biases and
+    scalars. `more` learns like the heads.
 
     Each group has its `name` and its `peak` rate.
     """
@@ -39,9 +39,8 @@ def make_optimizer(
     for name, parameter in [*model.named_parameters(), *more.items()]:
         if name not in more and not freezing.learns(name, model):
             continue
-        part, layer = find_layer(name, model, freezing.depths)
-        below = freezing.depths[part] - 1 - layer if part in rates else 0
-        rate = rates.get(part, config.head_lr) * config.layer_decay**below
+        part, _, _ = name.partition(".")
+        rate = rates.get(part, config.head_lr)
         decays = config.encoder_weight_decay if part in rates else config.weight_decay
         decay = (config.weight_decay if decays is None else decays) if parameter.ndim > 1 else 0.0
         label = part.removesuffix("_encoder") if part in rates else "heads"

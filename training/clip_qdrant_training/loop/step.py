@@ -63,6 +63,7 @@ class Learner:
         torch.manual_seed(config.seed)
         self.model = copy_network(job.start.model, config, device)
         self.freezing = Freezing(self.model, config)
+        self.freezing.apply(self.model)
         self.objective = Objective(config, self.model.logit_scale)
         self.optimizer = make_optimizer(self.model, self.freezing, config, self.objective.parameters)
         self.averaged = AveragedWeights(self.model, config.ema) if config.ema else None
@@ -74,7 +75,6 @@ class Learner:
             frozen_text=self.freezing.text,
             precision=precision,
             unit=self.objective.unit,
-            checkpointing=config.gradient_checkpointing,
         )
         pairs = job.mixture.pairs
         self.samples = Samples(self.encoders, pairs, self.towers, config, views=config.views, folder=folder)
@@ -86,9 +86,8 @@ class Learner:
         if self.teacher:
             self.teacher.close()
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Sets what learns in this epoch, counted from 1, and dropout on."""
-        self.freezing.apply(self.model, epoch)
+    def begin_epoch(self) -> None:
+        """Dropout on, which judging has put off."""
         set_train_mode(self.model, self.config, self.freezing)
 
     def gradients(self, batch: Batch) -> tuple[float, float]:

@@ -140,7 +140,7 @@ class Trainer:
     def _epoch(self, epoch: int, behind: int, watcher: Watcher | None) -> None:
         """The steps of an epoch but for the first `behind`, then the judgement."""
         began, waited, count = time.perf_counter(), 0.0, 0
-        self.learner.begin_epoch(epoch)
+        self.learner.begin_epoch()
         for batch, waiting in self.batches.iterate(epoch, behind):
             at = time.perf_counter()
             loss, norm = self._step(batch)

@@ -1,4 +1,4 @@
-"""Which parameters learn in which epoch."""
+"""Which parameters learn."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.network.stages import image_depth, image_stage, text_depth, text_layer
 
-__all__ = ["Freezing", "find_layer"]
+__all__ = ["Freezing"]
 
 
 class Freezing:
-    """Which parameters learn in which epoch.
+    """Which parameters learn.
 
     `stages` is how many of the image encoder's first stages never learn, `text` whether the text encoder never does:
     what lies below can be computed once.
@@ -42,14 +42,14 @@ class Freezing:
         if config.batch_norm == "train" and self.stages:
             raise ConfigError("batch_norm is 'train' with frozen stages, whose statistics stay: use batch_norm=frozen")
 
-    def apply(self, model: DualEncoder, epoch: int) -> None:
-        """Set `requires_grad` of every parameter for an epoch, counted from 1."""
+    def apply(self, model: DualEncoder) -> None:
+        """Set `requires_grad` of every parameter."""
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self.learns(name, model) and self._thawed(name, model, epoch))
+            parameter.requires_grad_(self.learns(name, model))
 
     def learns(self, name: str, model: DualEncoder) -> bool:
-        """Whether a parameter learns at any time."""
-        part, layer = find_layer(name, model, self.depths)
+        """Whether a parameter learns."""
+        part, layer = _find_layer(name, model, self.depths)
         if any(fnmatchcase(name, pattern) for pattern in self.config.freeze):
             return False
         if part == "image_encoder":
@@ -60,17 +60,8 @@ class Freezing:
         whole = self.stages == self.depths["image_encoder"]
         return not (whole and name.startswith("image_projection.classifier."))
 
-    def _thawed(self, name: str, model: DualEncoder, epoch: int) -> bool:
-        part, layer = find_layer(name, model, self.depths)
-        learning = epoch - self.config.unfreeze_after  # epochs that the encoders have learned, this one included
-        if part not in self.depths:
-            return True
-        if not self.config.unfreeze_stages:
-            return learning > 0
-        return layer >= self.depths[part] - learning * self.config.unfreeze_stages
 
-
-def find_layer(name: str, model: DualEncoder, depths: Mapping[str, int]) -> tuple[str, int]:
+def _find_layer(name: str, model: DualEncoder, depths: Mapping[str, int]) -> tuple[str, int]:
     """The part of the model that a parameter belongs to, and its layer there. `depths` counts the layers of parts."""
     part, _, rest = name.partition(".")
     if part == "image_encoder":

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder
@@ -22,7 +21,7 @@ class Towers:
     """Both encoders with their heads.
 
     `*_inputs` computes what lies below the cut, without a gradient; `*_rows` computes what lies above it. `unit` rows
-    have norm 1. With `checkpointing`, activations within a stage are computed again for the gradient, not kept.
+    have norm 1.
     """
 
     def __init__(
@@ -33,7 +32,6 @@ class Towers:
         frozen_text: bool,
         precision: torch.dtype,
         unit: bool,
-        checkpointing: bool = False,
     ) -> None:
         self.model: DualEncoder = encoders.model
         self.device = next(self.model.parameters()).device
@@ -44,7 +42,6 @@ class Towers:
         self.tokenize = TextTokenizer(encoders.tokenizer, encoders.tokenization)
         stages = image_stages(self.model.image_encoder)
         self._below, self._above = stages[:frozen_stages], stages[frozen_stages:]
-        self._checkpointing = checkpointing
 
     def image_inputs(self, pixels: Tensor) -> Tensor:
         """uint8 (n, S, S, 3) -> what `image_rows` takes: the same pixels, or maps of the last frozen stage."""
@@ -85,10 +82,7 @@ class Towers:
 
     def _run(self, stages: Sequence[StageFunction], maps: Tensor) -> Tensor:
         for stage in stages:
-            if self._checkpointing and torch.is_grad_enabled():  # activations within a stage are computed again
-                maps = checkpoint(stage, maps, use_reentrant=False)
-            else:
-                maps = stage(maps)
+            maps = stage(maps)
         return maps
 
     def _finish(self, rows: Tensor) -> Tensor:

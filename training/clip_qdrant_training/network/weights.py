@@ -1,4 +1,4 @@
-"""The network of a run: copied to be trained, set to an epoch's mode, and made a checkpoint of."""
+"""The network of a run: copied to be trained, set to its mode, and made a checkpoint of."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ def copy_network(model: DualEncoder, config: TrainConfig, device: str) -> DualEn
     elif config.loss == "sigmoid":
         with torch.no_grad():
             copied.logit_scale.fill_(math.log(10))  # Zhai et al. 2023, section 3.2
-    if config.gradient_checkpointing:
-        copied.text_encoder.model.gradient_checkpointing_enable()
     return copied
 
 

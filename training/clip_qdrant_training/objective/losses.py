@@ -19,23 +19,11 @@ __all__ = ["anchoring", "distillation", "duplicates", "info_nce", "sigmoid", "so
 ANCHOR_SCALE = 30.0
 
 
-def info_nce(
-    images: Tensor,
-    texts: Tensor,
-    logit_scale: Tensor,
-    *,
-    ignore: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    hardness: float = 0.0,
-) -> Tensor:
+def info_nce(images: Tensor, texts: Tensor, logit_scale: Tensor, *, ignore: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE of images (n, dim) and texts (m, dim): CLIP (Radford et al. 2021, figure 3). A scalar.
 
     `logit_scale` is the log of the inverse temperature, clamped so that the factor is at most 100 (section 2.5).
     Of several captions each is ranked against the texts of other images, never against its siblings.
-    `label_smoothing` spreads that share of the target over all candidates of a row. `hardness`, the beta of
-    Robinson et al. 2021 (Contrastive Learning with Hard Negative Samples) and of HN-NCE (Radenovic et al. 2023,
-    arXiv 2301.02280), weights each negative of a row by exp(hardness * logit), normalised to a mean of 1; no
-    gradient flows through the weights. The logits have their scale in them, so a little goes far: try 0.25.
     """
     logits = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * _products(images, texts)  # (n, m)
     own = _own(len(images), len(texts), logits.device)
@@ -43,8 +31,8 @@ def info_nce(
     columns = torch.arange(len(texts), device=logits.device)
     captions = columns.view(len(images), -1)  # (n, c): where each image's own texts are
     photos = (columns // captions.shape[1])[:, None]  # (m, 1): where each text's own image is
-    to_text = _cross_entropy(logits, captions, negative, label_smoothing, hardness)
-    to_image = _cross_entropy(logits.T, photos, negative.T, label_smoothing, hardness)
+    to_text = _cross_entropy(logits, captions, negative)
+    to_image = _cross_entropy(logits.T, photos, negative.T)
     return (to_text + to_image) / 2
 
 
@@ -136,25 +124,15 @@ def duplicates(image_keys: Tensor, text_keys: Tensor) -> Tensor:
     return same & ~_own(n, m, same.device)
 
 
-def _cross_entropy(logits: Tensor, own: Tensor, negative: Tensor, smoothing: float, hardness: float) -> Tensor:
+def _cross_entropy(logits: Tensor, own: Tensor, negative: Tensor) -> Tensor:
     """Mean over rows and positives. logits and negative: (rows, columns); own: (rows, positives), column indices."""
     positives = logits.gather(1, own)
-    count = negative.sum(dim=1, keepdim=True, dtype=logits.dtype)
     # A large number, not infinity: in the backward pass of a row without any negative that makes a NaN, which is
     # masked after, but which torch.autograd.set_detect_anomaly stops at.
     nothing = torch.finfo(logits.dtype).min
-    others = logits
-    if hardness:
-        exponents = hardness * logits.detach()
-        total = exponents.masked_fill(~negative, nothing).logsumexp(dim=1, keepdim=True)
-        others = logits + exponents - total + count.clamp(min=1).log()
-    against = others.masked_fill(~negative, nothing).logsumexp(dim=1, keepdim=True)
+    against = logits.masked_fill(~negative, nothing).logsumexp(dim=1, keepdim=True)
     normaliser = torch.logaddexp(positives, against)  # each positive with the negatives, without its siblings
-    loss = normaliser - (1 - smoothing) * positives
-    if smoothing:
-        candidates = positives + others.masked_fill(~negative, 0.0).sum(dim=1, keepdim=True)
-        loss = loss - smoothing / (count + 1) * candidates
-    return loss.mean()
+    return (normaliser - positives).mean()
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -44,14 +44,7 @@ class Objective:
         """
         config = self.config
         if config.loss == "info_nce":
-            loss = losses.info_nce(
-                images,
-                texts,
-                self.logit_scale,
-                ignore=ignore,
-                label_smoothing=config.label_smoothing,
-                hardness=config.hardness,
-            )
+            loss = losses.info_nce(images, texts, self.logit_scale, ignore=ignore)
         elif config.loss == "sigmoid":
             loss = losses.sigmoid(images, texts, self.logit_scale, self.parameters["logit_bias"], ignore=ignore)
         else:
