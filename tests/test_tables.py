@@ -12,7 +12,7 @@ from fakes import write_image
 from clip_qdrant.errors import SourceError
 from clip_qdrant.tables.columns import FILE_COLUMNS, IMAGE_COLUMNS, find_column, find_field
 from clip_qdrant.tables.patterns import expand_braces
-from clip_qdrant.tables.rows import LostRow, Row, read_csv, read_json_lines
+from clip_qdrant.tables.rows import LostRow, TableRow, read_csv, read_json_lines
 from clip_qdrant.tables.suffixes import is_archive, table_format
 from clip_qdrant.tables.tar import sample_key
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
@@ -20,7 +20,7 @@ from clip_qdrant_training.data.pairs import image_name
 from clip_qdrant_training.data.read import read_pairs
 
 
-def read(text: bytes, form: str = "csv") -> list[Row | LostRow]:
+def read(text: bytes, form: str = "csv") -> list[TableRow | LostRow]:
     table = read_csv(io.BytesIO(text), form, fits=lambda names: find_column(names, IMAGE_COLUMNS) is not None)  # type: ignore[arg-type]
     return list(table.rows)
 
@@ -50,8 +50,8 @@ def test_a_table_of_captions_is_read_alike_by_ingestion_and_training(tmp_path: P
 
 
 def test_the_usual_separator_goes_before_the_others() -> None:
-    assert read(b"image,a;b\nx.png,1;2\n") == [Row("line 2", {"image": "x.png", "a;b": "1;2"})]
-    assert read(b"image\ta,b\nx.png\t1,2\n", "tsv") == [Row("line 2", {"image": "x.png", "a,b": "1,2"})]
+    assert read(b"image,a;b\nx.png,1;2\n") == [TableRow("line 2", {"image": "x.png", "a;b": "1;2"})]
+    assert read(b"image\ta,b\nx.png\t1,2\n", "tsv") == [TableRow("line 2", {"image": "x.png", "a,b": "1,2"})]
 
 
 def test_a_row_that_is_lost_is_named_by_the_line_where_it_begins() -> None:
@@ -73,7 +73,7 @@ def test_a_header_with_a_name_twice_is_refused() -> None:
 def test_json_lines_are_objects_and_anything_else_is_lost() -> None:
     lines = ['\ufeff{"a": 1}', "", "[1]", "{", '{"b": 2}']
     rows = list(read_json_lines(io.BytesIO("\n".join(lines).encode())).rows)
-    assert [row.fields if isinstance(row, Row) else (row.place, row.kind) for row in rows] == [
+    assert [row.fields if isinstance(row, TableRow) else (row.place, row.kind) for row in rows] == [
         {"a": 1},
         ("line 3", "object"),
         ("line 4", "syntax"),

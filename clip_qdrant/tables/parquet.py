@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from clip_qdrant.errors import MetadataError, MissingExtra, SourceError, first_line
 from clip_qdrant.tables.columns import check_columns
-from clip_qdrant.tables.rows import LostRow, Row, Table, check_depth
+from clip_qdrant.tables.rows import LostRow, Table, TableRow, check_depth
 
 __all__ = ["read_parquet"]
 
@@ -30,7 +30,7 @@ def read_parquet(file: IO[bytes]) -> Table:
     return Table(_read_batches(table, pa), columns)
 
 
-def _read_batches(table: Any, pa: Any) -> Iterator[Row | LostRow]:
+def _read_batches(table: Any, pa: Any) -> Iterator[TableRow | LostRow]:
     number = 0
     try:
         for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
@@ -42,7 +42,7 @@ def _read_batches(table: Any, pa: Any) -> Iterator[Row | LostRow]:
                 except MetadataError as error:
                     yield LostRow(place, "object", str(error))
                 else:
-                    yield Row(place, fields)
+                    yield TableRow(place, fields)
     except (pa.ArrowException, ValueError, RecursionError) as error:
         yield LostRow(f"after row {number}", "end", f"it cannot be read: {first_line(error)}")
 

@@ -17,7 +17,7 @@ from clip_qdrant.fields.values import describe_value, is_utf8
 from clip_qdrant.tables.columns import check_columns
 from clip_qdrant.tables.suffixes import TableFormat
 
-__all__ = ["LostRow", "Row", "Table", "check_depth", "parse_object", "read_csv", "read_json_lines", "read_objects"]
+__all__ = ["LostRow", "Table", "TableRow", "check_depth", "parse_object", "read_csv", "read_json_lines", "read_objects"]
 
 _LONGEST_LINE = 16 * 1024 * 1024  # bytes of JSON in one row
 _LONGEST_ROW = 1024 * 1024  # characters of CSV
@@ -29,7 +29,7 @@ Loss = Literal["syntax", "encoding", "columns", "object", "length", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row: `place` says where it begins, as in "line 3", `fields` has its values by column.
 
     Cells of CSV are texts without spaces around them; one that is empty, or has no name, is not among the fields.
@@ -58,7 +58,7 @@ class Table:
     An empty CSV file has no columns at all.
     """
 
-    rows: Iterator[Row | LostRow]
+    rows: Iterator[TableRow | LostRow]
     columns: Sequence[str] | None = None
     place: str = ""
 
@@ -198,7 +198,7 @@ def _read_header(rows: Iterator[tuple[str, list[str] | LostRow]]) -> tuple[str, 
 
 def _read_rows(
     lines: _Lines, rows: Iterator[tuple[str, list[str] | LostRow]], columns: Sequence[str], delimiter: str
-) -> Iterator[Row | LostRow]:
+) -> Iterator[TableRow | LostRow]:
     try:
         for place, cells in rows:
             if isinstance(cells, LostRow):
@@ -211,12 +211,12 @@ def _read_rows(
                 yield LostRow(place, "encoding", _NOT_UTF8)
             else:
                 named = zip(columns, map(str.strip, cells), strict=True)
-                yield Row(place, {name: cell for name, cell in named if name and cell})
+                yield TableRow(place, {name: cell for name, cell in named if name and cell})
     finally:
         lines.detach()
 
 
-def _read_lines(file: IO[bytes]) -> Iterator[Row | LostRow]:
+def _read_lines(file: IO[bytes]) -> Iterator[TableRow | LostRow]:
     number = 0
     while line := file.readline(_LONGEST_LINE):
         number += 1
@@ -234,16 +234,16 @@ def _read_lines(file: IO[bytes]) -> Iterator[Row | LostRow]:
             yield LostRow(place, "encoding", _NOT_UTF8)
 
 
-def _parse_line(place: str, text: str) -> Row | LostRow:
+def _parse_line(place: str, text: str) -> TableRow | LostRow:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for an integer of thousands of digits
         return LostRow(place, "syntax", f"not JSON: {error}")
     few = text.count("{") + text.count("[") <= _DEEPEST
-    return Row(place, value) if few and isinstance(value, dict) else _check_object(place, value)
+    return TableRow(place, value) if few and isinstance(value, dict) else _check_object(place, value)
 
 
-def _check_object(place: str, value: Any) -> Row | LostRow:
+def _check_object(place: str, value: Any) -> TableRow | LostRow:
     if not isinstance(value, dict):
         what = "a list" if isinstance(value, list) else describe_value(value)  # of how many levels is not known yet
         return LostRow(place, "object", f"it must be a JSON object, not {what}")
@@ -251,4 +251,4 @@ def _check_object(place: str, value: Any) -> Row | LostRow:
         check_depth(value)
     except MetadataError as error:
         return LostRow(place, "object", str(error))
-    return Row(place, value)
+    return TableRow(place, value)

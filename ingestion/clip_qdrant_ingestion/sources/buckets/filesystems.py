@@ -86,10 +86,10 @@ def open_file(filesystem: Any, path: str, *, shown: str, patience: float) -> IO[
     `shown` is the file in messages. Raises SourceError, and so does reading it.
     """
     file = _request(lambda: filesystem.open(path, "rb"), shown, patience)
-    return io.BufferedReader(_File(file, shown, patience), _BUFFER)
+    return io.BufferedReader(_RetriedFile(file, shown, patience), _BUFFER)
 
 
-class _File(io.RawIOBase):
+class _RetriedFile(io.RawIOBase):
     def __init__(self, file: Any, shown: str, patience: float) -> None:
         self._file, self._shown, self._patience = file, shown, patience
         self._size: int | None = getattr(file, "size", None)

@@ -15,7 +15,7 @@ from clip_qdrant.errors import MetadataError, SourceError, first_line
 from clip_qdrant.fields.values import describe_value
 from clip_qdrant.tables.columns import IMAGE_COLUMNS, find_column, find_field
 from clip_qdrant.tables.parquet import read_parquet
-from clip_qdrant.tables.rows import LostRow, Row, Table, read_csv, read_json_lines
+from clip_qdrant.tables.rows import LostRow, Table, TableRow, read_csv, read_json_lines
 from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.sources.descriptions import describe_cells, describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
@@ -73,7 +73,7 @@ def _image_column(columns: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def _image_row(
-    row: Row, wanted: Sequence[str], describe: Callable[[dict[str, Any]], Description]
+    row: TableRow, wanted: Sequence[str], describe: Callable[[dict[str, Any]], Description]
 ) -> ImageRow | LostRow:
     fields = row.fields
     column = find_field(fields, wanted)

@@ -17,7 +17,7 @@ from clip_qdrant.errors import MetadataError, SourceError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import describe_value
 from clip_qdrant.tables.columns import FILE_COLUMNS, find_column, find_field
-from clip_qdrant.tables.rows import LostRow, Row, read_csv, read_json_lines
+from clip_qdrant.tables.rows import LostRow, TableRow, read_csv, read_json_lines
 from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.sources.descriptions import describe_cells, describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
@@ -43,7 +43,7 @@ class FolderTable:
     _places: dict[str, str] = field(default_factory=dict)
 
     def add(
-        self, row: Row | LostRow, columns: Sequence[str], describe: Callable[[dict[str, Any]], Description]
+        self, row: TableRow | LostRow, columns: Sequence[str], describe: Callable[[dict[str, Any]], Description]
     ) -> None:
         """Takes a row, whose image is named in the first of `columns`; if it is wrong it becomes a problem."""
         if isinstance(row, LostRow):
@@ -92,13 +92,13 @@ def read_folder_table(file: IO[bytes], form: TableFormat) -> FolderTable:
         return found
     found.unnamed = table.columns.count("")  # the index of pandas, or what a spreadsheet leaves at the end of its lines
     rows = list(table.rows)
-    types = _find_types(row for row in rows if isinstance(row, Row))
+    types = _find_types(row for row in rows if isinstance(row, TableRow))
     for row in rows:
         found.add(row, (column,), lambda cells: _describe_with_types(cells, types))
     return found
 
 
-def _find_types(rows: Iterable[Row]) -> dict[str, FieldType]:
+def _find_types(rows: Iterable[TableRow]) -> dict[str, FieldType]:
     """The type of each column."""
     texts: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clip_qdrant.errors import TrainingError
 from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, find_column, find_field
-from clip_qdrant.tables.rows import LostRow, Row, Table
+from clip_qdrant.tables.rows import LostRow, Table, TableRow
 from clip_qdrant_training.data.formats.entries import CaptionEntry
 from clip_qdrant_training.data.pairs import clean_captions
 
@@ -65,7 +65,7 @@ def object_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
         yield CaptionEntry(fields[image], texts, part if isinstance(part, str) else None)
 
 
-def read_rows(table: Table, path: Path) -> Iterator[Row]:
+def read_rows(table: Table, path: Path) -> Iterator[TableRow]:
     """The rows of a table. Raises TrainingError for the first that cannot be used: no data is left out unasked."""
     for row in table.rows:
         if isinstance(row, LostRow):

@@ -49,7 +49,7 @@ class TarImage:
         return f"{self.path}: {self.name}"
 
 
-class _File(NamedTuple):
+class _SampleFile(NamedTuple):
     """A file of a sample: `suffix` is its name from the first dot on, in lower case."""
 
     key: str
@@ -87,7 +87,7 @@ def _read_archive(archive: Path) -> Iterator[Pair]:
         raise TrainingError(f"cannot read the shard {archive}: {error}{way_out}") from error
 
 
-def _read_files(file: IO[bytes], archive: Path) -> Iterator[_File]:
+def _read_files(file: IO[bytes], archive: Path) -> Iterator[_SampleFile]:
     """The files of samples: of an image the place, of a text what is in it."""
     stream = TarStream(file, seekable=True)
     for member in stream:
@@ -98,10 +98,10 @@ def _read_files(file: IO[bytes], archive: Path) -> Iterator[_File]:
             raise TrainingError(f"{archive}: {member.name} is {member.instead}; pack the archive with the file itself")
         is_text = suffix in _TEXTS
         data = stream.read(member) if is_text else TarImage(str(archive), member.offset, member.size, member.name)
-        yield _File(key, posixpath.basename(member.name).partition(".")[2].lower(), data)
+        yield _SampleFile(key, posixpath.basename(member.name).partition(".")[2].lower(), data)
 
 
-def _pair(files: Sequence[_File], where: str) -> Pair:
+def _pair(files: Sequence[_SampleFile], where: str) -> Pair:
     suffixes = [file.suffix for file in files]
     if doubled := next((suffix for suffix in suffixes if suffixes.count(suffix) > 1), None):
         raise TrainingError(f"{where} has a duplicate file name: .{doubled} is there twice")
