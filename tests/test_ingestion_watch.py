@@ -18,7 +18,7 @@ from clip_qdrant.errors import ConfigError, MissingExtra, ModelError, SourceErro
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.touched import Touched
-from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
+from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.files import file_events
 from clip_qdrant_ingestion.worker.events.messages import Change
 from clip_qdrant_ingestion.worker.health import Health
@@ -111,7 +111,7 @@ def test_a_table_of_metadata_touches_everything(queue: ChangeQueue, clock: Clock
 def test_more_changes_than_are_kept_by_name_make_a_whole_run(
     queue: ChangeQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_qdrant_ingestion.worker.change_queue._MOST", 10)
+    monkeypatch.setattr("clip_qdrant_ingestion.worker.events.change_queue._MOST", 10)
     queue.put(removed(*(f"a/{number}.jpg" for number in range(9))))
     assert queue.waiting == 10
     queue.put(changed("b/1.jpg"))

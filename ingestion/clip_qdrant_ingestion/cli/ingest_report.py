@@ -13,11 +13,11 @@ import typer
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, print_table
 from clip_qdrant.errors import StateError
-from clip_qdrant.uris import path_of
+from clip_qdrant_ingestion.cli.output import show_place
 from clip_qdrant_ingestion.settings import IngestSettings
 
 if TYPE_CHECKING:
-    from clip_qdrant_ingestion.state.state import Failure, LeftOut, Run
+    from clip_qdrant_ingestion.state.state import Failure, LeftOut, RunRecord
 
 __all__ = ["ingest_report"]
 
@@ -28,7 +28,7 @@ _SHOWN = 50  # objects in a table; --json has them all
 class _Found:
     """What the state file has of what was asked for; None is what was not."""
 
-    runs: Sequence[Run] | None
+    runs: Sequence[RunRecord] | None
     quarantined: Sequence[Failure] | None
     reasons: Mapping[str, int]  # how much is in quarantine, also of what is not listed
     duplicates: Sequence[LeftOut] | None
@@ -98,7 +98,7 @@ def _show(found: _Found) -> None:
     if found.quarantined is not None:
         _show_quarantine(found.quarantined, found.reasons)
     if found.duplicates is not None:
-        rows = [(_place(row.uri), _place(row.first), _time(row.first_seen)) for row in found.duplicates]
+        rows = [(show_place(row.uri), show_place(row.first), _time(row.first_seen)) for row in found.duplicates]
         print_table("left out", ("image", "nearly equal to", "since"), rows)
 
 
@@ -107,14 +107,14 @@ def _show_quarantine(quarantined: Sequence[Failure], reasons: Mapping[str, int])
     if not number:
         print_line("nothing is in quarantine")
         return
-    rows = [(_place(r.uri), r.reason, r.detail, _time(r.first_seen), r.attempts) for r in quarantined]
+    rows = [(show_place(r.uri), r.reason, r.detail, _time(r.first_seen), r.attempts) for r in quarantined]
     print_table("quarantined", ("object", "reason", "detail", "since", ">attempts"), rows)
     if number > len(rows):
         summary = ", ".join(f"{count} {plain(reason)}" for reason, count in reasons.items())
         print_line(f"the last {len(rows)} of {number} ({summary}); --limit shows more, --json all")
 
 
-def _run_cells(run: Run) -> tuple[str, ...]:
+def _run_cells(run: RunRecord) -> tuple[str, ...]:
     took = _duration((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
     outcome = f"{run.outcome}: {run.detail}" if run.detail else run.outcome
     report = run.report or {}
@@ -141,10 +141,6 @@ def _bottleneck(report: Mapping[str, Any]) -> str:
     """The stage that set the pace, with the share of the run in which it was busy."""
     stage = report.get("bottleneck")
     return f"{stage} {100 * report['stages'][stage]['share']:.0f} %" if stage else ""
-
-
-def _place(uri: str) -> str:
-    return str(path_of(uri) or uri)
 
 
 def _time(moment: datetime) -> str:

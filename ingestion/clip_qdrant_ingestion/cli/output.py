@@ -12,7 +12,7 @@ from clip_qdrant.uris import path_of
 if TYPE_CHECKING:
     from clip_qdrant_ingestion import Plan, Quarantined, Report
 
-__all__ = ["show_plan", "show_report"]
+__all__ = ["show_place", "show_plan", "show_report"]
 
 _SHOWN = 50  # quarantined objects in the table; --json has them all
 
@@ -34,7 +34,7 @@ def show_plan(plan: Plan, collection: str) -> None:
     print_line(f"{plan.listed} listed{'' if plan.complete else '; a part of the source could not be listed'}")
     examples = [(kind, plain(uri)) for kind, uris in plan.examples.items() for uri in uris[:5]]
     if examples:
-        print_table("the first of them", ("", "image"), [(kind, _place(uri)) for kind, uri in examples])
+        print_table("the first of them", ("", "image"), [(kind, show_place(uri)) for kind, uri in examples])
     _show_quarantined(plan.quarantined)
 
 
@@ -74,7 +74,7 @@ def _pace(report: Report) -> str:
 def _show_quarantined(quarantined: Sequence[Quarantined]) -> None:
     if not quarantined:
         return
-    rows = [(_place(row.uri), row.reason, row.detail) for row in quarantined[:_SHOWN]]
+    rows = [(show_place(row.uri), row.reason, row.detail) for row in quarantined[:_SHOWN]]
     print_table("quarantined", ("object", "reason", "detail"), rows)
     if len(quarantined) > _SHOWN:
         reasons = Counter(row.reason for row in quarantined)
@@ -82,5 +82,6 @@ def _show_quarantined(quarantined: Sequence[Quarantined]) -> None:
         print_line(f"the first {_SHOWN} of {len(quarantined)} ({summary}); --json has them all")
 
 
-def _place(uri: str) -> str:
+def show_place(uri: str) -> str:
+    """The path of a file, the uri of anything else."""
     return str(path_of(uri) or uri)

@@ -1,4 +1,4 @@
-"""The run of `clip-qdrant ingest`, put together from settings: source, collection, state file, probes, signals."""
+"""The run of `clip-qdrant ingest`: one, or one after the other, with probes, and an end when a signal asks for it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
 from clip_qdrant.cli.output import plain, stderr_console
-from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
-from clip_qdrant.uris import path_of
-from clip_qdrant_ingestion.options import IngestOptions
-from clip_qdrant_ingestion.run.engine import Cluster
+from clip_qdrant.errors import ConfigError, StoreUnavailable
+from clip_qdrant_ingestion.cli.assemble import open_worker, source_place
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
-from clip_qdrant_ingestion.sources.open import kind_of_source, make_source
-from clip_qdrant_ingestion.sources.options import SourceOptions
-from clip_qdrant_ingestion.sources.share import Share
-from clip_qdrant_ingestion.state.state import IngestState, default_state_path
 from clip_qdrant_ingestion.worker.endpoints import serve
 from clip_qdrant_ingestion.worker.health import Health
 from clip_qdrant_ingestion.worker.logs import json_logging
@@ -32,9 +23,7 @@ from clip_qdrant_ingestion.worker.metrics import Metrics
 from clip_qdrant_ingestion.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant_ingestion.settings import IngestSettings
-    from clip_qdrant_ingestion.sources.protocol import Source
 
 __all__ = ["RunEnd", "plan_run", "run"]
 
@@ -51,7 +40,7 @@ class RunEnd:
 
 def plan_run(settings: IngestSettings, *, retry_failed: bool) -> Plan:
     """What a run would do."""
-    with _worker(settings, retry_failed=retry_failed, noted={}, stop=threading.Event(), remembers=False) as worker:
+    with open_worker(settings, retry_failed=retry_failed, noted={}, stop=threading.Event(), remembers=False) as worker:
         return worker.plan()
 
 
@@ -63,15 +52,15 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
     with contextlib.ExitStack() as stack:
         if settings.log_format == "json":
             stack.enter_context(json_logging())
-        ended_by = stack.enter_context(_signals())
-        health, queue = _health(settings), None
-        place = _place(settings)
+        ended_by = stack.enter_context(_catch_signals())
+        health, queue = _make_health(settings), None
+        place = source_place(settings)
         if watches:
             from clip_qdrant_ingestion.cli.watch import make_change_queue
 
             queue = make_change_queue(settings, place, stdin=events)
         if settings.health is not None:
-            host, port = _address(settings.health)
+            host, port = _parse_address(settings.health)
             token = settings.events_token.get_secret_value() if settings.events_token else None
             url = stack.enter_context(
                 serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
@@ -81,7 +70,7 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
             else:
                 print(f"health: {url}", file=sys.stderr)
         worker = stack.enter_context(
-            _worker(settings, retry_failed=retry_failed, noted=noted, stop=ended_by.stop, health=health)
+            open_worker(settings, retry_failed=retry_failed, noted=noted, stop=ended_by.stop, health=health)
         )
         report = None
         try:
@@ -90,15 +79,15 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
 
                 report = watch_source(worker, settings, place, queue, health, ended_by.stop, stdin=events)
             else:
-                report = _once(worker, health)
+                report = _run_once(worker, health)
         except StoreUnavailable as error:
             if ended_by.signal is None:
                 raise
             logger.warning("the store is away, and a signal asked for the end: %s", error)
-        return RunEnd(report, _code(report, ended_by, watches=watches))
+        return RunEnd(report, _exit_code(report, ended_by, watches=watches))
 
 
-def _once(worker: Worker, health: Health) -> Report:
+def _run_once(worker: Worker, health: Health) -> Report:
     from clip_qdrant_ingestion.cli.progress import ingest_progress
 
     health.note_start()
@@ -117,7 +106,7 @@ def _once(worker: Worker, health: Health) -> Report:
     return report
 
 
-def _code(report: Report | None, ended_by: _Signals, *, watches: bool) -> int:
+def _exit_code(report: Report | None, ended_by: _Signals, *, watches: bool) -> int:
     if ended_by.signal is not None:
         if watches or report is None or report.interrupted:
             return TERMINATED if ended_by.signal == signal.SIGTERM else INTERRUPTED
@@ -137,7 +126,7 @@ class _Signals:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[_Signals]:
+def _catch_signals() -> Iterator[_Signals]:
     """SIGTERM and Ctrl-C set `stop`, a second Ctrl-C ends at once. Outside the main thread signals are left alone."""
     asked = _Signals()
     if threading.current_thread() is not threading.main_thread():
@@ -159,115 +148,13 @@ def _signals() -> Iterator[_Signals]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _worker(
-    settings: IngestSettings,
-    *,
-    retry_failed: bool,
-    noted: Mapping[str, str],
-    stop: threading.Event,
-    health: Health | None = None,
-    remembers: bool = True,
-) -> Iterator[Worker]:
-    source = _open_source(settings)
-    path: Path | str = default_state_path(settings.location, settings.cache_dir, settings.state)
-    if not remembers and not Path(path).exists():
-        path = ":memory:"  # looking makes no file
-    with (
-        _cluster(settings) as cluster,
-        IngestState(path) as state,
-        wiring.open_collection(settings, patience=settings.patience, stopped=stop.is_set) as images,
-    ):
-        if health is not None:
-            health.note_model()
-            images.exists()
-            health.note_answer()
-        options = _ingest_options(settings, source, retry_failed=retry_failed)
-        yield Worker(
-            source, images, state, options, location=settings.location, noted=noted, cluster=cluster, stop=stop
-        )
-
-
-@contextlib.contextmanager
-def _cluster(settings: IngestSettings) -> Iterator[Cluster | None]:
-    if settings.engine != "ray":
-        yield None
-        return
-    if not settings.location.startswith(("http://", "https://")):
-        raise ConfigError(
-            f"--engine ray needs a Qdrant server: {plain(settings.location)} can be open in one process alone; "
-            "run one (docker compose up -d) and set --location http://localhost:6333"
-        )
-    from clip_qdrant_ingestion.ray.cluster import RayCluster
-
-    opened = partial(_open_images, settings)
-    with RayCluster(opened, address=settings.ray_address, embedders=settings.embedders) as cluster:
-        yield cluster
-
-
-def _place(settings: IngestSettings) -> str:
-    if settings.source is None:
-        raise ConfigError("no source is named: clip-qdrant ingest SOURCE, or set CLIP_QDRANT_SOURCE")
-    place = settings.source
-    if (settings.source_kind or kind_of_source(place)) == "folder":
-        folder = path_of(place) or Path(place)
-        if not folder.is_dir():  # before a model is loaded for it
-            why = "it is not a folder" if folder.exists() else "not found"
-            raise SourceError(f"cannot list {plain(place)}: {why}")
-    return place
-
-
-def _open_source(settings: IngestSettings) -> Source:
-    options = SourceOptions(
-        kind=settings.source_kind,
-        name=settings.source_name,
-        path_pattern=settings.path_pattern,
-        share=settings.shard,
-        include=settings.include,
-        exclude=settings.exclude,
-        hidden=settings.hidden,
-        uri_column=settings.uri_column,
-        base=settings.uri_base,
-        endpoint_url=settings.endpoint_url,
-        object_metadata=settings.object_metadata,
-        allow_private=settings.allow_private,
-        patience=settings.patience,
-    )
-    return make_source(_place(settings), options)
-
-
-def _ingest_options(settings: IngestSettings, source: Source, *, retry_failed: bool) -> IngestOptions:
-    return IngestOptions(
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        readers=settings.readers,
-        limits=wiring.limits_of(settings),
-        delete=settings.delete,
-        max_delete=settings.max_delete,
-        owns=source.owns if isinstance(source, Share) else None,
-        dedupe=settings.dedupe,
-        tags=settings.file_tags,
-        retry_failed=retry_failed,
-        patience=settings.patience,
-        bulk=settings.bulk,
-    )
-
-
-def _open_images(settings: IngestSettings) -> ImageCollection:
-    """The collection in a process of a cluster."""
-    from clip_qdrant.collection.images import ImageCollection
-
-    client = wiring.open_client(settings)
-    return ImageCollection(settings.collection, wiring.open_embedder(settings), client, patience=settings.patience)
-
-
-def _health(settings: IngestSettings) -> Health:
+def _make_health(settings: IngestSettings) -> Health:
     """What the worker is asked about; metrics only where somebody can ask for them."""
     stall = 300.0 + settings.patience
     return Health(stall=stall, metrics=Metrics() if settings.health is not None else None)
 
 
-def _address(text: str) -> tuple[str, int]:
+def _parse_address(text: str) -> tuple[str, int]:
     """Host and port of "host:port", "[::1]:8080" or "8080"."""
     host, _, port = text.rpartition(":")
     if not port.isdigit():

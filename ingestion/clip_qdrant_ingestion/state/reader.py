@@ -15,7 +15,7 @@ from typing import Any
 from clip_qdrant.errors import without_user_info
 from clip_qdrant_ingestion.state.file import StateFile
 
-__all__ = ["Failure", "LeftOut", "ReasonCount", "Run", "Scope", "StateReader", "is_folder"]
+__all__ = ["Failure", "LeftOut", "ReasonCount", "RunRecord", "Scope", "StateReader", "is_folder"]
 
 
 def is_folder(location: str) -> bool:
@@ -47,7 +47,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRecord:
     """One run. `outcome` is done, interrupted, refused (nothing deleted, see `detail`), failed or unfinished.
 
     An unfinished one is still running, or was killed. `report` has what `Report.document` says, with the number of
@@ -112,7 +112,7 @@ class StateReader:
     def close(self) -> None:
         self._file.close()
 
-    def runs(self, limit: int = 20, *, scope: Scope | None = None, source: str | None = None) -> list[Run]:
+    def runs(self, limit: int = 20, *, scope: Scope | None = None, source: str | None = None) -> list[RunRecord]:
         """The last runs, the latest first."""
         rows = self._select(
             "number, outcome, detail, started_at, finished_at, pid, host, options, report",
@@ -121,7 +121,7 @@ class StateReader:
             limit,
         )
         return [
-            Run(
+            RunRecord(
                 scope=scope,
                 number=number,
                 outcome=outcome or "unfinished",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
 from clip_qdrant_ingestion.run.report import COUNTS, Report
 from clip_qdrant_ingestion.run.touched import Touched
-from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
+from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.health import Health
 
 __all__ = ["watch"]

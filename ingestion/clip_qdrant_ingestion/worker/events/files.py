@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from clip_qdrant.errors import MissingExtra, SourceError
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.packed_texts import TextSet
-from clip_qdrant_ingestion.worker.change_queue import ChangeQueue
+from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.messages import Change
 
 if TYPE_CHECKING:
