@@ -1,21 +1,28 @@
-"""Who imports whom: the direction of DESIGN, torch only where it belongs, and nothing heavy for a mere import.
+"""Who imports whom: one direction, no circles, torch only where it belongs, and nothing heavy for a mere import.
 
-cli -> ingestion, training -> collection -> embedder, edge, filters, images -> records, errors
+cli -> ingestion, training -> collection -> embedder, store, filters, images -> records, fields, errors
 """
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import importlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import clip_qdrant
 from clip_qdrant import errors
+from clip_qdrant.cli.app import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -36,11 +43,13 @@ TORCH_HOMES = (
 ROOTS = (
     "clip_qdrant.cli",
     "clip_qdrant.settings",
+    "clip_qdrant_training.cli",
     "clip_qdrant_training.__main__",
+    "clip_qdrant_ingestion.cli",
+    "clip_qdrant_ingestion.settings",
     "clip_qdrant_ingestion.__main__",
 )
-# Modules of the program that are all about ingestion; they are imported themselves only inside functions.
-COMPOSED = ("clip_qdrant_ingestion.cli.run", "clip_qdrant_ingestion.cli.watch")
+NOT_ON_EVERY_PYTHON = {"tomli"}  # the standard library has it from 3.11 on
 # Below all others: these import only the standard library, and each other.
 LEAVES = (
     "clip_qdrant.records",
@@ -104,49 +113,117 @@ def within(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def told(found: list[Import]) -> list[str]:
+def tell(found: list[Import]) -> list[str]:
     return [str(each) for each in found]
 
 
 def test_the_walk_sees_what_it_should() -> None:
-    assert len({each.module for each in IMPORTS}) > 30
+    assert len({each.module for each in IMPORTS}) > 100
     seen = {(each.module, each.name, each.deferred) for each in IMPORTS}
-    assert ("clip_qdrant.collection.images", "clip_qdrant.records", False) in seen
+    assert ("clip_qdrant.collection.images", "clip_qdrant.collection.query", False) in seen
     assert ("clip_qdrant.embedder", "clip_qdrant_training", True) in seen
     assert ("clip_qdrant_ingestion.cli.ingest", "clip_qdrant_ingestion", True) in seen
-    assert (
-        "clip_qdrant_ingestion.cli.ingest",
-        "clip_qdrant.collection.images",
-        False,
-    ) not in seen  # for the type checker only
+    # for the type checker only
+    assert ("clip_qdrant_ingestion.cli.ingest", "clip_qdrant.collection.images", False) not in seen
 
 
-def test_the_library_imports_training_and_ingestion_only_inside_functions_of_the_cli_and_the_embedder() -> None:
+def test_the_library_imports_training_and_ingestion_only_inside_functions_of_the_program_and_of_fit() -> None:
     wrong = [
         each
         for each in IMPORTS
         if within(each.module, "clip_qdrant")
         and within(each.name, "clip_qdrant_training", "clip_qdrant_ingestion")
         and not (each.deferred and within(each.module, "clip_qdrant.cli", "clip_qdrant.embedder"))
-        and not within(each.module, *COMPOSED)
     ]
-    early = [each for each in IMPORTS if within(each.name, *COMPOSED) and not each.deferred]
 
-    assert told(wrong) == []
-    assert told(early) == []
+    assert tell(wrong) == []
+
+
+def test_the_commands_of_ingestion_and_training_live_with_them() -> None:
+    homes = {name: home.partition(".")[0] for name, home in COMMANDS.items()}
+
+    assert homes["ingest"] == homes["ingest-report"] == "clip_qdrant_ingestion"
+    assert homes["train"] == homes["evaluate"] == "clip_qdrant_training"
+    assert homes["search"] == homes["facet"] == homes["info"] == homes["demo"] == "clip_qdrant"
+
+
+def siblings() -> dict[str, dict[str, set[str]]]:
+    """For each folder, which of its modules and folders imports which other of them, also inside functions."""
+    modules = {module_name(path, package) for package, folder in PACKAGES.items() for path in folder.rglob("*.py")}
+    graphs: dict[str, dict[str, set[str]]] = {}
+    for each in IMPORTS:
+        if each.name not in modules:
+            continue
+        mine, theirs = each.module.split("."), each.name.split(".")
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(mine, theirs, strict=False)))
+        if 0 < shared < min(len(mine), len(theirs)):
+            graph = graphs.setdefault(".".join(mine[:shared]), {})
+            graph.setdefault(mine[shared], set()).add(theirs[shared])
+    return graphs
+
+
+@pytest.mark.parametrize(("folder", "graph"), siblings().items())
+def test_there_is_no_circle_between_the_modules_and_folders_of_a_folder(
+    folder: str, graph: dict[str, set[str]]
+) -> None:
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"in {folder}: {' imports '.join(reversed(error.args[1]))}")
+
+
+def test_no_module_imports_its_own_package_as_a_whole() -> None:
+    # The roots import at first use, so a circle through them would not be seen above.
+    whole = {
+        package: {f"{package}.{name}" for name in importlib.import_module(package).__all__} for package in PACKAGES
+    }
+    wrong = [
+        each
+        for each in IMPORTS
+        for package, names in whole.items()
+        if within(each.module, package) and each.name in names and not within(each.module, f"{package}.cli")
+    ]
+
+    assert tell(wrong) == []
+
+
+def test_a_circle_is_found() -> None:
+    graphs = siblings()
+
+    assert "images" in graphs["clip_qdrant"]["collection"] | graphs["clip_qdrant"]["embedder"]
+    assert "checkpoint" in graphs["clip_qdrant.model"]["loading"]
+    graphs["clip_qdrant"].setdefault("errors", set()).add("collection")
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graphs["clip_qdrant"]).prepare()
+
+
+def classes() -> Iterator[tuple[str, str]]:
+    for package, folder in PACKAGES.items():
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    yield node.name.lstrip("_"), module_name(path, package)
+
+
+def test_the_name_of_a_class_exists_once() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, module in classes():
+        homes.setdefault(name, []).append(module)
+
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
 
 
 def test_training_and_ingestion_do_not_know_each_other() -> None:
     pairs = (("clip_qdrant_training", "clip_qdrant_ingestion"), ("clip_qdrant_ingestion", "clip_qdrant_training"))
     wrong = [each for each in IMPORTS for one, other in pairs if within(each.module, one) and within(each.name, other)]
 
-    assert told(wrong) == []
+    assert tell(wrong) == []
 
 
 def test_the_program_and_its_settings_are_imported_by_nothing_but_the_program() -> None:
     wrong = [each for each in IMPORTS if within(each.name, *ROOTS) and not within(each.module, *ROOTS)]
 
-    assert told(wrong) == []
+    assert tell(wrong) == []
 
 
 def test_records_and_errors_import_nothing_of_ours_at_their_top() -> None:
@@ -158,21 +235,15 @@ def test_records_and_errors_import_nothing_of_ours_at_their_top() -> None:
         and (within(each.name, *TOP) and not within(each.name, *LEAVES))
     ]
 
-    assert told(wrong) == []
+    assert tell(wrong) == []
 
 
 def test_what_decodes_and_what_filters_know_neither_collections_nor_models() -> None:
-    low = (
-        "clip_qdrant.images.load",
-        "clip_qdrant.filters.build",
-        "clip_qdrant.store.edge.client",
-        "clip_qdrant.store.connect",
-        "clip_qdrant.store.calls",
-    )
-    high = ("clip_qdrant.collection.images", "clip_qdrant.embedder", "clip_qdrant.model", "clip_qdrant.runtime")
+    low = ("clip_qdrant.images", "clip_qdrant.fields", "clip_qdrant.filters", "clip_qdrant.store", "clip_qdrant.tables")
+    high = ("clip_qdrant.collection", "clip_qdrant.embedder", "clip_qdrant.model", "clip_qdrant.runtime")
     wrong = [each for each in IMPORTS if within(each.module, *low) and within(each.name, *high)]
 
-    assert told(wrong) == []
+    assert tell(wrong) == []
 
 
 def test_torch_is_imported_at_the_top_of_modules_only_where_it_belongs() -> None:
@@ -182,7 +253,7 @@ def test_torch_is_imported_at_the_top_of_modules_only_where_it_belongs() -> None
         if within(each.name, *TORCH) and not each.deferred and not within(each.module, *TORCH_HOMES)
     ]
 
-    assert told(wrong) == []
+    assert tell(wrong) == []
 
 
 def test_what_imports_torch_is_imported_only_inside_functions_elsewhere() -> None:
@@ -192,7 +263,21 @@ def test_what_imports_torch_is_imported_only_inside_functions_elsewhere() -> Non
         if within(each.name, *TORCH_HOMES) and not each.deferred and not within(each.module, *TORCH_HOMES)
     ]
 
-    assert told(wrong) == []
+    assert tell(wrong) == []
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    own = {requirement.name for requirement in map(Requirement, metadata.requires("clip-qdrant") or [])}
+    declared = {canonicalize_name(name) for name in own}
+    homes = metadata.packages_distributions()
+    found = {each.name.partition(".")[0] for each in IMPORTS} - set(PACKAGES) - sys.stdlib_module_names
+    missing = {
+        name
+        for name in found - NOT_ON_EVERY_PYTHON
+        if not declared & {canonicalize_name(home) for home in homes.get(name, [])}
+    }
+
+    assert missing == {"aiobotocore", "botocore", "pydantic_core"}  # of s3fs, of s3fs, and of pydantic
 
 
 @pytest.mark.parametrize("name", ["clip_qdrant", "clip_qdrant.cli", "clip_qdrant.errors", "clip_qdrant.records"])
