@@ -21,8 +21,8 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest
+from clip_qdrant_ingestion.options import Dedupe
 from clip_qdrant_ingestion.run import outcomes as outcomes
-from clip_qdrant_ingestion.run.pipeline import Dedupe
 from clip_qdrant_ingestion.state.state import IngestState, Scope
 
 

@@ -11,7 +11,7 @@ from clip_qdrant.errors import without_user_info
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.dry_run import preview
 from clip_qdrant_ingestion.run.engine import Cluster
-from clip_qdrant_ingestion.run.pipeline import reconcile
+from clip_qdrant_ingestion.run.reconciler import Reconciler
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
@@ -46,7 +46,7 @@ class Worker:
         """One run, over the whole source or what was touched of it."""
         number = self._state.start(self._scope, self._noted)
         try:
-            report = reconcile(
+            run = Reconciler(
                 self._source,
                 self._collection,
                 self._options,
@@ -56,6 +56,7 @@ class Worker:
                 progress=progress,
                 stop=self._stop,
             )
+            report = run.run()
         except BaseException as error:
             self._state.fail(number, without_user_info(str(error)) or type(error).__name__)
             raise
