@@ -38,9 +38,9 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where an image came from, and what tells whether it changed: `size` in bytes, `mtime` in seconds since 1970.
+    """Where an image came from, and what shows whether it changed: `size` in bytes, `mtime` in seconds since 1970.
 
-    `name` is that of the source whose word caption and metadata are; None where they came from elsewhere.
+    `name` is that of the source which caption and metadata come from; None where they come from elsewhere.
     `metadata` are what the object's own headers say (the user metadata of a bucket).
     """
 
@@ -86,7 +86,7 @@ class ImageRecord:
 
 
 def _list_parts(part: ImageInfo | SourceInfo) -> dict[str, Any]:
-    """The fields of a part of the payload that say something."""
+    """The fields of one part of the payload, without those that are empty."""
     return {name: value for name, value in asdict(part).items() if value is not None and value != {}}
 
 
@@ -100,7 +100,7 @@ def read_source(payload: Mapping[str, Any]) -> SourceInfo | None:
 
 
 def add_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
-    """The record with what a payload of the same bytes says of them: what decoding them had told."""
+    """The record with what decoding had told of the same bytes, taken from the payload that holds it."""
     taken_at, location = stored.get("taken_at"), stored.get("location")
     return replace(
         record,

@@ -43,7 +43,7 @@ class AddResult:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One image as it was passed. `uri` is "" as long as only the image itself can tell."""
+    """One image as it was passed. `uri` is "" until it is made from the bytes or pixels."""
 
     index: int
     image: ImageInput
@@ -157,7 +157,7 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
 
 
 def _identify(row: _Row, target: int) -> _Row:
-    """The row with a uri; pixels without a file must be loaded to tell."""
+    """The row with a uri: that of its bytes or pixels, if it came without one. Pixels must be loaded for it."""
     if row.uri:
         return row
     with _name_image(row):
@@ -168,7 +168,7 @@ def _identify(row: _Row, target: int) -> _Row:
 
 
 def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
-    """What is to be stored, without what the bytes say: what is not given stays as it is."""
+    """The record of a row without what the bytes tell. A caption or metadata that is not given stays as it is stored."""
     caption = stored.get("caption") if row.caption is None else row.caption
     metadata = stored.get("metadata", {}) if row.metadata is None else row.metadata
     return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata)

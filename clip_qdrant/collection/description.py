@@ -101,17 +101,17 @@ class CollectionDescription:
         return self._state.payload_fields
 
     def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
-        """`store.call` of one method of the client, in a way that suits several threads."""
+        """Calls one method of the client by `store.calls.call`; a client without a server by one thread at a time."""
         with _in_process if self._in_process else nullcontext():
             return call(operation, what=what, patience=self._patience, stopped=self._options.stopped)
 
     def expect(self, fields: Mapping[str, FieldType]) -> None:
-        """The types of fields that may come: one that is new gets the type named here, where its values fit it."""
+        """Types for fields that may come: a new field gets the type named here if its first values fit it."""
         self._declared = replace(self._declared, expected={**self._declared.expected, **fields})
         self._state = replace(self._state, schema=replace(self._state.schema, expected=self._declared.expected))
 
     def open(self) -> bool:
-        """Reads the description (one client call); whether the collection is there."""
+        """Reads the description (one client call). Returns whether the collection is there."""
         try:
             info = self.ask(lambda: self._client.get_collection(self.name), what=f"opening collection {self.name!r}")
         except CollectionNotFound:

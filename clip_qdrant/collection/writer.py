@@ -52,7 +52,7 @@ class CollectionWriter:
         return replace(record, metadata=self._description.schema.normalise(record.metadata, uri=record.uri))
 
     def read_payloads(self, uris: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The payloads of those of these images that are there, by uri; {} if there is no collection."""
+        """The payloads of these images by uri, without those that are not stored; {} if there is no collection."""
         if not self._is_there():
             return {}
         by_id = {point_id(uri): uri for uri in uris}
@@ -65,9 +65,9 @@ class CollectionWriter:
             return {}
 
     def expect(self, fields: Mapping[str, FieldType]) -> None:
-        """Types of metadata fields that may come: a new field gets the type named here, where its first values fit it.
+        """Types for metadata fields that may come: a new field gets the type named here if its first values fit it.
 
-        Nothing is created. So a field of titles stays text although the first ones may all look like dates.
+        So a field of titles becomes text although the first titles may all look like dates. Nothing is created.
         """
         self._description.expect(fields)
 
@@ -86,7 +86,7 @@ class CollectionWriter:
                 return
 
     def find_same_bytes(self, sha256: Iterable[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
-        """Payload and vector, float32 (dim,), of one stored image for each of these hashes of files that there is."""
+        """For each sha256 of a file that is stored: payload and vector, float32 (dim,), of one image with these bytes."""
         found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
         missing = set(sha256)
         if not self._is_there():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["is_plausible", "isoformat", "parse_datetime", "parse_period"]
+__all__ = ["is_plausible_photo_date", "isoformat", "parse_datetime", "parse_period"]
 
 _DATETIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -69,6 +69,6 @@ def parse_period(text: str) -> tuple[datetime, datetime | None] | None:
         return start, None
 
 
-def is_plausible(moment: datetime) -> bool:
+def is_plausible_photo_date(moment: datetime) -> bool:
     """Whether a photo may be from then."""
     return _FIRST_PHOTO <= moment.year <= _LAST_PHOTO

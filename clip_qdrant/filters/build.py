@@ -16,7 +16,7 @@ from clip_qdrant.errors import FilterError, MetadataError
 from clip_qdrant.fields.paths import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import describe_value, is_place, unbox
-from clip_qdrant.filters.conditions import OPERATORS, build_test, conjunction, disjunction, negation
+from clip_qdrant.filters.conditions import OPERATORS, build_test, join_all, join_any, negate
 from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
 
 __all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
@@ -128,9 +128,9 @@ def _build(where: Any, fields: Mapping[str, FieldType], levels: int) -> models.C
 def _from_tree(tree: Node, text: str, fields: Mapping[str, FieldType]) -> models.Condition:
     if isinstance(tree, Junction):
         parts = [_from_tree(part, text, fields) for part in tree.parts]
-        return conjunction(parts) if tree.word == "and" else disjunction(parts)
+        return join_all(parts) if tree.word == "and" else join_any(parts)
     if isinstance(tree, Negation):
-        return negation(_from_tree(tree.part, text, fields))
+        return negate(_from_tree(tree.part, text, fields))
     try:
         key = resolve_field(tree.field, fields)
     except FilterError as error:
@@ -162,12 +162,12 @@ def _from_dict(where: Mapping[Any, Any], fields: Mapping[str, FieldType], levels
             if not isinstance(value, (list, tuple)) or not value:
                 raise FilterError(f"where[{key!r}] must be a list of at least one where, not {describe_value(value)}")
             inner = [_part(item, f"where[{key!r}][{i}]", fields, levels - 1) for i, item in enumerate(value)]
-            parts.append(conjunction(inner) if key == "and" else disjunction(inner))
+            parts.append(join_all(inner) if key == "and" else join_any(inner))
         elif key == "not":
-            parts.append(negation(_part(value, "where['not']", fields, levels - 1)))
+            parts.append(negate(_part(value, "where['not']", fields, levels - 1)))
         else:
             parts.extend(_field_tests(key, value, fields))
-    return conjunction(parts) if parts else None
+    return join_all(parts) if parts else None
 
 
 def _part(where: Any, place: str, fields: Mapping[str, FieldType], levels: int) -> models.Condition:

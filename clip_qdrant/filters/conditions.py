@@ -19,7 +19,7 @@ from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, describe_value, is_utf8
 from clip_qdrant.filters.language import Test
 
-__all__ = ["OPERATORS", "build_test", "conjunction", "disjunction", "negation"]
+__all__ = ["OPERATORS", "build_test", "join_all", "join_any", "negate"]
 
 _EQUALITY = ("=", "!=", "in", "not in")
 _ORDER = ("<", "<=", ">", ">=", "between")
@@ -42,21 +42,21 @@ _LAST_MOMENT = datetime.max.replace(tzinfo=timezone.utc)
 Refusal: TypeAlias = Callable[[str, int], FilterError]
 
 
-def conjunction(parts: Sequence[models.Condition]) -> models.Condition:
+def join_all(parts: Sequence[models.Condition]) -> models.Condition:
     """All of the conditions."""
     if len(parts) == 1:
         return parts[0]
     return models.Filter(must=list(parts))
 
 
-def disjunction(parts: Sequence[models.Condition]) -> models.Condition:
+def join_any(parts: Sequence[models.Condition]) -> models.Condition:
     """Any of the conditions."""
     if len(parts) == 1:
         return parts[0]
     return models.Filter(should=list(parts))
 
 
-def negation(part: models.Condition) -> models.Condition:
+def negate(part: models.Condition) -> models.Condition:
     """Whatever the condition does not select."""
     if isinstance(part, models.Filter) and isinstance(part.must_not, list) and len(part.must_not) == 1:
         only = models.Filter(must_not=part.must_not)
@@ -72,7 +72,7 @@ def build_test(key: str, name: str, field_type: FieldType, test: Test, refusal: 
     """
     if test.operator in _PRESENCE:
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-        return empty if test.operator == "is null" else negation(empty)
+        return empty if test.operator == "is null" else negate(empty)
     try:
         if field_type == "geo":
             return _within(key, test)
@@ -83,7 +83,7 @@ def build_test(key: str, name: str, field_type: FieldType, test: Test, refusal: 
         equal = _equal(key, name, field_type, test)
     except _UnfitValue as unfit:
         raise refusal(str(unfit), test.values_at[unfit.index]) from unfit
-    return negation(equal) if test.operator in ("!=", "not in") else equal
+    return negate(equal) if test.operator in ("!=", "not in") else equal
 
 
 class _UnfitValue(Exception):
@@ -98,11 +98,11 @@ def _equal(key: str, name: str, field_type: FieldType, test: Test) -> models.Con
     if field_type == "float":
         # Match knows no floats
         numbers = [_number(i, name, field_type, value) for i, value in enumerate(test.values)]
-        return disjunction([_field(key, range=models.Range(gte=number, lte=number)) for number in numbers])
+        return join_any([_field(key, range=models.Range(gte=number, lte=number)) for number in numbers])
     if field_type == "datetime":
         periods = [_period(i, name, value) for i, value in enumerate(test.values)]
         spans = [models.DatetimeRange(**_moments(">=", period), **_moments("<=", period)) for period in periods]
-        return disjunction([_field(key, range=span) for span in spans])
+        return join_any([_field(key, range=span) for span in spans])
     wanted = [_matchable(i, name, field_type, value) for i, value in enumerate(test.values)]
     if test.operator in ("in", "not in"):
         return _field(key, match=models.MatchAny(any=wanted))

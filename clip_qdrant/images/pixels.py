@@ -1,6 +1,6 @@
 """Pixels of any mode as plain 8-bit ones: no palette, no transparency, no deep grey, colours as sRGB.
 
-A big image is taken band by band and reduced at once, so that beside it only a band is held and not a copy or three.
+A big image is flattened and reduced band by band, so that no whole copy of it is held beside it.
 """
 
 from __future__ import annotations

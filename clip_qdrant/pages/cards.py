@@ -16,7 +16,7 @@ from clip_qdrant.pages.template import list_values
 from clip_qdrant.pages.thumbnails import make_thumbnail
 from clip_qdrant.uris import path_of
 
-__all__ = ["ShownImage", "alt_text", "card_html", "hit_thumbnail", "link_html"]
+__all__ = ["ShownImage", "alt_text", "card_html", "link_html", "make_hit_thumbnail"]
 
 _THUMBNAIL_SIDE = 480  # pixels: sharp at the 240 CSS pixels of a card on a screen of double density
 _LINKED = ("http", "https", "file")
@@ -50,7 +50,7 @@ def card_html(hit: ShownImage) -> str:
 
     The only thing a browser loads for it is the image of a hit with an http or https uri.
     """
-    source = hit_thumbnail(hit) or (hit.uri if _scheme(hit.uri) in _SHOWN else None)
+    source = make_hit_thumbnail(hit) or (hit.uri if _scheme(hit.uri) in _SHOWN else None)
     picture = (
         f'<img src="{escape(source)}" alt="{alt_text(hit)}" loading="lazy" referrerpolicy="no-referrer" '
         f'style="{_CARD_IMAGE}">'
@@ -68,7 +68,7 @@ def card_html(hit: ShownImage) -> str:
     return f'<div style="{_CARD}">{picture}<div style="{_CARD_BODY}">{"".join(lines)}</div></div>'
 
 
-def hit_thumbnail(hit: ShownImage) -> str | None:
+def make_hit_thumbnail(hit: ShownImage) -> str | None:
     """A local image as the data: uri of a small JPEG; None if it is elsewhere, gone or damaged."""
     try:
         path = path_of(hit.uri)

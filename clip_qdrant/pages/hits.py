@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from clip_qdrant.pages.cards import ShownImage, alt_text, hit_thumbnail, link_html
+from clip_qdrant.pages.cards import ShownImage, alt_text, link_html, make_hit_thumbnail
 from clip_qdrant.pages.template import fill_template, list_values, section_html
 from clip_qdrant.pages.thumbnails import picture_html
 
@@ -54,7 +54,7 @@ def _section(section: Section) -> str:
 
 
 def _article(rank: int, hit: ShownImage) -> str:
-    picture = picture_html(hit_thumbnail(hit), alt_text(hit))
+    picture = picture_html(make_hit_thumbnail(hit), alt_text(hit))
     score = f'<span class="score">{hit.score:.3f}</span>' if hit.score is not None else ""
     caption = f"<p>{escape(hit.caption)}</p>" if hit.caption else ""
     entries = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in list_values(hit.metadata))

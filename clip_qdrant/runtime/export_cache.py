@@ -21,7 +21,7 @@ _exporting = threading.Lock()
 
 
 class ExportCache:
-    """ONNX exports by fingerprint, and for each source that was read its fingerprint by the sha256 of its bytes.
+    """A folder of ONNX exports, named by fingerprint, and of pointers: the sha256 of a source's bytes -> fingerprint.
 
     An export is made in a temporary folder and renamed, so a reader sees a whole one or none, whoever else is writing.
     """

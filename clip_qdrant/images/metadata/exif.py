@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from clip_qdrant.fields.dates import is_plausible
+from clip_qdrant.fields.dates import is_plausible_photo_date
 from clip_qdrant.fields.types import Location
 
 __all__ = ["Exif", "read_exif", "read_fields", "read_location", "read_taken_at"]
@@ -155,7 +155,7 @@ def read_taken_at(photo: Mapping[int, Any]) -> datetime | None:
         moment = datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
-    if not is_plausible(moment):
+    if not is_plausible_photo_date(moment):
         return None
     offset = _OFFSET.fullmatch(_ascii(photo.get(_OFFSET_TIME_ORIGINAL)))
     if not offset:

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from clip_qdrant.fields.dates import is_plausible
+from clip_qdrant.fields.dates import is_plausible_photo_date
 
 __all__ = ["find_block", "read_fields"]
 
@@ -86,5 +86,5 @@ def _moment(date: str, time: str) -> datetime | None:
             moment = datetime.strptime(text, form)
         except ValueError:
             continue
-        return moment if is_plausible(moment) else None
+        return moment if is_plausible_photo_date(moment) else None
     return None

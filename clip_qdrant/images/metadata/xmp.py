@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clip_qdrant.fields.dates import is_plausible, parse_datetime
+from clip_qdrant.fields.dates import is_plausible_photo_date, parse_datetime
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,7 +79,7 @@ def _first(said: dict[str, list[str]], name: str) -> str:
 def _moment(text: str) -> datetime | None:
     """A whole date, with or without time and zone. A year alone is XMP too; it would make up a day."""
     moment = parse_datetime(text.strip())
-    if moment is None or not is_plausible(moment):
+    if moment is None or not is_plausible_photo_date(moment):
         return None
     has_zone = len(text) > 10 and (text.strip()[-1:] in "Zz" or "+" in text or "-" in text[10:])
     return moment if has_zone else moment.replace(tzinfo=None)
