@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +16,13 @@ import torch.nn.functional as F
 from tiny import SIZE, pictures, tiny_checkpoint
 from torch import nn
 
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import PixelNorm
-from clip_qdrant.runtime.torch import Stream, TorchRuntime, new_stream
+from clip_qdrant.runtime.torch import Stream, TorchRuntime, missing_compiler, new_stream
 
 CHECKPOINT = tiny_checkpoint()
+NO_COMPILER = missing_compiler(torch.device("cpu"))
 PIXELS = np.stack([np.asarray(picture) for picture in pictures(37, size=(SIZE, SIZE))])
 
 
@@ -160,6 +164,7 @@ def test_texts_are_embedded_while_images_are(expected: np.ndarray) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(NO_COMPILER), reason=f"torch.compile finds no {NO_COMPILER}")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_compiled_it_computes_the_same_and_is_compiled_once() -> None:
     checkpoint = replace(CHECKPOINT, model=MeanColour())
@@ -171,6 +176,35 @@ def test_compiled_it_computes_the_same_and_is_compiled_once() -> None:
         with ThreadPoolExecutor(2) as pool:
             for part in pool.map(runtime.embed_pixels, [PIXELS[:5]] * 4):
                 assert np.allclose(part, rows[:5], atol=1e-5)
+
+
+def test_without_a_compiler_compiling_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("CC", "CXX"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(
+        ConfigError, match=r"finds no C\+\+ compiler: (g\+\+|clang\+\+|cl) cannot be run .*CXX.* set compile"
+    ):
+        TorchRuntime(CHECKPOINT, compile=True)
+    assert missing_compiler(torch.device("cuda")).startswith("C compiler: gcc and clang cannot be run")
+    monkeypatch.setenv("CXX", "icpx")
+    with pytest.raises(ConfigError, match="icpx cannot be run"):
+        TorchRuntime(CHECKPOINT, compile=True)
+    TorchRuntime(CHECKPOINT)
+
+
+def test_without_the_headers_of_python_compiling_is_refused_by_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "mine"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    with pytest.raises(ConfigError, match=r"finds no headers of Python: .*Python\.h is missing .*python3-dev"):
+        TorchRuntime(CHECKPOINT, compile=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda device")

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import queue
+import shutil
+import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
 
-__all__ = ["CudaStream", "HostStream", "Stream", "TorchRuntime", "new_stream"]
+__all__ = ["CudaStream", "HostStream", "Stream", "TorchRuntime", "missing_compiler", "new_stream"]
 
 _IN_FLIGHT = 2
 
@@ -91,7 +97,8 @@ class TorchRuntime:
     """A checkpoint's network on one device. Every method is thread-safe.
 
     Images are run `batch_size` at a time at most. With `compile`, by torch.compile and always exactly that many, the
-    last ones padded: one compilation, at the first call, which takes up to minutes.
+    last ones padded: one compilation, at the first call, which takes up to minutes. Raises ConfigError where there is no
+    compiler for that.
     """
 
     def __init__(
@@ -104,6 +111,10 @@ class TorchRuntime:
         new_stream: Callable[[torch.device], Stream] = new_stream,
     ) -> None:
         self.device = torch.device(device)
+        if compile and (missing := missing_compiler(self.device)):
+            raise ConfigError(
+                f"compile is true, and torch.compile finds no {missing}; install it, or set compile to false"
+            )
         self._cuda = self.device.type == "cuda"
         model = checkpoint.model
         self._model = model if self.device.type == "cpu" else copy.deepcopy(model).to(self.device)
@@ -158,6 +169,22 @@ class TorchRuntime:
             yield lane
         finally:
             self._lanes.put(lane)
+
+
+def missing_compiler(device: torch.device) -> str:
+    """What torch.compile would look for in vain on this machine: a compiler or Python's headers. "" if all is there."""
+    if device.type == "cuda":  # triton compiles what starts its kernels
+        language, variable, usual = "C", "CC", ("gcc", "clang")
+    elif device.type == "cpu":
+        usual = ({"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"),)
+        language, variable = "C++", "CXX"
+    else:
+        return ""
+    names = (os.environ[variable],) if os.environ.get(variable) else usual
+    if not any(map(shutil.which, names)):
+        return f"{language} compiler: {' and '.join(names)} cannot be run (the variable {variable} names another one)"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return "" if header.is_file() else f"headers of Python: {header} is missing (Debian and Ubuntu: python3-dev)"
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:
