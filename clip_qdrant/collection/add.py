@@ -168,7 +168,7 @@ def _identify(row: _Row, target: int) -> _Row:
 
 
 def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
-    """The record of a row without what the bytes tell. A caption or metadata that is not given stays as it is stored."""
+    """The record of a row, without what its bytes tell. What is not given stays as it is stored."""
     caption = stored.get("caption") if row.caption is None else row.caption
     metadata = stored.get("metadata", {}) if row.metadata is None else row.metadata
     return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata)

@@ -86,7 +86,7 @@ class CollectionWriter:
                 return
 
     def find_same_bytes(self, sha256: Iterable[str]) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
-        """For each sha256 of a file that is stored: payload and vector, float32 (dim,), of one image with these bytes."""
+        """For each sha256 that is stored, payload and vector, float32 (dim,), of one image of these bytes."""
         found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
         missing = set(sha256)
         if not self._is_there():

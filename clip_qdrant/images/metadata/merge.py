@@ -52,7 +52,7 @@ class FileTags:
 
 
 def read_tags(image: Image.Image) -> FileTags:
-    """What the file of an image says of itself. Called after the pixels are read: a PNG may have its tags behind them."""
+    """What the file of an image says of itself. Call it after the pixels are read: a PNG may have tags behind them."""
     data = exif.read_exif(image)
     packet = image.info.get("xmp")
     block = iptc.find_block(image)
