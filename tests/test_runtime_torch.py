@@ -210,6 +210,8 @@ def test_without_the_headers_of_python_compiling_is_refused_by_their_name(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda device")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_on_a_gpu_rows_are_those_of_the_cpu(compiled: bool, expected: np.ndarray) -> None:
+    if compiled and (missing := missing_compiler(torch.device("cuda"))):
+        pytest.skip(f"torch.compile finds no {missing}")
     runtime = TorchRuntime(CHECKPOINT, device="cuda", batch_size=8, compile=compiled)
     sizes = range(1, len(PIXELS) + 1)
     with ThreadPoolExecutor(4) as pool:

@@ -97,8 +97,8 @@ class TorchRuntime:
     """A checkpoint's network on one device. Every method is thread-safe.
 
     Images are run `batch_size` at a time at most. With `compile`, by torch.compile and always exactly that many, the
-    last ones padded: one compilation, at the first call, which takes up to minutes. Raises ConfigError where there is no
-    compiler for that.
+    last ones padded: one compilation, at the first call, which takes up to minutes. Raises ConfigError where there
+    is no compiler for that.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class TorchRuntime:
         self.device = torch.device(device)
         if compile and (missing := missing_compiler(self.device)):
             raise ConfigError(
-                f"compile is true, and torch.compile finds no {missing}; install it, or set compile to false"
+                f"compile is true, but torch.compile finds no {missing}; install it or set compile to false"
             )
         self._cuda = self.device.type == "cuda"
         model = checkpoint.model
@@ -174,13 +174,12 @@ class TorchRuntime:
 def missing_compiler(device: torch.device) -> str:
     """What torch.compile would look for in vain on this machine: a compiler or Python's headers. "" if all is there."""
     if device.type == "cuda":  # triton compiles what starts its kernels
-        language, variable, usual = "C", "CC", ("gcc", "clang")
+        language, variable, usual = "C", "CC", ["gcc", "clang"]
     elif device.type == "cpu":
-        usual = ({"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"),)
-        language, variable = "C++", "CXX"
+        language, variable, usual = "C++", "CXX", [{"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")]
     else:
         return ""
-    names = (os.environ[variable],) if os.environ.get(variable) else usual
+    names = [os.environ[variable]] if os.environ.get(variable) else usual
     if not any(map(shutil.which, names)):
         return f"{language} compiler: {' and '.join(names)} cannot be run (the variable {variable} names another one)"
     header = Path(sysconfig.get_paths()["include"], "Python.h")
