@@ -14,7 +14,8 @@ import pytest
 from program import Program, program_in
 
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined, Report, StageTime
-from clip_qdrant_ingestion.state.state import IngestState, Scope
+from clip_qdrant_ingestion.state.reader import Scope
+from clip_qdrant_ingestion.state.state import IngestState
 
 PHOTOS = Scope("qdrant-data", "photos", "file:///home/me/photos")
 BUCKET = Scope("qdrant-data", "shop", "s3://bucket")

@@ -16,7 +16,8 @@ from clip_qdrant.images.load import Limits, load_image
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion import FolderSource, Report, SourceObject, ingest
-from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of
+from clip_qdrant_ingestion.state.reader import Scope
+from clip_qdrant_ingestion.state.state import IngestState, context_of
 
 
 class RecordingSource(FolderSource):

@@ -23,7 +23,8 @@ from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Report, SourceObject, ingest
 from clip_qdrant_ingestion.options import Dedupe
 from clip_qdrant_ingestion.run import outcomes as outcomes
-from clip_qdrant_ingestion.state.state import IngestState, Scope
+from clip_qdrant_ingestion.state.reader import Scope
+from clip_qdrant_ingestion.state.state import IngestState
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, Progress, ingest
 from clip_qdrant_ingestion.sources.share import Share
-from clip_qdrant_ingestion.state.state import IngestState, Scope
+from clip_qdrant_ingestion.state.reader import Scope
+from clip_qdrant_ingestion.state.state import IngestState
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def test_a_bad_file_that_is_gone_leaves_the_quarantine_of_a_folder(tmp_path: Pat
         time.sleep(0.01)
         memory = state.put_away(Scope("here", "photos", source.name), "context")
         ingest(source, collection, memory=memory)
-        assert state.failures() == []
+        assert state.quarantined() == []
 
 
 def _done(state: Path) -> bool:

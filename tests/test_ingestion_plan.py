@@ -264,7 +264,7 @@ def test_the_numbers_of_a_plan_are_those_of_the_run_that_follows(histories: Sequ
             assert planned.gone == report.gone
             assert report.deleted == (0 if report.refused else planned.gone)
             assert planned.listed == report.listed
-            bad = {row.uri for row in state.failures(None, None)}
+            bad = {row.uri for row in state.quarantined(None, None)}
             listed = {to_uri(path) for path in folder.path.glob("*.png")}
             hashes = {payload["uri"]: payload["image"]["sha256"] for payload in collection.writer.scan()}
             stored = set(hashes)

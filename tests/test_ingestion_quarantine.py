@@ -65,7 +65,7 @@ SMALL = Limits(max_pixels=50_000)
 
 def bad(state: IngestState) -> dict[str, str]:
     """What is in quarantine, by file name, and why."""
-    return {row.uri.rpartition("/")[2]: row.reason for row in state.failures()}
+    return {row.uri.rpartition("/")[2]: row.reason for row in state.quarantined()}
 
 
 def test_a_bad_file_is_read_once(photos: Path, collection: ImageCollection, state: IngestState) -> None:
@@ -76,7 +76,7 @@ def test_a_bad_file_is_read_once(photos: Path, collection: ImageCollection, stat
     source.images_read.clear()
     report = run(source, collection, state)
     assert (report.skipped, report.still_bad, report.quarantined, source.images_read) == (2, 2, (), [])
-    assert [row.attempts for row in state.failures()] == [1, 1]
+    assert [row.attempts for row in state.quarantined()] == [1, 1]
 
 
 def test_a_bad_file_is_read_again_when_it_changes_and_leaves_when_it_is_fixed(
@@ -106,7 +106,7 @@ def test_a_bad_file_is_read_again_on_request(photos: Path, collection: ImageColl
     report = run(source, collection, state, retry_failed=True)
     assert (report.still_bad, len(report.quarantined)) == (0, 2)
     assert sorted(source.images_read) == ["bad.png", "large.png"]
-    assert [row.attempts for row in state.failures()] == [2, 2]
+    assert [row.attempts for row in state.quarantined()] == [2, 2]
 
 
 def test_a_bad_file_that_is_deleted_leaves_the_quarantine_and_the_others_stay(
@@ -162,7 +162,7 @@ def test_what_may_pass_by_itself_is_tried_at_each_run(
         assert [(row.uri, row.permanent) for row in report.quarantined if row.reason == "unreadable"] == [
             (to_uri(photos / "a.png"), False)
         ]
-        assert [row.attempts for row in state.failures() if row.reason == "unreadable"] == [attempt]
+        assert [row.attempts for row in state.quarantined() if row.reason == "unreadable"] == [attempt]
     source.away = ""
     assert run(source, collection, state).added == 1
     assert "a.png" not in bad(state)

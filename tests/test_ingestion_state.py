@@ -24,7 +24,8 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined, Report, StageTime
 from clip_qdrant_ingestion.sources.protocol import SourceObject
-from clip_qdrant_ingestion.state.state import IngestState, ReasonCount, Scope, context_of, default_state_path
+from clip_qdrant_ingestion.state.reader import ReasonCount, Scope
+from clip_qdrant_ingestion.state.state import IngestState, context_of, default_state_path
 
 SCOPE = Scope("http://localhost:6333", "photos", "s3://bucket")
 BAD = Quarantined("s3://bucket/a.jpg", "truncated", "it ends early", True, size=10, mtime=1.5)
@@ -41,7 +42,8 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     imports = (
         "import os, sys\n"
         "from clip_qdrant_ingestion.run.report import Quarantined\n"
-        "from clip_qdrant_ingestion.state.state import IngestState, Scope\n"
+        "from clip_qdrant_ingestion.state.reader import Scope\n"
+        "from clip_qdrant_ingestion.state.state import IngestState\n"
         f"scope = Scope{(SCOPE.location, SCOPE.collection, SCOPE.source)}\n"
     )
     return subprocess.Popen(
@@ -64,7 +66,7 @@ def test_a_duplicate_that_was_left_out_is_known_with_its_first(state: IngestStat
     state.put_away(SCOPE, "context").put([row])
 
     assert state.put_away(SCOPE, "context").known([HERE]) == {HERE.uri: row}
-    assert state.failures() == []
+    assert state.quarantined() == []
     assert [(each.uri, each.first) for each in state.left_out(SCOPE)] == [(row.uri, row.first)]
 
 
@@ -72,7 +74,7 @@ def test_what_may_pass_by_itself_is_not_known_but_reported(state: IngestState) -
     state.put_away(SCOPE, "context").put([replace(BAD, reason="unreadable", permanent=False)])
 
     assert state.put_away(SCOPE, "context").known([HERE]) == {}
-    assert [(row.uri, row.reason, row.permanent) for row in state.failures()] == [(BAD.uri, "unreadable", False)]
+    assert [(row.uri, row.reason, row.permanent) for row in state.quarantined()] == [(BAD.uri, "unreadable", False)]
 
 
 @pytest.mark.parametrize("field", ["location", "collection", "source"])
@@ -129,10 +131,10 @@ def test_a_page_of_more_uris_than_one_query_takes_is_looked_up(state: IngestStat
 
 def test_what_is_tried_again_keeps_its_start_and_counts(state: IngestState) -> None:
     state.put_away(SCOPE, "context").put([BAD])
-    (first,) = state.failures()
+    (first,) = state.quarantined()
     state.put_away(SCOPE, "another context").put([replace(BAD, reason="empty", detail="no bytes", size=0)])
 
-    (again,) = state.failures()
+    (again,) = state.quarantined()
 
     assert (again.reason, again.detail, again.attempts) == ("empty", "no bytes", 2)
     assert again.first_seen == first.first_seen
@@ -145,8 +147,8 @@ def test_what_is_settled_is_gone_in_its_scope_only(state: IngestState) -> None:
         state.put_away(scope, "context").put([BAD, replace(BAD, uri="another")])
     state.put_away(SCOPE, "context").settle([BAD.uri, "never heard of"])
 
-    assert [row.uri for row in state.failures(SCOPE)] == ["another"]
-    assert len(state.failures(elsewhere)) == 2
+    assert [row.uri for row in state.quarantined(SCOPE)] == ["another"]
+    assert len(state.quarantined(elsewhere)) == 2
 
 
 def test_settling_what_is_not_there_does_not_wait_for_another_writer(state: IngestState, tmp_path: Path) -> None:
@@ -176,8 +178,8 @@ def test_what_a_whole_run_did_not_meet_is_taken_out(state: IngestState) -> None:
     state.put_away(SCOPE, "context").put([replace(BAD, uri="bad again")])
     state.put_away(SCOPE, "context").settle_unmet(since)
 
-    assert {(row.uri, row.attempts) for row in state.failures(SCOPE)} == {("still bad", 1), ("bad again", 2)}
-    assert len(state.failures()) == 3
+    assert {(row.uri, row.attempts) for row in state.quarantined(SCOPE)} == {("still bad", 1), ("bad again", 2)}
+    assert len(state.quarantined()) == 3
 
 
 @given(uri=st.text(), detail=st.text(st.characters()), reason=st.text(max_size=5))
@@ -189,9 +191,9 @@ def test_any_text_comes_back(uri: str, detail: str, reason: str) -> None:
         known = state.put_away(SCOPE, "context").known([SourceObject(uri, "name", etag="etag")])
 
         assert known == {uri: replace(row, detail=detail.encode("utf-8", "backslashreplace").decode())}
-        assert [failure.uri for failure in state.failures(reason=reason)] == [uri]
+        assert [failure.uri for failure in state.quarantined(reason=reason)] == [uri]
         state.put_away(SCOPE, "context").settle([uri])
-        assert state.failures() == []
+        assert state.quarantined() == []
 
 
 def test_names_that_are_no_utf8_do_not_stop_a_run(state: IngestState) -> None:
@@ -199,7 +201,7 @@ def test_names_that_are_no_utf8_do_not_stop_a_run(state: IngestState) -> None:
     state.put_away(SCOPE, "context").put([row])
 
     assert list(state.put_away(SCOPE, "context").known([SourceObject(row.uri, "name", etag="etag")])) == [row.uri]
-    assert state.failures()[0].detail == "\\udcff.jpg has no bytes"
+    assert state.quarantined()[0].detail == "\\udcff.jpg has no bytes"
 
 
 def test_a_run_is_reported_with_its_counts_and_stages(state: IngestState) -> None:
@@ -256,9 +258,9 @@ def test_reading_chooses_by_scope_source_reason_and_page(state: IngestState) -> 
 
     assert state.counts_by_reason() == [ReasonCount("truncated", 5), ReasonCount("empty", 1)]
     assert state.counts_by_reason(other) == state.counts_by_reason(source="home") == [ReasonCount("empty", 1)]
-    assert [row.uri for row in state.failures(SCOPE, limit=2, offset=1)] == ["uri 1", "uri 2"]
-    assert [row.scope for row in state.failures(reason="empty")] == [other]
-    assert len(state.failures(source="s3://")) == 5
+    assert [row.uri for row in state.quarantined(SCOPE, limit=2, offset=1)] == ["uri 1", "uri 2"]
+    assert [row.scope for row in state.quarantined(reason="empty")] == [other]
+    assert len(state.quarantined(source="s3://")) == 5
     assert [run.scope for run in state.runs()] == [other, SCOPE]
     assert [run.scope for run in state.runs(scope=SCOPE)] == [run.scope for run in state.runs(source="s3")] == [SCOPE]
     assert state.left_out(SCOPE) == []
@@ -297,7 +299,7 @@ def test_an_embedded_store_does_not_mind_the_file_in_its_folder(tmp_path: Path) 
         client = EdgeClient(store)
         assert client.count("first").count == client.count("second").count == 1
         client.close()
-        assert len(state.failures()) == 1
+        assert len(state.quarantined()) == 1
 
 
 def test_threads_share_a_state(state: IngestState) -> None:
@@ -315,7 +317,7 @@ def test_threads_share_a_state(state: IngestState) -> None:
     for thread in threads:
         thread.join()
 
-    assert len(state.failures()) == 8 * 25
+    assert len(state.quarantined()) == 8 * 25
 
 
 def test_processes_that_open_new_files_at_once_all_write_to_them(tmp_path: Path) -> None:
@@ -343,7 +345,7 @@ def test_processes_that_open_new_files_at_once_all_write_to_them(tmp_path: Path)
 
     for file in range(10):
         with IngestState(folder / f"{file}.sqlite") as state:
-            rows = {row.uri: row.attempts for row in state.failures()}
+            rows = {row.uri: row.attempts for row in state.quarantined()}
         assert rows.pop("of all") == 6 * 5
         assert rows == {f"{worker}/{number}": 1 for worker in range(6) for number in range(5)}
 
@@ -369,7 +371,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         acknowledged[worker.pid] = lines + said.count("\n")
 
     with IngestState(path) as state:
-        uris = {row.uri for row in state.failures()}
+        uris = {row.uri for row in state.quarantined()}
         runs = state.runs()
     assert {f"{pid}/{number}" for pid, count in acknowledged.items() for number in range(count)} <= uris
     assert {run.pid for run in runs} == set(acknowledged)
@@ -390,7 +392,7 @@ def test_a_disk_that_takes_no_more_is_told_and_what_was_written_stays(tmp_path: 
         "        state.put_away(scope, 'context').put([Quarantined(f'late {number}', 'empty', 'x' * 10_000, True)])\n"
         "except StateError as error:\n"
         "    print(error)\n"
-        "print(state.failures(limit=1_000)[-1].uri)\n"
+        "print(state.quarantined(limit=1_000)[-1].uri)\n"
     )
     said, errors = python(code, tmp_path / "state.sqlite").communicate()
 
@@ -400,7 +402,7 @@ def test_a_disk_that_takes_no_more_is_told_and_what_was_written_stays(tmp_path: 
     assert "disk" in message
     assert uri == "early"
     with IngestState(tmp_path / "state.sqlite") as state:
-        assert "early" in {row.uri for row in state.failures()}
+        assert "early" in {row.uri for row in state.quarantined()}
 
 
 def test_a_full_disk_is_told_and_the_next_write_goes_on_when_there_is_room(tmp_path: Path) -> None:
@@ -415,7 +417,7 @@ def test_a_full_disk_is_told_and_the_next_write_goes_on_when_there_is_room(tmp_p
             connection.execute("PRAGMA max_page_count = 1000000")
         state.put_away(SCOPE, "context").put(large)
 
-        assert len(state.failures()) == 100
+        assert len(state.quarantined()) == 100
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -474,7 +476,7 @@ def test_a_closed_state_says_so(tmp_path: Path) -> None:
     state.close()
 
     with pytest.raises(StateError, match="closed database"):
-        state.failures()
+        state.quarantined()
 
 
 def test_the_file_is_whole_when_it_is_closed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from clip_qdrant_ingestion.cli.output import show_place
 from clip_qdrant_ingestion.settings import IngestSettings
 
 if TYPE_CHECKING:
-    from clip_qdrant_ingestion.state.state import Failure, LeftOut, RunRecord
+    from clip_qdrant_ingestion.state.reader import LeftOutRecord, QuarantineRecord, RunRecord
 
 __all__ = ["ingest_report"]
 
@@ -29,9 +29,9 @@ class _Found:
     """What the state file has of what was asked for; None is what was not."""
 
     runs: Sequence[RunRecord] | None
-    quarantined: Sequence[Failure] | None
+    quarantined: Sequence[QuarantineRecord] | None
     reasons: Mapping[str, int]  # how much is in quarantine, also of what is not listed
-    duplicates: Sequence[LeftOut] | None
+    duplicates: Sequence[LeftOutRecord] | None
 
 
 def ingest_report(
@@ -71,7 +71,7 @@ def ingest_report(
         counts = opened.counts_by_reason(source=source)
         found = _Found(
             runs=opened.runs(runs, source=source) if everything else None,
-            quarantined=opened.failures(None, reason, source=source, limit=shown) if everything or failed else None,
+            quarantined=opened.quarantined(None, reason, source=source, limit=shown) if everything or failed else None,
             reasons={row.reason: row.count for row in counts if reason in (None, row.reason)},
             duplicates=opened.left_out(source=source, limit=shown) if duplicates else None,
         )
@@ -102,7 +102,7 @@ def _show(found: _Found) -> None:
         print_table("left out", ("image", "nearly equal to", "since"), rows)
 
 
-def _show_quarantine(quarantined: Sequence[Failure], reasons: Mapping[str, int]) -> None:
+def _show_quarantine(quarantined: Sequence[QuarantineRecord], reasons: Mapping[str, int]) -> None:
     number = sum(reasons.values())
     if not number:
         print_line("nothing is in quarantine")

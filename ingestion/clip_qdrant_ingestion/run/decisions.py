@@ -21,6 +21,7 @@ from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.values import same_json
 from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image
 from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
+from clip_qdrant_ingestion.versions import is_same_version
 
 __all__ = [
     "Action",
@@ -30,7 +31,6 @@ __all__ = [
     "decide",
     "describe_image",
     "is_rewrite",
-    "is_same_object",
     "make_record",
     "recall_description",
     "split_consistent",
@@ -103,7 +103,7 @@ def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint
     """What an image needs, from its listing alone. `record` must be normalised by `CollectionWriter.check`."""
     if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
         return Action.LOAD
-    if not is_same_object(record.source, stored.get("source")):
+    if record.source is None or not is_same_version(record.source, stored.get("source") or {}):
         return Action.LOAD
     whole = add_description(record, recall_description(stored))
     return Action.SKIP if has_same_description(whole, stored) else Action.REWRITE
@@ -120,16 +120,6 @@ def complete_record(record: ImageRecord, stored: Mapping[str, Any]) -> ImageReco
 def is_rewrite(task: Task) -> bool:
     """Whether nothing but the payload is to be written, and the listing has told all there is to know."""
     return task.action is Action.REWRITE and task.item.etag is None
-
-
-def is_same_object(listed: SourceInfo | SourceObject | None, stored: Mapping[str, Any] | None) -> bool:
-    """Whether the bytes must be the ones that were read, by whatever source: the etag decides, or size and mtime."""
-    if listed is None or not stored:
-        return False
-    if listed.etag is not None:
-        return listed.etag == stored.get("etag") and listed.size == stored.get("size")
-    known = listed.size is not None and listed.mtime is not None
-    return known and listed.size == stored.get("size") and same_json(listed.mtime, stored.get("mtime"))
 
 
 def split_consistent(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task], list[tuple[Task, MetadataError]]]:

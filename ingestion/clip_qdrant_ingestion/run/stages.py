@@ -29,12 +29,12 @@ from clip_qdrant_ingestion.run.decisions import (
     complete_record,
     decide,
     describe_image,
-    is_same_object,
 )
 from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisect_work, quarantine
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
+from clip_qdrant_ingestion.versions import is_same_version
 
 __all__ = ["Decoded", "DuplicateFinder", "Embedded", "ObjectOutcome", "Read", "Stages", "metadata_types"]
 
@@ -139,7 +139,7 @@ class Stages:
             return task
         stored = {**task.stored, "source": {**(task.stored.get("source") or {}), "metadata": source.metadata}}
         task = replace(task, stored=stored)
-        if task.action is Action.LOAD and not is_same_object(item, stored["source"]):
+        if task.action is Action.LOAD and not is_same_version(item, stored["source"]):
             return task
         action = decide(task.record, stored, fingerprint=self._fingerprint)
         if action is Action.SKIP and task.action is Action.REWRITE:  # the date of the object at least is new

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from clip_qdrant.fields.values import same_json
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
 from clip_qdrant_ingestion.state.file import StateFile
+from clip_qdrant_ingestion.versions import is_same_version
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion.sources.protocol import SourceObject
@@ -50,14 +50,14 @@ class PutAway:
                     f"WHERE scope = ? AND context = ? AND permanent AND uri IN ({_marks(uris)})",
                     (self._scope.id, self._context, *uris),
                 ).fetchall()
-            for uri, reason, detail, first, *version in rows:
-                item = items[uri]
-                if not _is_unchanged(item, *version):
+            for uri, reason, detail, first, etag, size, mtime in rows:
+                item, version = items[uri], {"etag": etag, "size": size, "mtime": mtime}
+                if not is_same_version(item, version):
                     continue
                 if first is None:
-                    found[item.uri] = Quarantined(item.uri, reason, detail, True, *version)
+                    found[item.uri] = Quarantined(item.uri, reason, detail, True, **version)
                 else:
-                    found[item.uri] = Duplicate(item.uri, first, *version)
+                    found[item.uri] = Duplicate(item.uri, first, **version)
         return found
 
     def put(self, rows: Sequence[Quarantined | Duplicate]) -> None:
@@ -131,14 +131,6 @@ def _columns(row: Quarantined | Duplicate) -> tuple[object, ...]:
     if isinstance(row, Duplicate):
         return row.uri, "duplicate", "", True, row.first, row.etag, row.size, row.mtime
     return row.uri, row.reason, row.detail, row.permanent, None, row.etag, row.size, row.mtime
-
-
-def _is_unchanged(item: SourceObject, etag: str | None, size: int | None, mtime: float | None) -> bool:
-    if item.etag is not None and etag is not None:
-        return item.etag == etag
-    if item.size is None or item.mtime is None:
-        return False
-    return item.size == size and same_json(float(item.mtime), mtime)
 
 
 def _chunks(uris: Iterable[str]) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ from typing import Any
 from clip_qdrant.errors import without_user_info
 from clip_qdrant_ingestion.state.file import StateFile
 
-__all__ = ["Failure", "LeftOut", "ReasonCount", "RunRecord", "Scope", "StateReader", "is_folder"]
+__all__ = ["LeftOutRecord", "QuarantineRecord", "ReasonCount", "RunRecord", "Scope", "StateReader", "is_folder"]
 
 
 def is_folder(location: str) -> bool:
@@ -67,7 +67,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class QuarantineRecord:
     """One object in quarantine: since when, when last met, and how often it was tried."""
 
     scope: Scope
@@ -81,7 +81,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOutRecord:
     """One image that was left out because it nearly equals the one at `first`."""
 
     scope: Scope
@@ -136,7 +136,7 @@ class StateReader:
             for scope, (number, outcome, detail, started_at, finished_at, pid, host, options, report) in rows
         ]
 
-    def failures(
+    def quarantined(
         self,
         scope: Scope | None = None,
         reason: str | None = None,
@@ -144,7 +144,7 @@ class StateReader:
         source: str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> list[Failure]:
+    ) -> list[QuarantineRecord]:
         """What is in quarantine, all or for one reason, the latest first."""
         rows = self._select(
             "uri, reason, detail, permanent, first_seen, last_seen, attempts",
@@ -154,13 +154,15 @@ class StateReader:
             offset,
         )
         return [
-            Failure(scope, uri, reason, detail, bool(permanent), _moment(first_seen), _moment(last_seen), attempts)
+            QuarantineRecord(
+                scope, uri, reason, detail, bool(permanent), _moment(first_seen), _moment(last_seen), attempts
+            )
             for scope, (uri, reason, detail, permanent, first_seen, last_seen, attempts) in rows
         ]
 
     def left_out(
         self, scope: Scope | None = None, *, source: str | None = None, limit: int | None = None, offset: int = 0
-    ) -> list[LeftOut]:
+    ) -> list[LeftOutRecord]:
         """The near-duplicates that were left out, the latest first."""
         rows = self._select(
             "uri, first, first_seen, last_seen",
@@ -170,7 +172,7 @@ class StateReader:
             offset,
         )
         return [
-            LeftOut(scope, uri, first, _moment(first_seen), _moment(last_seen))
+            LeftOutRecord(scope, uri, first, _moment(first_seen), _moment(last_seen))
             for scope, (uri, first, first_seen, last_seen) in rows
         ]
 

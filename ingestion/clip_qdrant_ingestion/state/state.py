@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from clip_qdrant_ingestion.run.report import Report
 from clip_qdrant_ingestion.state.put_away import PutAway, enter_scope, to_sql_text
-from clip_qdrant_ingestion.state.reader import Failure, LeftOut, ReasonCount, RunRecord, Scope, StateReader, is_folder
+from clip_qdrant_ingestion.state.reader import (
+    Scope,
+    StateReader,
+    is_folder,
+)
 
 if TYPE_CHECKING:
     from clip_qdrant.images.load import Limits
 
-__all__ = ["Failure", "IngestState", "LeftOut", "ReasonCount", "RunRecord", "Scope", "context_of", "default_state_path"]
+__all__ = ["IngestState", "context_of", "default_state_path"]
 
 _FILE = "ingestion.sqlite"
 _RUNS_KEPT = 1000

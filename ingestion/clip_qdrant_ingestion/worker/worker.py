@@ -15,7 +15,8 @@ from clip_qdrant_ingestion.run.reconciler import Reconciler
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
-from clip_qdrant_ingestion.state.state import IngestState, Scope, context_of
+from clip_qdrant_ingestion.state.reader import Scope
+from clip_qdrant_ingestion.state.state import IngestState, context_of
 
 __all__ = ["Worker"]
 
