@@ -30,12 +30,12 @@ def find_column(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     names = list(names)
     if wanted[0] in names:  # as a rule, and there may be millions of rows
         return wanted[0]
-    plain = {_plain(name): name for name in reversed(names)}
+    plain = [name.strip().lower() for name in names]
     for each in wanted:
         if each in names:
             return each
-        if (name := plain.get(_plain(each))) is not None:
-            return name
+        if each.lower() in plain:
+            return names[plain.index(each.lower())]
     return None
 
 
@@ -49,7 +49,3 @@ def check_columns(names: Sequence[str]) -> None:
     if doubled := {name for name in names if name and names.count(name) > 1}:
         shown = ", ".join(map(repr, sorted(doubled)))
         raise SourceError(f"there are several columns {shown}; give each its own name")
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -14,6 +15,8 @@ from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 
 __all__ = ["check_reach", "name_within", "resolve_address"]
 
+_QUERY = re.compile("[?#]")
+_ENCODED = frozenset({*WEB, "file"})  # in a bucket every character of a key stands for itself
 # What a row may name beside files and the web; others may reach what nobody wanted, such as hosts of this network.
 _BUCKETS = ("s3", "gs", "az", "hf")
 
@@ -94,8 +97,9 @@ def _in_bucket(path: str, base: str) -> str:
 
 def name_within(uri: str, base: str) -> str:
     """The path of a uri from the folder of the uri `base`; its whole path where it does not lie below."""
-    encoded = scheme_of(uri) in (*WEB, "file")  # in a bucket every character of a key stands for itself
-    path, above = (urlsplit(each).path if encoded else each.partition("://")[2] for each in (uri, base))
-    if uri.startswith(f"{base.rpartition('/')[0]}/"):
-        path = path.removeprefix(above.rpartition("/")[0])
-    return (unquote(path, errors="surrogateescape") if encoded else path).lstrip("/")
+    folder = f"{base.rpartition('/')[0]}/"
+    inside = uri.startswith(folder)
+    if scheme_of(uri) not in _ENCODED:
+        return (uri.removeprefix(folder) if inside else uri.partition("://")[2]).lstrip("/")
+    path = _QUERY.split(uri.removeprefix(folder), maxsplit=1)[0] if inside else urlsplit(uri).path
+    return unquote(path, errors="surrogateescape").lstrip("/")
