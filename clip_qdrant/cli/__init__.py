@@ -4,7 +4,7 @@ app.py        the program: its options, its commands, `main`
 failures.py   exit codes, and how an error is told
 wiring.py     settings -> client, embedder, collection: the one place where they are put together
 output.py     tables, JSON, and text from outside made safe for a terminal
-ingest.py search.py info.py training.py evaluate.py demo.py    the commands; rehearsal.py checks before a training
+search.py info.py demo.py    commands; those of ingestion and training live in the `cli` of their packages
 """
 
 from clip_qdrant.cli.app import main, run
