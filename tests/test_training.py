@@ -25,6 +25,7 @@ from clip_qdrant_training import (
     TrainingJob,
     evaluate,
     fit,
+    lr_range_test,
     train,
 )
 from clip_qdrant_training.data.read import Part
@@ -124,6 +125,15 @@ def test_training_leaves_its_start_and_batch_norm_statistics_alone(tmp_path: Pat
     statistics = [name for name in trained.model.state_dict() if name.endswith("running_mean")]
     assert statistics
     assert all(torch.equal(trained.model.state_dict()[name], tiny.model.state_dict()[name]) for name in statistics)
+
+
+def test_a_run_leaves_threads_and_random_numbers_as_they_were(tmp_path: Path, tiny: Checkpoint) -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    job = TrainingJob(tiny, coloured_pairs(tmp_path), config=TrainConfig(epochs=1, **QUICK))
+    train(job)
+    lr_range_test(job, steps=10)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path, tiny: Checkpoint) -> None:

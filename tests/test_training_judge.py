@@ -16,7 +16,7 @@ from tiny import pictures, tiny_checkpoint
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training.data.read import Pair
-from clip_qdrant_training.evaluation.judge import figure_names, judge, size, speed
+from clip_qdrant_training.evaluation.judge import figure_names, judge, measure_size, measure_speed
 from clip_qdrant_training.evaluation.robustness import IMAGE_CHANGES, robustness, with_typo
 from clip_qdrant_training.evaluation.zero_shot import PROMPTS, Labelled, class_vectors, read_labelled, zero_shot
 
@@ -162,16 +162,16 @@ def test_a_typo_is_one_letter_inside_a_word() -> None:
 
 def test_speed_and_size_are_positive_and_a_checkpoint_tells_its_parameters(tmp_path: Path, pairs: list[Pair]) -> None:
     clip = FakeEmbedder()
-    found = speed(clip, pairs)
+    found = measure_speed(clip, pairs)
     assert found.images_per_second > 0
     assert found.text_ms > 0
     assert clip.text_calls.count(1) >= 50
     checkpoint = tiny_checkpoint()
     save_checkpoint(checkpoint, tmp_path / "tiny.pt")
-    told = size(clip, str(tmp_path / "tiny.pt"))
+    told = measure_size(clip, str(tmp_path / "tiny.pt"))
     assert told.bytes == (tmp_path / "tiny.pt").stat().st_size
     assert told.parameters == sum(parameter.numel() for parameter in checkpoint.model.parameters())
-    assert size(clip, "hf:some/model") == size(clip) == type(told)(clip.dim, None, None)
+    assert measure_size(clip, "hf:some/model") == measure_size(clip) == type(told)(clip.dim, None, None)
 
 
 def test_a_judgement_holds_what_was_asked_for(pairs: list[Pair]) -> None:

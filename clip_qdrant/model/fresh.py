@@ -49,7 +49,6 @@ def new_checkpoint(
     values = config.to_diff_dict()
     for name in ("transformers_version", "_name_or_path", "architectures", "dtype"):
         values.pop(name, None)
-    torch.manual_seed(seed)
     if not hasattr(config, "hidden_size"):
         raise CheckpointError(f"{text!r} is a {config.model_type} model, not a text encoder like DistilBERT")
     network = DualEncoderConfig(image=image, text=values, pooling=pooling, dim=dim)
@@ -60,7 +59,9 @@ def new_checkpoint(
         interpolation=interpolation or preprocessing.interpolation,
     )
     try:
-        model = DualEncoder(network, preprocessing, pretrained_image=pretrained)
+        with torch.random.fork_rng([]):  # the caller's random numbers go on as if nothing had been seeded
+            torch.manual_seed(seed)
+            model = DualEncoder(network, preprocessing, pretrained_image=pretrained)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"cannot load the weights of timm's {image!r}: {first_line(error)}; pretrained=False starts without them"

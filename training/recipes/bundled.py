@@ -55,7 +55,7 @@ def package_file(package: str, pattern: str) -> Path:
     return next(Path(spec.submodule_search_locations[0]).rglob(pattern))
 
 
-def published() -> Checkpoint:
+def make_teacher() -> Checkpoint:
     """The two published encoders, whole, with heads that have learned nothing yet: the teacher."""
     folder = package_file(TEXT_PACKAGE, "model.safetensors").parent
     text = AutoConfig.from_pretrained(folder).to_diff_dict()
@@ -94,7 +94,7 @@ def published() -> Checkpoint:
     return checkpoint
 
 
-def without_a_layer(teacher: Checkpoint) -> Checkpoint:
+def drop_layer(teacher: Checkpoint) -> Checkpoint:
     """The start: the teacher with one layer of the text encoder left out."""
     config = teacher.model.config
     text = {**config.text, "num_hidden_layers": config.text["num_hidden_layers"] - 1}
@@ -161,10 +161,10 @@ def main() -> None:
         for split in ("train", "dev")
     }
     weights = config.weights or (1.0,) * len(DATA)
-    teacher = published()
+    teacher = make_teacher()
     run_training(
         TrainingJob(
-            without_a_layer(teacher),
+            drop_layer(teacher),
             Mixture([Part(splits[name, "train"], weight, name) for name, weight in zip(DATA, weights, strict=True)]),
             validation=[pair for name in DATA for pair in splits[name, "dev"]],
             config=config,

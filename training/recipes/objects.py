@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bundled import DATA, published
+from bundled import DATA, make_teacher
 from timm.data import ImageNetInfo
 
 from clip_qdrant import ClipEmbedder
@@ -34,7 +34,7 @@ KS = (1, 5, 10)
 
 def sure_images(folder: Path) -> list[tuple[Any, int]]:
     """Images of the dev splits with the one class that the classifier is sure of."""
-    teacher = published()
+    teacher = make_teacher()
     model: DualEncoder = teacher.model
     images = [pair.image for name in DATA for pair in read_pairs(folder / name / "dev.jsonl")]
     found = []
@@ -49,7 +49,7 @@ def sure_images(folder: Path) -> list[tuple[Any, int]]:
     return found
 
 
-def unnamed(classes: set[int], pairs: list[Pair]) -> set[int]:
+def find_unnamed(classes: set[int], pairs: list[Pair]) -> set[int]:
     """The classes none of whose names occurs in a caption, in any number of its last word."""
     captions = "\n".join(caption.casefold() for pair in pairs for caption in pair.captions)
     info = ImageNetInfo()
@@ -77,7 +77,7 @@ def main() -> None:
     found = sure_images(arguments.data)
     train = [pair for name in DATA for pair in read_pairs(arguments.data / name / "train.jsonl")]
     shown = {number for _, number in found}
-    new = sorted(unnamed(shown, train))
+    new = sorted(find_unnamed(shown, train))
     names = [ImageNetInfo().index_to_description(number).split(",")[0] for number in new]
     right = np.array([[number == of for _, of in found] for number in new])
     gallery = [json.loads(line) for line in (sample_gallery() / "metadata.jsonl").read_text("utf-8").splitlines()]

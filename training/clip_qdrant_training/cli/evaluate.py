@@ -100,7 +100,7 @@ def evaluate(
         title = f"{', '.join(plain(model) for model in models)} on {plain(data)}"
         write_report(report, title=title, pairs=pairs, judgements=judgements)
         print_line(f"report written to {plain(report)}", error=as_json)
-    missed = list(_missed(judgements, least))
+    missed = list(_find_missed(judgements, least))
     if missed:
         failures.print_error("\n".join(missed))
         raise typer.Exit(failures.FAILURE)
@@ -124,7 +124,7 @@ def _bound(text: str) -> tuple[str, float]:
     return name, bound
 
 
-def _missed(judgements: Sequence[Judgement], least: dict[str, float]) -> Iterator[str]:
+def _find_missed(judgements: Sequence[Judgement], least: dict[str, float]) -> Iterator[str]:
     for judged in judgements:
         for name, bound in least.items():
             found = judged.figures()[name]

@@ -72,12 +72,12 @@ class View:
         The whole image with nothing changed gives what `preprocessing` gives.
         """
         size = (preprocessing.image_size, preprocessing.image_size)
-        box = self.box if preprocessing.resize == "squash" else _unsquashed(self.box, rgb.size)
+        box = self.box if preprocessing.resize == "squash" else _unsquash(self.box, rgb.size)
         how = Image.Resampling[preprocessing.interpolation.upper()]
-        pixels = np.asarray(self._coloured(rgb.resize(size, how, box=box, reducing_gap=3.0)))
+        pixels = np.asarray(self._adjust_colours(rgb.resize(size, how, box=box, reducing_gap=3.0)))
         return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
-    def _coloured(self, rgb: Image.Image) -> Image.Image:
+    def _adjust_colours(self, rgb: Image.Image) -> Image.Image:
         """Brightness, then contrast about the mean grey, then saturation, as ImageEnhance defines them, in one pass.
 
         All three are affine in a pixel's channels, so their product is: clipped and rounded once, at the end.
@@ -140,7 +140,7 @@ def _like(model: str, word: str) -> str:
     return word.upper() if model.isupper() else word.capitalize() if model[0].isupper() else word
 
 
-def _unsquashed(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _unsquash(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """The largest part in the middle of a box that a square shows as stretched as the box is against its image."""
     left, top, right, bottom = box
     stretch = (right - left) / (bottom - top) * size[1] / size[0]

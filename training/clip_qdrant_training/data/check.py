@@ -77,7 +77,7 @@ class DataReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _ImageFacts:
     """What is kept of an image."""
 
     sha256: str = ""
@@ -130,19 +130,19 @@ def check(
     hashes: dict[int, str] = {}
     similar: dict[int, str] = {}
     total_bytes = 0
-    for number, seen in enumerate(_looked_at(everything, names, threads or cpu_count())):
+    for number, facts in enumerate(_look_at_all(everything, names, threads or cpu_count())):
         if progress is not None:
             progress("images", number + 1, len(everything))
-        if seen.problem is not None:
-            problems.add(seen.problem, names[number], seen.what)
+        if facts.problem is not None:
+            problems.add(facts.problem, names[number], facts.what)
             continue
-        hashes[number] = seen.sha256
-        if int(seen.phash, 16).bit_count() >= _FEWEST_BITS:
-            similar[number] = seen.phash
-        sizes.append((seen.width, seen.height))
-        total_bytes += seen.bytes
-        if min(seen.width, seen.height) < SMALLEST_SIDE:
-            what = f"{seen.width} x {seen.height} pixels, and a side needs {SMALLEST_SIDE}"
+        hashes[number] = facts.sha256
+        if int(facts.phash, 16).bit_count() >= _FEWEST_BITS:
+            similar[number] = facts.phash
+        sizes.append((facts.width, facts.height))
+        total_bytes += facts.bytes
+        if min(facts.width, facts.height) < SMALLEST_SIDE:
+            what = f"{facts.width} x {facts.height} pixels, and a side needs {SMALLEST_SIDE}"
             problems.add("tiny image", names[number], what)
     keys = pair_keys(everything, hashes=hashes)
     _find_copies(keys, similar, hashes, names, problems)
@@ -180,9 +180,9 @@ class _Names:
         return f"{image_name(image, number - self.training)} (validation)"
 
 
-def _looked_at(pairs: Sequence[Pair], names: _Names, threads: int) -> Iterator[_Seen]:
-    """What is seen of each image, in order. Only a few are in work at a time: each may be a big file."""
-    waiting: deque[Future[_Seen]] = deque()
+def _look_at_all(pairs: Sequence[Pair], names: _Names, threads: int) -> Iterator[_ImageFacts]:
+    """The facts of each image, in order. Only a few are in work at a time: each may be a big file."""
+    waiting: deque[Future[_ImageFacts]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for number, pair in enumerate(pairs):
             waiting.append(pool.submit(_look_at, pair.image, names[number]))
@@ -192,17 +192,17 @@ def _looked_at(pairs: Sequence[Pair], names: _Names, threads: int) -> Iterator[_
             yield waiting.popleft().result()
 
 
-def _look_at(image: Any, name: str) -> _Seen:
+def _look_at(image: Any, name: str) -> _ImageFacts:
     try:
         info = load_image(image_input(image), target=_DECODED_SIDE, name=name).info
     except ImageError as error:
-        return _Seen(problem="unreadable", what=f"{error.reason}: {error}")
+        return _ImageFacts(problem="unreadable", what=f"{error.reason}: {error}")
     except SourceError as error:
         gone = isinstance(error.__cause__, FileNotFoundError)
-        return _Seen(problem="missing" if gone else "unreadable", what=str(error))
+        return _ImageFacts(problem="missing" if gone else "unreadable", what=str(error))
     except Exception as error:  # noqa: BLE001  an image of the user's own class may raise anything
-        return _Seen(problem="unreadable", what=f"{type(error).__name__}: {error}")
-    return _Seen(info.sha256, info.phash, info.width, info.height, info.bytes)
+        return _ImageFacts(problem="unreadable", what=f"{type(error).__name__}: {error}")
+    return _ImageFacts(info.sha256, info.phash, info.width, info.height, info.bytes)
 
 
 def _find_copies(

@@ -19,7 +19,7 @@ from clip_qdrant_training.evaluation.recall import Ranks, bootstrap, embed_pairs
 from clip_qdrant_training.evaluation.robustness import robustness
 from clip_qdrant_training.evaluation.zero_shot import KS, Labelled, zero_shot
 
-__all__ = ["Judgement", "Size", "Speed", "figure_names", "judge", "size", "speed"]
+__all__ = ["Judgement", "Size", "Speed", "figure_names", "judge", "measure_size", "measure_speed"]
 
 _TIMED_IMAGES = 256
 _TIMED_TEXTS = 50
@@ -114,12 +114,12 @@ def judge(
         intervals=bootstrap(found, owner, samples=samples, seed=seed) if samples else {},
         zero_shot=zero_shot(embedder, labelled) if labelled else {},
         robustness=robustness(embedder, pairs, seed=seed, vectors=(images, texts)) if changes else {},
-        speed=speed(embedder, pairs) if clock else None,
-        size=size(embedder, model) if clock else None,
+        speed=measure_speed(embedder, pairs) if clock else None,
+        size=measure_size(embedder, model) if clock else None,
     )
 
 
-def speed(embedder: Embedder, pairs: list[Pair]) -> Speed:
+def measure_speed(embedder: Embedder, pairs: list[Pair]) -> Speed:
     """Images a second over the first 256 images, and milliseconds for one text over 50 captions."""
     timed = pairs[:_TIMED_IMAGES]
     captions = [caption for pair in pairs[:_TIMED_TEXTS] for caption in pair.captions]
@@ -138,7 +138,7 @@ def speed(embedder: Embedder, pairs: list[Pair]) -> Speed:
     return Speed(images_per_second, statistics.median(milliseconds), cpu_count())
 
 
-def size(embedder: Embedder, model: str = "") -> Size:
+def measure_size(embedder: Embedder, model: str = "") -> Size:
     """The length of a vector and, where `model` is "bundled" or a checkpoint file, its bytes and parameters."""
     from clip_qdrant.content import bundled_checkpoint
     from clip_qdrant.model.loading import read_checkpoint

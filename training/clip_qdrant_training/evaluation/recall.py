@@ -116,7 +116,7 @@ def bootstrap(
         rows = min(step, samples - start)
         picks = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         times = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        for name, values in _resampled(ranks, owner, times):
+        for name, values in _resample(ranks, owner, times):
             drawn.setdefault(name, []).append(values)
     intervals = {name: np.percentile(np.concatenate(parts), _LEVELS) for name, parts in drawn.items()}
     return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
@@ -130,7 +130,7 @@ def _ways(ranks: Ranks) -> tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]
     return ("text_to_image", ranks.text_to_image), ("image_to_text", ranks.image_to_text)
 
 
-def _resampled(ranks: Ranks, owner: np.ndarray, times: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
+def _resample(ranks: Ranks, owner: np.ndarray, times: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
     """Each measure (samples,) where image i was drawn times[s, i] times in sample s."""
     n = times.shape[1]
     for (name, way), query_owner in zip(_ways(ranks), (owner, np.arange(n)), strict=True):

@@ -42,7 +42,7 @@ def robustness(
     clean = recall(images, texts, owner)
     lost = {}
     for name, change in IMAGE_CHANGES.items():
-        changed = embedder.embed_images(_changed(pairs, change, math.ceil(embedder.image_size / _CROP)))
+        changed = embedder.embed_images(_change_images(pairs, change, math.ceil(embedder.image_size / _CROP)))
         lost[name] = _lost(clean, recall(changed, texts, owner))
     captions = [caption for pair in pairs for caption in pair.captions]
     typos = [with_typo(caption, random.Random(f"{seed} {number}")) for number, caption in enumerate(captions)]
@@ -99,7 +99,7 @@ IMAGE_CHANGES: Mapping[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def _changed(pairs: list[Pair], change: Callable[[Image.Image], Image.Image], side: int) -> Iterator[Any]:
+def _change_images(pairs: list[Pair], change: Callable[[Image.Image], Image.Image], side: int) -> Iterator[Any]:
     for number, pair in enumerate(pairs):
         rgb = load_image(image_input(pair.image), target=side, name=image_name(pair.image, number)).rgb
         scale = side / min(rgb.size)
