@@ -1,4 +1,4 @@
-"""Images tagged with the uri of the one they nearly equal: what the tag says once that one has changed or is gone."""
+"""Duplicate marks: `duplicate_of` names an image that is nearly equal. Set right when that one changed or is gone."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def update_marks(
     missing: Collection[str] = (),
     index: DuplicateIndex | None = None,
 ) -> int:
-    """Has each image whose `duplicate_of` is one of `firsts` say what it equals now; how many say something else.
+    """Sets right the marks of all images whose `duplicate_of` is one of `firsts`; gives how many were wrong.
 
-    One that is near nothing in `index` any more loses its tag, and those that are near it get its uri. Without `index`
-    they are compared with the firsts and with each other only. Those that are `missing` are left as they are.
+    An image that is near nothing in `index` any more loses its mark, and those that are near it get its uri. Without
+    `index` they are compared with the firsts and with each other only. Images that are `missing` are left as they are.
     """
     updated = 0
     for some in batches(sorted(firsts), _FIRSTS_A_QUERY):
-        tagged = models.Filter(must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))])
-        for payloads in batches(collection.writer.scan(tagged), _PAYLOADS_A_WRITE):
+        marked = models.Filter(must=[models.FieldCondition(key="duplicate_of", match=models.MatchAny(any=some))])
+        for payloads in batches(collection.writer.scan(marked), _PAYLOADS_A_WRITE):
             if index is None:
                 index = DuplicateIndex()
                 index.load(_hashes(collection, [uri for uri in firsts if uri not in missing]))
@@ -51,7 +51,7 @@ def _hashes(collection: ImageCollection, uris: Sequence[str]) -> Iterator[tuple[
 
 
 def _record(payload: dict[str, Any], index: DuplicateIndex) -> ImageRecord | None:
-    """What is to be stored instead; None where the tag is right."""
+    """What is to be stored instead; None where the mark is right."""
     first = index.find_first(payload["uri"], payload["image"]["phash"])
     if first == payload["duplicate_of"]:
         return None

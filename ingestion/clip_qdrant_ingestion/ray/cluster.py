@@ -80,6 +80,7 @@ class RayCluster:
         """
         from ray import cloudpickle
 
+        from clip_qdrant_ingestion.ray.dataset import Embedders
         from clip_qdrant_ingestion.ray.engine import RayEngine
 
         for what in (source, self._open_collection):
@@ -97,8 +98,7 @@ class RayCluster:
             duplicates=duplicates,
             stop=stop,
             tick=tick,
-            embedders=self._embedders,
-            gpus=self._gpus,
+            embedders=Embedders(self._embedders, self._gpus),
         )
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ import ray.data
 from clip_qdrant_ingestion.ray.board import Chunk
 from clip_qdrant_ingestion.ray.chunk_worker import ChunkWorker, Job, get_worker, report_errors
 
-__all__ = ["chunks_of", "dataset"]
+__all__ = ["Embedders", "iter_chunks", "make_dataset"]
 
 _CRASHES = 4  # of the process that works on a chunk, before the chunk is left for the next round
 _WORK: dict[str, Callable[[ChunkWorker, Chunk], None]] = {
@@ -30,7 +31,15 @@ _WORK: dict[str, Callable[[ChunkWorker, Chunk], None]] = {
 _SCHEMA = pa.schema([("chunk", pa.large_binary())])
 
 
-def dataset(job: Job, *, embedders: int, gpus: float, writers: int) -> ray.data.Dataset:
+@dataclass(frozen=True, slots=True)
+class Embedders:
+    """The actors that embed: how many, and the share of a GPU that each has."""
+
+    count: int
+    gpus: float
+
+
+def make_dataset(job: Job, *, embedders: Embedders, writers: int) -> ray.data.Dataset:
     """All chunks of the board, having gone through the stages.
 
     Only loading takes CPUs of the cluster, one for each task: so it runs on all cores, and all else beside it.
@@ -46,9 +55,9 @@ def dataset(job: Job, *, embedders: int, gpus: float, writers: int) -> ray.data.
             _Embed,
             fn_constructor_args=(job,),
             # A fixed size would have Ray warn where there are fewer chunks than actors.
-            compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=embedders, max_size=embedders),
+            compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=embedders.count, max_size=embedders.count),
             num_cpus=0,
-            num_gpus=gpus,
+            num_gpus=embedders.gpus,
             batch_size=1,
             batch_format="pyarrow",
         )
@@ -62,7 +71,7 @@ def dataset(job: Job, *, embedders: int, gpus: float, writers: int) -> ray.data.
         )
 
 
-def chunks_of(rows: ray.data.Dataset) -> Iterator[Chunk]:
+def iter_chunks(rows: ray.data.Dataset) -> Iterator[Chunk]:
     """The chunks as they come back."""
     for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for packed in table["chunk"]:

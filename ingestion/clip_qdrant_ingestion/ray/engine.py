@@ -18,7 +18,7 @@ from clip_qdrant.errors import ClipQdrantError, first_line
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.ray.board import Chunk, Link, Question, resources
 from clip_qdrant_ingestion.ray.chunk_worker import Job
-from clip_qdrant_ingestion.ray.dataset import chunks_of, dataset
+from clip_qdrant_ingestion.ray.dataset import Embedders, iter_chunks, make_dataset
 from clip_qdrant_ingestion.run.decisions import Task
 from clip_qdrant_ingestion.run.report import StageTime, stage_times
 from clip_qdrant_ingestion.run.stages import DuplicateFinder, ObjectOutcome
@@ -51,24 +51,23 @@ class RayEngine:
         duplicates: DuplicateFinder | None,
         stop: threading.Event,
         tick: Callable[[], None],
-        embedders: int,
-        gpus: float,
+        embedders: Embedders,
     ) -> None:
         self._source, self._open_collection, self._tell = source, open_collection, tell
         self._options = replace(options, owns=None)  # which need not be one that can be sent, and is asked here alone
         self._chunk_size = options.batch_size
         self._duplicates, self._stop, self._tick = duplicates, stop, tick
-        self._embedders, self._gpus, self._writers = embedders, gpus, max(_WRITERS, embedders)
+        self._embedders, self._writers = embedders, max(_WRITERS, embedders.count)
         loaders = max(1, int(resources().get("CPU", 1)))
         self._processes = {
             "plan": 1,
             "read": loaders * max(1, source.reads_at_once),
             "decode": loaders,
-            "embed": embedders,
+            "embed": embedders.count,
             "write": self._writers,
         }
         # One chunk in work and one that waits, for each of them.
-        self._at_once = 2 * (loaders + embedders + self._writers)
+        self._at_once = 2 * (loaders + embedders.count + self._writers)
         self._lock = threading.Lock()
         self._busy: defaultdict[str, float] = defaultdict(float)
         self._left: dict[str, Task] = {}  # by uri: planned, and not told of
@@ -137,7 +136,7 @@ class RayEngine:
         self._loose = list(self._left.values())
         # What has killed its process each time shall not hold back the others of its chunk.
         self._chunk_size = 1 if self._planned else self._options.batch_size
-        rows = dataset(job, embedders=self._embedders, gpus=self._gpus, writers=self._writers)
+        rows = make_dataset(job, embedders=self._embedders, writers=self._writers)
         collector = threading.Thread(target=self._collect, args=(rows, link), name="ingest-collect", daemon=True)
         others = [threading.Thread(target=link.answer, args=(self._reply,), name="ingest-answer", daemon=True)]
         started = [collector, *(others if self._duplicates is not None else [])]
@@ -194,7 +193,7 @@ class RayEngine:
 
     def _collect(self, rows: ray.data.Dataset, link: Link) -> None:
         try:
-            for chunk in chunks_of(rows):
+            for chunk in iter_chunks(rows):
                 try:
                     self._take(chunk)
                 except BaseException as error:  # noqa: BLE001  it is raised again, in the calling thread

@@ -1,11 +1,11 @@
-"""What to do with one listed image, given what the collection holds of it: nothing, a new payload, or all of it.
+"""Decides what a listed image needs, given what the collection holds of it: nothing, a new payload, or to be read.
 
-Whose word caption and metadata are is told by `source.name` of a payload. What a source had said it may take back.
-What somebody else had said, `ImageCollection.add` or a run over a folder further up or down, it may only add to and
-change: so runs over overlapping folders settle instead of undoing each other.
+A payload says in `source.name` which source described the image. That source may take its words back. Any other, such
+as a run over a folder further up or down, may only add to them and change them. So runs over overlapping folders come
+to rest instead of undoing each other.
 
-What was learned from an image itself, the tags in the file and the headers of the object, lies below what is said
-about it. It is stored a second time beside the image, so that a payload can be written anew without reading it.
+What the image itself tells, by the tags in its file and the headers of its object, ranks below what is said about it.
+It is stored a second time beside the image, so that a payload can be written anew without reading the image.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An image to work on: `record` is what is to be stored, yet without what the image itself tells."""
+    """An image to work on. `record` is what is to be stored; what the image itself tells is added later."""
 
     item: SourceObject
     record: ImageRecord
@@ -56,7 +56,7 @@ class Task:
 
 
 def describe_image(tags: Mapping[str, Any], headers: Mapping[str, Any]) -> Description:
-    """What an image itself tells: its tags, and the headers of its object over them, of which one may be a caption."""
+    """What an image itself tells: the tags of its file and, over them, the headers of its object."""
     metadata = {**tags, **headers}
     return Description(metadata.pop("caption", None), metadata)
 
@@ -68,7 +68,7 @@ def recall_description(stored: Mapping[str, Any]) -> Description:
 
 
 def add_description(record: ImageRecord, found: Description) -> ImageRecord:
-    """The record with what was found in the image, where nothing else is said."""
+    """The record with what the image itself tells, where nothing else is said."""
     return replace(record, caption=record.caption or found.caption, metadata={**found.metadata, **record.metadata})
 
 

@@ -1,8 +1,8 @@
-"""What a run would do, found without storing anything.
+"""Finds what a run would do, and stores nothing.
 
-Listing and collection tell nearly all of it. What else it takes is read, several objects at once, and nothing is
-decoded: changed objects that are as large as before, for they may be the same bytes with another date, and new objects
-as large as one that is gone, for they may be that one under another name.
+The listing and the collection tell nearly all of it. Two kinds of objects are read too, though not decoded: changed
+ones as large as before, which may be the same bytes with another date, and new ones as large as one that is gone, which
+may be that one under another name.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def plan(
 ) -> Plan:
     """The plan of `ingest` with the same arguments; nothing is stored, not even what is bad.
 
-    An image that cannot be used and new near-duplicates are found out by the run alone, and a new image whose bytes
-    are those of one that stays counts as new, though the run takes its vector over.
+    Images that cannot be used, and new near-duplicates, are found by the run alone. A new image with the bytes of one
+    that stays counts as new, though the run will take over its vector.
 
     Raises SourceError if the source cannot be listed at all, StoreError if the collection cannot be reached.
     """
@@ -112,7 +112,7 @@ class _Reader:
         self._stages, self._fingerprint = stages, fingerprint
 
     def kind(self, task: Task) -> str | None:
-        """new, described or changed; None for what turns out to need nothing, or cannot be read: it was told of."""
+        """new, described or changed; None for what needs nothing or cannot be read, of which the stages have told."""
         if task.stored is None:
             return "new"
         if is_rewrite(task):
@@ -127,7 +127,7 @@ class _Reader:
         return None if done is None else "described"
 
     def sha256(self, task: Task) -> str | None:
-        """The hash of an object; None if it cannot be read: it was told of."""
+        """The hash of an object; None if it cannot be read, of which the stages have told."""
         done = self._stages.read(task)
         return hashlib.sha256(done.data).hexdigest() if isinstance(done, Read) else None
 

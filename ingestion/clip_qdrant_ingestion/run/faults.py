@@ -1,6 +1,6 @@
-"""What goes wrong with one object, and what must not: the line between a quarantined row and the end of a run.
+"""Decides whether an error is one quarantined row or the end of the run.
 
-An image, its metadata, or one read is a row. The store, the model, or a source that does not answer any more ends it.
+A bad image, bad metadata or a failed read is a row. A store, a model or a source that does not answer any more ends it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STEP = 0.1  # seconds between looks at whether to stop
 
 
 def quarantine(item: SourceObject, error: Exception) -> Quarantined:
-    """The row for an object that cannot be used because of `error`, which is raised again if it is of another kind."""
+    """The row for an object that cannot be used because of `error`. Raises the error if it is not of one object."""
     if isinstance(error, ImageError):
         reason = error.reason
     elif isinstance(error, MetadataError):
@@ -65,9 +65,10 @@ def quarantine(item: SourceObject, error: Exception) -> Quarantined:
 def bisect_work(
     items: Sequence[_T], work: Callable[[Sequence[_T]], object], culprit: Callable[[_T, Exception], None]
 ) -> None:
-    """Does the work on all items at once or, where that fails, on halves, until `culprit` gets each that fails alone.
+    """Does the work on all items at once. Where that fails it halves them until `culprit` gets each that fails alone.
 
-    If it fails for each of several alone it is not theirs: the first error is raised. So is what `quarantine` raises.
+    If several fail alone and none succeeds, the fault is not theirs, and the first error is raised. Errors of the
+    store as such are raised at once, and so is what `culprit` raises.
     """
     found: list[tuple[_T, Exception]] = []
     groups = [list(items)] if items else []
@@ -91,7 +92,7 @@ def bisect_work(
 
 
 class Stopped(BaseException):
-    """The run was stopped while something waited to be tried again. No error: what catches those must not catch it."""
+    """The run was stopped while something waited for its next try. No error of an image, so no Exception."""
 
 
 class Retries:

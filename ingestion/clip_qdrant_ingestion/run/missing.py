@@ -1,4 +1,4 @@
-"""What is stored and no longer listed: found, and removed unless that would be more than was agreed to."""
+"""Finds images that are stored and no longer listed, and says whether they may be deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Missing", "find_missing", "scan_stored"]
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """How many images are gone, their uris if they may be removed, and why they may not."""
+    """How many images are missing from the listing; their `uris` if they may be deleted, else why not (`refused`)."""
 
     count: int
     uris: tuple[str, ...] = ()
@@ -33,11 +33,11 @@ def find_missing(
     among: Collection[str] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Missing:
-    """The stored images of a source that were not `seen` in its listing; `among` these uris only, if given.
+    """The stored images of a source that were not `seen` in its listing; with `among`, only those of these uris.
 
-    An image is of a source if its payload says so. `owns` tells which of them this run answers for. No more than the
-    share `max_delete`, 0 to 1, of the collection, or of what this run answers for, may be removed, and nothing after a
-    listing that was empty. `tick` is called for each image looked at.
+    An image belongs to a source if its payload says so, and to this run if `owns` says so. At most the share
+    `max_delete` (0 to 1) of the collection, or of this run's images, may be deleted, and none after an empty listing.
+    `tick` is called for each image looked at.
     """
     if not collection.exists():
         return Missing(0)
@@ -76,7 +76,7 @@ def scan_stored(
     parts: Sequence[str] = ("uri",),
     among: Collection[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The payloads of the images of a source that this run answers for; of `among` these uris only, if given."""
+    """The payloads of this run's images of a source; with `among`, only those of these uris."""
     payloads: Iterator[dict[str, Any]]
     if among is not None:
         stored = collection.writer.read_payloads(sorted(among)).values()

@@ -22,7 +22,11 @@ _ROWS_A_WRITE = 500
 
 
 class Outcomes:
-    """Takes outcomes from any thread. `compares`: images are compared, or were, so what one is matters to others."""
+    """Counts outcomes, which may come from any thread.
+
+    With `compares` it keeps the uris of images that were embedded anew: others may be left out, or marked, because of
+    what these were before.
+    """
 
     def __init__(self, put_away: PutAway | None = None, *, compares: bool = False) -> None:
         self._state, self._compares = put_away, compares
@@ -33,7 +37,7 @@ class Outcomes:
         self._settled: list[str] = []
         self._changed: list[str] = []
         self.quarantined: list[Quarantined] = []
-        self.changed: list[str] = []  # images that were embedded anew: they may be other pictures now
+        self.changed: list[str] = []  # images that were embedded anew, if it compares
         self._firsts: dict[str, str] = {}  # by uri of an image that is left out
 
     def tell(self, outcome: ObjectOutcome) -> None:

@@ -1,6 +1,6 @@
-"""Planner: lists a source, asks the collection what it holds, and says of each object what is to be done.
+"""Planner: lists a source, asks the collection what it holds, and makes a task of each object that needs work.
 
-It keeps 16 bytes of every object it has seen, so that what is stored and no longer listed can be told at the end.
+It keeps 16 bytes of every object it has seen, by which the run finds at its end what is stored and no longer listed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Planner"]
 
 
 class Planner:
-    """Tells the outcomes of the objects that need nothing; `tasks` gives the others, in the order of the source.
+    """Gives tasks in the order of the source; objects that need nothing go to the outcomes at once.
 
     `seen` has all objects listed so far, `listed` says that there are no more, and `complete` that these are all there
     are where it looked: nothing was hidden by a problem. `creates` lets it create the collection, and the fields that

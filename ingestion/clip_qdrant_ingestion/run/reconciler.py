@@ -219,12 +219,12 @@ class Reconciler:
 
 
 def _has_marks(collection: ImageCollection) -> bool:
-    untagged = models.IsEmptyCondition(is_empty=models.PayloadField(key="duplicate_of"))
-    return collection.exists() and collection.count(models.Filter(must_not=[untagged])) > 0
+    unmarked = models.IsEmptyCondition(is_empty=models.PayloadField(key="duplicate_of"))
+    return collection.exists() and collection.count(models.Filter(must_not=[unmarked])) > 0
 
 
 def _load_index(collection: ImageCollection) -> DuplicateIndex:
-    """The hashes of the stored images, without those that are tagged as duplicates."""
+    """The hashes of the stored images, without those that are marked as duplicates."""
     index = DuplicateIndex()
     index.load(
         (payload["uri"], payload["image"]["phash"])

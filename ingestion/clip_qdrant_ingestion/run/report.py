@@ -39,7 +39,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """The work of one stage: `seconds` that its `threads` spent in it together, of those the run took."""
+    """The work of one stage: the `seconds` that its `threads` worked, added up."""
 
     seconds: float
     threads: int
@@ -138,7 +138,7 @@ class Report:
         return {**asdict(self), "bottleneck": self.bottleneck, "images_per_second": round(self.images_per_second, 2)}
 
     def summary(self) -> dict[str, Any]:
-        """The same without the quarantined objects, which are counted, and by reason too."""
+        """The report in JSON types, its quarantined objects counted by reason instead of listed."""
         reasons = Counter(row.reason for row in self.quarantined)
         document = replace(self, quarantined=()).document()
         return document | {"quarantined": len(self.quarantined), "reasons": dict(reasons.most_common())}

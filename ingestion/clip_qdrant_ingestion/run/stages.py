@@ -1,4 +1,4 @@
-"""The stages an image goes through: read, decode, embed, write. Plain functions of what the stage before gave.
+"""The stages an image goes through: read, decode, embed, write. Each takes what the one before gave.
 
 Whichever engine runs them tells of each object exactly once, by an ObjectOutcome: how it is stored, or as what it was
 put away.
@@ -133,7 +133,9 @@ class Stages:
             return task
         source = task.record.source
         assert source is not None
-        source = replace(source, etag=item.etag, size=item.size, mtime=item.mtime, metadata=self._headers(task, item))
+        source = replace(
+            source, etag=item.etag, size=item.size, mtime=item.mtime, metadata=self._read_headers(task, item)
+        )
         task = replace(task, item=item, record=replace(task.record, source=source))
         if task.stored is None:
             return task
@@ -146,7 +148,7 @@ class Stages:
             action = Action.REWRITE
         return replace(task, action=action)
 
-    def _headers(self, task: Task, item: SourceObject) -> dict[str, object]:
+    def _read_headers(self, task: Task, item: SourceObject) -> dict[str, object]:
         """The metadata, and the caption, that the look at an object added to what its listing says."""
         before = task.item.said
         named = {*before.metadata, *before.texts}
@@ -185,7 +187,7 @@ class Stages:
         return None
 
     def embed(self, decoded: Sequence[Decoded]) -> list[Embedded]:
-        """The vectors of a batch, but of those that are left out."""
+        """The vectors of a batch, without the images that are left out."""
         there = self._collection.writer.find_same_bytes([_sha256(one) for one in decoded])
         embedded: list[Embedded] = []
         rest: list[Decoded] = []
@@ -206,7 +208,7 @@ class Stages:
         return embedded
 
     def _compare(self, task: Task) -> Task | None:
-        """The task, if its image is to be stored: None for the near-duplicate of another."""
+        """The task, marked if its image nearly equals another; None if the image is left out for that."""
         info = task.record.image
         if self._duplicates is None or info is None:
             return task
