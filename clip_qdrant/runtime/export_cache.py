@@ -24,6 +24,7 @@ class ExportCache:
     """A folder of ONNX exports, named by fingerprint, and of pointers: the sha256 of a source's bytes -> fingerprint.
 
     An export is made in a temporary folder and renamed, so a reader sees a whole one or none, whoever else is writing.
+    Processes that need one at the same time wait for the first to make it.
     """
 
     def __init__(self, folder: Path, threads: int | None) -> None:
@@ -49,33 +50,35 @@ class ExportCache:
             return None
 
     def _make(self, source: str, key: str) -> OnnxRuntime:
-        with _exporting:
-            there = self._find(key)
-            if there is not None and there.is_whole():  # another thread was quicker
-                return there
-            from clip_qdrant.model.loading import read_checkpoint
-            from clip_qdrant.runtime.onnx_export import export_onnx
+        from filelock import FileLock  # 20 ms that a warm cache does not need
 
-            checkpoint = read_checkpoint(source)
+        with _exporting:
             try:
                 self._exports.mkdir(parents=True, exist_ok=True)
                 self._sources.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
-                    made = Path(scratch) / "export"
-                    final = self._exports / export_onnx(checkpoint, made)
-                    # Broken or stale, or another process was quicker: out of the way first, a folder is not replaced.
-                    with contextlib.suppress(FileNotFoundError):
-                        final.rename(Path(scratch) / "old")
-                    try:
-                        made.rename(final)
-                    except OSError:
-                        logger.debug("%s was exported by another process meanwhile, as good as ours", final)
-                    pointer = Path(scratch) / "pointer"
-                    pointer.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
-                    pointer.replace(self._sources / f"{key}.json")
+                with FileLock(self._exports.parent / "exports.lock"):
+                    return self._make_alone(source, key)
             except OSError as error:
                 raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
-            return OnnxRuntime(final, threads=self._threads)
+
+    def _make_alone(self, source: str, key: str) -> OnnxRuntime:
+        there = self._find(key)
+        if there is not None and there.is_whole():  # another thread or process was quicker
+            return there
+        from clip_qdrant.model.loading import read_checkpoint
+        from clip_qdrant.runtime.onnx_export import export_onnx
+
+        checkpoint = read_checkpoint(source)
+        with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
+            made = Path(scratch) / "export"
+            final = self._exports / export_onnx(checkpoint, made)
+            with contextlib.suppress(FileNotFoundError):  # broken or stale: out of the way, a folder is not replaced
+                final.rename(Path(scratch) / "old")
+            made.rename(final)
+            pointer = Path(scratch) / "pointer"
+            pointer.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
+            pointer.replace(self._sources / f"{key}.json")
+        return OnnxRuntime(final, threads=self._threads)
 
 
 def _source_key(source: str) -> str:
