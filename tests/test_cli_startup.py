@@ -13,6 +13,8 @@ from tiny import pictures, tiny_checkpoint
 
 from clip_qdrant.model.saving import save_checkpoint
 
+pytestmark = pytest.mark.slow  # each test starts the program, and the first exports a model
+
 # What must not be imported, by whom: the first takes 3 s, the others come with it or are only needed to export.
 HEAVY = ("torch", "torchvision", "transformers", "timm", "onnx", "onnxscript")
 RUN = "import json, sys; from clip_qdrant.cli import run; code = run(sys.argv[1:]); sys.stdout.flush()\n"

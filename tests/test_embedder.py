@@ -215,6 +215,7 @@ def test_a_broken_or_stale_export_is_rebuilt(
     assert len(exports) == 1
 
 
+@pytest.mark.slow
 def test_another_model_at_the_same_path_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     save_checkpoint(tiny_checkpoint(seed=1), path)
@@ -225,6 +226,7 @@ def test_another_model_at_the_same_path_is_not_mistaken_for_the_old_one(tmp_path
     assert not np.allclose(first.embed_texts(TEXTS), second.embed_texts(TEXTS), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_an_embedder_does_not_turn_into_another_model(
     cache: Path, model_path: Path, onnx: ClipEmbedder, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def unit(rows: torch.Tensor) -> np.ndarray:
     return np.asarray(torch.nn.functional.normalize(rows, dim=-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_the_rows_are_those_of_transformers_in_both_runtimes(
     family: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -63,6 +63,7 @@ def tiny() -> Checkpoint:
     return tiny_checkpoint()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False], ids=["heads only", "end to end"])
 def test_training_learns_to_tell_colours_apart(tmp_path: Path, tiny: Checkpoint, frozen: bool) -> None:
     pairs = coloured_pairs(tmp_path)
@@ -261,6 +262,7 @@ def test_every_loss_learns_colours(tmp_path: Path, tiny: Checkpoint, loss: str) 
     assert outcome.checkpoint.metrics["text_to_image_recall@1"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("captions", [1, 2])
 def test_a_student_comes_close_to_the_similarities_of_its_teacher(
     tmp_path: Path, tiny: Checkpoint, captions: int

@@ -109,6 +109,7 @@ def one_step(pairs: list[Pair], config: TrainConfig, processes: Processes, devic
     return {"loss": torch.tensor(loss), "norm": torch.tensor(norm), **gradients}
 
 
+@pytest.mark.slow
 def test_loss_and_gradients_are_those_of_one_process(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     first, second = in_two_processes(step_of_each_loss, tmp_path)
@@ -163,6 +164,7 @@ def two_runs(folder: Path, rank: int) -> list[dict[str, Any]]:
     return [whole_run(folder, rank), whole_run(folder, rank, still)]
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_weights_of_one_process_and_only_the_main_one_writes(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     (first, stopped), (second, stopped_too) = in_two_processes(two_runs, tmp_path)
@@ -206,6 +208,7 @@ def interrupted_then_resumed(folder: Path, rank: int) -> list[Any]:
     return [undisturbed, ended, run("parted", resume=True, watching=watching), len(watching.steps)]
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_resumes_to_the_same_weights_with_dropout(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     first, second = in_two_processes(interrupted_then_resumed, tmp_path)
@@ -237,6 +240,7 @@ def nan() -> Checkpoint:
     return start
 
 
+@pytest.mark.slow
 def test_a_failure_in_one_process_ends_all_of_them(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     (tmp_path / "broken.png").write_text("no image")

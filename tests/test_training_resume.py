@@ -206,6 +206,7 @@ def test_a_run_that_is_killed_again_and_again_reaches_the_same_weights(tmp_path:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_keeps_the_state_before(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     (tmp_path / "run").mkdir()
@@ -313,6 +314,7 @@ def test_what_killed_writes_left_is_removed_when_a_run_starts(
     assert left == {".last.state.notes", "best.pt.12345678", "best.pt", "last.state"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_files_of_its_cache(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     (tmp_path / "run").mkdir()
@@ -421,6 +423,7 @@ def run_on_a_full_disk(folder: Path, answer: Connection) -> None:
     answer.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_with_its_state_intact(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
     here, there = PROCESSES.Pipe(duplex=False)

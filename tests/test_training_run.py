@@ -131,6 +131,7 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is(start: Checkpoint, pai
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(
     start: Checkpoint, pairs: list[Pair], finished: Path, tmp_path: Path
 ) -> None:

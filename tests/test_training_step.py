@@ -330,6 +330,7 @@ def watched(tiny: Checkpoint, n: int, chunk_size: int) -> int:
     return made.towers.most
 
 
+@pytest.mark.slow
 def test_a_batch_of_4096_keeps_the_activations_of_one_chunk(tiny: Checkpoint) -> None:
     one, whole = watched(tiny, 64, 64), watched(tiny, 256, 256)
     assert whole > 3 * one, "what is kept grows with the batch"

@@ -75,6 +75,7 @@ def test_the_recipe_says_what_the_tutorial_does() -> None:
     assert (config.crop, config.ratio, config.colour, config.flip) == (1.0, 1.0, 0.0, "off")
 
 
+@pytest.mark.slow
 def test_a_run_of_the_recipe_is_read_both_ways_and_finds_images(
     tmp_path: Path, distilbert: Path, pairs: list[Pair]
 ) -> None:

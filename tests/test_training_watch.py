@@ -289,6 +289,7 @@ def test_curves_of_very_long_and_of_empty_runs_are_drawn() -> None:
     assert {line.get_xdata()[-1] for panel in long.axes for line in panel.lines} == {100_000}
 
 
+@pytest.mark.slow
 def test_drawing_takes_no_more_than_a_share_of_a_run_of_short_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +447,7 @@ def test_tensorboard_reads_back_the_scalars_and_forgets_what_a_resumed_run_does_
 # Weights & Biases
 
 
+@pytest.mark.slow
 def test_weights_and_biases_keeps_the_run_offline_and_goes_on_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
