@@ -173,10 +173,10 @@ def test_what_a_whole_run_did_not_meet_is_taken_out(state: IngestState) -> None:
     state.put_away(SCOPE, "context").put([replace(BAD, uri=uri) for uri in ("gone", "still bad", "bad again")])
     state.put_away(replace(SCOPE, source="another"), "context").put([BAD])
     time.sleep(0.01)
-    since = time.time()
-    state.put_away(SCOPE, "context").keep(["still bad", "never heard of"])
-    state.put_away(SCOPE, "context").put([replace(BAD, uri="bad again")])
-    state.put_away(SCOPE, "context").settle_unmet(since)
+    later = state.put_away(SCOPE, "context")
+    later.keep(["still bad", "never heard of"])
+    later.put([replace(BAD, uri="bad again")])
+    later.settle_unmet()
 
     assert {(row.uri, row.attempts) for row in state.quarantined(SCOPE)} == {("still bad", 1), ("bad again", 2)}
     assert len(state.quarantined()) == 3
@@ -258,7 +258,7 @@ def test_reading_chooses_by_scope_source_reason_and_page(state: IngestState) -> 
 
     assert state.counts_by_reason() == [ReasonCount("truncated", 5), ReasonCount("empty", 1)]
     assert state.counts_by_reason(other) == state.counts_by_reason(source="home") == [ReasonCount("empty", 1)]
-    assert [row.uri for row in state.quarantined(SCOPE, limit=2, offset=1)] == ["uri 1", "uri 2"]
+    assert [row.uri for row in state.quarantined(SCOPE, limit=2)] == ["uri 0", "uri 1"]
     assert [row.scope for row in state.quarantined(reason="empty")] == [other]
     assert len(state.quarantined(source="s3://")) == 5
     assert [run.scope for run in state.runs()] == [other, SCOPE]

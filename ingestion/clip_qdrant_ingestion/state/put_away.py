@@ -88,15 +88,15 @@ class PutAway:
         """These images have changed or are gone: takes out what was left out because of them, to be looked at again."""
         self._remove("first", firsts)
 
-    def settle_unmet(self, since: float | None = None) -> None:
-        """Takes out what was neither put away nor met `since` then (seconds since 1970): it is gone.
+    def settle_unmet(self) -> None:
+        """Takes out what was neither put away nor kept since this object was made: it is gone.
 
-        For the end of a run that listed all of its source; by default it is since this object was made.
+        For the end of a run that listed all of its source.
         """
         with self._file.writing() as connection:
             connection.execute(
                 "DELETE FROM objects WHERE scope = ? AND last_seen < ?",
-                (self._scope.id, self._began if since is None else since),
+                (self._scope.id, self._began),
             )
 
     def _remove(self, column: str, uris: Iterable[str]) -> None:

@@ -143,7 +143,6 @@ class StateReader:
         *,
         source: str | None = None,
         limit: int | None = None,
-        offset: int = 0,
     ) -> list[QuarantineRecord]:
         """What is in quarantine, all or for one reason, the latest first."""
         rows = self._select(
@@ -151,7 +150,6 @@ class StateReader:
             _Choice("objects", scope, source, reason, duplicates=False),
             "last_seen DESC, uri",
             limit,
-            offset,
         )
         return [
             QuarantineRecord(
@@ -161,7 +159,7 @@ class StateReader:
         ]
 
     def left_out(
-        self, scope: Scope | None = None, *, source: str | None = None, limit: int | None = None, offset: int = 0
+        self, scope: Scope | None = None, *, source: str | None = None, limit: int | None = None
     ) -> list[LeftOutRecord]:
         """The near-duplicates that were left out, the latest first."""
         rows = self._select(
@@ -169,7 +167,6 @@ class StateReader:
             _Choice("objects", scope, source, duplicates=True),
             "last_seen DESC, uri",
             limit,
-            offset,
         )
         return [
             LeftOutRecord(scope, uri, first, _moment(first_seen), _moment(last_seen))
@@ -187,13 +184,13 @@ class StateReader:
         return [ReasonCount(reason, count) for reason, count in rows]
 
     def _select(
-        self, columns: str, choice: _Choice, order: str, limit: int | None, offset: int = 0
+        self, columns: str, choice: _Choice, order: str, limit: int | None
     ) -> list[tuple[Scope, Sequence[Any]]]:
         clause, values = choice.sql()
         with self._file.reading() as connection:
             rows = connection.execute(
-                f"SELECT location, collection, source, {columns} {clause} ORDER BY {order} LIMIT ? OFFSET ?",
-                (*values, -1 if limit is None else limit, offset),
+                f"SELECT location, collection, source, {columns} {clause} ORDER BY {order} LIMIT ?",
+                (*values, -1 if limit is None else limit),
             ).fetchall()
         return [(Scope(*row[:3]), row[3:]) for row in rows]
 
