@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.files import open_replacement
 
 __all__ = ["LOAD_ERRORS", "fill_network", "list_some", "read_content", "write_atomically"]
 
@@ -55,23 +54,14 @@ def read_content(path: str | Path) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """`torch.save` to a neighbour, fsync, rename: the file is the old one or the new one, never half of either."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            try:
-                torch.save(dict(content), file)
-            except RuntimeError as error:  # what torch makes of a write that failed does not say why it did
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """`torch.save` to a file that is replaced whole."""
+    with open_replacement(path) as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # what torch makes of a write that failed does not say why it did
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def fill_network(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:

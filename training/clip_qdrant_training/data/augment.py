@@ -141,7 +141,8 @@ def _like(model: str, word: str) -> str:
 
 
 def _unsquash(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest part in the middle of a box that a square shows as stretched as the box is against its image."""
+    """The largest part of a box, about its middle, that a square shows stretched by as much as the box is stretched
+    against its image."""
     left, top, right, bottom = box
     stretch = (right - left) / (bottom - top) * size[1] / size[0]
     wide = min(right - left, (bottom - top) * stretch)

@@ -58,7 +58,7 @@ class Mixture:
         """The indices into `pairs` of one epoch (from 0), shuffled.
 
         Each part goes round its pairs in an order of its own and an epoch takes up where the last one stopped. So
-        over any run of epochs no pair of a part is seen more than once more often than another.
+        after any number of epochs the pairs of a part have been seen equally often, give or take one.
         """
         chosen, first = [], 0
         for number, part in enumerate(self.parts):

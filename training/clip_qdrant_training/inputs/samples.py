@@ -45,8 +45,9 @@ def make_random(*parts: int) -> random.Random:
 class Batch:
     """The samples of one step. Texts j*c to j*c + c - 1 belong to image j, c being captions_per_image.
 
-    `pixels` has a row for each image whose frozen features are not kept yet, which `missing` counts; without frozen
-    stages these are all. `image_keys` and `text_keys` are equal where images and captions are.
+    `numbers` are the pairs and `views` the view of each image. `missing` are the positions of the images whose frozen
+    features are not kept yet, and `pixels` has a row for each of these; without frozen stages these are all images.
+    Equal images have equal `image_keys`, equal captions equal `text_keys`.
     """
 
     numbers: list[int]
@@ -106,7 +107,7 @@ class Samples:
         self._kept.close()
 
     def prepare(self, numbers: Sequence[int], epoch: int) -> Batch:
-        """The samples of these pairs in this epoch; decodes and augments what no frozen feature stands for."""
+        """The samples of these pairs in this epoch. Images whose frozen features are kept are not decoded."""
         views = [self._view(number, epoch) for number in numbers]
         texts, missing, jobs = [], [], []
         for position, (number, view) in enumerate(zip(numbers, views, strict=True)):
@@ -202,7 +203,7 @@ class Samples:
         return (torch.stack([self._text_features[text] for text in texts]).to(self.towers.device),)
 
     def _view(self, number: int, epoch: int) -> int:
-        """Which view of an image an epoch sees; each pair begins elsewhere, and goes through all in turn."""
+        """Which view of an image an epoch sees. Each pair begins with another view, and goes through all in turn."""
         return (make_random(self.config.seed, number).randrange(self.views) + epoch) % self.views if self.views else 1
 
     def _captions(self, number: int, rng: random.Random) -> list[str]:

@@ -43,7 +43,7 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process tells, judges and writes."""
+        """Whether this process shows, judges and writes."""
         return self.rank == 0
 
     def share(self, numbers: Sequence[T]) -> Sequence[T]:
@@ -52,7 +52,7 @@ class Processes:
         return numbers[self.rank * size : (self.rank + 1) * size]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in order of rank. Carries no gradient: see step.py for how that comes back."""
+        """The rows of all processes, in order of rank. Carries no gradient: gradients.py says how that comes back."""
         if self.world == 1:
             return rows
         rows = rows.contiguous()
@@ -67,7 +67,7 @@ class Processes:
         return rows[self.rank * size : (self.rank + 1) * size]
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Gradients of all processes, added up. What has none in any process keeps none, as in a single one."""
+        """Adds up the gradients of all processes. A parameter without a gradient in every process keeps none."""
         if self.world == 1:
             return
         learning = [parameter for parameter in parameters if parameter.requires_grad]
@@ -95,7 +95,7 @@ class Processes:
 
 
 def is_main() -> bool:
-    """Whether this is the process that tells and writes, known before the processes have joined."""
+    """Whether this is the process that shows and writes, known before the processes have joined."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
@@ -141,7 +141,7 @@ def join_processes(device: str) -> Iterator[tuple[Processes, str]]:
 
 @contextlib.contextmanager
 def limit_threads(count: int | None, processes: Processes) -> Iterator[None]:
-    """torch's threads within a block: this process's share of the cores by default, for more stall small models."""
+    """torch's threads within a block: by default this process's share of the cores, since more slow small models."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or max(1, cpu_count() // processes.world))
     try:

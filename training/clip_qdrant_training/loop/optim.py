@@ -66,8 +66,9 @@ def schedule(step: int, steps: int, warmup: float, *, cosine: bool = True) -> fl
 
 
 def plateau(scores: Sequence[float]) -> float:
-    """What epochs with these scores leave of the rates: 0.8 times as much whenever two in a row were no better than the
-    best before them, as torch's ReduceLROnPlateau does with the lineage's patience of 1. Higher scores are better."""
+    """The factor of the rates after epochs with these scores: it falls to 0.8 of itself whenever two epochs in a row
+    were no better than the best before them, as torch's ReduceLROnPlateau does with the lineage's patience of 1. Higher
+    scores are better."""
     factor, best, waited = 1.0, -math.inf, 0
     for score in scores:
         best, waited = (score, 0) if score > best else (best, waited + 1)

@@ -1,4 +1,4 @@
-"""The state of a run on disk: all that a run needs to go on after kill -9 to the weights it would have reached."""
+"""The state of a run on disk. From it a run that was killed goes on to the weights it would have reached."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def read_state(path: Path, config: Mapping[str, Any], origin: Mapping[str, str])
 
 
 def digest_origin(job: TrainingJob, batch_size: int) -> dict[str, str]:
-    """What a run is made of besides its config, as short texts that are equal where these are.
+    """Digests of what a run is made of besides its config: equal for equal pairs, start, teacher and batch size.
 
-    Images are known by the names of their files, for a data set may move. Of the start only what its weights are put
-    into counts: they are in the state, and a run may write its best over the file it started from.
+    Images are known by the names of their files, for a data set may move. Of the start the network counts and its
+    weights do not: the state has weights of its own, and a run may write its best over the file it started from.
     """
     start, taught_by = job.start, (job.teacher or job.start) if job.config.distill else None
     network = [start.config, start.preprocessing.to_dict(), start.tokenization.to_dict(), start.tokenizer]

@@ -40,7 +40,7 @@ def fork_random_state(device: str) -> contextlib.AbstractContextManager[None]:
 class Learner:
     """A copy of the start that learns, a step at a time. `done` counts the steps it has taken.
 
-    `folder` is where what `cache="disk"` keeps lies; without one it is kept in memory.
+    `folder` is for the files of `cache="disk"`; without one, what they would hold is kept in memory.
     """
 
     def __init__(
@@ -87,11 +87,12 @@ class Learner:
             self.teacher.close()
 
     def begin_epoch(self) -> None:
-        """Dropout on, which judging has put off."""
+        """Turns on dropout, which the judgement of an epoch turns off."""
         set_train_mode(self.model, self.config, self.freezing)
 
     def gradients(self, batch: Batch) -> tuple[float, float]:
-        """Sets the gradient of a batch, clipped and of all processes: the loss, and the norm before clipping."""
+        """Sets the gradients of a batch, summed over all processes and clipped. Returns the loss, and their norm before
+        clipping."""
         # Dropout follows from the seed, the step and the process alone, as all else that is random: a resumed run needs
         # no state of generators, and no two processes drop the same units.
         torch.manual_seed(make_random(self.config.seed, self.done, self.processes.rank).getrandbits(63))

@@ -102,7 +102,7 @@ class Trainer:
             part.close()
 
     def train(self, watcher: Watcher | None = None) -> Outcome:
-        """All epochs that are left."""
+        """Trains all epochs that are left."""
         epoch, behind = self.batches.position(self.learner.done)
         self.validation.write()  # of a resumed run, whose output may be another or gone
         if watcher:
@@ -166,7 +166,7 @@ class Trainer:
         if watcher:
             watcher.epoch_ended(report)
         self.total = 0.0
-        if self.run and self.learner.processes.main:  # once the epoch is told: a kill before would lose its report
+        if self.run and self.learner.processes.main:  # after its report, which a kill between the two would lose
             self.save(self._state_path())
 
     def _step(self, batch: Batch) -> tuple[float, float]:
@@ -183,7 +183,7 @@ class Trainer:
         return loss, norm
 
     def _stops_early(self, epoch: int) -> bool:
-        """Whether this epoch is not to be begun, for those before it improved nothing."""
+        """Whether to stop before this epoch, because those before it improved nothing."""
         waiting = self.validation.waiting(epoch)
         stops = bool(self.config.early_stopping and waiting >= self.config.early_stopping)
         if stops:

@@ -34,7 +34,7 @@ class Outcome:
 class Validation:
     """Judges the network after each epoch. The main process does so, and writes the best; the others are told.
 
-    `scores` are those of the epochs behind us. Without validation pairs each epoch is better than the one before it.
+    `scores` has one of each epoch so far. Without validation pairs each epoch is better than the one before it.
     """
 
     def __init__(self, job: TrainingJob, learner: Learner, run: Path | None) -> None:
@@ -58,7 +58,8 @@ class Validation:
             self._samples.close()
 
     def judge(self, epoch: int) -> tuple[Mapping[str, float], bool]:
-        """Recalls on the validation pairs, by the averaged weights if there are any, and whether they are the best."""
+        """The recalls on the validation pairs, and whether they are the best so far. Judges averaged weights if there
+        are any."""
         learner = self._learner
         improved, metrics, score = False, {}, 0.0
         if learner.processes.main:
@@ -83,7 +84,7 @@ class Validation:
                 save_checkpoint(self._best.checkpoint, path, half=self._half)
 
     def share(self) -> Outcome:
-        """The main process's best, in all of them: a script goes on in each."""
+        """The best of the main process, in every process: a script goes on in all of them."""
         processes = self._learner.processes
         packed = _pack(self._best) if processes.world > 1 else {}
         packed = processes.agree(packed)

@@ -96,7 +96,8 @@ def distillation(
 
 
 def anchoring(images: Tensor, anchors: Tensor, teacher_images: Tensor, teacher_anchors: Tensor) -> Tensor:
-    """How far images and anchors, texts that a model is not to forget, are from where its teacher has them. A scalar.
+    """How far images and anchors have moved from where the teacher has them. Anchors are texts that a model is not to
+    forget. A scalar.
 
     The loss of learning without forgetting (Li and Hoiem 2016, section 3) with texts for the old classes: the KL
     divergence of each image's distribution over the anchors, at a factor of 30, plus one minus the cosine of each

@@ -1,4 +1,4 @@
-"""A frozen dual encoder that another one is not to stray from: its rows of a batch, and of anchors."""
+"""The model that a run must not stray from: its rows of a batch, and of anchors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Teacher"]
 
 
 class Teacher:
-    """A frozen dual encoder whose similarities within a batch the student is to keep; computed once."""
+    """A frozen dual encoder whose similarities the student is to keep. What its encoders give is computed once."""
 
     def __init__(
         self, checkpoint: Checkpoint, pairs: Sequence[Pair], config: TrainConfig, device: str, precision: torch.dtype

@@ -38,7 +38,7 @@ def need_matplotlib(purpose: str = "drawing the curves of a run") -> None:
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """An empty figure of 100 pixels an inch; of no window and no global state, as pyplot's are."""
+    """An empty figure of 100 pixels an inch. Not pyplot's, whose figures are global and may open a window."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=100, layout="constrained")

@@ -1,31 +1,19 @@
-"""Files that are replaced whole: a viewer sees no half one."""
+"""Files of a run that others read while it writes them."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 from clip_qdrant.errors import TrainingError
+from clip_qdrant.files import open_replacement
 
 __all__ = ["replace_file", "write_picture"]
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write to a neighbour, fsync, rename: the file is the old one or the new one, never half of either."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    """Replaces the whole file: a viewer never sees half of one. Raises OSError."""
+    with open_replacement(path) as file:
+        file.write(content)
 
 
 def write_picture(path: Path, content: bytes, *, what: str = "") -> None:
