@@ -2,162 +2,39 @@
 
 Source: CIPA DC-008 (Exif 3.0). Dates are `DateTimeOriginal` with `OffsetTimeOriginal`, places the GPS block. The XP…
 tags are those that Windows writes, in UTF-16.
-
-The bytes are read here and not by Pillow, which warns of odd tags: warnings belong to the whole process, where they may
-be errors, and no thread can silence its own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from PIL import Image
-
 from clip_qdrant.fields.dates import is_plausible_photo_date
 from clip_qdrant.fields.types import Location
+from clip_qdrant.images.metadata import exif_tags as tags
+from clip_qdrant.images.metadata.exif_blocks import Exif
 
-__all__ = ["Exif", "read_exif", "read_fields", "read_location", "read_taken_at"]
+__all__ = ["read_fields", "read_location", "read_taken_at"]
 
-_PHOTO_IFD, _GPS_IFD = 0x8769, 0x8825
-_ORIENTATION = 0x0112
-_DESCRIPTION, _MAKE, _MODEL, _SOFTWARE, _ARTIST, _COPYRIGHT = 0x010E, 0x010F, 0x0110, 0x0131, 0x013B, 0x8298
-_XP_TITLE, _XP_KEYWORDS = 0x9C9B, 0x9C9E
-_DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL = 0x9003, 0x9011
-_EXPOSURE_TIME, _F_NUMBER, _FOCAL_LENGTH, _LENS_MODEL = 0x829A, 0x829D, 0x920A, 0xA434
-_SENSITIVITY, _EXPOSURE_INDEX = 0x8827, 0x8832
-_LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE = 1, 2, 3, 4, 5, 6
-_MAIN_TAGS = frozenset(
-    (_PHOTO_IFD, _GPS_IFD, _ORIENTATION, _DESCRIPTION, _MAKE, _MODEL, _SOFTWARE, _ARTIST, _COPYRIGHT, _XP_TITLE)
-) | {_XP_KEYWORDS}
-_PHOTO_TAGS = frozenset(
-    (_DATE_TIME_ORIGINAL, _OFFSET_TIME_ORIGINAL, _EXPOSURE_TIME, _F_NUMBER, _FOCAL_LENGTH, _LENS_MODEL, _SENSITIVITY)
-) | {_EXPOSURE_INDEX}
-_GPS_TAGS = frozenset((_LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE))
-# Types of TIFF 6.0 as `struct` has them; bytes, text, and undefined ones are taken as they are.
-_BYTES, _TEXT, _UNDEFINED = 1, 2, 7
-_TYPES = {1: "s", 2: "s", 3: "H", 4: "L", 5: "LL", 6: "b", 7: "s", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L"}
-_MOST_NUMBERS = 4  # no tag that is read has more than three
-_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)|Z")
 _OVER_65534 = 65535  # what 16 bits of sensitivity say when there is more
 # What cameras write by themselves where their owner's words belong.
 _NO_DESCRIPTION = re.compile(r".*digital camera|sony dsc|exif[_ ]jpeg.*|dcim|untitled|default", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Exif:
-    """The blocks of EXIF data: tag numbers to values, bytes, text, a number or a tuple of numbers."""
-
-    main: Mapping[int, Any]
-    photo: Mapping[int, Any]
-    gps: Mapping[int, Any]
-
-    @property
-    def orientation(self) -> Any:
-        """1 to 8 in a good file; anything else means upright."""
-        value = self.main.get(_ORIENTATION)
-        return value[0] if isinstance(value, tuple) and value else value
-
-
-def read_exif(image: Image.Image) -> Exif:
-    """The EXIF data of an image; without those blocks and tags that are broken or missing."""
-    try:
-        block = _block(image)
-        return _from_pillow(image.getexif()) if block is None else _from_bytes(block, image.info.get("xmp"))
-    except Exception:  # noqa: BLE001  Pillow raises anything here, struct.error and SyntaxError included
-        return Exif({}, {}, {})
-
-
-def _block(image: Image.Image) -> bytes | None:
-    """The EXIF data in bytes; None where only Pillow has it: of a TIFF, or perhaps changed by a caller."""
-    if image._exif is not None:
-        return None
-    block = image.info.get("exif")
-    profile = image.info.get("Raw profile type exif")  # in a PNG by ImageMagick: three lines, and hex digits
-    if block is None and isinstance(profile, str):
-        return bytes.fromhex("".join(profile.split("\n")[3:]))
-    return block if isinstance(block, bytes) else None
-
-
-def _from_pillow(main: Image.Exif) -> Exif:
-    blocks: list[Mapping[int, Any]] = [_values(main, _MAIN_TAGS)]
-    for ifd, tags in ((_PHOTO_IFD, _PHOTO_TAGS), (_GPS_IFD, _GPS_TAGS)):
-        try:
-            blocks.append(_values(main.get_ifd(ifd), tags))
-        except Exception:  # noqa: BLE001  as above: broken EXIF is no reason to refuse a picture
-            blocks.append({})
-    return Exif(*blocks)
-
-
-def _values(block: Mapping[int, Any], tags: frozenset[int]) -> dict[int, Any]:
-    """Some tags of a block of Pillow, which decodes a value when it is asked for it."""
-    values = {}
-    for tag in tags:
-        with contextlib.suppress(Exception):
-            values[tag] = block[tag]
-    return values
-
-
-def _from_bytes(data: bytes, packet: Any) -> Exif:
-    """The blocks in a TIFF header and what hangs from it; the orientation may be in a packet of XMP instead."""
-    data = re.sub(rb"^(Exif\0\0){1,2}", b"", data)
-    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
-    first = struct.unpack_from(order + "L", data, 4)[0] if order and len(data) >= 8 else None
-    main = _directory(data, order, first, _MAIN_TAGS)
-    if _ORIENTATION not in main and isinstance(packet, bytes) and (said := _XMP_ORIENTATION.search(packet)):
-        main[_ORIENTATION] = int(said[1])
-    photo = _directory(data, order, main.get(_PHOTO_IFD), _PHOTO_TAGS)
-    gps = _directory(data, order, main.get(_GPS_IFD), _GPS_TAGS)
-    return Exif(main, photo, gps)
-
-
-def _directory(data: bytes, order: str, at: Any, tags: frozenset[int]) -> dict[int, Any]:
-    """Some tags of the directory at an offset, up to where it ends early (TIFF 6.0, section 2)."""
-    found: dict[int, Any] = {}
-    if not isinstance(at, int):
-        return found
-    with contextlib.suppress(struct.error):
-        (entries,) = struct.unpack_from(order + "H", data, at)
-        for entry in range(at + 2, at + 2 + 12 * entries, 12):
-            tag, kind, count = struct.unpack_from(order + "HHL", data, entry)
-            if tag not in tags or tag in found or kind not in _TYPES:
-                continue
-            size = count * struct.calcsize(order + _TYPES[kind])
-            start = entry + 8 if size <= 4 else struct.unpack_from(order + "L", data, entry + 8)[0]
-            if 0 < size <= len(data) - start:
-                found[tag] = _value(data[start : start + size], order, kind)
-    return found
-
-
-def _value(raw: bytes, order: str, kind: int) -> Any:
-    """Bytes, the text in latin-1, a number, or a tuple of the first numbers; a rational of nothing is NaN."""
-    if kind in (_BYTES, _UNDEFINED):
-        return raw
-    if kind == _TEXT:
-        return raw.removesuffix(b"\0").decode("latin-1")
-    size = struct.calcsize(order + _TYPES[kind])
-    parts = list(struct.iter_unpack(order + _TYPES[kind], raw[: _MOST_NUMBERS * size]))
-    numbers = tuple(part[0] if len(part) == 1 else part[0] / part[1] if part[1] else math.nan for part in parts)
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
 def read_taken_at(photo: Mapping[int, Any]) -> datetime | None:
     """The moment in the Exif block, without a zone where the camera gave none; None if it is missing or nonsense."""
-    text = _ascii(photo.get(_DATE_TIME_ORIGINAL))
+    text = _ascii(photo.get(tags.DATE_TIME_ORIGINAL))
     try:
         moment = datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
     if not is_plausible_photo_date(moment):
         return None
-    offset = _OFFSET.fullmatch(_ascii(photo.get(_OFFSET_TIME_ORIGINAL)))
+    offset = _OFFSET.fullmatch(_ascii(photo.get(tags.OFFSET_TIME_ORIGINAL)))
     if not offset:
         return moment
     if offset[0] == "Z":
@@ -170,8 +47,8 @@ def read_taken_at(photo: Mapping[int, Any]) -> datetime | None:
 
 def read_location(gps: Mapping[int, Any]) -> Location | None:
     """The place in the GPS block; None if it is missing, out of range, or the 0, 0 of a receiver without a fix."""
-    lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "N", "S", 90)
-    lon = _degrees(gps.get(_LON), gps.get(_LON_REF), "E", "W", 180)
+    lat = _degrees(gps.get(tags.LAT), gps.get(tags.LAT_REF), "N", "S", 90)
+    lon = _degrees(gps.get(tags.LON), gps.get(tags.LON_REF), "E", "W", 180)
     if lat is None or lon is None or (lat == 0 and lon == 0):
         return None
     return Location(lat=lat, lon=lon)
@@ -180,21 +57,21 @@ def read_location(gps: Mapping[int, Any]) -> Location | None:
 def read_fields(exif: Exif) -> dict[str, Any]:
     """The fields of `metadata.merge` in EXIF data, as they stand there; numbers that cannot be are None."""
     main, photo, gps = exif.main, exif.photo, exif.gps
-    description = _text(main.get(_DESCRIPTION))
+    description = _text(main.get(tags.DESCRIPTION))
     return {
-        "camera": _camera(_text(main.get(_MAKE)), _text(main.get(_MODEL))),
-        "lens": _text(photo.get(_LENS_MODEL)),
-        "exposure_time": _number(photo.get(_EXPOSURE_TIME), 1e-9, 1e6),
-        "f_number": _number(photo.get(_F_NUMBER), 0.1, 1000),
+        "camera": _camera(_text(main.get(tags.MAKE)), _text(main.get(tags.MODEL))),
+        "lens": _text(photo.get(tags.LENS_MODEL)),
+        "exposure_time": _number(photo.get(tags.EXPOSURE_TIME), 1e-9, 1e6),
+        "f_number": _number(photo.get(tags.F_NUMBER), 0.1, 1000),
         "iso": _sensitivity(photo),
-        "focal_length": _number(photo.get(_FOCAL_LENGTH), 0.1, 1e5),
+        "focal_length": _number(photo.get(tags.FOCAL_LENGTH), 0.1, 1e5),
         "altitude": _altitude(gps),
-        "software": _text(main.get(_SOFTWARE)),
-        "title": _utf16(main.get(_XP_TITLE)),
-        "keywords": _utf16(main.get(_XP_KEYWORDS)).split(";"),
+        "software": _text(main.get(tags.SOFTWARE)),
+        "title": _utf16(main.get(tags.XP_TITLE)),
+        "keywords": _utf16(main.get(tags.XP_KEYWORDS)).split(";"),
         "description": "" if _NO_DESCRIPTION.fullmatch(description) else description,
-        "creator": _text(main.get(_ARTIST)),
-        "copyright": _text(main.get(_COPYRIGHT)),
+        "creator": _text(main.get(tags.ARTIST)),
+        "copyright": _text(main.get(tags.COPYRIGHT)),
     }
 
 
@@ -205,16 +82,16 @@ def _camera(make: str, model: str) -> str:
 
 
 def _sensitivity(photo: Mapping[int, Any]) -> int | None:
-    iso = _number(photo.get(_SENSITIVITY), 1, 1e7)
+    iso = _number(photo.get(tags.SENSITIVITY), 1, 1e7)
     if iso == _OVER_65534:
-        iso = _number(photo.get(_EXPOSURE_INDEX), 1, 1e7)
+        iso = _number(photo.get(tags.EXPOSURE_INDEX), 1, 1e7)
     return None if iso is None else round(iso)
 
 
 def _altitude(gps: Mapping[int, Any]) -> float | None:
     """Metres over the sea, negative below it."""
-    metres = _number(gps.get(_ALTITUDE), 0, 1e6)
-    below = gps.get(_ALTITUDE_REF) in (1, 3, b"\1", b"\3")
+    metres = _number(gps.get(tags.ALTITUDE), 0, 1e6)
+    below = gps.get(tags.ALTITUDE_REF) in (1, 3, b"\1", b"\3")
     return None if metres is None else -metres if below and metres else metres
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from clip_qdrant.fields.types import FieldType, Location
 from clip_qdrant.images.metadata import exif, iptc, xmp
+from clip_qdrant.images.metadata.exif_blocks import read_exif
 
 __all__ = ["TAG_FIELDS", "FileTags", "read_tags"]
 
@@ -53,7 +54,7 @@ class FileTags:
 
 def read_tags(image: Image.Image) -> FileTags:
     """What the file of an image says of itself. Call it after the pixels are read: a PNG may have tags behind them."""
-    data = exif.read_exif(image)
+    data = read_exif(image)
     packet = image.info.get("xmp")
     block = iptc.find_block(image)
     from_xmp = xmp.read_fields(packet) if packet else {}
