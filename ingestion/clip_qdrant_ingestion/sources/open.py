@@ -78,7 +78,7 @@ def make_source(location: str | os.PathLike[str], options: SourceOptions) -> Sou
     place = os.fspath(location)
     kind = options.kind or kind_of_source(place)
     _check_options(place, kind, options)
-    source = _MAKERS[kind](place, options)
+    source = _OPENERS[kind](place, options)
     if options.path_pattern is not None:
         source = PatternedSource(source, PathPattern(options.path_pattern))
     return source if options.share is None else Share(source, *Share.parse(options.share))
@@ -86,8 +86,8 @@ def make_source(location: str | os.PathLike[str], options: SourceOptions) -> Sou
 
 def _check_options(place: str, kind: SourceKind, options: SourceOptions) -> None:
     """Raises ConfigError for a kind that there is not, or an option that this kind of source does not have."""
-    if kind not in _MAKERS:
-        raise ConfigError(f"there is no kind of source {kind!r}; use one of {', '.join(_MAKERS)}")
+    if kind not in _OPENERS:
+        raise ConfigError(f"there is no kind of source {kind!r}; use one of {', '.join(_OPENERS)}")
     selects = kind in ("folder", "bucket", "index")
     for option, given, allowed in (
         ("include", bool(options.include), selects),
@@ -100,7 +100,7 @@ def _check_options(place: str, kind: SourceKind, options: SourceOptions) -> None
             raise ConfigError(f"{without_user_info(place)} is opened as {kind}, for which there is no {option}")
 
 
-def _folder(place: str, options: SourceOptions) -> Source:
+def _open_folder(place: str, options: SourceOptions) -> Source:
     return FolderSource(
         path_of(place) or place,
         include=options.include,
@@ -110,7 +110,7 @@ def _folder(place: str, options: SourceOptions) -> Source:
     )
 
 
-def _bucket(place: str, options: SourceOptions) -> Source:
+def _open_bucket(place: str, options: SourceOptions) -> Source:
     return BucketSource(
         place,
         include=options.include,
@@ -123,56 +123,56 @@ def _bucket(place: str, options: SourceOptions) -> Source:
     )
 
 
-def _manifest(place: str, options: SourceOptions) -> Source:
+def _open_manifest(place: str, options: SourceOptions) -> Source:
     return ManifestSource(
         place,
         uri_column=options.uri_column,
         name=options.name,
         base=options.base,
-        fetcher=_fetcher(options),
+        fetcher=_make_fetcher(options),
         storage_options=options.bucket_options,
         patience=options.patience,
     )
 
 
-def _archives(place: str, options: SourceOptions) -> Source:
+def _open_archives(place: str, options: SourceOptions) -> Source:
     return ShardSource(
         place,
         name=options.name,
-        fetcher=_fetcher(options),
+        fetcher=_make_fetcher(options),
         storage_options=options.bucket_options,
         patience=options.patience,
     )
 
 
-def _index(place: str, options: SourceOptions) -> Source:
+def _open_index(place: str, options: SourceOptions) -> Source:
     return HttpIndexSource(
         place,
         include=options.include,
         exclude=options.exclude,
         hidden=options.hidden,
         name=options.name,
-        fetcher=_fetcher(options),
+        fetcher=_make_fetcher(options),
         patience=options.patience,
     )
 
 
-def _fetcher(options: SourceOptions) -> Fetcher:
+def _make_fetcher(options: SourceOptions) -> Fetcher:
     return Fetcher(allow_private=options.allow_private, timeout=options.timeout)
 
 
-_MAKERS: Mapping[SourceKind, Callable[[str, SourceOptions], Source]] = {
-    "folder": _folder,
-    "bucket": _bucket,
-    "manifest": _manifest,
-    "shards": _archives,
-    "index": _index,
+_OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions], Source]] = {
+    "folder": _open_folder,
+    "bucket": _open_bucket,
+    "manifest": _open_manifest,
+    "shards": _open_archives,
+    "index": _open_index,
 }
 
 
 def kind_of_source(location: str) -> SourceKind:
     """What a location is: a folder that is there, else what its name or its scheme tells. Raises ConfigError."""
-    scheme = "file" if location[:5].lower() == "file:" else scheme_of(location)
+    scheme = scheme_of(location)
     path = Path(path_of(location) or location) if scheme in ("", "file") else None
     if path is not None and path.is_dir():
         return "folder"

@@ -1,4 +1,4 @@
-"""The scheme of a location: what is before "://" in a URL."""
+"""The scheme of a location: of a URL what is before "://"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ _OTHER_NAMES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "adl": "a
 
 
 def scheme_of(url: str) -> str:
-    """The scheme of a URL under its usual name: s3a:// is s3. "" for what has none."""
+    """The scheme of a URL under its usual name: s3a:// is s3, file:/a is file. "" for what has none."""
+    if url[:5].lower() == "file:":
+        return "file"
     scheme, found, _ = url.partition("://")
     scheme = scheme.lower() if found else ""
     return _OTHER_NAMES.get(scheme, scheme)

@@ -48,7 +48,7 @@ class Archives:
         self, location: str, *, fetcher: Fetcher, storage_options: Mapping[str, Any] | None, patience: float
     ) -> None:
         self.location = location
-        self._scheme = "file" if location[:5].lower() == "file:" else scheme_of(location) or "file"
+        self._scheme = scheme_of(location) or "file"
         self._fetcher, self._patience = fetcher, patience
         self._filesystem: Any = None
         if self._scheme not in ("file", *WEB):
@@ -149,7 +149,7 @@ class Archives:
         return stack.enter_context(file)
 
     def _local(self) -> list[str]:
-        place = os.fspath(path_of(self.location) or "") if self.location[:5].lower() == "file:" else self.location
+        place = os.fspath(path_of(self.location) or "") if scheme_of(self.location) == "file" else self.location
         try:
             if Path(place).is_dir():
                 return sorted(os.fspath(path) for path in Path(place).iterdir() if is_archive(path.name))

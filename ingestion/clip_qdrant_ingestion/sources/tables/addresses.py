@@ -31,7 +31,7 @@ def resolve_address(address: str, base: str) -> str:
     scheme, base_scheme = scheme_of(address), scheme_of(base)
     if scheme in WEB:
         return address
-    if address[:5].lower() == "file:":
+    if scheme == "file":
         return to_uri(path_of(address) or address)
     if scheme:
         if not _may_be_named(scheme, _place(address), base):
