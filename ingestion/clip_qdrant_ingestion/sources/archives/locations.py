@@ -41,7 +41,7 @@ def is_pattern(location: str) -> bool:
 class Archives:
     """The archives that a location names: a path or URL of one or of their folder, with braces and globs.
 
-    What is asked of a store of archives is tried again for `patience` seconds while what is wrong may pass by itself.
+    Requests to a bucket or a web server are tried again for `patience` seconds while what is wrong may pass by itself.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ Read = Callable[[Sequence[str], Limits], Sequence[bytes | ClipQdrantError]]
 
 
 class FolderSidecars:
-    """The sidecars that lie in one folder, by name. The name of one that is for a single image takes 8 bytes."""
+    """The sidecars that lie in one folder, by name. The name of one that is for a single image takes 16 bytes."""
 
     def __init__(self) -> None:
         self.tables: dict[str, str] = {}  # from the usual name to the one it has here
