@@ -26,7 +26,7 @@ _RUN = "Run"
 _SHORT = "Shortcuts for --set"
 
 
-def _own(help_text: str, metavar: str, panel: str | None = None, *names: str) -> Any:
+def _option(help_text: str, metavar: str, panel: str | None = None, *names: str) -> Any:
     return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=panel)
 
 
@@ -36,32 +36,39 @@ def train(
         list[Path],
         typer.Argument(help="Pairs: a captions file, its folder, shards, a saved data set.", metavar="DATA"),
     ],
-    output: Annotated[Path | None, _own("The checkpoint to write.", "FILE", None, "--output", "-o")] = None,
-    weight: Annotated[list[float] | None, _own("How often DATA is seen in an epoch; one for each DATA.", "X")] = None,
-    split: Annotated[str | None, _own("The part of DATA to train on, where it has parts.", "NAME")] = None,
-    val: Annotated[Path | None, _own("Pairs to judge each epoch by; the best one is kept.", "DATA")] = None,
-    val_split: Annotated[str | None, _own("The part to judge by, of --val or else of DATA.", "NAME")] = None,
-    images: Annotated[Path | None, _own("The folder of the images, where DATA does not say.", "DIR")] = None,
-    recipe: Annotated[str | None, _own("Options from a recipe: its name or a .toml file.", "NAME|FILE")] = None,
+    output: Annotated[Path | None, _option("The checkpoint to write.", "FILE", None, "--output", "-o")] = None,
+    weight: Annotated[
+        list[float] | None, _option("How often DATA is seen in an epoch; one for each DATA.", "X")
+    ] = None,
+    split: Annotated[str | None, _option("The part of DATA to train on, where it has parts.", "NAME")] = None,
+    val: Annotated[Path | None, _option("Pairs to judge each epoch by; the best one is kept.", "DATA")] = None,
+    val_split: Annotated[str | None, _option("The part to judge by, of --val or else of DATA.", "NAME")] = None,
+    images: Annotated[Path | None, _option("The folder of the images, where DATA does not say.", "DIR")] = None,
+    recipe: Annotated[str | None, _option("Options from a recipe: its name or a .toml file.", "NAME|FILE")] = None,
     changes: Annotated[
-        list[str] | None, _own("Any option of training, over the recipe; may be repeated.", "KEY=VALUE", None, "--set")
+        list[str] | None,
+        _option("Any option of training, over the recipe; may be repeated.", "KEY=VALUE", None, "--set"),
     ] = None,
-    image_encoder: Annotated[str | None, _own("Start anew from this timm model, not --model.", "NAME", _START)] = None,
+    image_encoder: Annotated[
+        str | None, _option("Start anew from this timm model, not --model.", "NAME", _START)
+    ] = None,
     text_encoder: Annotated[
-        str | None, _own("Start anew from this transformers model or folder.", "NAME", _START)
+        str | None, _option("Start anew from this transformers model or folder.", "NAME", _START)
     ] = None,
-    run: Annotated[Path | None, _own("The folder of the run; by default runs/ and OUTPUT's name.", "DIR", _RUN)] = None,
+    run: Annotated[
+        Path | None, _option("The folder of the run; by default runs/ and OUTPUT's name.", "DIR", _RUN)
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in its folder.", rich_help_panel=_RUN)
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write for TensorBoard too.", rich_help_panel=_RUN)
     ] = False,
-    wandb: Annotated[str | None, _own("Log to this project at Weights & Biases too.", "PROJECT", _RUN)] = None,
+    wandb: Annotated[str | None, _option("Log to this project at Weights & Biases too.", "PROJECT", _RUN)] = None,
     check: Annotated[bool, typer.Option("--check", help="Only read all data once and tell what is wrong.")] = False,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Only try learning rates and suggest some.")] = False,
-    epochs: Annotated[int | None, _own("Times over the data.", "N", _SHORT)] = None,
-    batch_size: Annotated[int | None, _own("Pairs in one step.", "N", _SHORT)] = None,
+    epochs: Annotated[int | None, _option("Times over the data.", "N", _SHORT)] = None,
+    batch_size: Annotated[int | None, _option("Pairs in one step.", "N", _SHORT)] = None,
     freeze_encoders: Annotated[
         bool,
         typer.Option(
@@ -70,12 +77,14 @@ def train(
             rich_help_panel=_SHORT,
         ),
     ] = False,
-    head_lr: Annotated[float | None, _own("Learning rate of the heads.", "LR", _SHORT)] = None,
-    image_lr: Annotated[float | None, _own("Learning rate of the image encoder.", "LR", _SHORT)] = None,
-    text_lr: Annotated[float | None, _own("Learning rate of the text encoder.", "LR", _SHORT)] = None,
-    weight_decay: Annotated[float | None, _own("Weight decay.", "X", _SHORT)] = None,
-    seed: Annotated[int | None, _own("Seed of order, augmentation and captions.", "N", _SHORT)] = None,
-    device: Annotated[str | None, _own("A torch device; by default a GPU if there is one.", "DEVICE", _SHORT)] = None,
+    head_lr: Annotated[float | None, _option("Learning rate of the heads.", "LR", _SHORT)] = None,
+    image_lr: Annotated[float | None, _option("Learning rate of the image encoder.", "LR", _SHORT)] = None,
+    text_lr: Annotated[float | None, _option("Learning rate of the text encoder.", "LR", _SHORT)] = None,
+    weight_decay: Annotated[float | None, _option("Weight decay.", "X", _SHORT)] = None,
+    seed: Annotated[int | None, _option("Seed of order, augmentation and captions.", "N", _SHORT)] = None,
+    device: Annotated[
+        str | None, _option("A torch device; by default a GPU if there is one.", "DEVICE", _SHORT)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; epochs go to stderr.")] = False,
 ) -> None:
     """Train the model on image-caption pairs, starting from --model, and write the best checkpoint.
@@ -105,9 +114,9 @@ def train(
     from clip_qdrant_training.config import TrainConfig
 
     config = TrainConfig.load(recipe, changes or (), **given)
-    start = _start(context, settings.model, config)
-    read = _read(data, config, split, val, val_split, images)
-    if not _main_process():
+    start = _choose_start(context, settings.model, config)
+    read = _read_data(data, config, split, val, val_split, images)
+    if not _is_main():
         if check or find_lr:
             return
         logging.getLogger("clip_qdrant_training").setLevel(logging.ERROR)  # one of them warns for all
@@ -118,11 +127,11 @@ def train(
     else:
         assert output is not None
         folder = run or Path("runs") / output.stem
-        watchers = _watchers(folder, as_json=as_json, tensorboard=tensorboard, project=wandb)
+        watchers = _make_watchers(folder, as_json=as_json, tensorboard=tensorboard, project=wandb)
         _train(read, config, start, output, folder, watchers, resume=resume, as_json=as_json)
 
 
-def _start(context: typer.Context, model: str, config: TrainConfig) -> str | None:
+def _choose_start(context: typer.Context, model: str, config: TrainConfig) -> str | None:
     """The checkpoint to start from; None for new encoders."""
     if config.image_encoder or config.text_encoder:
         if "model" in wiring.options_given(context):
@@ -141,7 +150,7 @@ class _Data(NamedTuple):
     notes: list[str]
 
 
-def _read(
+def _read_data(
     data: Sequence[Path],
     config: TrainConfig,
     split: str | None,
@@ -174,14 +183,14 @@ def _note(kind: str, path: Path, split: str | None) -> str:
     return f"{kind}: {path.absolute()}{f', split {split}' if split else ''}"
 
 
-def _main_process() -> bool:
+def _is_main() -> bool:
     from clip_qdrant_training.loop.distributed import is_main
 
     return is_main()
 
 
-def _watchers(folder: Path, *, as_json: bool, tensorboard: bool, project: str | None) -> list[Watcher]:
-    if not _main_process():
+def _make_watchers(folder: Path, *, as_json: bool, tensorboard: bool, project: str | None) -> list[Watcher]:
+    if not _is_main():
         return []
     from clip_qdrant_training.output.watchers.live_table import LiveTable
     from clip_qdrant_training.output.watchers.tensorboard import TensorBoard
@@ -233,10 +242,10 @@ def _train(
             notes=[*data.notes, *([f"model: {start}"] if start else [])],
         )
     except KeyboardInterrupt:
-        if _main_process():
+        if _is_main():
             _tell_how_to_go_on(folder)
         raise
-    if not _main_process():
+    if not _is_main():
         return
     if as_json:
         print_json(

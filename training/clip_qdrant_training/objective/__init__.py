@@ -1,1 +1,6 @@
-"""What a step minimises: losses, and a teacher to follow."""
+"""What a step minimises.
+
+losses.py      the losses: pure functions of rows
+objective.py   the loss that a config asks for
+teacher.py     the model that a run must not stray from
+"""
