@@ -156,8 +156,8 @@ class Query:
         """
         if not self.terms:
             raise QueryError("the query has no terms; start from Query.text, Query.image, Query.id or Query.vector")
-        texts = self._unique("text")
-        images = self._unique("image")
+        texts = self._collect_terms("text")
+        images = self._collect_terms("image")
         names = self.names()
         found: dict[tuple[Kind, Hashable], np.ndarray] = {}
         if texts:
@@ -187,7 +187,7 @@ class Query:
             raise QueryError(f"the terms of {self!r} cancel, which leaves no direction to search in; change a weight")
         return (total / length).astype(np.float32)
 
-    def _unique(self, kind: Kind) -> dict[tuple[Kind, Hashable], Term]:
+    def _collect_terms(self, kind: Kind) -> dict[tuple[Kind, Hashable], Term]:
         return {(kind, term.key): term for term in self.terms if term.kind == kind}
 
 

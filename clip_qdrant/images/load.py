@@ -133,7 +133,7 @@ def load_image(
             if image_format == "JPEG" and target is not None:
                 image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
             # Of four bytes a pixel: without palette, in sRGB, upright.
-            copies = 0 if _reduction(image, target) > 1 else 2
+            copies = 0 if _choose_reduction(image, target) > 1 else 2
             needed = count_decoding_bytes(image, image_format, size) + copies * 4 * image.width * image.height
         sha256 = hashlib.sha256(data).hexdigest()
         if admit is not None:
@@ -213,7 +213,7 @@ def _check_pixels(size: tuple[int, int], limits: Limits, name: str) -> int:
     return width * height
 
 
-def _reduction(image: Image.Image, target: int | None) -> int:
+def _choose_reduction(image: Image.Image, target: int | None) -> int:
     """By how much an image may be reduced by a box: twice the target is left for preprocess, whose filter is better."""
     return 1 if target is None else max(1, min(image.size) // (2 * target))
 
@@ -234,7 +234,7 @@ def _finish(
     width, height = drafted or image.size
     said = read_tags(image)  # after load: a TIFF is upright then, and says so
     profile = image.info.get("icc_profile")
-    rgb = flatten(image, _reduction(image, target))
+    rgb = flatten(image, _choose_reduction(image, target))
     if isinstance(profile, bytes) and profile:
         rgb = to_srgb(rgb, profile)
     if rgb.mode != "RGB":

@@ -52,7 +52,7 @@ def new_checkpoint(
     if not hasattr(config, "hidden_size"):
         raise CheckpointError(f"{text!r} is a {config.model_type} model, not a text encoder like DistilBERT")
     network = DualEncoderConfig(image=image, text=values, pooling=pooling, dim=dim)
-    preprocessing = _preprocessing(image)
+    preprocessing = _read_preprocessing(image)
     preprocessing = replace(
         preprocessing,
         image_size=image_size or preprocessing.image_size,
@@ -96,7 +96,7 @@ def _check_size(model: DualEncoder, image: str, size: int) -> None:
         raise ConfigError(f"timm's {image!r} does not take images of {size} px: {first_line(error)}") from error
 
 
-def _preprocessing(image: str) -> Preprocessing:
+def _read_preprocessing(image: str) -> Preprocessing:
     """What timm says the image model was trained with; the defaults for a name it does not know."""
     pretrained = timm.get_pretrained_cfg(image, allow_unregistered=True)
     if pretrained is None:

@@ -60,14 +60,17 @@ def to_state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     weights = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if n != "logit_scale"}
     read = from_state_dict(weights, "a state dict of this checkpoint")
     differences = [
-        *_differences(_PREPROCESSING.to_dict(), checkpoint.preprocessing.to_dict()),
-        *_differences(read.tokenization.to_dict(), checkpoint.tokenization.to_dict()),
-        *_differences(
-            {"image": read.model.config.image, **{name: _text(read, name) for name in _UNSEEN}},
-            {"image": model.config.image.partition(".")[0], **{name: _text(checkpoint, name) for name in _UNSEEN}},
+        *_list_differences(_PREPROCESSING.to_dict(), checkpoint.preprocessing.to_dict()),
+        *_list_differences(read.tokenization.to_dict(), checkpoint.tokenization.to_dict()),
+        *_list_differences(
+            {"image": read.model.config.image, **{name: _text_option(read, name) for name in _UNSEEN}},
+            {
+                "image": model.config.image.partition(".")[0],
+                **{name: _text_option(checkpoint, name) for name in _UNSEEN},
+            },
         ),
     ]
-    if not _same_tokens(read, checkpoint):
+    if not _have_same_tokens(read, checkpoint):
         differences.append("another tokenizer than bert-base-uncased's")
     if differences:
         raise CheckpointError(
@@ -112,7 +115,7 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
         "n_heads": max(1, width // 64),  # 64 dimensions a head, as in every released DistilBERT
     }
     config = DualEncoderConfig(
-        image=_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
+        image=_find_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
     )
     tokenizer = _read_bundled_tokenizer()
     _check_vocabulary(tokenizer, shape["words"][0], path)
@@ -135,7 +138,7 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
+def _find_image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
     prefix = "image_encoder.model."
     shapes = {
         name.removeprefix(prefix): tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
@@ -144,7 +147,7 @@ def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
     }
     closest, misfits = 0, ""
     for name in _RESNETS:
-        expected = _resnet_shapes(name)
+        expected = _list_resnet_shapes(name)
         same = sum(shapes.get(key) == shape for key, shape in expected.items())
         if same == len(expected) == len(shapes):
             return name
@@ -158,7 +161,7 @@ def _image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
 
 
 @cache
-def _resnet_shapes(name: str) -> dict[str, tuple[int, ...]]:
+def _list_resnet_shapes(name: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0, global_pool="avg")
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
@@ -195,15 +198,15 @@ def _check_kind(model: Any) -> None:
         raise CheckpointError(f"the network has {', '.join(found)}: {way_out} keeps any")
 
 
-def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def _list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     return [f"{name} {found[name]!r}, not {value!r}" for name, value in expected.items() if found[name] != value]
 
 
-def _text(checkpoint: Checkpoint, name: str) -> Any:
+def _text_option(checkpoint: Checkpoint, name: str) -> Any:
     return getattr(checkpoint.model.text_encoder.model.config, name)
 
 
-def _same_tokens(one: Checkpoint, other: Checkpoint) -> bool:
+def _have_same_tokens(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether both know the same words, and split and clean a text full of oddities alike."""
     words = [json.loads(each.tokenizer)["model"].get("vocab") for each in (one, other)]
     ids = [TextTokenizer(each.tokenizer, each.tokenization)([_PROBE])[0].tolist() for each in (one, other)]

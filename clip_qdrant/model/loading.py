@@ -70,7 +70,7 @@ def build_network(config: dict[str, Any], preprocessing: Preprocessing) -> nn.Mo
     if family == "dual_encoder":
         return DualEncoder(DualEncoderConfig(**config), preprocessing).eval()
     if family == "transformers":
-        from clip_qdrant.model.pretrained import build
+        from clip_qdrant.model.pretrained import build_encoder
 
-        return build(config, preprocessing).eval()
+        return build_encoder(config, preprocessing).eval()
     raise CheckpointError(f"network family {family!r} is unknown: dual_encoder and transformers are known")

@@ -21,7 +21,7 @@ from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
-__all__ = ["FAMILIES", "HubEncoder", "build", "load_pretrained"]
+__all__ = ["FAMILIES", "HubEncoder", "build_encoder", "load_pretrained"]
 
 FAMILIES = ("clip", "siglip")
 _BILINEAR = 2  # PIL's numbers, as preprocessor_config.json writes them
@@ -65,7 +65,7 @@ class HubEncoder(nn.Module):
         return F.normalize(features, dim=-1)
 
 
-def build(config: Mapping[str, Any], preprocessing: Preprocessing) -> HubEncoder:
+def build_encoder(config: Mapping[str, Any], preprocessing: Preprocessing) -> HubEncoder:
     """The network of a saved configuration, with fresh weights."""
     values = dict(config["model"])
     model: Any = AutoModel
@@ -87,15 +87,15 @@ def load_pretrained(name: str) -> Checkpoint:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"cannot load hf:{name}: {first_line(error)}") from error
-    preprocessing = _preprocessing(processor, int(config.vision_config.image_size))
-    tokenizer, canonicalize = _tokenizer(name, family)
-    tokenization = _tokenization(tokenizer, config, family, canonicalize)
+    preprocessing = _read_preprocessing(processor, int(config.vision_config.image_size))
+    tokenizer, canonicalize = _read_tokenizer(name, family)
+    tokenization = _make_tokenization(tokenizer, config, family, canonicalize)
     label = f"hf:{Path(name).name if Path(name).is_dir() else name}"
     encoder = HubEncoder(model.float(), preprocessing).eval()
     return Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(label,))
 
 
-def _preprocessing(processor: Mapping[str, Any], image_size: int) -> Preprocessing:
+def _read_preprocessing(processor: Mapping[str, Any], image_size: int) -> Preprocessing:
     """What preprocessor_config.json asks for, as far as it concerns square inputs."""
 
     def three(key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -112,7 +112,7 @@ def _preprocessing(processor: Mapping[str, Any], image_size: int) -> Preprocessi
     )
 
 
-def _tokenizer(name: str, family: str) -> tuple[str, bool]:
+def _read_tokenizer(name: str, family: str) -> tuple[str, bool]:
     """The text of a tokenizer.json, and whether texts must be canonicalised before it."""
     if not _is_siglip_tokenizer(name, family):
         try:
@@ -135,7 +135,7 @@ def _is_siglip_tokenizer(name: str, family: str) -> bool:
     return family == "siglip" and (not declared or str(declared).startswith("SiglipTokenizer"))
 
 
-def _tokenization(tokenizer: str, config: Any, family: str, canonicalize: bool) -> Tokenization:
+def _make_tokenization(tokenizer: str, config: Any, family: str, canonicalize: bool) -> Tokenization:
     vocabulary = {entry["content"]: entry["id"] for entry in json.loads(tokenizer).get("added_tokens", [])}
     pad_id = config.text_config.pad_token_id
     names = {index: token for token, index in vocabulary.items()}

@@ -21,7 +21,7 @@ def choose(device: str, runtime: str) -> tuple[str, Literal["onnx", "torch"]]:
     if runtime not in ("auto", "onnx", "torch"):
         raise ConfigError(f"runtime is {runtime!r}: auto, onnx and torch are possible")
     if device == "auto":
-        device = "cpu" if runtime == "onnx" or not _signs_of_gpu() else _best_device()
+        device = "cpu" if runtime == "onnx" or not _has_signs_of_gpu() else _pick_device()
     elif device.partition(":")[0] == "cpu":
         device = "cpu"
     else:
@@ -38,13 +38,13 @@ def choose(device: str, runtime: str) -> tuple[str, Literal["onnx", "torch"]]:
     return device, "onnx"
 
 
-def _signs_of_gpu() -> bool:
+def _has_signs_of_gpu() -> bool:
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     return shutil.which("nvidia-smi") is not None or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
 
 
-def _best_device() -> str:
+def _pick_device() -> str:
     import torch
 
     if torch.cuda.is_available():

@@ -34,12 +34,12 @@ class ExportCache:
 
     def open(self, source: str) -> OnnxRuntime:
         """The export of a source, made if it is not there. Raises CheckpointError, ExportError."""
-        key = _source_key(source)
+        key = _hash_source(source)
         return self._find(key) or self._make(source, key)
 
     def rebuild(self, source: str) -> OnnxRuntime:
         """The export of a source of which a file turned out to be damaged, made anew unless somebody just did."""
-        return self._make(source, _source_key(source))
+        return self._make(source, _hash_source(source))
 
     def _find(self, key: str) -> OnnxRuntime | None:
         try:
@@ -81,7 +81,7 @@ class ExportCache:
         return OnnxRuntime(final, threads=self._threads)
 
 
-def _source_key(source: str) -> str:
+def _hash_source(source: str) -> str:
     """sha256 over the bytes of a checkpoint or over the files of a model folder; of a hub name, over its revision.
 
     Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.

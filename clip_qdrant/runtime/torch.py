@@ -139,7 +139,7 @@ class TorchRuntime:
         step, _, dim = self._shape
         vectors = np.empty((len(pixels), dim), dtype=np.float32)
         for start in range(0, len(pixels), step):
-            with self._lane() as lane:
+            with self._take_lane() as lane:
                 part = pixels[start : start + step]
                 vectors[start : start + step] = lane.embed(part, self._encode_image, padded=self._compiled)
         return vectors
@@ -147,21 +147,21 @@ class TorchRuntime:
     def embed_tokens(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """int64 ids and mask (n, length) -> float32 (n, dim), unit rows."""
         inputs = (torch.from_numpy(ids), torch.from_numpy(mask))
-        with self._computing():
+        with self._hold_model():
             rows = self._model.encode_text(*(tensor.to(self.device, non_blocking=self._cuda) for tensor in inputs))
-            return np.asarray(_unit(rows).cpu().numpy(), dtype=np.float32)
+            return np.asarray(_to_unit(rows).cpu().numpy(), dtype=np.float32)
 
     def _encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        with self._computing():
-            return _unit(self._encode(pixels.to(self.device, non_blocking=self._cuda)))
+        with self._hold_model():
+            return _to_unit(self._encode(pixels.to(self.device, non_blocking=self._cuda)))
 
     @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _hold_model(self) -> Iterator[None]:
         with self._lock, torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self._cuda):
             yield
 
     @contextlib.contextmanager
-    def _lane(self) -> Iterator[_Lane]:
+    def _take_lane(self) -> Iterator[_Lane]:
         lane = self._lanes.get()
         try:
             if lane is None:
@@ -186,6 +186,6 @@ def missing_compiler(device: torch.device) -> str:
     return "" if header.is_file() else f"headers of Python: {header} is missing (Debian and Ubuntu: python3-dev)"
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
+def _to_unit(rows: torch.Tensor) -> torch.Tensor:
     """Rows in float32 and of norm 1, which bfloat16 misses by up to 1e-2."""
     return torch.nn.functional.normalize(rows.float(), dim=-1)
