@@ -17,7 +17,7 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Report, SourceObject
 from clip_qdrant_ingestion.options import IngestOptions
-from clip_qdrant_ingestion.run.touched import Touched
+from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.state import IngestState
 from clip_qdrant_ingestion.worker.worker import Worker
@@ -125,7 +125,7 @@ def test_a_bad_file_that_an_event_says_is_removed_leaves_too(
     work = Worker(source, collection, state, IngestOptions(limits=SMALL), location="here")
     work.run()
     (photos / "bad.png").unlink()
-    work.run(Touched(frozenset({""}), frozenset({to_uri(photos / "bad.png"), to_uri(photos / "large.png")})))
+    work.run(Extent(frozenset({""}), frozenset({to_uri(photos / "bad.png"), to_uri(photos / "large.png")})))
     assert bad(state) == {"large.png": "too large"}
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from clip_qdrant.errors import ConfigError, MissingExtra, ModelError, SourceError, StoreUnavailable
 from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.report import Progress, Report
-from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.files import file_events
 from clip_qdrant_ingestion.worker.events.messages import Change
@@ -73,7 +73,7 @@ def test_changes_are_given_out_together_when_none_was_added_for_a_while(queue: C
     assert queue.take() is None
     assert queue.waiting == 3
     clock.now += 0.1
-    assert queue.take() == Touched(frozenset({"a", "b/c", ""}))
+    assert queue.take() == Extent(frozenset({"a", "b/c", ""}))
     assert queue.take() is None
     assert queue.waiting == 0
 
@@ -81,11 +81,11 @@ def test_changes_are_given_out_together_when_none_was_added_for_a_while(queue: C
 def test_changes_that_never_end_wait_no_longer_than_allowed(queue: ChangeQueue, clock: Clock) -> None:
     for number in range(20):
         queue.put(changed(f"a/{number}.jpg"))
-        if (touched := queue.take()) is not None:
+        if (extent := queue.take()) is not None:
             break
         clock.now += 1
     assert number == 10
-    assert touched == Touched(frozenset({"a"}))
+    assert extent == Extent(frozenset({"a"}))
 
 
 def test_what_is_not_of_the_source_is_left_out(queue: ChangeQueue, clock: Clock) -> None:
@@ -98,14 +98,14 @@ def test_a_removed_object_is_named_and_its_folder_is_looked_at(queue: ChangeQueu
     queue.put(removed("a/1.jpg", "a/2.jpg"))
     queue.put(changed("a/2.jpg"))  # there again
     clock.now += 2
-    assert queue.take() == Touched(frozenset({"a"}), frozenset({f"{ROOT}a/1.jpg"}))
+    assert queue.take() == Extent(frozenset({"a"}), frozenset({f"{ROOT}a/1.jpg"}))
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "a/Metadata.CSV"])
 def test_a_table_of_metadata_touches_everything(queue: ChangeQueue, clock: Clock, name: str) -> None:
     queue.put([*changed("a/1.jpg", name), *removed("b/2.jpg")])
     clock.now += 2
-    assert queue.take() == Touched(None, frozenset({f"{ROOT}b/2.jpg"}))
+    assert queue.take() == Extent(None, frozenset({f"{ROOT}b/2.jpg"}))
 
 
 def test_more_changes_than_are_kept_by_name_make_a_whole_run(
@@ -117,22 +117,22 @@ def test_more_changes_than_are_kept_by_name_make_a_whole_run(
     queue.put(changed("b/1.jpg"))
     assert queue.waiting == 1
     clock.now += 2
-    assert queue.take() == Touched(None)
+    assert queue.take() == Extent(None)
 
 
 def test_what_is_put_back_is_ready_and_joins_what_came_since(queue: ChangeQueue, clock: Clock) -> None:
     queue.put([*changed("a/1.jpg"), *removed("b/1.jpg")])
     clock.now += 2
-    touched = queue.take()
-    assert touched is not None
+    extent = queue.take()
+    assert extent is not None
     queue.put(changed("c/1.jpg"))
-    queue.put_back(touched)
-    assert queue.take() == Touched(frozenset({"a", "b", "c"}), frozenset({f"{ROOT}b/1.jpg"}))
+    queue.put_back(extent)
+    assert queue.take() == Extent(frozenset({"a", "b", "c"}), frozenset({f"{ROOT}b/1.jpg"}))
 
-    queue.put_back(Touched(None))
+    queue.put_back(Extent(None))
     queue.put(changed("d/1.jpg"))
     clock.now += 2
-    assert queue.take() == Touched(None)
+    assert queue.take() == Extent(None)
 
 
 @pytest.mark.parametrize(("debounce", "max_wait"), [(-1, 5), (10, 5)])
@@ -152,9 +152,9 @@ class Runs:
         self.calls: Queue[Call] = Queue()
         self.during: Callable[[], None] = lambda: None
 
-    def __call__(self, touched: Touched) -> Report:
+    def __call__(self, extent: Extent) -> Report:
         self.during()
-        self.calls.put((None if touched.folders is None else set(touched.folders), set(touched.removed)))
+        self.calls.put((None if extent.folders is None else set(extent.folders), set(extent.removed)))
         answer = self.answers.pop(0) if self.answers else Report()
         if isinstance(answer, Exception):
             raise answer
@@ -447,7 +447,7 @@ def test_a_name_that_is_no_utf8_does_not_keep_a_watch_from_its_beginning(
     monkeypatch.setattr(watchfiles, "watch", watch)
     queue = ChangeQueue(of_folder(root), debounce=0, max_wait=0)
     with file_events(root, queue, suffixes=SUFFIXES):
-        assert queue.take() == Touched(None)
+        assert queue.take() == Extent(None)
 
 
 @pytest.mark.parametrize("name", ["2024.05.01", "St. Moritz", "cats.jpg"])
@@ -502,7 +502,7 @@ def test_a_change_right_after_the_watch_began_is_seen(root: Path) -> None:
         for _ in range(300):
             if queue.waiting or seen.wait(0.1):
                 break
-    assert queue.take() == Touched(frozenset({""}))
+    assert queue.take() == Extent(frozenset({""}))
 
 
 def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:

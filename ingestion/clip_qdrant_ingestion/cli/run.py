@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
 from clip_qdrant.cli.output import plain, stderr_console
 from clip_qdrant.errors import ConfigError, StoreUnavailable
-from clip_qdrant_ingestion.cli.assemble import open_worker, source_place
+from clip_qdrant_ingestion.cli.worker import open_worker, source_place
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.worker.endpoints import serve
 from clip_qdrant_ingestion.worker.health import Health

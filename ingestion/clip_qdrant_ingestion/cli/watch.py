@@ -14,8 +14,8 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.cli.progress import ingest_progress
+from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.report import Progress, Report
-from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.sources.open import kind_of_source
 from clip_qdrant_ingestion.sources.tree.selection import SIDECAR_SUFFIXES
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
@@ -68,8 +68,8 @@ def watch_source(
             draw(event)
             health.note_progress(event)
 
-        def run(touched: Touched) -> Report:
-            return worker.run(touched, progress=progress)
+        def run(extent: Extent) -> Report:
+            return worker.run(extent, progress=progress)
 
         return watch(run, queue, stop=stop, health=health, interval=settings.interval)
 

@@ -18,9 +18,9 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
 from clip_qdrant_ingestion.run.engine import Cluster
+from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.reconciler import Reconciler
 from clip_qdrant_ingestion.run.report import Progress, Report
-from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.sources.protocol import Source
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def ingest(
         patience=patience,
         bulk=bulk,
     )
-    looked_at = Touched(None if folders is None else frozenset(folders), frozenset(removed))
+    looked_at = Extent(None if folders is None else frozenset(folders), frozenset(removed))
     run = Reconciler(
-        source, collection, options, touched=looked_at, put_away=memory, cluster=cluster, progress=progress, stop=stop
+        source, collection, options, extent=looked_at, put_away=memory, cluster=cluster, progress=progress, stop=stop
     )
     return run.run()

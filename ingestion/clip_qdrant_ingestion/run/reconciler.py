@@ -19,13 +19,13 @@ from clip_qdrant_ingestion.duplicates.marks import update_marks
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.bulk import bulk_load
 from clip_qdrant_ingestion.run.engine import Cluster, Engine
+from clip_qdrant_ingestion.run.extent import EVERYTHING, Extent
 from clip_qdrant_ingestion.run.missing import Missing, find_missing
 from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.run.stages import Stages
 from clip_qdrant_ingestion.run.threads import ThreadEngine
-from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Reconciler:
         collection: ImageCollection,
         options: IngestOptions,
         *,
-        touched: Touched = EVERYTHING,
+        extent: Extent = EVERYTHING,
         put_away: PutAway | None = None,
         cluster: Cluster | None = None,
         progress: Callable[[Progress], None] | None = None,
@@ -61,7 +61,7 @@ class Reconciler:
     ) -> None:
         if options.readers is None and source.reads_at_once < 1:
             raise ConfigError(f"readers must be at least 1, not {source.reads_at_once}")
-        self._source, self._collection, self._options, self._touched = source, collection, options, touched
+        self._source, self._collection, self._options, self._extent = source, collection, options, extent
         self._put_away, self._cluster, self._progress = put_away, cluster, progress
         self._stop = stop or threading.Event()
         self._started = time.monotonic()
@@ -80,7 +80,7 @@ class Reconciler:
         found, nothing_left = None, False
         try:
             with bulk_load(self._collection) if self._options.bulk else contextlib.nullcontext():
-                self._engine.run(self._planner.tasks(self._touched.folders))
+                self._engine.run(self._planner.tasks(self._extent.folders))
                 found, nothing_left = self._follow_up()
         except StoreUnavailable as error:
             stored = sum(self._outcomes.counts()[name] for name in _STORED)
@@ -154,7 +154,7 @@ class Reconciler:
             self._planner.seen,
             max_delete=self._options.max_delete,
             owns=self._options.owns,
-            among=self._touched.removed if self._touched.folders is not None else None,
+            among=self._extent.removed if self._extent.folders is not None else None,
             tick=self._tick,
         )
 
@@ -171,7 +171,7 @@ class Reconciler:
             for uri in nowhere:
                 self._duplicates.forget(uri)
         if again := self._outcomes.reconsider(others):
-            self._make_engine().run(self._planner.tasks(self._touched.folders, only=frozenset(again)))
+            self._make_engine().run(self._planner.tasks(self._extent.folders, only=frozenset(again)))
         update_marks(self._collection, others, missing=nowhere, index=self._duplicates)
 
     def _delete(self, gone: frozenset[str]) -> None:
@@ -188,8 +188,8 @@ class Reconciler:
         """Bad objects that are gone leave the quarantine."""
         if self._put_away is None or not self._planner.complete or self._stop.is_set():
             return
-        if self._touched.folders is not None:
-            self._put_away.settle([uri for uri in self._touched.removed if uri not in self._planner.seen])
+        if self._extent.folders is not None:
+            self._put_away.settle([uri for uri in self._extent.removed if uri not in self._planner.seen])
         elif self._options.owns is None:  # this run answers for all of the source
             self._put_away.settle_unmet()
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
+from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.report import COUNTS, Report
-from clip_qdrant_ingestion.run.touched import Touched
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.health import Health
 
@@ -27,7 +27,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds after failed runs, doubled 
 
 
 def watch(
-    run: Callable[[Touched], Report],
+    run: Callable[[Extent], Report],
     queue: ChangeQueue,
     *,
     stop: threading.Event,
@@ -54,17 +54,17 @@ def watch(
         if now >= whole_at:
             queue.put_everything(at_once=True)
             whole_at = math.inf
-        touched = queue.take() if now >= resume_at else None
-        if touched is None:
+        extent = queue.take() if now >= resume_at else None
+        if extent is None:
             health.tick(waiting=queue.waiting)
             time.sleep(_STEP)  # not stop.wait: a signal handler that sets an event its own thread waits for may hang
             continue
         try:
-            report = _run(run, touched, health)
+            report = _run(run, extent, health)
         except (StoreUnavailable, SourceError) as error:
             if isinstance(error, SourceError) and not error.transient and report is None:
                 raise
-            queue.put_back(touched)
+            queue.put_back(extent)
             pause = min(pauses[0] * 2**failures, pauses[1])
             failures, resume_at = min(failures + 1, 60), clock() + pause
             logger.warning("the run failed and is made again in %g s: %s", pause, error)
@@ -72,17 +72,17 @@ def watch(
         failures = 0
         if report.interrupted:
             break
-        if touched.folders is None and interval is not None:
+        if extent.folders is None and interval is not None:
             whole_at = clock() + interval
     return report
 
 
-def _run(run: Callable[[Touched], Report], touched: Touched, health: Health) -> Report:
-    where = "everything" if touched.folders is None else f"folders: {len(touched.folders)}"
-    logger.info("run over %s, said to be removed: %d", where, len(touched.removed))
+def _run(run: Callable[[Extent], Report], extent: Extent, health: Health) -> Report:
+    where = "everything" if extent.folders is None else f"folders: {len(extent.folders)}"
+    logger.info("run over %s, said to be removed: %d", where, len(extent.removed))
     health.note_start()
     try:
-        report = run(touched)
+        report = run(extent)
     except Exception as error:
         health.note_failure(error)
         raise

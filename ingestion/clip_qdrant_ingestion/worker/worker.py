@@ -11,9 +11,9 @@ from clip_qdrant.errors import without_user_info
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.dry_run import preview
 from clip_qdrant_ingestion.run.engine import Cluster
+from clip_qdrant_ingestion.run.extent import EVERYTHING, Extent
 from clip_qdrant_ingestion.run.reconciler import Reconciler
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
-from clip_qdrant_ingestion.run.touched import EVERYTHING, Touched
 from clip_qdrant_ingestion.sources.protocol import Source
 from clip_qdrant_ingestion.state.reader import Scope
 from clip_qdrant_ingestion.state.state import IngestState, context_of
@@ -43,15 +43,15 @@ class Worker:
         self._cluster = cluster
         self._stop = stop or threading.Event()
 
-    def run(self, touched: Touched = EVERYTHING, *, progress: Callable[[Progress], None] | None = None) -> Report:
-        """One run, over the whole source or what was touched of it."""
+    def run(self, extent: Extent = EVERYTHING, *, progress: Callable[[Progress], None] | None = None) -> Report:
+        """One run, over the whole source or an extent of it."""
         number = self._state.start(self._scope, self._noted)
         try:
             run = Reconciler(
                 self._source,
                 self._collection,
                 self._options,
-                touched=touched,
+                extent=extent,
                 put_away=self._state.put_away(self._scope, self._context),
                 cluster=self._cluster,
                 progress=progress,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant_ingestion.run.touched import Touched
+from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.worker.events.messages import Change
 
 __all__ = ["ChangeQueue"]
@@ -73,12 +73,12 @@ class ChangeQueue:
             if at_once:
                 self._ready_at = self._clock()
 
-    def put_back(self, touched: Touched) -> None:
+    def put_back(self, extent: Extent) -> None:
         """Adds what a run that failed was to look at; it has waited long enough."""
         with self._lock:
-            self._everything |= touched.folders is None
-            self._folders |= touched.folders or frozenset()
-            self._removed |= touched.removed
+            self._everything |= extent.folders is None
+            self._folders |= extent.folders or frozenset()
+            self._removed |= extent.removed
             self._bound()
             self._touch()
             self._ready_at = self._clock()
@@ -87,7 +87,7 @@ class ChangeQueue:
         """No more changes can be told from some thread; `take` raises it."""
         self._failure = error
 
-    def take(self) -> Touched | None:
+    def take(self) -> Extent | None:
         """What is ready, which is then no longer here; None while nothing is. Raises what `fail` was given."""
         if self._failure is not None:
             raise self._failure
@@ -95,9 +95,9 @@ class ChangeQueue:
             if self._ready_at is None or self._clock() < self._ready_at:
                 return None
             folders = None if self._everything else frozenset(self._folders)
-            touched = Touched(folders, frozenset(self._removed))
+            extent = Extent(folders, frozenset(self._removed))
             self._everything, self._folders, self._removed, self._ready_at = False, set(), set(), None
-            return touched
+            return extent
 
     def _touch(self) -> None:
         now = self._clock()

@@ -1,15 +1,15 @@
-"""Touched: which part of a source a run is to look at."""
+"""Extent: the part of a source that a run looks at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EVERYTHING", "Touched"]
+__all__ = ["EVERYTHING", "Extent"]
 
 
 @dataclass(frozen=True, slots=True)
-class Touched:
-    """What a run is to look at: all `folders` if that is None; the objects at `removed` are said to be gone.
+class Extent:
+    """The `folders` that a run looks at, None for all. The objects at `removed` are said to be gone.
 
     Whoever said so may be late: one that is listed is not gone.
     """
@@ -18,4 +18,4 @@ class Touched:
     removed: frozenset[str] = frozenset()
 
 
-EVERYTHING = Touched()
+EVERYTHING = Extent()
