@@ -18,7 +18,7 @@ from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
-from clip_qdrant.tables.patterns import expand_braces
+from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject

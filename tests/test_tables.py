@@ -10,8 +10,8 @@ import pytest
 from fakes import write_image
 
 from clip_qdrant.errors import SourceError
+from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.columns import FILE_COLUMNS, IMAGE_COLUMNS, find_column, find_field
-from clip_qdrant.tables.patterns import expand_braces
 from clip_qdrant.tables.rows import LostRow, TableRow, read_csv, read_json_lines
 from clip_qdrant.tables.suffixes import is_archive, table_format
 from clip_qdrant.tables.tar import sample_key

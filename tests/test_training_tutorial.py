@@ -17,9 +17,9 @@ from clip_qdrant import ClipEmbedder
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.fresh import new_checkpoint
-from clip_qdrant.model.lineage import save_state_dict
 from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.new import new_checkpoint
+from clip_qdrant.model.tutorial import save_state_dict
 from clip_qdrant.model.weights import read_content
 from clip_qdrant_training import EpochReport, Mixture, Pair, TrainConfig, TrainingJob, fit
 from clip_qdrant_training.data.read import Part

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard, cast
 from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
-from clip_qdrant.fields.paths import canonical_name, join_path, split_path
+from clip_qdrant.fields.names import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import (
     convert_value,

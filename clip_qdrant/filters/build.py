@@ -13,7 +13,7 @@ from typing import Any, Union
 from qdrant_client import models
 
 from clip_qdrant.errors import FilterError, MetadataError
-from clip_qdrant.fields.paths import canonical_name, join_path, split_path
+from clip_qdrant.fields.names import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import describe_value, is_place, unbox
 from clip_qdrant.filters.conditions import OPERATORS, build_test, join_all, join_any, negate

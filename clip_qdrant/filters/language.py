@@ -17,7 +17,7 @@ from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from clip_qdrant.errors import FilterError
-from clip_qdrant.fields.paths import join_path
+from clip_qdrant.fields.names import join_path
 
 __all__ = ["KEYWORDS", "MAX_DEPTH", "Junction", "Negation", "Node", "Scalar", "Test", "error_at", "parse"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from clip_qdrant.errors import CheckpointError, ClipQdrantError, first_line
-from clip_qdrant.model import lineage
+from clip_qdrant.model import tutorial
 from clip_qdrant.model.checkpoint import FORMAT, Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
 from clip_qdrant.model.weights import LOAD_ERRORS, fill_network, read_content
@@ -36,7 +36,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     content = read_content(path)
     if "weights" not in content and "format" not in content:
-        return lineage.from_state_dict(content, path)
+        return tutorial.from_state_dict(content, path)
     found = content.get("format")
     if found != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {found!r}, not {FORMAT}: update clip-qdrant")

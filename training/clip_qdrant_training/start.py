@@ -9,8 +9,8 @@ from typing import Any
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.fresh import new_checkpoint
 from clip_qdrant.model.loading import read_checkpoint
+from clip_qdrant.model.new import new_checkpoint
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.read import Mixture, Part, as_pairs
 from clip_qdrant_training.job import TrainingJob

@@ -14,7 +14,7 @@ from typing import Any
 
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.dates import parse_datetime
-from clip_qdrant.fields.paths import join_path
+from clip_qdrant.fields.names import join_path
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import misfit
 from clip_qdrant_ingestion.sources.protocol import Description

@@ -11,7 +11,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, SourceError, without_user_info
-from clip_qdrant.tables.patterns import expand_braces
+from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error

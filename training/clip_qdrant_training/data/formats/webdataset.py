@@ -13,8 +13,8 @@ from typing import IO, NamedTuple
 
 from clip_qdrant.errors import DamagedArchive, SourceError, TrainingError
 from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
+from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.columns import CAPTION_COLUMNS, find_field
-from clip_qdrant.tables.patterns import expand_braces
 from clip_qdrant.tables.suffixes import is_archive, is_compressed
 from clip_qdrant.tables.tar import TarStream, sample_key
 from clip_qdrant_training.data.pairs import Pair, clean_captions

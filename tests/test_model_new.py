@@ -15,9 +15,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Confi
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError
-from clip_qdrant.model import fresh
-from clip_qdrant.model.fresh import new_checkpoint
+from clip_qdrant.model import new
 from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model.new import new_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training import fit
 
@@ -94,6 +94,6 @@ def test_what_cannot_be_had_is_named(text_folder: str, monkeypatch: pytest.Monke
     def offline(*_: object, **__: object) -> None:
         raise OSError("the hub cannot be reached")
 
-    monkeypatch.setattr(fresh, "DualEncoder", offline)
+    monkeypatch.setattr(new, "DualEncoder", offline)
     with pytest.raises(CheckpointError, match="timm's 'resnet50': the hub cannot be reached; pretrained=False"):
         new_checkpoint("resnet50", text_folder)

@@ -21,9 +21,9 @@ from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder
-from clip_qdrant.model.lineage import from_state_dict, save_state_dict, to_state_dict
 from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.model.tutorial import from_state_dict, save_state_dict, to_state_dict
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
