@@ -23,7 +23,7 @@ from clip_qdrant_training.inputs.samples import Batch
 from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.distributed import is_main
 from clip_qdrant_training.loop.state import STATE
-from clip_qdrant_training.loop.trainer import Outcome, train
+from clip_qdrant_training.loop.trainer import TrainingOutcome, train
 from clip_qdrant_training.output.curves import need_matplotlib
 from clip_qdrant_training.output.files import replace_file
 from clip_qdrant_training.output.grid import draw_samples
@@ -106,7 +106,7 @@ def _draw_samples(folder: Path, captions_per_image: int, batch: Batch) -> None:
     draw_samples(folder, batch.pixels.numpy(), captions)
 
 
-def _write_report(folder: Path, outcome: Outcome, job: TrainingJob) -> None:
+def _write_report(folder: Path, outcome: TrainingOutcome, job: TrainingJob) -> None:
     if outcome.images is None or outcome.texts is None:  # begun without validation pairs, and no epoch was left
         return
     run_report(

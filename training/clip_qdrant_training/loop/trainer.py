@@ -32,10 +32,10 @@ from clip_qdrant_training.loop.state import (
     write_state,
 )
 from clip_qdrant_training.loop.step import Learner, fork_random_state
-from clip_qdrant_training.loop.validation import Outcome, Validation
+from clip_qdrant_training.loop.validation import TrainingOutcome, Validation
 from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
 
-__all__ = ["Outcome", "Trainer", "train"]
+__all__ = ["Trainer", "TrainingOutcome", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def train(
     resume: bool = False,
     watcher: Watcher | None = None,
     on_first_batch: Callable[[Batch], None] | None = None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train, and return the best by mean recall on the validation pairs, or the last without any.
 
     `run` is a folder for the state of the run, which `resume` goes on from if it is there. `on_first_batch` gets what
@@ -101,7 +101,7 @@ class Trainer:
         for part in (self.batches, self.validation, self.learner):
             part.close()
 
-    def train(self, watcher: Watcher | None = None) -> Outcome:
+    def train(self, watcher: Watcher | None = None) -> TrainingOutcome:
         """Trains all epochs that are left."""
         epoch, behind = self.batches.position(self.learner.done)
         self.validation.write()  # of a resumed run, whose output may be another or gone

@@ -19,11 +19,11 @@ from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.state import BEST
 from clip_qdrant_training.loop.step import Learner
 
-__all__ = ["Outcome", "Validation"]
+__all__ = ["TrainingOutcome", "Validation"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """A finished run: the best checkpoint, and the unit rows of the validation pairs it was judged by, if any."""
 
     checkpoint: Checkpoint
@@ -51,7 +51,7 @@ class Validation:
         self.scores: list[float] = []
         self.best_epoch = 0
         self._best_score = -math.inf
-        self._best: Outcome | None = None
+        self._best: TrainingOutcome | None = None
 
     def close(self) -> None:
         if self._samples:
@@ -71,7 +71,11 @@ class Validation:
                 improved = score > self._best_score
                 if improved:
                     checkpoint = replace(learner.checkpoint(), metrics=metrics)
-                    self._best, self._best_score, self.best_epoch = Outcome(checkpoint, images, texts), score, epoch
+                    self._best, self._best_score, self.best_epoch = (
+                        TrainingOutcome(checkpoint, images, texts),
+                        score,
+                        epoch,
+                    )
                     self.write()
         self.scores.append(learner.processes.agree(score))
         self.best_epoch = learner.processes.agree(self.best_epoch)
@@ -83,7 +87,7 @@ class Validation:
             for path in self._paths:
                 save_checkpoint(self._best.checkpoint, path, half=self._half)
 
-    def share(self) -> Outcome:
+    def share(self) -> TrainingOutcome:
         """The best of the main process, in every process: a script goes on in all of them."""
         processes = self._learner.processes
         packed = _pack(self._best) if processes.world > 1 else {}
@@ -110,14 +114,14 @@ class Validation:
         self._best_score, self.best_epoch = state["best_score"], state["best_epoch"]
         self._best = self._unpack(state["best"])
 
-    def _unpack(self, packed: Mapping[str, Any]) -> Outcome | None:
+    def _unpack(self, packed: Mapping[str, Any]) -> TrainingOutcome | None:
         if not packed:
             return None
         arrays = [None if packed[name] is None else packed[name].numpy() for name in ("images", "texts")]
-        return Outcome(replace(self._learner.checkpoint(packed["weights"]), metrics=packed["metrics"]), *arrays)
+        return TrainingOutcome(replace(self._learner.checkpoint(packed["weights"]), metrics=packed["metrics"]), *arrays)
 
 
-def _pack(best: Outcome | None) -> dict[str, Any]:
+def _pack(best: TrainingOutcome | None) -> dict[str, Any]:
     """The best so far in what a state may hold: tensors and plain containers."""
     if best is None:
         return {}
