@@ -80,7 +80,7 @@ class RunProcess:
     ) -> RunProcess:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["clip_qdrant.store.edge.client", "clip_qdrant_ingestion.run.pipeline", "pytest", "grpc"]
+            ["clip_qdrant.store.edge.client", "clip_qdrant_ingestion.run.ingest", "pytest", "grpc"]
         )
         events, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(photos, location, part, death, theirs), daemon=True)

@@ -63,3 +63,14 @@ def test_every_place_that_is_named_exists(place: str) -> None:
 
 def test_there_are_places_to_check() -> None:
     assert len(PLACES) > 40
+
+
+def test_the_modules_that_a_package_names_in_its_first_lines_are_there() -> None:
+    wrong = {}
+    for name, home in HOMES.items():
+        for path in (home / name).rglob("__init__.py"):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            named = re.findall(r"(?<![\w/])(\w+\.py|\w+/)(?=[\s,]|$)", text)
+            wrong[path.parent] = [each for each in named if not (path.parent / each).exists()]
+
+    assert {folder: missing for folder, missing in wrong.items() if missing} == {}

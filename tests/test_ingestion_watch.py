@@ -19,7 +19,7 @@ from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
-from clip_qdrant_ingestion.worker.events.files import file_events
+from clip_qdrant_ingestion.worker.events.file_system import file_events
 from clip_qdrant_ingestion.worker.events.messages import Change
 from clip_qdrant_ingestion.worker.health import Health
 from clip_qdrant_ingestion.worker.watch import watch

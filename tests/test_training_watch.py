@@ -17,11 +17,11 @@ from PIL import Image
 from rich.console import Console
 
 from clip_qdrant.errors import ConfigError, MissingExtra, TrainingError
-from clip_qdrant_training.output.average import Average
 from clip_qdrant_training.output.curves import draw_curves, plot_curves
 from clip_qdrant_training.output.files import replace_file
 from clip_qdrant_training.output.grid import draw_samples
 from clip_qdrant_training.output.log import RunLog, read_log
+from clip_qdrant_training.output.moving_average import Average
 from clip_qdrant_training.output.watchers.live_table import LiveTable, epoch_line
 from clip_qdrant_training.output.watchers.tensorboard import TensorBoard
 from clip_qdrant_training.output.watchers.together import Display, Together

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clip_qdrant.errors import CheckpointError, first_line
-from clip_qdrant.files import open_replacement
+from clip_qdrant.file_replacement import open_replacement
 
 __all__ = ["LOAD_ERRORS", "fill_network", "list_some", "read_content", "write_atomically"]
 

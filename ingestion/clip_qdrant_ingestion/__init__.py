@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion.run.dry_run import plan
-    from clip_qdrant_ingestion.run.pipeline import ingest
+    from clip_qdrant_ingestion.run.ingest import ingest
     from clip_qdrant_ingestion.run.report import Plan, Progress, Quarantined, Report
     from clip_qdrant_ingestion.sources.archives.archive import ShardSource
     from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
@@ -52,7 +52,7 @@ _HOMES = {
     "ShardSource": "sources.archives.archive",
     "Source": "sources.protocol",
     "SourceObject": "sources.protocol",
-    "ingest": "run.pipeline",
+    "ingest": "run.ingest",
     "open_source": "sources.open",
     "plan": "run.dry_run",
 }

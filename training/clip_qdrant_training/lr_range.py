@@ -24,9 +24,9 @@ from clip_qdrant_training.loop.batches import Batches
 from clip_qdrant_training.loop.distributed import Processes, limit_threads
 from clip_qdrant_training.loop.optim import set_learning_rates
 from clip_qdrant_training.loop.step import Learner, fork_random_state
-from clip_qdrant_training.output.average import Average
 from clip_qdrant_training.output.curves import make_figure, need_matplotlib, save_png
 from clip_qdrant_training.output.files import write_picture
+from clip_qdrant_training.output.moving_average import Average
 
 __all__ = ["LrRange", "lr_range_test"]
 

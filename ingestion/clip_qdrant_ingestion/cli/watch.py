@@ -19,7 +19,7 @@ from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.sources.open import kind_of_source
 from clip_qdrant_ingestion.sources.tree.selection import SIDECAR_SUFFIXES
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
-from clip_qdrant_ingestion.worker.events.files import file_events
+from clip_qdrant_ingestion.worker.events.file_system import file_events
 from clip_qdrant_ingestion.worker.events.messages import read_lines
 from clip_qdrant_ingestion.worker.watch import watch
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
-from clip_qdrant_ingestion.state.file import StateFile
+from clip_qdrant_ingestion.state.database import StateFile
 from clip_qdrant_ingestion.versions import is_same_version
 
 if TYPE_CHECKING:

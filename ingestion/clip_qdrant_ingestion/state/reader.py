@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import without_user_info
-from clip_qdrant_ingestion.state.file import StateFile
+from clip_qdrant_ingestion.state.database import StateFile
 
 __all__ = ["LeftOutRecord", "QuarantineRecord", "ReasonCount", "RunRecord", "Scope", "StateReader", "is_folder"]
 

@@ -14,7 +14,7 @@ from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, stderr_console, stdout_console
 from clip_qdrant.errors import ConfigError
 from clip_qdrant_training.cli.check import check_pairs
-from clip_qdrant_training.cli.learning_rates import find_rates
+from clip_qdrant_training.cli.find_lr import find_rates
 
 if TYPE_CHECKING:
     from clip_qdrant_training import Mixture, Pair, TrainConfig, TrainingJob, Watcher

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clip_qdrant.errors import MissingExtra
-from clip_qdrant_training.output.average import Average
+from clip_qdrant_training.output.moving_average import Average
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

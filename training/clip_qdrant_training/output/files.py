@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant.files import open_replacement
+from clip_qdrant.file_replacement import open_replacement
 
 __all__ = ["replace_file", "write_picture"]
 

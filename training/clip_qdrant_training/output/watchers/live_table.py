@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from clip_qdrant_training.output.average import Average
+from clip_qdrant_training.output.moving_average import Average
 from clip_qdrant_training.output.watchers.together import Display
 from clip_qdrant_training.progress import EpochReport, RunStart, StepReport
 
