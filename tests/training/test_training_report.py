@@ -267,7 +267,7 @@ def test_without_matplotlib_a_report_has_no_charts_and_says_what_draws_them(
 
 
 def test_the_examples_of_the_docs_run(tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    docs = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    docs = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
     lines = [json.dumps({"image": str(pair.image), "captions": list(pair.captions)}) for pair in pairs]
     (tmp_path / "dev.jsonl").write_text("\n".join(lines))
@@ -283,6 +283,6 @@ def test_the_examples_of_the_docs_run(tmp_path: Path, pairs: list[Pair], monkeyp
 
 
 def test_the_changes_of_the_docs_are_those_that_are_measured() -> None:
-    docs = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    docs = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     section = docs[docs.index("## Robustness") : docs.index("## Speed")]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*IMAGE_CHANGES, "typo"]

@@ -183,7 +183,7 @@ from edge_server import EdgeServer
 print(EdgeServer(Path(sys.argv[2])).url, flush=True)
 os._exit(1)
 """
-    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[1] / "support"), str(tmp_path)]
     # communicate() returns once nobody has the pipe open any more; the server inherited stderr.
     out, _ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).communicate()
 

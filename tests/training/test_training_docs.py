@@ -19,7 +19,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant_training.config import TrainConfig, recipe_path
 from clip_qdrant_training.run import __doc__ as run_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 OPTIONS = re.findall(r"^\| `(\w+)` \| `(.+?)` \| .+ \|$", TEXT, re.MULTILINE)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

@@ -39,7 +39,8 @@ def machines() -> Iterator[None]:
     """A Ray cluster of two CPUs on this machine, whose workers can import what lies beside this file."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        for place in (Path(__file__).parent, Path(__file__).parents[1] / "support"):
+            patch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
         ray.init(
             "local",
             num_cpus=2,

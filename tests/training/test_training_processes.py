@@ -282,7 +282,7 @@ def test_statistics_of_batches_are_refused_in_several_processes() -> None:
 SCRIPT = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 from tiny import tiny_checkpoint
 from test_training_processes import RUN, Pair, TrainingJob, make_pairs, train
 folder = Path(sys.argv[2])
@@ -299,9 +299,10 @@ def test_torchrun_starts_runs_and_ends_all_processes_when_one_fails(tmp_path: Pa
     make_pairs(tmp_path / "images")
     (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "script.py").write_text(SCRIPT)
+    places = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "support")))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     ended = subprocess.run(
-        [*torchrun, f"--master-port={unused_port()}", "script.py", str(Path(__file__).parent), str(tmp_path)],
+        [*torchrun, f"--master-port={unused_port()}", "script.py", places, str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

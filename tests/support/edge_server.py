@@ -1,6 +1,6 @@
 """A Qdrant server for tests: Qdrant's REST API in a process of its own, over EdgeClient and so the real engine.
 
-    python tests/edge_server.py FOLDER --port 6333 --fail-share 0.1 --latency 0.02
+    python tests/support/edge_server.py FOLDER --port 6333 --fail-share 0.1 --latency 0.02
 
 An ordinary QdrantClient(url=...) works against it for all that this package calls. An acknowledged write survives
 kill -9. Every write is done when it is answered, also with wait=false. What the engine cannot do is answered 501.

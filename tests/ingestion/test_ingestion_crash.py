@@ -1,6 +1,6 @@
 """A run that is killed or interrupted at any moment is continued by the next, to the same collection.
 
-`python tests/test_ingestion_crash.py 100` kills a hundred runs instead of the twenty of the test.
+With tests/support in PYTHONPATH, `python tests/ingestion/test_ingestion_crash.py 100` kills a hundred runs, not twenty.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def folder(tmp_path: Path) -> Path:
 
 def started(folder: Path, *, seconds: float) -> subprocess.Popen[str]:
     """The program, once it embeds its first batch."""
-    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(seconds), "ingest", "photos"]
+    support = Path(__file__).parents[1] / "support"
+    command = [sys.executable, "-c", PROGRAM, str(support), str(seconds), "ingest", "photos"]
     options = {"collection": "photos", "location": "store", "batch-size": "4", "state": "state.sqlite"}
     command += ["--json", *(f"--{name}={value}" for name, value in options.items())]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}

@@ -14,7 +14,7 @@ from clip_qdrant.fields.schema import Schema
 from clip_qdrant.filters.build import build_filter
 from clip_qdrant.filters.conditions import OPERATORS
 
-DOC = (Path(__file__).parent.parent / "docs" / "filters.md").read_text(encoding="utf-8")
+DOC = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
 FIELDS = Schema(
     {
         "album": "keyword",

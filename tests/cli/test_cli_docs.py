@@ -15,7 +15,7 @@ from clip_qdrant.cli import failures
 from clip_qdrant.cli.app import app
 from clip_qdrant_ingestion.settings import IngestSettings
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 PROGRAM: Any = typer.main.get_command(app)

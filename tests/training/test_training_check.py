@@ -182,5 +182,5 @@ def test_a_report_is_json(tmp_path: Path) -> None:
 
 
 def test_the_docs_explain_every_kind_of_problem() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "training-data.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "training-data.md").read_text(encoding="utf-8")
     assert all(f"`{kind}`" in page for kind in get_args(Kind))

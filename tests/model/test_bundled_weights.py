@@ -12,7 +12,7 @@ import pytest
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.content import bundled_checkpoint, sample_gallery
 
-CARD = (Path(__file__).resolve().parents[1] / "content" / "MODEL_CARD.md").read_text(encoding="utf-8")
+CARD = (Path(__file__).resolve().parents[2] / "content" / "MODEL_CARD.md").read_text(encoding="utf-8")
 TEXTS = ["a dog runs in the snow", "a bird", "two children play with a red ball on the beach near the sea", "7"]
 # The first numbers of two rows. They change with the weights, and only with them.
 GOLDEN_TEXT = [-0.0191, -0.0447, 0.0381, 0.0486, -0.0434, 0.0455]

@@ -594,6 +594,6 @@ def test_the_docs_name_every_column_and_every_folder_that_is_looked_for() -> Non
     from clip_qdrant.tables import columns
     from clip_qdrant_training.data.formats import entries
 
-    page = (Path(__file__).parent.parent / "docs" / "training-data.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "training-data.md").read_text(encoding="utf-8")
     for name in (*columns.FILE_COLUMNS, *columns.CAPTION_COLUMNS, *entries._FOLDERS):
         assert f"`{name}`" in page
