@@ -6,10 +6,10 @@ import ipaddress
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import ConfigError, without_user_info
@@ -43,7 +43,7 @@ def connect(
         raise ConfigError(f"timeout {timeout} is not a positive number of seconds")
     if isinstance(location, str):
         if location == ":memory:":
-            return QdrantClient(":memory:")
+            return _InMemoryClient(":memory:")
         if scheme := _HAS_SCHEME.match(location):
             if scheme[1].lower() not in ("http", "https"):
                 raise ConfigError(
@@ -59,6 +59,13 @@ def connect(
     from clip_qdrant.store.edge.client import EdgeClient
 
     return EdgeClient(location)
+
+
+class _InMemoryClient(QdrantClient):
+    """Does without payload indexes. The client warns that they have no effect; a store of a few images needs none."""
+
+    def create_payload_index(self, *_args: Any, **_options: Any) -> models.UpdateResult:
+        return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
 def _server(url: str, api_key: str | SecretStr | None, timeout: int) -> QdrantClient:

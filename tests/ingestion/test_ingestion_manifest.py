@@ -471,7 +471,7 @@ def test_a_table_in_a_bucket_is_read_through_failures_and_cuts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     bucket = new_bucket(monkeypatch)
-    names = [f"{os.urandom(2000).hex()}.jpg" for _ in range(60)]
+    names = [f"{os.urandom(2000).hex()}.jpg" for _ in range(150)]  # enough for a dozen requests
     if name == "t.csv":
         data = "\n".join(["uri", *names]).encode()
     elif name == "t.jsonl.gz":

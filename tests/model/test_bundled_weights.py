@@ -14,6 +14,7 @@ from clip_qdrant.content import bundled_checkpoint, sample_gallery
 
 CARD = (Path(__file__).resolve().parents[2] / "content" / "MODEL_CARD.md").read_text(encoding="utf-8")
 TEXTS = ["a dog runs in the snow", "a bird", "two children play with a red ball on the beach near the sea", "7"]
+pytestmark = pytest.mark.slow  # the model is exported first, unless another test has done so
 # The first numbers of two rows. They change with the weights, and only with them.
 GOLDEN_TEXT = [-0.0191, -0.0447, 0.0381, 0.0486, -0.0434, 0.0455]
 GOLDEN_IMAGE = [-0.0027, 0.0212, -0.0812, 0.0452, -0.0377, -0.0136]
