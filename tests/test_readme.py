@@ -24,6 +24,7 @@ LOOK = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_t
 COMMANDS = re.findall(r"^\$ clip-qdrant (.+)$", "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL)), re.M)
 
 
+@pytest.mark.slow
 def test_the_first_example_runs_with_the_bundled_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

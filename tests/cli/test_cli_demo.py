@@ -122,6 +122,7 @@ def test_settings_of_other_commands_do_not_lead_it_elsewhere(program: Program, m
     assert len(found.json["hits"]) == 10
 
 
+@pytest.mark.slow
 def test_after_the_weights_changed_it_starts_afresh(program: Program) -> None:
     program("demo")
     program.embedder = FakeEmbedder(dim=24, name="newer")
@@ -133,6 +134,7 @@ def test_after_the_weights_changed_it_starts_afresh(program: Program) -> None:
     assert outcome.out.startswith(f"{size} images: {size} added")
 
 
+@pytest.mark.slow
 def test_images_of_an_earlier_gallery_are_gone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = program.folder / "content"
     shutil.copytree(GALLERY, earlier / "gallery")

@@ -192,6 +192,7 @@ def test_a_failing_read_is_a_transient_error_after_one_request(bucket: Bucket) -
             assert proxy.requests["GET"] == count
 
 
+@pytest.mark.slow
 def test_a_listing_goes_on_through_failures_and_cuts_to_the_same_end(bucket: Bucket) -> None:
     for number in range(12):
         bucket.put(f"{number % 6}/{number}.jpg")
@@ -215,6 +216,7 @@ def test_an_outage_longer_than_the_patience_ends_the_listing(bucket: Bucket) -> 
     assert caught.value.transient
 
 
+@pytest.mark.slow
 def test_a_file_is_read_in_parts_from_any_place_through_failures_and_cuts(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +249,7 @@ def test_a_file_that_changes_while_it_is_read_is_no_mixture(bucket: Bucket, monk
     assert not caught.value.transient
 
 
+@pytest.mark.slow
 def test_as_many_reads_go_on_at_once_as_the_source_says(bucket: Bucket) -> None:
     for number in range(32):
         bucket.put(f"{number}.jpg")

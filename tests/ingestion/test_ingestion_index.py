@@ -68,6 +68,7 @@ def test_an_image_has_one_uri_however_it_is_linked(site: WebSite) -> None:
     assert [(item.uri, item.name) for item in objects] == [(f"{site.url}/p/%C3%A4(1).jpg", "ä(1).jpg")]
 
 
+@pytest.mark.slow
 def test_folders_without_end_are_cut(site: WebSite) -> None:
     class Endless(dict[str, Any]):
         def get(self, path: str, default: Any = None) -> Any:

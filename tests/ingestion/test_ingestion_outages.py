@@ -170,6 +170,7 @@ def test_a_client_whose_calls_fail_at_random_gets_the_same_collection(
     assert_same(found, contents(client))
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_the_patience_ends_the_run_and_the_next_goes_on(memory_client: QdrantBase) -> None:
     client = _Faulty(memory_client)
     client.away = lambda: client.calls["upsert"] > 3
@@ -256,6 +257,7 @@ def test_the_latency_of_a_bucket_is_hidden_by_reading_many_at_once(bucket: Bucke
         assert proxy.most_at_once > 8
 
 
+@pytest.mark.slow
 def test_a_bucket_that_goes_away_in_the_middle_ends_the_run_and_the_next_goes_on(
     bucket: Bucket, memory_client: QdrantBase
 ) -> None:

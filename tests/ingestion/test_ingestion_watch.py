@@ -409,6 +409,7 @@ def test_a_name_with_a_line_break_is_no_trouble(root: Path, runs: Runs) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.slow
 def test_a_name_that_is_no_utf8_makes_a_whole_run_and_the_watch_goes_on(root: Path, runs: Runs) -> None:
     Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9.jpg")).write_bytes(b"x")
     assert runs.next()[0] is None
@@ -418,6 +419,7 @@ def test_a_name_that_is_no_utf8_makes_a_whole_run_and_the_watch_goes_on(root: Pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.slow
 def test_many_names_that_are_no_utf8_do_not_end_the_watch(root: Path, runs: Runs) -> None:
     for number in range(40):
         Path(os.fsdecode(os.fsencode(root) + b"/\xe9%d.jpg" % number)).write_bytes(b"x")
@@ -451,6 +453,7 @@ def test_a_name_that_is_no_utf8_does_not_keep_a_watch_from_its_beginning(
 
 
 @pytest.mark.parametrize("name", ["2024.05.01", "St. Moritz", "cats.jpg"])
+@pytest.mark.slow
 def test_a_folder_with_a_dot_in_its_name_that_vanished_makes_a_whole_run(root: Path, tmp_path: Path, name: str) -> None:
     for folder in (root / "old" / name, tmp_path / "album" / name):
         folder.mkdir(parents=True)

@@ -66,6 +66,7 @@ def test_a_client_that_was_never_closed_loses_nothing(tmp_path: Path) -> None:
         assert again.count("c").count == 1
 
 
+@pytest.mark.slow
 def test_no_acknowledged_point_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
     dice = random.Random(7)
     with EdgeClient(tmp_path) as client:

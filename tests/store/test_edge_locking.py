@@ -101,6 +101,7 @@ def test_metadata_changed_by_another_client_is_seen(tmp_path: Path) -> None:
         assert first.get_collection("c").config.metadata == {"by": "second"}
 
 
+@pytest.mark.slow
 def test_many_processes_may_create_collections_at_once(tmp_path: Path) -> None:
     code = """
 import sys

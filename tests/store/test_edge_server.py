@@ -128,6 +128,7 @@ def test_a_body_that_is_no_request_is_bad_input(shared_server):
     assert answer.json()["status"]["error"].startswith("Format error in JSON body")
 
 
+@pytest.mark.slow
 def test_several_processes_write_one_collection_at_once(edge_server):
     client = connect(edge_server.url)
     client.create_collection("numbers", vectors_config=COSINE)
@@ -227,6 +228,7 @@ def test_requests_fail_before_or_after_their_work_and_connections_are_cut(edge_s
     }
 
 
+@pytest.mark.slow
 def test_a_collection_of_images_works_over_it_though_requests_fail(tmp_path):
     colours = ["red", "green", "blue", "yellow"]
     paths = [write_image(tmp_path / f"{colour}.png", colour) for colour in colours]

@@ -62,6 +62,7 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for() -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_busy_is_given_up_after_a_few_tries() -> None:
     with SmallServer(failing(99, (503, b"starting", {}))).running() as server:
         start = time.monotonic()
@@ -170,6 +171,7 @@ def test_a_timeout_is_tried_again_while_patience_lasts() -> None:
         finished.set()
 
 
+@pytest.mark.slow
 def test_a_collection_waits_for_its_store_as_long_as_it_was_told_once_it_is_open() -> None:
     missing = refusal(404, "Not found: Collection `photos` doesn't exist!")
 
@@ -184,6 +186,7 @@ def test_a_collection_waits_for_its_store_as_long_as_it_was_told_once_it_is_open
         client.close()
 
 
+@pytest.mark.slow
 def test_opening_gives_up_soon_however_patient_the_collection_is() -> None:
     with SmallServer(lambda number: (503, b"", {})).running() as server:
         client = connect(server.url)

@@ -284,6 +284,7 @@ def test_a_student_comes_close_to_the_similarities_of_its_teacher(
     assert distances[1] < 0.7 * distances[0]
 
 
+@pytest.mark.slow
 def test_anchors_stay_where_they_are_while_the_rest_learns(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs, words = coloured_pairs(tmp_path), ["a dog", "two cats on the grass", "a circle"]
     (tmp_path / "anchors.txt").write_text("\n".join([*words, "", words[0]]))

@@ -207,6 +207,7 @@ def drawing(png: bytes) -> Image.Image:
         return image.copy()
 
 
+@pytest.mark.slow
 def test_charts_are_pictures_of_their_size_whatever_the_values() -> None:
     noise = np.random.default_rng(0).normal(0, 1e-4, 5000)
     logs = {
