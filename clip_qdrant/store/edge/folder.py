@@ -85,9 +85,9 @@ class EdgeFolder:
 
     def __init__(self, root: Path) -> None:
         try:
-            is_file = root.exists() and not root.is_dir()
-            is_new = not (root / "store.json").exists()
-            owner = next((owner for name, owner in _FOREIGN.items() if is_new and (root / name).exists()), None)
+            is_file = _exists(root) and not root.is_dir()
+            is_new = not _exists(root / "store.json")
+            owner = next((owner for name, owner in _FOREIGN.items() if is_new and _exists(root / name)), None)
         except OSError as error:
             raise StoreError(f"cannot look into {root}: {error}") from error
         if is_file:
@@ -257,6 +257,15 @@ class EdgeFolder:
         shutil.rmtree(self._shards / folder, ignore_errors=True)
         held.release()
         (self._shards / f"{folder}.lock").unlink(missing_ok=True)
+
+
+def _exists(path: Path) -> bool:
+    """Whether the path is there. Raises OSError where that cannot be told; Path.exists() of Python 3.14 says no."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
