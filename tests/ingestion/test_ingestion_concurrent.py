@@ -94,7 +94,7 @@ def test_two_parts_at_the_same_time_are_the_whole(photos: Path, edge_server: Edg
 def test_a_second_process_on_an_embedded_store_is_turned_away_and_the_first_goes_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = RunProcess.start(photos, tmp_path / "store")
+    first = RunProcess.start(photos, tmp_path / "store", pauses=True)
     first.wait_until_done(4)
     with pytest.raises(StoreLocked, match="open in another process"):
         RunProcess.start(photos, tmp_path / "store").result()
@@ -102,6 +102,7 @@ def test_a_second_process_on_an_embedded_store_is_turned_away_and_the_first_goes
         second = program("ingest", photos, "--collection", "photos", "--location", tmp_path / "store")
     assert second.code == 3
     assert "open in another process" in second.err
+    first.go_on.set()
     report = first.result()
     assert (report.added, report.quarantined) == (IMAGES, ())
     assert_same(contents(tmp_path / "store"), contents(single_run(photos, tmp_path)))

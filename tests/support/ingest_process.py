@@ -6,6 +6,7 @@ That takes some hundredths of a second instead of seconds. A run is slowed down,
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 IMAGES = 72
+_BATCHES_BEFORE_A_PAUSE = 6
 # Every call that a run makes, and seconds that it takes longer.
 _CALLS = {
     "get_collection": 0.0,
@@ -73,20 +76,31 @@ class RunProcess:
 
     process: ForkServerProcess
     events: Connection
+    go_on: Event
 
     @classmethod
     def start(
-        cls, photos: Path, location: Path | str, *, part: tuple[int, int] | None = None, death: Death | None = None
+        cls,
+        photos: Path,
+        location: Path | str,
+        *,
+        part: tuple[int, int] | None = None,
+        death: Death | None = None,
+        pauses: bool = False,
     ) -> RunProcess:
+        """A run that `pauses` stores a few images, and no more until `go_on` is set."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
             ["clip_qdrant.store.edge.client", "clip_qdrant_ingestion.run.ingest", "pytest", "grpc"]
         )
         events, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(photos, location, part, death, theirs), daemon=True)
+        go_on = context.Event()
+        if not pauses:
+            go_on.set()
+        process = context.Process(target=_run, args=(photos, location, part, death, theirs, go_on), daemon=True)
         process.start()
         theirs.close()
-        return cls(process, events)
+        return cls(process, events, go_on)
 
     def wait_until_done(self, images: int) -> None:
         """Waits until so many images are done; or the run, if they never are."""
@@ -112,13 +126,25 @@ class RunProcess:
 
 
 class _SlowEmbedder(FakeEmbedder):
+    def __init__(self, go_on: Event) -> None:
+        super().__init__()
+        self._go_on = go_on
+        self._batches = itertools.count()
+
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         time.sleep(0.05)
+        if next(self._batches) >= _BATCHES_BEFORE_A_PAUSE:
+            self._go_on.wait()
         return super().embed_pixels(pixels)
 
 
 def _run(
-    photos: Path, location: Path | str, part: tuple[int, int] | None, death: Death | None, events: Connection
+    photos: Path,
+    location: Path | str,
+    part: tuple[int, int] | None,
+    death: Death | None,
+    events: Connection,
+    go_on: Event,
 ) -> None:
     def tell(event: Progress) -> None:
         events.send(event.done)
@@ -132,7 +158,7 @@ def _run(
 
     client.before = {name: partial(slowly, seconds) for name, seconds in _CALLS.items()}
     try:
-        collection = ImageCollection("photos", _SlowEmbedder(), client, patience=60)  # type: ignore[arg-type]
+        collection = ImageCollection("photos", _SlowEmbedder(go_on), client, patience=60)  # type: ignore[arg-type]
         report = run(photos, collection, part=part, batch_size=2, progress=tell)
     except ClipQdrantError as error:
         events.send(error)
