@@ -37,6 +37,7 @@ def test_the_first_example_runs_with_the_bundled_weights(
     assert re.fullmatch(r"-?0\.\d{3} file:///.*/cat\.jpg \{'album': 'pets', 'year': 2024\}", lines[0])
 
 
+@pytest.mark.slow
 def test_the_ingestion_example_runs_with_the_bundled_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
