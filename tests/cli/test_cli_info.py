@@ -66,6 +66,7 @@ def test_it_counts_the_images_of_each_collection(program: Program) -> None:
     assert "not made by clip-qdrant" in next(line for line in table.splitlines() if "foreign" in line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_secrets_do_not_show(program: Program, monkeypatch: pytest.MonkeyPatch, option: list[str]) -> None:
     monkeypatch.setenv("CLIP_QDRANT_API_KEY", "hunter2")
@@ -76,6 +77,7 @@ def test_secrets_do_not_show(program: Program, monkeypatch: pytest.MonkeyPatch, 
     assert "***@localhost:1" in outcome.out
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_shown_with_the_rest(program: Program) -> None:
     location = f"http://127.0.0.1:{unused_port()}"
 

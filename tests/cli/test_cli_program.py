@@ -217,6 +217,7 @@ def test_with_json_errors_still_go_to_stderr(program: Program) -> None:
     assert outcome.err.startswith("error: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["info"], ["info", "--json"]])
 def test_a_reader_that_goes_away_ends_the_program_silently(tmp_path: Path, arguments: list[str]) -> None:
     quick = (

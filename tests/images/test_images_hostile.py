@@ -51,6 +51,7 @@ def samples() -> dict[str, bytes]:
     return encoded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True], ids=["warnings are shown", "warnings are errors"])
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

@@ -204,6 +204,7 @@ def test_a_listing_goes_on_through_failures_and_cuts_to_the_same_end(bucket: Buc
         assert proxy.cut > 0
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_the_patience_ends_the_listing(bucket: Bucket) -> None:
     bucket.put("a.jpg")
     with FlakyProxy(bucket.endpoint).running() as proxy:

@@ -136,6 +136,7 @@ def test_bulk_is_refused_for_one_of_several_workers(program: Program) -> None:
     assert "--bulk is not for one of several workers" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C there")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_between_two_runs_of_a_watch_ends_it_with_its_code(program: Program, number: int, code: int) -> None:

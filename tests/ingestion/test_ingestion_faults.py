@@ -332,6 +332,7 @@ _ENDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["retrieve", "scroll", "upsert"], ids=["plan", "embed", "write"])
 @pytest.mark.parametrize("error", _ENDS, ids=lambda error: type(error).__name__)
 def test_what_is_of_no_image_ends_the_run_and_leaves_no_thread(
@@ -453,6 +454,7 @@ def test_a_failed_run_does_not_wait_for_what_is_tried_again(
     assert no_thread_is_left()
 
 
+@pytest.mark.slow
 def test_objects_of_unknown_size_are_charged_what_such_objects_took(collection: ImageCollection) -> None:
     """Ten megabytes each, of which the listing says nothing; at most 128 MB are to be held."""
     held: list[int] = []

@@ -202,6 +202,7 @@ class _Clock:
         return getattr(time, name)
 
 
+@pytest.mark.slow
 def test_an_outage_of_two_minutes_costs_two_minutes(memory_client: QdrantBase, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = _Clock()
     monkeypatch.setattr("tenacity.time", clock)
@@ -250,6 +251,7 @@ def test_a_bucket_that_fails_and_cuts_answers_loses_no_image(bucket: Bucket, mem
     assert stored == hashes
 
 
+@pytest.mark.slow
 def test_the_latency_of_a_bucket_is_hidden_by_reading_many_at_once(bucket: Bucket, memory_client: QdrantBase) -> None:
     fill(bucket, 40)
     with FlakyProxy(bucket.endpoint, latency=0.1).running() as proxy:

@@ -196,6 +196,7 @@ def test_pages_hold_little_content_and_a_large_image_none(tmp_path: Path, monkey
     assert [source.read(item, limits=LIMITS) for item in objects] == [content for _, content in files]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
 def test_all_images_of_a_large_sample_come_with_their_content_and_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

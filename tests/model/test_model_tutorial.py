@@ -93,6 +93,7 @@ def test_onnx_runtime_gives_the_same_vectors(tmp_path: Path, lineage: Lineage) -
     assert np.allclose(onnx.embed_texts(texts), other.embed_texts(texts), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "module.", "position_ids", "half"])
 def test_what_other_savers_put_around_it_comes_off(tmp_path: Path, lineage: Lineage, wrapper: str) -> None:
     weights: dict[str, object] = dict(lineage.state_dict())
@@ -118,6 +119,7 @@ def test_another_resnet_and_another_width_follow_from_the_shapes(tmp_path: Path)
     assert read.model.config.text["n_layers"] == 6
 
 
+@pytest.mark.slow
 def test_missing_wrong_and_foreign_keys_are_named(tmp_path: Path, lineage: Lineage) -> None:
     path = tmp_path / "best.pt"
 
@@ -153,6 +155,7 @@ def changed(checkpoint: Checkpoint, **fields: Any) -> Checkpoint:
     return replace(checkpoint, model=DualEncoder(config, checkpoint.preprocessing).eval())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_written_as_the_430_keys_that_the_lineage_loads(tmp_path: Path, lineage: Lineage) -> None:
     ours = from_state_dict(lineage.state_dict(), "a test")
     save_checkpoint(ours, tmp_path / "ours.pt")
@@ -185,6 +188,7 @@ def test_other_networks_have_no_state_dict_of_the_lineage(small: Checkpoint) -> 
         to_state_dict(replace(small, model=nn.Linear(2, 2)))
 
 
+@pytest.mark.slow
 def test_what_a_reader_could_not_know_is_refused(small: Checkpoint) -> None:
     def refused(checkpoint: Checkpoint) -> str:
         with pytest.raises(CheckpointError) as caught:

@@ -171,6 +171,7 @@ def selected(client: QdrantBase, chosen: models.Filter) -> list[Any]:
     return [record.id for record in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["edge", "indexed edge"])
 @given(chosen=filters)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -41,6 +41,7 @@ def test_a_second_client_in_the_same_process_is_locked_out_of_an_open_collection
         assert third.count("c").count == 0
 
 
+@pytest.mark.slow
 def test_a_refused_open_from_another_process_does_no_harm(tmp_path: Path) -> None:
     code = f"from clip_qdrant.store.edge.client import EdgeClient; EdgeClient({str(tmp_path)!r}).count('c')"
     client = EdgeClient(tmp_path)

@@ -142,6 +142,7 @@ def test_several_processes_write_one_collection_at_once(edge_server):
     client.close()
 
 
+@pytest.mark.slow
 def test_a_killed_server_has_every_acknowledged_point_when_it_is_back(edge_server):
     client = connect(edge_server.url)
     client.create_collection("numbers", vectors_config=COSINE, metadata={"kept": 1})
@@ -199,6 +200,7 @@ def test_a_server_that_cannot_start_is_an_error(tmp_path, shared_server, capfd):
     assert "Address already in use" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_requests_fail_before_or_after_their_work_and_connections_are_cut(edge_server):
     client = connect(edge_server.url)
     client.create_collection("numbers", vectors_config=COSINE)

@@ -102,6 +102,7 @@ def test_a_refusal_that_will_not_pass_is_reported_at_once_in_the_words_of_the_se
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_closed_port_is_reported_within_three_seconds_with_its_address() -> None:
     url = f"http://127.0.0.1:{unused_port()}"
     start = time.monotonic()
@@ -112,6 +113,7 @@ def test_a_closed_port_is_reported_within_three_seconds_with_its_address() -> No
     assert time.monotonic() - start < 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses the connection")
 def test_a_host_that_never_accepts_is_given_up_within_three_seconds() -> None:
     with socket.socket() as full:

@@ -254,6 +254,7 @@ def test_dropout_and_temperature_can_be_changed(tmp_path: Path, tiny: Checkpoint
     assert float(trained.model.logit_scale.detach().exp()) == pytest.approx(20, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sigmoid", "soft_targets"])
 def test_every_loss_learns_colours(tmp_path: Path, tiny: Checkpoint, loss: str) -> None:
     pairs = coloured_pairs(tmp_path)

@@ -75,6 +75,7 @@ def kinds(folder: Path) -> list[str]:
     return [json.loads(line)["kind"] for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_all_that_its_folder_is_said_to_hold(finished: Path) -> None:
     names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
 
