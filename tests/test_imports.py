@@ -274,7 +274,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     missing = {
         name
         for name in found - NOT_ON_EVERY_PYTHON
-        if not declared & {canonicalize_name(home) for home in homes.get(name, [])}
+        if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}
     }
 
     assert missing == {"aiobotocore", "botocore", "pydantic_core"}  # of s3fs, of s3fs, and of pydantic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+import warnings
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
@@ -17,6 +18,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.errors import MetadataError, StoreError, UnsupportedByEdge
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.edge.convert import to_filter
 
 WORDS = ["dog", "cat", "green", "grass", "beach", "Übung", "don't", "x1"]
 TAGS = ["pets", "trips", "", "Pets", "a b", "ünï", "trip"]
@@ -200,6 +202,16 @@ def test_of_two_bounds_on_one_side_the_tighter_one_counts(stores: dict[str, Qdra
     expected = selected(stores["memory"], chosen)
     assert expected
     assert selected(stores["indexed edge"], chosen) == expected
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_boolean_reaches_the_engine_as_one(value: bool) -> None:
+    test = models.FieldCondition(key="b", match=models.MatchValue(value=value))
+    with warnings.catch_warnings():  # numpy before 2.3 warns where its booleans are taken for numbers
+        warnings.simplefilter("ignore")
+        selected: Any = to_filter(models.Filter(must=[test]))
+
+    assert selected.must[0].match.value is value
 
 
 def test_a_boolean_among_alternatives_stays_a_boolean(stores: dict[str, QdrantBase]) -> None:

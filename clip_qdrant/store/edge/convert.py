@@ -228,9 +228,25 @@ def _match(match: object) -> Any:
     raise UnsupportedByEdge(f"the match {type(match).__name__}")
 
 
+class _Bool:
+    """A boolean as the engine takes it: a Python bool is an int too, and would become 1 or 0, which no boolean equals.
+
+    Its binding, PyO3, also takes for a boolean what says it is `numpy.bool_`. numpy's own is an int too before
+    numpy 2.3, which Python 3.10 does not have.
+    """
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value
+
+
+_Bool.__module__, _Bool.__name__ = "numpy", "bool_"
+
+
 def _value(value: bool | int | str) -> engine.MatchValue:
-    # A Python bool would become the integer 1 or 0, which no stored boolean equals.
-    return engine.MatchValue(np.bool_(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]  # see above
+    return engine.MatchValue(_Bool(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]  # see _Bool
 
 
 def _range(bounds: models.RangeInterface) -> Any:
