@@ -159,7 +159,7 @@ def test_a_part_takes_only_its_own_for_gone(photos: Path, collection: ImageColle
     for path in photos.iterdir():
         if path.stem != "0":
             path.unlink()
-    parts = [Share(FolderSource(photos), index, 3) for index in range(3)]
+    parts = [Share(FolderSource(photos), index, 9) for index in range(9)]
     plans = [plan(part, collection, owns=part.owns) for part in parts]
     assert sum(found.gone for found in plans) == 7
     assert all(found.gone < 7 for found in plans)
