@@ -65,7 +65,7 @@ class TarStream:
         with _report_damage():
             tar = tarfile.open(fileobj=cast("IO[bytes]", self._file), mode="r:")  # noqa: SIM115  it is in a context
         with tar:
-            while (found := _next(tar)) is not None:
+            for found in _headers(tar):
                 if found.size < 0 or found.offset_data < found.offset:
                     raise DamagedArchive(f"the header of {found.name!r} makes no sense")
                 if (instead := _instead(found)) is not None:
@@ -109,11 +109,17 @@ def _report_damage() -> Iterator[None]:
         raise DamagedArchive(f"a header cannot be understood: {first_line(error)}") from error
 
 
-def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    with _report_damage():
-        found = tar.next()
-    tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
-    return found
+def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The headers of an archive that was just opened, none of which is kept."""
+    if tar.firstmember is None:  # type: ignore[attr-defined]  # of all versions
+        return  # Python 3.10 would step back before the beginning of an archive without members
+    while True:
+        with _report_damage():
+            found = tar.next()
+        if found is None:
+            return
+        tar.members = []  # type: ignore[attr-defined]  # of all versions: the headers seen, all kept
+        yield found
 
 
 def _instead(found: tarfile.TarInfo) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from clip_qdrant.settings import Count, Settings, Text, expand_home, refuse_bool, setting
+from clip_qdrant_ingestion.sources.options import SourceKind
 
 __all__ = ["IngestSettings"]
 
@@ -46,7 +47,7 @@ class IngestSettings(Settings):
     source: Annotated[Text | None, BeforeValidator(expand_home)] = setting(
         None, "what is ingested where no source is named", "a folder, a bucket, a manifest, tar archives or a web page"
     )
-    source_kind: Literal["folder", "bucket", "manifest", "shards", "index"] | None = setting(
+    source_kind: SourceKind | None = setting(
         None, "what the source is; unset: told by its name", "folder, bucket, manifest, shards or index"
     )
     source_name: Text | None = setting(None, "the name stored with every image; unset: where the source lies", "a text")

@@ -32,7 +32,8 @@ def gallery() -> list[dict[str, str]]:
 def test_golden_rows(clip: ClipEmbedder) -> None:
     image = sample_gallery() / "uccello_profilo_02_archi_01.webp"
     assert np.allclose(clip.embed_texts(TEXTS[:1])[0, :6], GOLDEN_TEXT, atol=2e-4)
-    assert np.allclose(clip.embed_images([image])[0, :6], GOLDEN_IMAGE, atol=2e-4)
+    # Pillow 12 and 13 decode and scale to pixels that differ a little.
+    assert np.allclose(clip.embed_images([image])[0, :6], GOLDEN_IMAGE, atol=5e-4)
 
 
 def test_both_runtimes_give_the_same_rows_in_batches_of_any_size(clip: ClipEmbedder) -> None:
