@@ -1,4 +1,4 @@
-"""The rows of tables, one by one, whatever the size of the table: CSV and its kin, JSON lines, lists of JSON (Parquet: `parquet`).
+"""The rows of tables, one by one, whatever the size of the table: CSV and its kin, JSON lines, lists of JSON objects.
 
 A row that cannot be used is given as a `LostRow` in its place, and the rest goes on.
 """
