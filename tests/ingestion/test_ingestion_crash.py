@@ -110,7 +110,7 @@ from clip_qdrant.cli.app import main
 
 class Slow(FakeEmbedder):
     def embed_pixels(self, pixels):
-        print("embedding", file=sys.stderr, flush=True)
+        sys.stderr.write("embedding\\n")  # in one piece: there are two threads of these
         time.sleep(seconds)
         return super().embed_pixels(pixels)
 
