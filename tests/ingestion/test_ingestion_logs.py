@@ -109,6 +109,25 @@ def test_warnings_of_python_become_lines() -> None:
     assert "DeprecationWarning: old" in line["message"]
 
 
+def test_what_a_library_adds_to_every_record_for_itself_is_left_out() -> None:
+    stream, usual = io.StringIO(), logging.getLogRecordFactory()
+
+    def marked(*args: Any, **options: Any) -> logging.LogRecord:  # as Ray does once it is imported
+        record = usual(*args, **options)
+        record._of_a_library = 1
+        return record
+
+    logging.setLogRecordFactory(marked)
+    try:
+        with json_logging(stream):
+            logger.warning("told", extra={"images": 3})
+    finally:
+        logging.setLogRecordFactory(usual)
+
+    [line] = lines(stream)
+    assert set(line) == {"time", "level", "logger", "message", "images"}
+
+
 def test_each_line_is_written_once_whatever_the_loggers_were_connected_to() -> None:
     text, stream = io.StringIO(), io.StringIO()
     handler = logging.StreamHandler(text)

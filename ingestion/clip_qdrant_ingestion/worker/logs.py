@@ -2,8 +2,8 @@
 
     {"time": "2026-03-01T12:00:00.123Z", "level": "WARNING", "logger": "clip_qdrant_ingestion.run.bulk", "message": "…"}
 
-Fields given by `extra=` follow, and `exception` with the traceback. The lines are ASCII: what a terminal would act on,
-and file names that are no UTF-8, are escaped. User and password in URLs are masked.
+Fields given by `extra=` follow, but for those that begin with `_`, and `exception` with the traceback. The lines are
+ASCII: what a terminal would act on, and file names that are no UTF-8, are escaped. User and password in URLs are masked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = _plain(self.formatException(record.exc_info))
         for name, value in vars(record).items():
-            if name not in _USUAL:
+            if name not in _USUAL and not name.startswith("_"):  # those are what libraries add for themselves, as Ray
                 line.setdefault(_plain(name), _plain(value))
         return json.dumps(line)
 
