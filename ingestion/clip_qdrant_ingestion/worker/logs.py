@@ -3,7 +3,8 @@
     {"time": "2026-03-01T12:00:00.123Z", "level": "WARNING", "logger": "clip_qdrant_ingestion.run.bulk", "message": "…"}
 
 Fields given by `extra=` follow, but for those that begin with `_`, and `exception` with the traceback. The lines are
-ASCII: what a terminal would act on, and file names that are no UTF-8, are escaped. User and password in URLs are masked.
+ASCII: what a terminal would act on, and file names that are no UTF-8, are escaped. User and password in URLs are
+masked.
 """
 
 from __future__ import annotations
