@@ -24,7 +24,7 @@ __all__ = ["ImageInfo", "ImageRecord", "SourceInfo", "add_stored_image", "read_s
 class ImageInfo:
     """What decoding told about an image: size in pixels after orientation, size in bytes, two hashes, and its tags.
 
-    `tags` are what the file says of itself in EXIF, IPTC and XMP (`images.metadata.merge`), as metadata fields.
+    `tags` are what the file says of itself in EXIF, IPTC and XMP (`images.metadata`), as metadata fields.
     """
 
     width: int

@@ -18,8 +18,8 @@ from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FIELD_TYPES
 from clip_qdrant.fields.values import is_utf8
 from clip_qdrant.images.load import LoadedImage, load_image
-from clip_qdrant.images.metadata import iptc, xmp
-from clip_qdrant.images.metadata.merge import TAG_FIELDS
+from clip_qdrant.images.metadata import iptc
+from clip_qdrant.images.metadata.tag_fields import TAG_FIELDS
 
 PICTURE = Image.new("RGB", (8, 8), (10, 200, 30))
 HAS_AVIF = "avif" in features.modules and features.check("avif")
@@ -263,35 +263,6 @@ def test_a_date_of_xmp_has_a_zone_only_where_it_names_one(text: str, expected: d
 )
 def test_a_date_of_iptc_may_lack_its_time(date: bytes, time: bytes, expected: datetime | None) -> None:
     assert moment(with_iptc(dataset(55, date) + dataset(60, time))) == expected
-
-
-BILLION_LAUGHS = b"""<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">
-<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">]>"""
-EXTERNAL = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        BILLION_LAUGHS + DUBLIN_CORE.replace(b"Harbour", b"&c;"),
-        EXTERNAL + DUBLIN_CORE.replace(b"Harbour", b"&a;"),
-        DUBLIN_CORE[:700],
-        DUBLIN_CORE.replace(b"Harbour", b"Harb\xff\xfeour"),
-        DUBLIN_CORE + b" " * (1 << 20),
-        b"<a>" * 200_000,
-        b"<a>" * 40_000 + b"</a>" * 40_000,
-        b"<?xml version='1.0' encoding='nonsense'?><a/>",
-        b"",
-        b"\0" * 100,
-        b"text",
-        "\ud800",
-        ("<", ">"),
-        7,
-    ],
-    ids=range(14),
-)
-def test_xmp_that_is_broken_huge_or_hostile_says_nothing(bad: Any) -> None:
-    assert not any(xmp.read_fields(bad).values())
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def read_location(gps: Mapping[int, Any]) -> Location | None:
 
 
 def read_fields(exif: Exif) -> dict[str, Any]:
-    """The fields of `metadata.merge` in EXIF data, as they stand there; numbers that cannot be are None."""
+    """The fields of TAG_FIELDS in EXIF data, as they stand there; numbers that cannot be are None."""
     main, photo, gps = exif.main, exif.photo, exif.gps
     description = _text(main.get(tags.DESCRIPTION))
     return {

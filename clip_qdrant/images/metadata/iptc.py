@@ -37,7 +37,7 @@ def find_block(image: Image.Image) -> bytes:
 
 
 def read_fields(block: bytes) -> dict[str, Any]:
-    """The fields of `metadata.merge` in an IPTC block, as they stand there, and `taken_at`."""
+    """The fields of TAG_FIELDS in an IPTC block, as they stand there, and `taken_at`."""
     said: dict[tuple[int, int], list[bytes]] = {}
     for dataset, value in itertools.islice(_datasets(block), _MAX_DATASETS):
         said.setdefault(dataset, []).append(value)

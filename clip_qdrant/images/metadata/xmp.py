@@ -1,85 +1,93 @@
-"""What the XMP packet of a file says: title, keywords, description, creator, copyright, and when it was taken.
+"""What XMP says of an image: title, keywords, description, creator, copyright, when and where it was taken.
 
-Source: ISO 16684-1 (XMP), the namespaces Dublin Core, photoshop and exif. XML that declares a document type is not
-read at all, so there are no entities to expand and nothing to fetch.
+Source: ISO 16684-1 and -2 (XMP), the namespaces Dublin Core, photoshop, xmp, exif and tiff. XMP stands in a file, as
+one packet or several, or beside it, in a file of its own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clip_qdrant.fields.dates import is_plausible_photo_date, parse_datetime
+from clip_qdrant.fields.types import Location
+from clip_qdrant.images.metadata.dates import PhotoDate, PhotoDates, choose_date, parse_photo_date
+from clip_qdrant.images.metadata.places import make_location, parse_degrees
+from clip_qdrant.images.metadata.tag_fields import FileTags, choose_values
+from clip_qdrant.images.metadata.xmp_properties import Properties, read_properties
 
-if TYPE_CHECKING:
-    from datetime import datetime
-    from xml.etree.ElementTree import Element
+__all__ = ["read_dates", "read_fields", "read_location", "read_orientation", "read_xmp"]
 
-__all__ = ["read_fields"]
-
-_MAX_BYTES = 1 << 20  # editors write some 10 KB, those with a long history 500 KB
-_MAX_ELEMENTS = 50_000  # 20 ms of parsing
-_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
+_XMP = "{http://ns.adobe.com/xap/1.0/}"
 _EXIF = "{http://ns.adobe.com/exif/1.0/}"
-_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_TIFF = "{http://ns.adobe.com/tiff/1.0/}"
 
 
-def read_fields(packet: Any) -> dict[str, Any]:
-    """The fields of `metadata.merge` in a packet, as they stand there, and `taken_at`; none of one that is broken."""
-    if isinstance(packet, str):
-        packet = packet.encode("utf-8", "ignore")
-    if not isinstance(packet, bytes) or len(packet) > _MAX_BYTES or packet.count(b"<") > 2 * _MAX_ELEMENTS:
-        return {}
-    try:
-        said = _properties(packet.strip(b"\0 \t\r\n"))
-    except Exception:  # noqa: BLE001  an XML parser has many ways to refuse, and each means: no tags
-        return {}
+def read_xmp(data: bytes) -> FileTags:
+    """What a file of XMP says of the image beside it: fields of TAG_FIELDS, moment, place and orientation.
+
+    Nothing is said by one that is broken; no bytes raise an error. Give a few megabytes at most: the rest is not read.
+    """
+    said = read_properties(data)
+    return FileTags(
+        fields=choose_values(read_fields(said)),
+        taken_at=choose_date([read_dates(said)]),
+        location=read_location(said),
+        orientation=read_orientation(said),
+    )
+
+
+def read_fields(said: Properties) -> dict[str, Any]:
+    """The fields of TAG_FIELDS in the properties of a packet, as they stand there."""
     return {
         "title": _first(said, _DC + "title") or _first(said, _PHOTOSHOP + "Headline"),
         "keywords": said.get(_DC + "subject"),
         "description": _first(said, _DC + "description"),
         "creator": said.get(_DC + "creator"),
         "copyright": _first(said, _DC + "rights"),
-        "taken_at": _moment(_first(said, _EXIF + "DateTimeOriginal"))
-        or _moment(_first(said, _PHOTOSHOP + "DateCreated")),
+        "altitude": _altitude(said),
     }
 
 
-def _properties(packet: bytes) -> dict[str, list[str]]:
-    """The values of each property: RDF writes a simple one as an attribute or an element, others as a container."""
-    from defusedxml.ElementTree import fromstring
-
-    root = fromstring(packet, forbid_dtd=True)
-    found: dict[str, list[str]] = {}
-    for rdf in (root, *root):
-        if rdf.tag != _RDF + "RDF":
-            continue
-        for description in rdf:
-            for name, value in description.attrib.items():
-                found.setdefault(name, [value])
-            for element in description:
-                found.setdefault(element.tag, _values(element))
-    return found
+def read_dates(said: Properties) -> PhotoDates:
+    """When the image was taken, digitized and changed. A year alone is XMP too; it would make up a day."""
+    return PhotoDates(
+        taken=_better(said, _EXIF + "DateTimeOriginal", _PHOTOSHOP + "DateCreated"),
+        digitized=_better(said, _EXIF + "DateTimeDigitized", _XMP + "CreateDate"),
+        changed=_better(said, _TIFF + "DateTime"),
+    )
 
 
-def _values(element: Element) -> list[str]:
-    for container in element:
-        items = [item for item in container if item.tag == _RDF + "li"]
-        if container.tag == _RDF + "Alt":  # the same text in several languages
-            items = sorted(items, key=lambda item: item.get(_LANG) != "x-default")[:1]
-        return [item.text or "" for item in items]
-    return [element.text or ""]
+def read_location(said: Properties) -> Location | None:
+    """The place where the image was taken; None if it is missing, or nonsense."""
+    lat = parse_degrees(_first(said, _EXIF + "GPSLatitude"), "NS", _first(said, _EXIF + "GPSLatitudeRef"))
+    lon = parse_degrees(_first(said, _EXIF + "GPSLongitude"), "EW", _first(said, _EXIF + "GPSLongitudeRef"))
+    return make_location(lat, lon)
 
 
-def _first(said: dict[str, list[str]], name: str) -> str:
-    return next(iter(said.get(name, ())), "")
+def read_orientation(said: Properties) -> int | None:
+    """The orientation, 1 to 8."""
+    text = _first(said, _TIFF + "Orientation").strip()
+    return int(text) if text in tuple("12345678") else None
 
 
-def _moment(text: str) -> datetime | None:
-    """A whole date, with or without time and zone. A year alone is XMP too; it would make up a day."""
-    moment = parse_datetime(text.strip())
-    if moment is None or not is_plausible_photo_date(moment):
+def _altitude(said: Properties) -> float | None:
+    """Metres over the sea, negative below it; written as a rational, `51925/100`."""
+    above, _, below = _first(said, _EXIF + "GPSAltitude").strip().partition("/")
+    try:
+        metres = float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError):
         return None
-    has_zone = len(text) > 10 and (text.strip()[-1:] in "Zz" or "+" in text or "-" in text[10:])
-    return moment if has_zone else moment.replace(tzinfo=None)
+    if not 0 <= metres <= 1e6:  # false for NaN
+        return None
+    return float(f"{-metres if _first(said, _EXIF + 'GPSAltitudeRef').strip() == '1' else metres:.6g}") or 0.0
+
+
+def _better(said: Properties, *names: str) -> PhotoDate | None:
+    """The first of some dates that has a time of day, or else the first."""
+    dates = [date for name in names if (date := parse_photo_date(_first(said, name))) is not None]
+    return next((date for date in dates if date.timed), dates[0] if dates else None)
+
+
+def _first(said: Properties, name: str) -> str:
+    return next(iter(said.get(name, ())), "")

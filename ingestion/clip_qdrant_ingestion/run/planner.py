@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
-from clip_qdrant.images.metadata.merge import TAG_FIELDS
+from clip_qdrant.images.metadata.tag_fields import TAG_FIELDS
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, decide, make_record, split_consistent
