@@ -1,4 +1,6 @@
-"""One process at a time has a collection open; threads share a client; a fork and a closed client are refused."""
+"""One process at a time has a collection open; threads share a client; a fork and a closed client are refused.
+
+What the clients of one process share is in test_edge_sharing.py."""
 
 from __future__ import annotations
 
@@ -21,24 +23,6 @@ COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 
 def point(i: int) -> models.PointStruct:
     return models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"n": i})
-
-
-def test_a_second_client_in_the_same_process_is_locked_out_of_an_open_collection(tmp_path: Path) -> None:
-    with EdgeClient(tmp_path) as first, EdgeClient(tmp_path) as second:
-        first.create_collection("c", COSINE)
-
-        assert [one.name for one in second.get_collections().collections] == ["c"]
-        with pytest.raises(StoreLocked, match=r"'c'.* is open in another process or client"):
-            second.count("c")
-        with pytest.raises(StoreLocked):
-            second.delete_collection("c")
-
-        second.create_collection("d", COSINE)
-        assert second.count("d").count == 0
-        assert sorted(one.name for one in first.get_collections().collections) == ["c", "d"]
-
-    with EdgeClient(tmp_path) as third:
-        assert third.count("c").count == 0
 
 
 @pytest.mark.slow
@@ -75,23 +59,6 @@ def test_a_client_that_nobody_can_reach_keeps_nobody_out(tmp_path: Path) -> None
         client.upsert("c", [point(2)])
     with EdgeClient(tmp_path) as client:
         assert client.count("c").count == 2
-
-
-def test_an_error_that_is_kept_keeps_the_client_that_raised_it(tmp_path: Path) -> None:
-    client = EdgeClient(tmp_path)
-    client.create_collection("c", COSINE)
-    kept: list[StoreError] = []
-    try:
-        client.set_payload("c", {"x": 1}, points=[2])
-    except StoreError as error:
-        kept.append(error)
-    del client
-
-    with EdgeClient(tmp_path) as client:
-        with pytest.raises(StoreLocked):  # its traceback leads to the client
-            client.count("c")
-        kept.clear()
-        assert client.count("c").count == 0
 
 
 def test_metadata_changed_by_another_client_is_seen(tmp_path: Path) -> None:
@@ -279,7 +246,7 @@ def test_a_forked_child_that_keeps_the_lock_is_mentioned(tmp_path: Path) -> None
     client.close()
 
     with EdgeClient(tmp_path) as again:
-        with pytest.raises(StoreLocked, match="or in a child forked from this process"):
+        with pytest.raises(StoreLocked, match="or in a child forked from this one"):
             again.count("c")
         os.close(writing)
         os.waitpid(child, 0)

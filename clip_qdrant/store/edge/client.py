@@ -3,7 +3,8 @@
     with EdgeClient("./qdrant-data") as client:
         client.create_collection("photos", models.VectorParams(size=512, distance=models.Distance.COSINE))
 
-One process at a time may have a collection open; each is opened at its first use. Every acknowledged write is in the
+One process at a time may have a collection open; each is opened at its first use. Clients of one process share what is
+open: the second works as the first does, and closing one leaves the other open. Every acknowledged write is in the
 engine's write-ahead log and survives the death of the process. What the engine cannot do raises UnsupportedByEdge.
 The engine's optimize() is never called: it holds the interpreter lock for minutes, and exact search is fast enough
 (14 ms at 100,000 points).
@@ -12,10 +13,8 @@ The engine's optimize() is never called: it holds the interpreter lock for minut
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +25,6 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.models import QueryResponse  # models.QueryResponse is another one, of fastembed
 
 from clip_qdrant.errors import StoreError, UnsupportedByEdge
-from clip_qdrant.store.edge.catalog import CollectionEntry
 from clip_qdrant.store.edge.collections import DONE, EdgeCollections, check_options
 from clip_qdrant.store.edge.convert import (
     from_record,
@@ -39,6 +37,7 @@ from clip_qdrant.store.edge.convert import (
     to_with_payload,
     to_with_vector,
 )
+from clip_qdrant.store.edge.open_shard import OpenShard
 
 __all__ = ["EdgeClient"]
 
@@ -55,10 +54,6 @@ class EdgeClient(EdgeCollections):
     StoreError if the system does not let us look.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        super().__init__(path)
-        self._unflushed: Counter[str] = Counter()  # points changed since the last flush, by shard folder
-
     def __enter__(self) -> EdgeClient:
         return self
 
@@ -71,7 +66,8 @@ class EdgeClient(EdgeCollections):
         return f"EdgeClient({str(self._folder.root)!r})"
 
     def close(self, **kwargs: Any) -> None:
-        """Flush and close all collections. Any call after it raises StoreError."""
+        """Flush all collections, and close those that no other client of this process uses. Any call after it raises
+        StoreError."""
         check_options(kwargs)
         self._folder.close()
 
@@ -87,22 +83,15 @@ class EdgeClient(EdgeCollections):
     ) -> models.UpdateResult:
         """Write points. All are checked before the first is written: InvalidPoint names the one that is wrong."""
         check_options(kwargs)
-        with self._folder.use(collection_name, changes=True) as (entry, shard):
+        with self._folder.change(collection_name) as (entry, shard, opened):
             checked = to_points(points, entry)
             only = to_filter(update_filter)
             mode = _UPDATE_MODES[models.UpdateMode(update_mode)] if update_mode is not None else None
             for start in range(0, len(checked), _POINTS_A_WRITE):
                 some = checked[start : start + _POINTS_A_WRITE]
                 shard.update(engine.UpdateOperation.upsert_points(some, only, mode))
-            self._flush_at_times(entry, shard, len(checked))
+            _flush_at_times(opened, len(checked))
         return DONE
-
-    def _flush_at_times(self, entry: CollectionEntry, shard: engine.EdgeShard, points: int) -> None:
-        """Takes note of a change of so many points (1 for those that a filter chose: they are not counted)."""
-        self._unflushed[entry.folder] += points
-        if self._unflushed[entry.folder] >= _POINTS_A_FLUSH:
-            shard.flush()
-            self._unflushed[entry.folder] = 0
 
     def upload_points(
         self, collection_name: str, points: Iterable[models.PointStruct], batch_size: int = 64, **kwargs: Any
@@ -116,11 +105,11 @@ class EdgeClient(EdgeCollections):
         """Delete points by ids (those that are not there are passed over) or by filter."""
         check_options(kwargs)
         operation = engine.UpdateOperation
-        with self._folder.use(collection_name, changes=True) as (entry, shard):
+        with self._folder.change(collection_name) as (_, shard, opened):
             chosen = _selection(points_selector)
             by_filter = isinstance(chosen, engine.Filter)
             shard.update(operation.delete_points_by_filter(chosen) if by_filter else operation.delete_points(chosen))
-            self._flush_at_times(entry, shard, 1 if by_filter else len(chosen))
+            _flush_at_times(opened, 1 if by_filter else len(chosen))
         return DONE
 
     def set_payload(
@@ -149,18 +138,18 @@ class EdgeClient(EdgeCollections):
         self, collection_name: str, points: Any, options: Mapping[str, Any], verb: str, *arguments: Any
     ) -> models.UpdateResult:
         check_options(options)
-        with self._folder.use(collection_name, changes=True) as (entry, shard):
+        with self._folder.change(collection_name) as (_, shard, opened):
             chosen = _selection(points)
             if isinstance(chosen, engine.Filter):
                 shard.update(getattr(engine.UpdateOperation, f"{verb}_by_filter")(chosen, *arguments))
-                self._flush_at_times(entry, shard, 1)
+                _flush_at_times(opened, 1)
                 return DONE
             # As on a server: the points that are there are changed, then the first that is missing is reported.
             there = {record.id for record in shard.retrieve(chosen, False, False)}
             present = [one for one in chosen if one in there]
             if present:
                 shard.update(getattr(engine.UpdateOperation, verb)(present, *arguments))
-                self._flush_at_times(entry, shard, len(present))
+                _flush_at_times(opened, len(present))
             for one in chosen:
                 if one not in there:
                     raise StoreError(f"there is no point {one} in collection {collection_name!r}")
@@ -334,6 +323,13 @@ _FACET_TYPES = (
     engine.PayloadSchemaType.Bool,
     engine.PayloadSchemaType.Uuid,
 )
+
+
+def _flush_at_times(opened: OpenShard, points: int) -> None:
+    """Takes note of a change of so many points (1 for those that a filter chose: they are not counted)."""
+    opened.unflushed += points
+    if opened.unflushed >= _POINTS_A_FLUSH:
+        opened.flush()
 
 
 def _check_limit(limit: int) -> None:

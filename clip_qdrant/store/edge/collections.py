@@ -170,7 +170,7 @@ class EdgeCollections(QdrantBase):
         check_options(kwargs)
         schema = field_schema if field_schema is not None else field_type
         index = to_index(schema)
-        with self._folder.use(collection_name, changes=True) as (_, shard):
+        with self._folder.change(collection_name) as (_, shard, _):
             there = shard.info().payload_schema.get(field_name)
             if there is None or not is_index(there, index):
                 shard.update(engine.UpdateOperation.create_field_index(field_name, index))
@@ -179,7 +179,7 @@ class EdgeCollections(QdrantBase):
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
         """Drop the index of a payload field, the payload stays."""
         check_options(kwargs)
-        with self._folder.use(collection_name, changes=True) as (_, shard):
+        with self._folder.change(collection_name) as (_, shard, _):
             shard.update(engine.UpdateOperation.delete_field_index(field_name))
         return DONE
 

@@ -5,6 +5,8 @@
     <root>/collections/<name>-<8 hex>/       one engine shard a collection
     <root>/collections/<name>-<8 hex>.lock   held as long as the shard is open, and somebody refers to its client
 
+Clients of one process share what is open there (`open_shard.py`); another process is refused.
+
 store.json is the only truth. A shard folder it does not list is what a crash left of an unfinished create or
 delete, and is removed by the next create. The engine has a lock of its own, which is not enough: an open that it
 refuses has already damaged a journal of the shard, after which the holder's flush fails. So nobody may call the
@@ -19,8 +21,6 @@ import os
 import re
 import secrets
 import shutil
-import threading
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,49 +35,14 @@ from clip_qdrant.errors import (
     StoreError,
     StoreLocked,
 )
-from clip_qdrant.store.edge.catalog import Catalog, CatalogFile, CollectionEntry
+from clip_qdrant.store.edge.catalog import Catalog, CollectionEntry
 from clip_qdrant.store.edge.lock import FileLock, is_held
+from clip_qdrant.store.edge.open_shard import OpenShard, share_store
 
 __all__ = ["EdgeFolder"]
 
 # What other kinds of Qdrant storage keep at their root: local mode of qdrant-client, and a server.
 _FOREIGN = {"meta.json": "QdrantClient(path=...)", "raft_state.json": "a Qdrant server"}
-
-
-class _OpenShard:
-    """A shard this process has open. `shard` becomes None once it is closed, under `lock`.
-
-    One that is dropped without `close` is closed when it is collected, so that it keeps nobody out: the shard first,
-    then the lock, even where a part of the garbage still refers to the shard. What was written is in the engine's log.
-    """
-
-    def __init__(self, shard: EdgeShard, held: FileLock) -> None:
-        self.shard: EdgeShard | None = shard
-        self.lock = threading.RLock()
-        self.changed = False
-        self._held = held
-        self._finalizer = weakref.finalize(self, _abandon, shard, held, os.getpid())
-        self._finalizer.atexit = False  # the system does it then
-
-    def close(self) -> None:
-        with self.lock:
-            shard, self.shard = self.shard, None
-            if shard is None:
-                return
-            self._finalizer.detach()
-            try:
-                if self.changed:  # a flush costs 0.1 s, which a process that only searched need not pay
-                    shard.flush()
-            finally:
-                shard.close()
-                self._held.release()
-
-
-def _abandon(shard: EdgeShard, held: FileLock, owner: int) -> None:
-    if os.getpid() == owner:  # in a forked child the shard is the parent's
-        with contextlib.suppress(Exception):  # its folder may be gone, and nobody is there to be told
-            shard.close()
-        held.release()
 
 
 class EdgeFolder:
@@ -95,12 +60,12 @@ class EdgeFolder:
         if owner is not None:
             raise ConfigError(f"{root} holds the storage of {owner}; give the embedded store another folder")
         self.root = root
-        self._shards = root / "collections"
-        self._mutex = threading.RLock()
-        self._open_shards: dict[str, _OpenShard] = {}
+        self._shared = share_store(root)
+        self._shards = self._shared.root / "collections"
+        self._mutex, self._catalog = self._shared.mutex, self._shared.catalog
+        self._open_shards: dict[str, OpenShard] = {}  # those that this client uses, by folder
         self._closed = False
         self._pid = os.getpid()
-        self._catalog = CatalogFile(root)
 
     def catalog(self) -> Catalog:
         """The collections and aliases that there are now."""
@@ -130,7 +95,7 @@ class EdgeFolder:
                 shard.flush()
             catalog.collections[name] = CollectionEntry(folder, size, distance, metadata)
             self._catalog.write(catalog)
-            self._open_shards[folder] = _OpenShard(shard, held)
+            self._adopt(folder, OpenShard(shard, held))
 
     def delete(self, name: str) -> bool:
         """Remove a collection and the aliases that point to it; False if there is none of that name."""
@@ -141,8 +106,9 @@ class EdgeFolder:
             entry = catalog.collections.pop(name, None)
             if entry is None:
                 return False
-            opened = self._open_shards.pop(entry.folder, None)
-            if opened is not None:
+            self._open_shards.pop(entry.folder, None)
+            opened = self._shared.shards.pop(entry.folder, None)
+            if opened is not None:  # of this client or another one of this process, which finds it deleted
                 with contextlib.suppress(Exception):  # what cannot be flushed is deleted all the same
                     opened.close()
             held = self._lock(name, entry.folder)
@@ -153,30 +119,43 @@ class EdgeFolder:
             return True
 
     @contextlib.contextmanager
-    def use(self, name: str, *, changes: bool = False) -> Iterator[tuple[CollectionEntry, EdgeShard]]:
-        """The collection's entry and its shard, for this thread alone until the block ends.
+    def use(self, name: str) -> Iterator[tuple[CollectionEntry, EdgeShard]]:
+        """The collection's entry and its shard, for this thread alone until the block ends."""
+        with self._hold_shard(name) as (entry, _, shard):
+            yield entry, shard
 
-        `changes` says that the block writes, so that closing flushes.
-        """
+    @contextlib.contextmanager
+    def change(self, name: str) -> Iterator[tuple[CollectionEntry, EdgeShard, OpenShard]]:
+        """The same for a block that writes: what it changed is flushed at times, and by closing."""
+        with self._hold_shard(name) as (entry, opened, shard):
+            opened.changed = True
+            yield entry, shard, opened
+
+    @contextlib.contextmanager
+    def _hold_shard(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, EdgeShard]]:
         entry, opened = self._open_shard(name)
         with opened.lock, _engine_errors(f"use collection {name!r}"):
             if opened.shard is None:
                 self._check_usable()
                 raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
-            opened.changed |= changes
-            yield entry, opened.shard
+            yield entry, opened, opened.shard
 
     def close(self) -> None:
-        """Flush and close every open shard. Does nothing in a forked child: the shards are its parent's."""
+        """Flush every open shard, and close those that no other client of this process uses.
+
+        Does nothing in a forked child: the shards are its parent's.
+        """
         if os.getpid() != self._pid:
             return
+        if any(len(opened.users) > 1 for opened in list(self._open_shards.values())):
+            gc.collect()  # perhaps they are used by clients that nobody can reach any more
         with self._mutex:
             self._closed = True
             opened, self._open_shards = list(self._open_shards.values()), {}
             with contextlib.ExitStack() as stack:  # closes them all, also when one cannot be flushed
                 stack.enter_context(_engine_errors(f"close {self.root}"))
                 for shard in opened:
-                    stack.callback(shard.close)
+                    stack.callback(shard.leave, self)
 
     def _check_usable(self) -> None:
         if os.getpid() != self._pid:
@@ -194,7 +173,7 @@ class EdgeFolder:
             self._check_usable()
             try:
                 self._shards.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self.root / "store.lock", wait=True)
+                lock = FileLock(self._shared.root / "store.lock", wait=True)
                 try:
                     yield
                 finally:
@@ -202,13 +181,13 @@ class EdgeFolder:
             except OSError as error:
                 raise StoreError(f"cannot write to {self.root}: {error}") from error
 
-    def _open_shard(self, name: str) -> tuple[CollectionEntry, _OpenShard]:
+    def _open_shard(self, name: str) -> tuple[CollectionEntry, OpenShard]:
         with self._mutex:
             while True:
                 catalog = self.catalog()
                 real = catalog.resolve(name)
                 entry = catalog.collections[real]
-                opened = self._open_shards.get(entry.folder)
+                opened = self._find_open(real, entry.folder)
                 if opened is not None:
                     return entry, opened
                 held = self._lock(real, entry.folder)
@@ -218,10 +197,30 @@ class EdgeFolder:
                 # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
                 self._remove(entry.folder, held)
             with _engine_errors(f"open collection {real!r} in {self._shards / entry.folder}"):
-                opened = self._open_shards[entry.folder] = _OpenShard(
-                    EdgeShard.load(str(self._shards / entry.folder)), held
-                )
-            return entry, opened
+                opened = OpenShard(EdgeShard.load(str(self._shards / entry.folder)), held)
+            return entry, self._adopt(entry.folder, opened)
+
+    def _adopt(self, folder: str, opened: OpenShard) -> OpenShard:
+        opened.users.add(self)
+        self._shared.shards[folder] = self._open_shards[folder] = opened
+        return opened
+
+    def _find_open(self, name: str, folder: str) -> OpenShard | None:
+        """The shard that this process has open, by this client or another."""
+        opened = self._shared.shards.get(folder)
+        if opened is None:
+            return None
+        if self._open_shards.get(folder) is not opened:
+            with opened.lock:  # the last of its users may be closing it
+                if opened.shard is None:
+                    return None
+                self._adopt(folder, opened)
+        if not opened.is_in_place():
+            raise StoreError(
+                f"the files of collection {name!r} of {self.root} were removed or replaced while this process had it "
+                "open; start the process anew"
+            )
+        return opened
 
     def _lock(self, name: str, folder: str) -> FileLock:
         path = self._shards / f"{folder}.lock"
@@ -238,8 +237,8 @@ class EdgeFolder:
         except OSError as error:
             if is_held(error):
                 raise StoreLocked(
-                    f"collection {name!r} of {self.root} is open in another process or client, or in a child forked "
-                    "from this process; close that one, or let both share a Qdrant server (docker compose up -d)"
+                    f"collection {name!r} of {self.root} is open in another process, or in a child forked from this "
+                    "one; close it there, or let both share a Qdrant server (docker compose up -d)"
                 ) from error
             raise StoreError(
                 f"cannot open collection {name!r}: {error}; the embedded store must be able to write to {self._shards}"

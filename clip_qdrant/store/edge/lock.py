@@ -21,6 +21,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path, *, wait: bool) -> None:
+        self._path = path
         self._fd: int | None = None  # for __del__, which also runs if the next line fails
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
@@ -35,6 +36,15 @@ class FileLock:
         except BaseException:
             self.release()
             raise
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still the one at its path; whoever made another there may have locked that."""
+        if self._fd is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         if self._fd is not None:
