@@ -27,7 +27,7 @@ from clip_qdrant.fields.schema import Schema, index_params
 from clip_qdrant.store.edge.client import EdgeClient
 
 VECTORS = models.VectorParams(size=512, distance=models.Distance.COSINE)
-INDEXES: Mapping[str, Any] = {key: index_params(kind) for key, kind in Schema().payload_fields().items()}
+INDEXES: Mapping[str, Any] = {key: index_params(kind) for key, kind in Schema().indexes().items()}
 
 
 def measure(folder: Path) -> dict[str, float]:

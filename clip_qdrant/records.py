@@ -2,19 +2,21 @@
 
 Every writer (ImageCollection.add, the ingestion pipeline) stores an image as the same payload:
 `uri, caption, metadata{...}, image{width, height, format, bytes, sha256, phash, tags{...}}, taken_at,
-location{lat, lon}, source{name, etag, size, mtime, metadata{...}}, duplicate_of, fingerprint, ingested_at`. Unknown
-parts are left out, never null.
+location{lat, lon}, source{name, etag, size, mtime, metadata{...}}, duplicate_of, fingerprint, ingested_at,
+local_time{taken_at, metadata{...}}`. Unknown parts are left out, never null. `taken_at` has a zone where one is known,
+`local_time` never (`fields.wall_clock`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from clip_qdrant.fields.dates import isoformat
+from clip_qdrant.fields.dates import parse_datetime
 from clip_qdrant.fields.types import Location
+from clip_qdrant.fields.wall_clock import WALL_CLOCK, read_wall_clocks, wall_clock_key
 from clip_qdrant.uris import point_id
 
 __all__ = ["ImageInfo", "ImageRecord", "SourceInfo", "add_stored_image", "read_source"]
@@ -53,7 +55,10 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image to be stored, without its vector. `duplicate_of` is the uri of the image it is nearly equal to."""
+    """One image to be stored, without its vector. `duplicate_of` is the uri of the image it is nearly equal to.
+
+    `taken_at` has a zone where one is known; without, it is what a clock showed where the picture was taken.
+    """
 
     uri: str
     caption: str | None = None
@@ -68,21 +73,28 @@ class ImageRecord:
     def id(self) -> str:
         return point_id(self.uri)
 
-    def payload(self, *, fingerprint: str, ingested_at: datetime) -> dict[str, Any]:
-        """The payload profile of this image, JSON types only. `metadata` must hold JSON types already."""
+    def payload(
+        self, *, fingerprint: str, ingested_at: datetime, moments: Iterable[str] = ("taken_at",)
+    ) -> dict[str, Any]:
+        """The payload profile of this image, JSON types only. `metadata` must hold JSON types already.
+
+        `moments` are the payload keys whose values are datetimes (`Schema.moments`).
+        """
         parts: dict[str, Any] = {
             "uri": self.uri,
             "caption": self.caption,
             "metadata": dict(self.metadata),
             "image": _list_parts(self.image) if self.image else None,
-            "taken_at": isoformat(self.taken_at) if self.taken_at else None,
+            "taken_at": self.taken_at.isoformat() if self.taken_at else None,
             "location": asdict(self.location) if self.location else None,
             "source": _list_parts(self.source) if self.source else None,
             "duplicate_of": self.duplicate_of,
             "fingerprint": fingerprint,
-            "ingested_at": isoformat(ingested_at),
+            "ingested_at": ingested_at.isoformat(),
         }
-        return {name: value for name, value in parts.items() if value is not None}
+        payload = {name: value for name, value in parts.items() if value is not None}
+        clocks = read_wall_clocks(payload, (key for key in moments if key != wall_clock_key(key)))
+        return {**payload, WALL_CLOCK: clocks} if clocks else payload
 
 
 def _list_parts(part: ImageInfo | SourceInfo) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def add_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRec
     return replace(
         record,
         image=ImageInfo(**{part.name: stored["image"].get(part.name, {}) for part in fields(ImageInfo)}),
-        taken_at=datetime.fromisoformat(taken_at) if taken_at else None,
+        taken_at=parse_datetime(taken_at) if taken_at else None,
         location=Location(**location) if location else None,
         duplicate_of=stored.get("duplicate_of"),
     )

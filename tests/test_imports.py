@@ -57,6 +57,8 @@ LEAVES = (
     "clip_qdrant.uris",
     "clip_qdrant.fields.types",
     "clip_qdrant.fields.dates",
+    "clip_qdrant.fields.names",
+    "clip_qdrant.fields.wall_clock",
 )
 
 

@@ -1,6 +1,6 @@
 """What a collection says of itself, kept as metadata of the Qdrant collection, and its payload indexes.
 
-    {"clip_qdrant": {"format": 1, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
+    {"clip_qdrant": {"format": 2, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
 
 A new field gets its index first, then its entry in `fields`, and only then come images that have it. A crash or a
 second writer in between leaves an index without an entry, never the other way round; opening reads both, and the next
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "CollectionDescription"]
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "clip_qdrant"
 _ATTEMPTS = 5
 _OPENING_PATIENCE = 2.0  # seconds
@@ -62,7 +62,7 @@ class _State:
 
     @property
     def complete(self) -> bool:
-        return self.exists and self.stored == self.schema.fields and self.indexed >= self.payload_fields.keys()
+        return self.exists and self.stored == self.schema.fields and self.indexed >= self.schema.indexes().keys()
 
 
 class CollectionDescription:
@@ -130,7 +130,7 @@ class CollectionDescription:
         schema = replace(self._declared, fields=fields)
         payload_fields = schema.payload_fields()
         if self._in_process:
-            indexed = frozenset(payload_fields)
+            indexed = frozenset(schema.indexes())
         self._state = _State(True, schema, stored, indexed, payload_fields)
         return True
 
@@ -226,11 +226,11 @@ class CollectionDescription:
         """Creates the payload indexes that are missing; one that is there already is no error to any client."""
         if self._in_process:  # it keeps no payload indexes, and warns when asked to
             return
-        fields = schema.payload_fields()
-        for key, kind in fields.items():
+        indexes = schema.indexes()
+        for key, kind in indexes.items():
             if key not in self._state.indexed:
                 self._create_index(key, kind)
-        self._state = replace(self._state, indexed=self._state.indexed | fields.keys())
+        self._state = replace(self._state, indexed=self._state.indexed | indexes.keys())
 
     def _create_index(self, key: str, kind: FieldType) -> None:
         self.ask(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from clip_qdrant.fields.dates import parse_datetime
 from clip_qdrant.uris import path_of
 
 __all__ = ["Facet", "Hit"]
@@ -35,6 +37,12 @@ class Hit:
     def path(self) -> Path | None:
         """The local file, for an image that came from one."""
         return path_of(self.uri)
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """When the picture was taken; without a zone where none is known."""
+        taken_at = self.payload.get("taken_at")
+        return parse_datetime(taken_at) if isinstance(taken_at, str) else None
 
     def _repr_html_(self) -> str:
         from clip_qdrant.pages.cards import card_html

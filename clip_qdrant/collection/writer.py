@@ -164,9 +164,9 @@ class CollectionWriter:
         """What is to be stored, after making the collection fit to hold it."""
         metadatas = self._prepare(records)
         now = datetime.now(timezone.utc)
-        fingerprint = self.embedder.fingerprint
+        fingerprint, moments = self.embedder.fingerprint, self._description.schema.moments()
         return [
-            replace(record, metadata=metadata).payload(fingerprint=fingerprint, ingested_at=now)
+            replace(record, metadata=metadata).payload(fingerprint=fingerprint, ingested_at=now, moments=moments)
             for record, metadata in zip(records, metadatas, strict=True)
         ]
 

@@ -1,11 +1,14 @@
-"""Dates and moments: read from ISO 8601 text, written as RFC 3339, and told apart from a camera's nonsense."""
+"""Dates and moments: read from ISO 8601 text, written as such, and told apart from a camera's nonsense.
+
+A datetime without a zone is what a clock showed somewhere; it gets no zone here.
+"""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["is_plausible_photo_date", "isoformat", "parse_datetime", "parse_period"]
+__all__ = ["is_plausible_photo_date", "parse_datetime", "parse_period"]
 
 _DATETIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -18,26 +21,19 @@ _FIRST_PHOTO = 1826
 _LAST_PHOTO = 2200
 
 
-def isoformat(moment: datetime) -> str:
-    """RFC 3339 text of a moment; one without a zone is taken as UTC."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.isoformat()
-
-
 def parse_datetime(text: str) -> datetime | None:
-    """The moment an ISO 8601 date or datetime means, UTC where it names no zone; None if `text` is neither.
+    """The date and time that ISO 8601 text means, with a zone where it names one; None if `text` is neither.
 
     Digits below the microsecond are cut off, as Qdrant does.
     """
     match = _DATETIME.fullmatch(text)
     if match is None:
         return None
-    year, month, day, hour, minute, second, fraction, _zulu, sign, off_h, off_m = match.groups()
+    year, month, day, hour, minute, second, fraction, zulu, sign, off_h, off_m = match.groups()
     micros = int((fraction or "0")[:6].ljust(6, "0"))
     offset = timedelta(hours=int(off_h or 0), minutes=int(off_m or 0))
     try:
-        zone = timezone(-offset if sign == "-" else offset) if offset else timezone.utc
+        zone = timezone(-offset if sign == "-" else offset) if sign or zulu else None
         return datetime(
             int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micros, zone
         )
@@ -48,7 +44,8 @@ def parse_datetime(text: str) -> datetime | None:
 def parse_period(text: str) -> tuple[datetime, datetime | None] | None:
     """The period that ISO 8601 text names: `2024` a year, `2024-05` a month, `2024-05-01` a day, a time its second.
 
-    Returns its start and its end (exclusive; None where the calendar ends first), or None if `text` is no such text.
+    Returns its start and its end (exclusive; None where the calendar ends first), both with a zone if the text names
+    one, or None if `text` is no such text.
     """
     match = _PARTIAL.fullmatch(text)
     start = parse_datetime(text + "-01-01"[3 * (match[1] is not None) :] if match else text)

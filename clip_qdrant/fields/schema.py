@@ -28,6 +28,7 @@ from clip_qdrant.fields.values import (
     name_in_error,
     unbox,
 )
+from clip_qdrant.fields.wall_clock import wall_clock_key
 
 __all__ = ["CheckedMetadata", "Schema", "index_params"]
 
@@ -92,6 +93,14 @@ class Schema:
         """Full payload keys of all indexed fields, the reserved ones included."""
         return {**RESERVED_FIELDS, **{METADATA_PREFIX + name: field_type for name, field_type in self.fields.items()}}
 
+    def moments(self) -> list[str]:
+        """Full payload keys of all fields that hold moments, the reserved ones included."""
+        return [key for key, field_type in self.payload_fields().items() if field_type == "datetime"]
+
+    def indexes(self) -> dict[str, FieldType]:
+        """What has a payload index: all fields, and the wall clocks of moments."""
+        return {**self.payload_fields(), **{wall_clock_key(key): "datetime" for key in self.moments()}}
+
     def extend(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
         """This schema and the fields that are new in `metadatas`, with the type of their values.
 
@@ -130,7 +139,7 @@ class Schema:
     def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> CheckedMetadata:
         """`metadata` in JSON types, as it is stored: None left out, sets and tuples as lists, numpy scalars as numbers.
 
-        Moments become RFC 3339 text, UTC where they name no zone. A field that the schema does not have (yet) is
+        Moments become ISO 8601 text, with a zone where they name one. A field that the schema does not have (yet) is
         brought into JSON types only. What was normalised by these fields before is given back as it is.
         Raises MetadataError, naming uri, field and value, for what does not fit.
         """

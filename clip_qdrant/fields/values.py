@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clip_qdrant.errors import MetadataError
-from clip_qdrant.fields.dates import isoformat, parse_datetime
+from clip_qdrant.fields.dates import parse_datetime
 from clip_qdrant.fields.types import FieldType, Location
 
 __all__ = [
@@ -125,14 +125,17 @@ def _place(value: Mapping[str, Any], uri: str | None, name: str) -> dict[str, fl
 
 
 def _format_moment(moment: date) -> str | None:
-    """RFC 3339 text of a date or datetime; None for one that has none, such as the NaT of pandas."""
+    """ISO 8601 text of a date or datetime, without a zone where it has none; None for the NaT of pandas and the like.
+
+    With a zone it is RFC 3339.
+    """
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
     offset = moment.utcoffset()
     if offset is not None and offset % timedelta(minutes=1):  # old local times; RFC 3339 has no seconds there
         moment = moment.astimezone(timezone.utc)
-    parsed = parse_datetime(isoformat(moment))  # cuts off the nanoseconds of other datetime classes
-    return isoformat(parsed) if parsed is not None else None
+    parsed = parse_datetime(moment.isoformat())  # cuts off the nanoseconds of other datetime classes
+    return parsed.isoformat() if parsed is not None else None
 
 
 def _way_out(field_type: FieldType | None, kind: str | None) -> str:

@@ -16,6 +16,7 @@ from clip_qdrant.errors import FilterError, MetadataError
 from clip_qdrant.fields.names import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import describe_value, is_place, unbox
+from clip_qdrant.fields.wall_clock import wall_clock_key
 from clip_qdrant.filters.conditions import OPERATORS, build_test, join_all, join_any, negate
 from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
 
@@ -271,7 +272,7 @@ def _check_key(key: str, fields: Mapping[str, FieldType]) -> None:
         path = canonical_name(key.replace("[]", ""))
     except ValueError as error:
         raise FilterError(_explain_unknown(key, fields), unknown_field=key) from error
-    if path in fields:
+    if path in fields or path in (wall_clock_key(known) for known, kind in fields.items() if kind == "datetime"):
         return
     hint = f" (the full payload key {METADATA_PREFIX}{path} is there)" if METADATA_PREFIX + path in fields else ""
     raise FilterError(f"models.Filter: {_explain_unknown(key, fields)}{hint}", unknown_field=key)

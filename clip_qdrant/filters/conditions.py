@@ -1,6 +1,9 @@
 """One test on one field -> a condition of qdrant_client.models: which operators a type has, and what each means there.
 
 An array matches if any element does. `!=`, `not in` and `not` are true of images that lack the field.
+
+A date without a zone is compared with what a clock showed where the value was taken, one with a zone with the moment
+(`fields.wall_clock`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from clip_qdrant.errors import FilterError
 from clip_qdrant.fields.dates import parse_period
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, describe_value, is_utf8
+from clip_qdrant.fields.wall_clock import wall_clock_key
 from clip_qdrant.filters.language import Test
 
 __all__ = ["OPERATORS", "build_test", "join_all", "join_any", "negate"]
@@ -40,6 +44,7 @@ _EXACT = 2**53
 _LAST_MOMENT = datetime.max.replace(tzinfo=timezone.utc)
 
 Refusal: TypeAlias = Callable[[str, int], FilterError]
+_Period: TypeAlias = "tuple[datetime, datetime | None]"  # its start and end, both with a zone or without
 
 
 def join_all(parts: Sequence[models.Condition]) -> models.Condition:
@@ -101,8 +106,7 @@ def _equal(key: str, name: str, field_type: FieldType, test: Test) -> models.Con
         return join_any([_field(key, range=models.Range(gte=number, lte=number)) for number in numbers])
     if field_type == "datetime":
         periods = [_period(i, name, value) for i, value in enumerate(test.values)]
-        spans = [models.DatetimeRange(**_moments(">=", period), **_moments("<=", period)) for period in periods]
-        return join_any([_field(key, range=span) for span in spans])
+        return join_any([_within_moments(key, [(">=", period), ("<=", period)]) for period in periods])
     wanted = [_matchable(i, name, field_type, value) for i, value in enumerate(test.values)]
     if test.operator in ("in", "not in"):
         return _field(key, match=models.MatchAny(any=wanted))
@@ -133,9 +137,10 @@ def _range(key: str, name: str, field_type: FieldType, test: Test) -> models.Con
     operators = (">=", "<=") if test.operator == "between" else (test.operator,)
     if field_type == "datetime":
         periods = [_period(i, name, value) for i, value in enumerate(test.values)]
+        if len({_has_zone(period) for period in periods}) > 1:
+            raise _UnfitValue(1, "between takes two dates with a zone, or two without; give both a zone, such as Z")
         _check_order(periods[0][0] > periods[-1][0])
-        moments = [_moments(operator, period) for operator, period in zip(operators, periods, strict=True)]
-        return _field(key, range=models.DatetimeRange(**{side: at for bound in moments for side, at in bound.items()}))
+        return _within_moments(key, list(zip(operators, periods, strict=True)))
     numbers = [_number(i, name, field_type, value) for i, value in enumerate(test.values)]
     _check_order(numbers[0] > numbers[-1])
     limits: dict[str, int | float] = {}
@@ -158,7 +163,19 @@ def _whole(operator: str, number: int | float) -> tuple[str, int | float]:
     return ("<=", math.floor(number)) if operator in ("<", "<=") else (">=", math.ceil(number))
 
 
-def _moments(operator: str, period: tuple[datetime, datetime | None]) -> dict[str, datetime]:
+def _within_moments(key: str, bounds: Sequence[tuple[str, _Period]]) -> models.Condition:
+    """The condition that the moments at a key, or what clocks showed then, are within all bounds."""
+    limits = {side: at for operator, period in bounds for side, at in _moments(operator, period).items()}
+    if not _has_zone(bounds[0][1]):  # wall clocks are stored without a zone, which Qdrant takes as UTC
+        key, limits = wall_clock_key(key), {side: at.replace(tzinfo=timezone.utc) for side, at in limits.items()}
+    return _field(key, range=models.DatetimeRange(**limits))
+
+
+def _has_zone(period: _Period) -> bool:
+    return period[0].tzinfo is not None
+
+
+def _moments(operator: str, period: _Period) -> dict[str, datetime]:
     """The bound that compares with a period as a whole: `<=` reaches to its end, `>` begins there."""
     start, end = period
     if operator in ("<", ">="):
@@ -204,10 +221,10 @@ def _number(index: int, name: str, field_type: FieldType, value: Any) -> int | f
     return value
 
 
-def _period(index: int, name: str, value: Any) -> tuple[datetime, datetime | None]:
+def _period(index: int, name: str, value: Any) -> _Period:
     if isinstance(value, datetime):
-        moment = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
-        return moment, moment + timedelta(microseconds=1) if moment < _LAST_MOMENT else None
+        last = _LAST_MOMENT if value.tzinfo is not None else datetime.max
+        return value, value + timedelta(microseconds=1) if value < last else None
     text = value.isoformat() if isinstance(value, date) else value
     period = parse_period(text) if isinstance(text, str) else None
     if period is None:

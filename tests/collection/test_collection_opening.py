@@ -10,6 +10,7 @@ from fakes import FakeEmbedder, RecordingClient, solid_image
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection.description import FORMAT
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import (
     CollectionNotFound,
@@ -42,7 +43,7 @@ def test_the_first_write_creates_the_collection(client: QdrantBase) -> None:
     assert photos.exists()
     assert client.get_collection("photos").config.metadata == {
         "clip_qdrant": {
-            "format": 1,
+            "format": FORMAT,
             "fingerprint": FakeEmbedder().fingerprint,
             "dim": 16,
             "distance": "Cosine",
@@ -55,7 +56,7 @@ def test_every_field_has_a_payload_index(client: QdrantBase) -> None:
     if not keeps_indexes(client):
         pytest.skip("this client keeps no payload indexes")
     ImageCollection("photos", FakeEmbedder(), client, fields={"place": "geo"}).add(RED, metadata=[{"year": 2024}])
-    assert indexes(client) == {*RESERVED_FIELDS, "metadata.year", "metadata.place"}
+    assert indexes(client) == {*RESERVED_FIELDS, "local_time.taken_at", "metadata.year", "metadata.place"}
 
 
 def test_opening_is_one_client_call(client: QdrantBase) -> None:
@@ -121,8 +122,8 @@ def test_a_collection_made_by_something_else_is_refused(client: QdrantBase) -> N
 def test_a_later_layout_is_refused(client: QdrantBase) -> None:
     ImageCollection("photos", FakeEmbedder(), client).add(RED)
     profile = dict(client.get_collection("photos").config.metadata["clip_qdrant"])
-    client.update_collection("photos", metadata={"clip_qdrant": {**profile, "format": 2}})
-    with pytest.raises(StoreError, match="layout 2"):
+    client.update_collection("photos", metadata={"clip_qdrant": {**profile, "format": FORMAT + 1}})
+    with pytest.raises(StoreError, match=f"layout {FORMAT + 1}"):
         ImageCollection("photos", FakeEmbedder(), client)
 
 
@@ -176,7 +177,7 @@ def test_a_crash_between_creation_and_the_last_index_is_healed_by_the_next_write
         ImageCollection("photos", FakeEmbedder(), recorder).add(RED, metadata=[{"year": 2024}])
     assert len(indexes(client)) == 4
     ImageCollection("photos", FakeEmbedder(), client).add(RED)
-    assert indexes(client) == {*RESERVED_FIELDS, "metadata.year"}
+    assert indexes(client) == {*RESERVED_FIELDS, "local_time.taken_at", "metadata.year"}
 
 
 def test_a_collection_that_appears_during_creation_is_used(client: QdrantBase) -> None:
@@ -190,7 +191,7 @@ def test_a_collection_that_appears_during_creation_is_used(client: QdrantBase) -
             models.VectorParams(size=16, distance=models.Distance.COSINE),
             metadata={
                 "clip_qdrant": {
-                    "format": 1,
+                    "format": FORMAT,
                     "fingerprint": FakeEmbedder().fingerprint,
                     "dim": 16,
                     "distance": "Cosine",

@@ -29,7 +29,8 @@ FIELDS = Schema(
 ROWS = re.findall(r"^\| (`.+?`+) \| `(\{.*?\})` \| ", DOC, re.MULTILINE)
 PETS = {
     "caption": "The cat was SLEEPING",
-    "taken_at": "2024-05-31T23:59:59+00:00",
+    "taken_at": "2024-06-01T01:59:59+02:00",
+    "local_time": {"taken_at": "2024-05-31T23:59:59"},
     "location": {"lat": 52.521, "lon": 13.405},
     "metadata": {
         "album": "pets",
@@ -40,7 +41,12 @@ PETS = {
         "exif": {"camera": "X100"},
     },
 }
-OLD = {"caption": "asleep, a cat", "taken_at": "2024-06-01T00:00:00+00:00", "metadata": {"album": "sea", "year": 2020}}
+OLD = {
+    "caption": "asleep, a cat",
+    "taken_at": "2024-05-31T23:30:00-05:00",
+    "local_time": {"taken_at": "2024-06-01T00:00:00"},
+    "metadata": {"album": "sea", "year": 2020},
+}
 BARE = {"caption": "sleeping", "location": {"lat": 0.0, "lon": 0.0}, "metadata": {"tags": []}}
 SELECTED = [
     "P", "OB", "O", "O", "P", "P", "O", "P", "OB", "P", "B", "PO", "PO", "PO", "P", "P", "P", "P", "P", "P", "P", "P",
