@@ -225,6 +225,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def shorten(text: str, length: int) -> str:
+    """The beginning of a text that has more than `length` characters, and an ellipsis."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def without_user_info(text: str) -> str:
     """A text with the user and password of the URLs in it masked, up to the last @: a password may hold one."""
     return re.sub(r"(?<=://)[^/?#\s]*(?=@)", "***", text)

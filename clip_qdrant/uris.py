@@ -8,7 +8,10 @@ import uuid
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-__all__ = ["path_of", "point_id", "to_uri"]
+__all__ = ["LONGEST_URI", "path_of", "point_id", "to_uri"]
+
+# Characters. A path of 4,096 bytes, the most that Linux takes, has three times as many when all of it is escaped.
+LONGEST_URI = 1 << 14
 
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|urn:|file:")
 _POINT_NAMESPACE = uuid.UUID("6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51")

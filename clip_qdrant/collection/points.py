@@ -14,15 +14,16 @@ import numpy as np
 from qdrant_client import models
 
 from clip_qdrant.collection.hits import Hit
-from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError
+from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError, shorten
 from clip_qdrant.records import ImageRecord
-from clip_qdrant.uris import point_id, to_uri
+from clip_qdrant.uris import LONGEST_URI, point_id, to_uri
 
 __all__ = ["batches", "check_text", "check_vectors", "check_whole_number", "id_of", "make_hit"]
 
 _T = TypeVar("_T")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NORM_TOLERANCE = 1e-3
+_SHOWN = 80  # characters of a uri that is too long
 
 
 def id_of(image: str | os.PathLike[str]) -> str:
@@ -76,6 +77,11 @@ def check_text(record: ImageRecord) -> None:
             continue
         if not isinstance(text, str) or (name == "uri" and not text):
             raise MetadataError(f"{record.uri or 'an image'}: {name} must be text, not {text!r}")
+        if name == "uri" and len(text) > LONGEST_URI:
+            told = shorten(text, _SHOWN)
+            raise MetadataError(
+                f"{told}: a uri of {len(text)} characters is longer than the {LONGEST_URI} of the longest"
+            )
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -129,11 +129,53 @@ def test_test_events_and_empty_ones_tell_nothing() -> None:
     assert parse_events("[]") == []
 
 
-def test_a_subscription_that_waits_for_confirmation_is_told_with_its_address(caplog: pytest.LogCaptureFixture) -> None:
-    asked = {"Type": "SubscriptionConfirmation", "SubscribeURL": "https://sns.example/confirm", "Message": "confirm!"}
+def test_a_subscription_that_waits_for_confirmation_is_told_with_its_link(caplog: pytest.LogCaptureFixture) -> None:
+    link = (
+        "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:1:x&Token=2336"
+    )
+    asked = {"Type": "SubscriptionConfirmation", "SubscribeURL": link, "Message": "confirm!"}
 
     assert parse_events(json.dumps(asked)) == []
-    assert "open https://sns.example/confirm" in caplog.text
+    assert f"if you made it, and only then, open {link}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://sns.example/confirm",
+        "http://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription",
+        "https://sns.eu-west-1.amazonaws.com.example/?Action=ConfirmSubscription",
+        "https://sns.eu-west-1.amazonaws.com/?Token=" + "a" * 100_000,
+        "https://sns.eu-west-1.amazonaws.com/?Token=1\nopen https://example",
+        None,
+        ["https://sns.eu-west-1.amazonaws.com/?Token=1"],
+    ],
+)
+def test_a_link_that_leads_elsewhere_is_never_shown(link: object, caplog: pytest.LogCaptureFixture) -> None:
+    assert parse_events(json.dumps({"Type": "SubscriptionConfirmation", "SubscribeURL": link})) == []
+    assert caplog.messages == [
+        "a message that asks to confirm a subscription was ignored: its link is none of Amazon SNS"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        (
+            "s3://photos/" + "a" * 20_000,
+            "a uri of 20012 characters is longer than the 16384 of the longest: 's3://photo",
+        ),
+        ("s3://photos/" + "a/" * 400, "a uri of 403 folders is deeper than the 256 of the deepest: 's3://photos/a/a"),
+        ("s3://photos/" + "a" * 5000 + "\ud800", "'s3://photos/aaa"),
+    ],
+)
+def test_a_name_of_any_length_or_depth_is_refused_and_shown_in_part(uri: str, reason: str) -> None:
+    key = uri.removeprefix("s3://photos/")
+    for event in (json.dumps({"uri": uri}), notification(record(key)), bridged("Object Created", key)):
+        with pytest.raises(ConfigError) as refusal:
+            parse_events(event)
+        assert f"cannot use this event: {reason}" in str(refusal.value)
+        assert len(str(refusal.value)) < 250
 
 
 @pytest.mark.parametrize(

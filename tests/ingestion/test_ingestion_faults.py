@@ -486,3 +486,26 @@ def test_objects_of_unknown_size_are_charged_what_such_objects_took(collection: 
     assert ingest(Heavy(120, readers=32), heavy, workers=1).added == 120
     # The first eight are read before anything is known, and a reader may hold one that waits for its turn.
     assert max(held) <= 14 + 8
+
+
+# Names and words of any length
+
+
+def test_what_files_say_of_themselves_reaches_no_table_state_or_log_at_any_length(collection: ImageCollection) -> None:
+    long = SourceObject("https://photos.example/" + "a" * 1_000_000, "long")
+
+    def refuse(item: SourceObject, attempt: int) -> None:
+        raise NotAnImage("b" * 1_000_000)
+
+    class Source(MadeSource):
+        def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
+            yield Page((long,))
+            yield from super().pages(folders)
+
+    report = ingest(Source(1, before_read=refuse), collection)
+
+    assert [(row.reason, len(row.uri) < 17_000, len(row.detail) < 2100) for row in report.quarantined] == [
+        ("bad metadata", True, True),
+        ("not an image", True, True),
+    ]
+    assert "a uri of 1000023 characters is longer than the 16384 of the longest" in report.quarantined[0].detail

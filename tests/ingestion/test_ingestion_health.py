@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.client
 import json
 import socket
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -301,6 +305,33 @@ def test_with_a_token_events_need_it() -> None:
         assert client.ask("/live")[0] == 200
 
 
+def test_a_token_is_taken_as_a_password_and_asked_for_as_sns_needs_it() -> None:
+    body = b'{"uri": "s3://photos/a.jpg"}'
+    basic = [base64.b64encode(login).decode() for login in (b"sns:opensesame", b"sns:other", b"\xff:")]
+    with serving(Health(), token="opensesame") as client:
+        answer = urllib.request.Request(f"{client.url}/events", body)
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(answer)
+        assert refusal.value.headers["WWW-Authenticate"] == 'Basic realm="events"'
+        refusal.value.close()
+        tried = [client.ask("/events", body, headers={"Authorization": f"Basic {one}"})[0] for one in (*basic, "=")]
+    assert tried == [202, 401, 401, 401]
+
+
+def test_beyond_loopback_events_need_a_token(caplog: pytest.LogCaptureFixture) -> None:
+    body = b'{"uri": "s3://photos/a.jpg"}'
+    with serve(Health(), host="0.0.0.0", on_events=list) as url:
+        client = Client(url)
+        assert client.ask("/events", body) == (
+            403,
+            "events are taken here only once CLIP_QDRANT_EVENTS_TOKEN is set\n",
+        )
+        assert client.ask("/live")[0] == 200
+    assert "events are refused at 0.0.0.0, where anybody may send them: set CLIP_QDRANT_EVENTS_TOKEN" in caplog.text
+    with serve(Health(), host="0.0.0.0", on_events=list, token="opensesame") as url:
+        assert Client(url).ask("/events", body, headers={"Authorization": "Bearer opensesame"})[0] == 202
+
+
 def test_where_nobody_takes_events_there_is_no_such_path() -> None:
     with serve(Health()) as url:
         assert Client(url).ask("/events", b"[]")[0] == 404
@@ -318,6 +349,20 @@ def test_requests_that_are_none_of_these_are_refused(client: Client) -> None:
     assert client.ask("/events", method="PUT")[0] == 501
     assert client.ask("/events", method="POST", headers={"Content-Length": "many"})[0] == 411
     assert client.ask("/events", method="POST", headers={"Content-Length": "-1"})[0] == 411
+    assert client.ask("/events", method="POST", headers={"Content-Length": "9" * 5000})[0] == 411
+    assert client.ask("/live", headers={"X-Long": "a" * 40_000})[0] == 431
+    assert client.ask("/live", headers={f"X-{n}": "a" * 1000 for n in range(50)})[0] == 431
+    assert client.ask("/live", headers={"X-Long": "a" * 30_000})[0] == 200
+
+
+def test_many_idle_connections_leave_room_for_a_probe(client: Client) -> None:
+    address = (urlsplit(client.url).hostname, urlsplit(client.url).port)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(50)]
+        assert client.ask("/live") == (200, "ok\n")
+        assert idle[0].recv(1) == b""  # the oldest were cut off
+        idle[-1].sendall(b"GET /live HTTP/1.0\r\n\r\n")
+        assert idle[-1].recv(12) == b"HTTP/1.0 200"
 
 
 def test_nothing_is_written_for_requests_not_even_for_broken_ones(

@@ -87,6 +87,17 @@ def test_user_and_password_in_urls_are_masked_everywhere() -> None:
     assert stream.getvalue().count("https://***@store.example:6333") == 4
 
 
+def test_a_line_has_a_length() -> None:
+    stream = io.StringIO()
+    with json_logging(stream):
+        logger.warning("refused: %s", "a" * 1_000_000, extra={"uri": "b" * 1_000_000})
+
+    [line] = lines(stream)
+    assert line["message"].startswith("refused: aaa")
+    assert line["message"].endswith("a…")
+    assert len(stream.getvalue()) < 40_000
+
+
 def test_only_what_is_of_the_level_is_written_and_only_by_this_package() -> None:
     stream = io.StringIO()
     with json_logging(stream, level="warning"):

@@ -229,6 +229,35 @@ def test_a_broken_sidecar_is_a_problem_that_hides_nothing(tmp_path: Path) -> Non
     assert page.objects[0].said == Description(partial=True)
 
 
+def test_of_a_folder_that_is_looked_at_only_the_way_to_it_is_listed(tmp_path: Path) -> None:
+    paths = [
+        "a/x/1.jpg",
+        "a/x/y/2.jpg",
+        "a b/x/3.jpg",
+        "a-b/4.jpg",
+        "a/5.jpg",
+        "a0/6.jpg",
+        "a/!/7.jpg",
+        "8.jpg",
+        "b/9.jpg",
+    ]
+    source = FolderSource(touch(tmp_path, *paths))
+    every = names(source)
+    for wanted in (["a/x"], ["a", "a/!", "a/x/y", "a b/x"], ["a-b", "a b/x", "a0", ""], ["none", "a/none/b", "b"], []):
+        found = [image.name for image in images(source, wanted)]
+        assert found == [name for name in every if name.rpartition("/")[0] in wanted]
+
+
+def test_a_very_deep_name_costs_no_more_memory_than_its_length(tmp_path: Path) -> None:
+    source, deep = FolderSource(touch(tmp_path, "a.jpg")), "a/" * 40_000 + "a"
+    tracemalloc.start()
+    try:
+        assert images(source, [deep]) == []
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(deep)
+    finally:
+        tracemalloc.stop()
+
+
 def test_pages_are_filled_across_folders_and_never_over_the_limit(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{folder}/{number:04}.jpg" for folder in "abc" for number in range(OBJECTS_A_PAGE // 2 + 100)))
     pages = list(FolderSource(tmp_path).pages())

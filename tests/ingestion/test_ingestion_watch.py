@@ -120,6 +120,22 @@ def test_more_changes_than_are_kept_by_name_make_a_whole_run(
     assert queue.take() == Extent(None)
 
 
+def test_names_of_more_characters_than_are_kept_make_a_whole_run_and_count_once(
+    queue: ChangeQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clip_qdrant_ingestion.worker.events.change_queue._LARGEST", 1000)
+    for _ in range(100):
+        queue.put(removed("a/" + "1" * 400))
+    assert queue.waiting == 2
+    queue.put(removed("a/" + "2" * 1000))
+    assert queue.waiting == 1
+    clock.now += 2
+    assert queue.take() == Extent(None)
+    queue.put(changed("b/1.jpg"))  # the next start anew
+    clock.now += 2
+    assert queue.take() == Extent(frozenset({"b"}))
+
+
 def test_what_is_put_back_is_ready_and_joins_what_came_since(queue: ChangeQueue, clock: Clock) -> None:
     queue.put([*changed("a/1.jpg"), *removed("b/1.jpg")])
     clock.now += 2

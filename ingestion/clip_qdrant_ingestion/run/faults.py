@@ -57,9 +57,9 @@ def quarantine(item: SourceObject, error: Exception) -> Quarantined:
         raise error
     else:  # a source of somebody else, a model that fails at one picture: one image must not end the run
         logger.debug("unexpected error at %s", item.uri, exc_info=error)
-        return Quarantined(item.uri, "error", f"{type(error).__name__}: {error}")
+        return Quarantined(item.uri, "error", f"{type(error).__name__}: {error}").bounded()
     permanent = isinstance(error, ImageError)
-    return Quarantined(item.uri, reason, str(error), permanent, item.etag, item.size, item.mtime)
+    return Quarantined(item.uri, reason, str(error), permanent, item.etag, item.size, item.mtime).bounded()
 
 
 def bisect_work(

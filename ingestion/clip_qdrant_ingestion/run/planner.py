@@ -74,7 +74,7 @@ class Planner:
 
     def _count_problems(self, page: Page) -> bool:
         for problem in page.problems:
-            self._outcomes.count_problem(Quarantined(problem.uri, problem.reason, problem.detail))
+            self._outcomes.count_problem(Quarantined(problem.uri, problem.reason, problem.detail).bounded())
         return any(problem.hides_objects for problem in page.problems)
 
     def _plan(self, items: Sequence[SourceObject], *, again: bool = False) -> list[Task]:

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from clip_qdrant.errors import shorten
+from clip_qdrant.uris import LONGEST_URI
+
 __all__ = ["COUNTS", "Duplicate", "Plan", "Progress", "Quarantined", "Report", "StageTime", "stage_times"]
+
+_LONGEST_DETAIL = 2000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,10 @@ class Quarantined:
     etag: str | None = None
     size: int | None = None
     mtime: float | None = None
+
+    def bounded(self) -> Quarantined:
+        """This row for tables, logs and the state file: names and what files say of themselves may be of any length."""
+        return replace(self, uri=shorten(self.uri, LONGEST_URI), detail=shorten(self.detail, _LONGEST_DETAIL))
 
 
 @dataclass(frozen=True, slots=True)

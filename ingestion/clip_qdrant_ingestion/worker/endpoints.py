@@ -13,14 +13,18 @@ import contextlib
 import hmac
 import json
 import logging
+import socket
 import socketserver
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
+from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import Any, cast
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant_ingestion.worker.events.messages import LONGEST_MESSAGE, Change, parse_events
@@ -32,6 +36,9 @@ __all__ = ["serve"]
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 10.0  # seconds for a client to send the next part of its request
+_CONNECTIONS = 16  # at once; beyond that the oldest is cut off, so that a probe always finds room
+_DIGITS = 12  # of a Content-Length
+_LONGEST_HEAD = 1 << 15  # bytes of all header lines
 _SWALLOWED = 8 * LONGEST_MESSAGE  # of a body that is refused; a client that sends more is cut off
 
 
@@ -47,10 +54,16 @@ def serve(
     """Serves while it lasts, from a thread, and gives the URL; port 0 takes a free one.
 
     `on_events` gets the changes of `POST /events`; without it there is no such path. With `token` these need the header
-    `Authorization: Bearer TOKEN`. Raises ConfigError if it cannot listen there.
+    `Authorization: Bearer TOKEN`, or the token as a password (Basic), as SNS sends it; without one they are taken on
+    loopback alone. Raises ConfigError if it cannot listen there.
     """
+    refuses = on_events is not None and token is None and not _is_loopback(host)
+    if refuses:
+        logger.warning(
+            "events are refused at %s, where anybody may send them: set CLIP_QDRANT_EVENTS_TOKEN to take them", host
+        )
     try:
-        server = _Server(host, port, health, on_events=on_events, token=token)
+        server = _Server(host, port, health, on_events=on_events, token=token, refuses=refuses)
     except (OSError, OverflowError) as error:
         told = getattr(error, "strerror", None) or error
         raise ConfigError(
@@ -67,6 +80,13 @@ def serve(
         thread.join()
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -78,13 +98,30 @@ class _Server(ThreadingHTTPServer):
         *,
         on_events: Callable[[list[Change]], None] | None,
         token: str | None,
+        refuses: bool,
     ) -> None:
         self.address_family = AF_INET6 if ":" in host else AF_INET
-        self.health, self.on_events, self.token = health, on_events, token
+        self.health, self.on_events, self.token, self.refuses = health, on_events, token, refuses
+        self._open: dict[socket.socket, None] = {}  # in the order in which they came
+        self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server for this host's name
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            for oldest in list(self._open)[: len(self._open) - _CONNECTIONS + 1]:
+                del self._open[oldest]
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         error = sys.exc_info()[1]
@@ -94,10 +131,34 @@ class _Server(ThreadingHTTPServer):
             logger.warning("a request from %s failed", client_address, exc_info=True)
 
 
+class _Head:
+    """The header lines of a request, up to _LONGEST_HEAD bytes; `left` is negative if there were more."""
+
+    def __init__(self, stream: BufferedIOBase) -> None:
+        self._stream, self.left = stream, _LONGEST_HEAD
+
+    def readline(self, size: int) -> bytes:
+        line = self._stream.readline(min(size, self.left + 1)) if self.left >= 0 else b""
+        self.left -= len(line)
+        return line
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = _PATIENCE
     server_version, sys_version = "clip-qdrant", ""
+
+    def parse_request(self) -> bool:
+        stream, head = self.rfile, _Head(self.rfile)
+        self.rfile = cast(BufferedIOBase, head)
+        try:
+            parsed = super().parse_request()
+        finally:
+            self.rfile = stream
+        if parsed and head.left < 0:
+            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return False
+        return parsed
 
     def do_GET(self) -> None:
         health = self.server.health
@@ -116,8 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
-        if not (size.isascii() and size.isdigit()):
-            self._tell(HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length")
+        if not (size.isascii() and size.isdigit() and len(size) <= _DIGITS):
+            self._tell(HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length, or none that a request can have")
             return
         refusal = self._refusal(int(size))
         if refusal is None:
@@ -129,6 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refusal(self, size: int) -> tuple[HTTPStatus, str] | None:
         if self.path.partition("?")[0] != "/events" or self.server.on_events is None:
             return HTTPStatus.NOT_FOUND, "events go to /events, where the worker takes them"
+        if self.server.refuses:
+            return HTTPStatus.FORBIDDEN, "events are taken here only once CLIP_QDRANT_EVENTS_TOKEN is set"
         if not self._authorized():
             return HTTPStatus.UNAUTHORIZED, "the header Authorization: Bearer TOKEN is missing or wrong"
         if size > LONGEST_MESSAGE:
@@ -150,6 +213,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.token is None:
             return True
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if given.startswith("Basic "):
+            with contextlib.suppress(ValueError):
+                given = b64decode(given.removeprefix("Basic ")).decode().partition(":")[2]
         return hmac.compare_digest(given.encode(errors="replace"), self.server.token.encode())
 
     def _swallow(self, size: int) -> None:
@@ -163,6 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
         self.send_response(status)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header(
+                "WWW-Authenticate", 'Basic realm="events"'
+            )  # SNS sends its password only when asked for it
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

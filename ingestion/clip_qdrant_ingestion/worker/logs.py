@@ -18,11 +18,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from clip_qdrant.errors import ConfigError, without_user_info
+from clip_qdrant.errors import ConfigError, shorten, without_user_info
 
 __all__ = ["JsonFormatter", "json_logging"]
 
 _LOGGERS = ("clip_qdrant", "clip_qdrant_training", "clip_qdrant_ingestion", "py.warnings")
+_LONGEST_TEXT = 1 << 14  # characters of a message, a field or a traceback
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -81,5 +82,5 @@ def _plain(value: Any) -> Any:
         return {str(_plain(str(name))): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(inner) for inner in value]
-    text = without_user_info(str(value))
+    text = shorten(without_user_info(str(value)), _LONGEST_TEXT)
     return text.encode(errors="backslashreplace").decode()  # half a character is no JSON

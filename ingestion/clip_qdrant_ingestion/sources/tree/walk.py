@@ -7,8 +7,8 @@ end before its images are given; the images of a large folder wait in a temporar
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
@@ -101,7 +101,7 @@ class _Walk:
     def __init__(self, lister: Lister, selection: Selection, folders: Collection[str] | None, patience: float) -> None:
         self._lister, self._selection, self._patience = lister, selection, patience
         self._wanted = None if folders is None else {f"{name}/" if name else "" for name in folders}
-        self._paths = None if self._wanted is None else _paths_to(self._wanted)
+        self._in_order = sorted(self._wanted or ())
         self._sidecars = Sidecars(self._read_all, self._broken_sidecar, whole=folders is None)
         self._objects: list[SourceObject] = []
         self._problems: list[Problem] = []
@@ -169,9 +169,10 @@ class _Walk:
                 images.append((entry.name, entry.size, entry.mtime, entry.etag))
         self._sidecars.enter(prefix, sidecars)
         found = (Entry(name, False, *version) for name, *version in images)
-        if self._paths is None:
+        if self._wanted is None:
             return children, found
-        return sorted(name for name in self._paths[prefix] if self._selection.admits(prefix, name)), found
+        towards = _folders_towards(self._in_order, prefix)
+        return sorted(name for name in towards if self._selection.admits(prefix, name)), found
 
     def _add(self, prefix: str, images: Sequence[Entry]) -> None:
         said = self._sidecars.describe([image.name for image in images])
@@ -210,12 +211,12 @@ def _prefixes(prefix: str, names: Iterable[str]) -> Iterator[str]:
         yield f"{prefix}{name}/"
 
 
-def _paths_to(wanted: Iterable[str]) -> Mapping[str, set[str]]:
-    """For each folder, the names of those folders in it that lead to a wanted one."""
-    names: defaultdict[str, set[str]] = defaultdict(set)
-    for prefix in wanted:
-        above = ""
-        for part in prefix.split("/")[:-1]:
-            names[above].add(part)
-            above += f"{part}/"
-    return names
+def _folders_towards(wanted: Sequence[str], prefix: str) -> Iterator[str]:
+    """The names of the folders directly in one that lead to a wanted one. `wanted` are prefixes in order."""
+    at = bisect_left(wanted, prefix)
+    while at < len(wanted) and wanted[at].startswith(prefix):
+        name = wanted[at][len(prefix) :].partition("/")[0]
+        if name:
+            yield name
+        # To the first that is not below that one: "0" is the character after "/".
+        at = bisect_left(wanted, f"{prefix}{name}0", at + 1) if name else at + 1

@@ -12,7 +12,8 @@ from clip_qdrant_ingestion.worker.events.messages import Change
 
 __all__ = ["ChangeQueue"]
 
-_MOST = 100_000  # folders and removed objects kept by name; about 20 MB
+_MOST = 100_000  # folders and removed objects kept by name
+_LARGEST = 16 << 20  # characters of these names
 _TABLES = ("metadata.csv", "metadata.jsonl")  # they speak of the folders below theirs too
 
 
@@ -20,7 +21,8 @@ class ChangeQueue:
     """Changes that wait. `folder_of` gives the folder of a uri within the source, None for what is not of this source.
 
     They are ready when for `debounce` seconds none was added, or the first of them has waited `max_wait` seconds.
-    A table of metadata makes the next run a whole one, and so do more changes than are kept by name.
+    A table of metadata makes the next run a whole one, and so do more changes than are kept by name, 100,000 or
+    16 Mi characters.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class ChangeQueue:
         self._everything = False
         self._folders: set[str] = set()
         self._removed: set[str] = set()
+        self._size = 0  # characters of what came in since changes were given out
         self._ready_at: float | None = None
         self._first = 0.0
         self._failure: BaseException | None = None
@@ -58,10 +61,10 @@ class ChangeQueue:
                 if change.uri.lower().endswith(_TABLES):
                     self._everything = True
                 elif change.removed:
-                    self._removed.add(change.uri)
+                    self._keep(self._removed, change.uri)
                 else:
                     self._removed.discard(change.uri)
-                self._folders.add(folder)
+                self._keep(self._folders, folder)
                 self._bound()
                 self._touch()
 
@@ -77,8 +80,10 @@ class ChangeQueue:
         """Adds what a run that failed was to look at; it has waited long enough."""
         with self._lock:
             self._everything |= extent.folders is None
-            self._folders |= extent.folders or frozenset()
-            self._removed |= extent.removed
+            for folder in extent.folders or ():
+                self._keep(self._folders, folder)
+            for uri in extent.removed:
+                self._keep(self._removed, uri)
             self._bound()
             self._touch()
             self._ready_at = self._clock()
@@ -97,6 +102,7 @@ class ChangeQueue:
             folders = None if self._everything else frozenset(self._folders)
             extent = Extent(folders, frozenset(self._removed))
             self._everything, self._folders, self._removed, self._ready_at = False, set(), set(), None
+            self._size = 0
             return extent
 
     def _touch(self) -> None:
@@ -105,11 +111,16 @@ class ChangeQueue:
             self._first = now
         self._ready_at = min(now + self._debounce, self._first + self._max_wait)
 
+    def _keep(self, names: set[str], name: str) -> None:
+        if name not in names:
+            names.add(name)
+            self._size += len(name)
+
     def _bound(self) -> None:
         """Beyond the limit a whole run finds by itself what changed and what is gone."""
         if self._everything:
             self._folders.clear()
-        if len(self._folders) + len(self._removed) > _MOST:
+        if len(self._folders) + len(self._removed) > _MOST or self._size > _LARGEST:
             self._everything = True
             self._folders.clear()
             self._removed.clear()

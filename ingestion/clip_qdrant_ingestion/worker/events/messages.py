@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import unquote_plus
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, shorten
+from clip_qdrant.uris import LONGEST_URI
 
 __all__ = ["LONGEST_MESSAGE", "Change", "parse_events", "read_lines"]
 
@@ -25,6 +27,10 @@ logger = logging.getLogger(__name__)
 LONGEST_MESSAGE = 1 << 20  # bytes; SNS and SQS stop at 256 KiB (SQS since 2025 at 1 MiB)
 _DEEPEST = 8  # SQS around SNS around S3 takes five
 _SHOWN = 80  # characters of what was not understood
+_DEEPEST_NAME = 256  # folders in a uri; a path of 4,096 bytes could have 2,047, and nobody's has
+
+# Where Amazon confirms a subscription. The link of a forged message leads nowhere else, and is never shown.
+_SNS_LINK = re.compile(r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/\?[\w=&:%.~-]{1,2000}")
 
 # Where one message is inside another, as an object, a list, or JSON in a string.
 _WRAPPERS = ("Records", "Messages", "Body", "body", "Message", "Sns")
@@ -82,9 +88,17 @@ def _find_changes(document: Any, depth: int) -> Iterator[Change]:
     elif document.get("Event") == "s3:TestEvent":
         return
     elif document.get("Type") in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
-        logger.warning("SNS asks to confirm a subscription: open %s", document.get("SubscribeURL"))
+        _tell_subscription(document)
     else:
         yield from _unwrap(document, depth)
+
+
+def _tell_subscription(document: Mapping[str, Any]) -> None:
+    link = document.get("SubscribeURL")
+    if isinstance(link, str) and _SNS_LINK.fullmatch(link):
+        logger.warning("SNS asks to confirm a subscription; if you made it, and only then, open %s", link)
+    else:
+        logger.warning("a message that asks to confirm a subscription was ignored: its link is none of Amazon SNS")
 
 
 def _unwrap(document: Mapping[str, Any], depth: int) -> Iterator[Change]:
@@ -111,7 +125,7 @@ def _read_plain(document: Mapping[str, Any]) -> Change:
     uri, removed = document["uri"], document.get("removed", False)
     if not isinstance(uri, str) or not uri or not isinstance(removed, bool):
         raise ConfigError(f'cannot use this event: expected {{"uri": "…", "removed": false}}, not {_shorten(document)}')
-    return Change(_check_text(uri), removed)
+    return Change(_check_uri(uri), removed)
 
 
 def _read_notification(record: Mapping[str, Any]) -> Iterator[Change]:
@@ -145,19 +159,28 @@ def _make_change(bucket: str, key: str, removed: bool, *, encoded: bool) -> Chan
     try:
         name = unquote_plus(key, errors="strict") if encoded else key
     except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot use this event: the key {key!r} is no UTF-8") from error
-    return Change(_check_text(f"s3://{bucket}/{name}"), removed)
+        raise ConfigError(f"cannot use this event: the key {_shorten(key)} is no UTF-8") from error
+    return Change(_check_uri(f"s3://{bucket}/{name}"), removed)
 
 
-def _check_text(uri: str) -> str:
-    """JSON can hold half a character, which no store takes."""
+def _check_uri(uri: str) -> str:
+    """The uri of an object. JSON can hold half a character, which no store takes; and names of any length and depth."""
+    if len(uri) > LONGEST_URI:
+        raise ConfigError(
+            f"cannot use this event: a uri of {len(uri)} characters is longer than the {LONGEST_URI} "
+            f"of the longest: {_shorten(uri)}"
+        )
+    if (depth := uri.count("/")) > _DEEPEST_NAME:
+        raise ConfigError(
+            f"cannot use this event: a uri of {depth} folders is deeper than the {_DEEPEST_NAME} "
+            f"of the deepest: {_shorten(uri)}"
+        )
     try:
         uri.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"cannot use this event: {uri!r} is no Unicode text") from error
+        raise ConfigError(f"cannot use this event: {_shorten(uri)} is no Unicode text") from error
     return uri
 
 
 def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return shorten(repr(value), _SHOWN)
