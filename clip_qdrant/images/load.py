@@ -140,7 +140,7 @@ def load_image(
             stack.enter_context(admit(needed))
         with raise_image_errors(name):
             drafted = size if image.size != size else None
-            loaded = _finish(image, image_format, len(data), sha256, target, drafted)
+            loaded = _finish(image, image_format, len(data), sha256, target, drafted, data)
         del image  # its memory is given back before its admission
         return loaded
 
@@ -225,14 +225,15 @@ def _finish(
     sha256: str,
     target: int | None,
     drafted: tuple[int, int] | None = None,
+    data: bytes = b"",
 ) -> LoadedImage:
     """The common part: `image` is open and within the limits, its pixels perhaps not read yet.
 
-    `drafted` is its size in the file, where the decoder will scale it.
+    `drafted` is its size in the file, where the decoder will scale it, and `data` the file, where there is one.
     """
     image.load()
     width, height = drafted or image.size
-    said = read_tags(image)  # after load: a TIFF is upright then, and says so
+    said = read_tags(image, data)  # after load: a TIFF is upright then, and says so
     profile = image.info.get("icc_profile")
     rgb = flatten(image, _choose_reduction(image, target))
     if isinstance(profile, bytes) and profile:

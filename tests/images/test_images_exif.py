@@ -43,7 +43,15 @@ def test_a_date_without_a_zone_has_none() -> None:
 
 @pytest.mark.parametrize(
     ("offset", "expected"),
-    [("-03:30", timedelta(hours=-3, minutes=-30)), ("Z", timedelta(0)), ("+25:00", None), ("CET", None), ("", None)],
+    [
+        ("-03:30", timedelta(hours=-3, minutes=-30)),
+        ("+0545", timedelta(hours=5, minutes=45)),
+        ("+9", timedelta(hours=9)),
+        ("Z", timedelta(0)),
+        ("+25:00", None),
+        ("CET", None),
+        ("", None),
+    ],
 )
 def test_zones_are_read_and_nonsense_zones_ignored(offset: str, expected: timedelta | None) -> None:
     taken_at = photo(taken={0x9003: "2021:07:04 18:30:00", 0x9011: offset}).taken_at
@@ -72,7 +80,9 @@ def test_south_and_west_are_negative() -> None:
         {1: ""},
         {2: (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))},
         {2: (IFDRational(48, 1), IFDRational(1, 0), IFDRational(0, 1))},
-        {2: 48.0},
+        {2: -48.0},
+        {2: "48.1", 1: ""},
+        {2: "N"},
         {2: ()},
         {2: (1.0, 2.0, 3.0, 4.0)},
         {2: ("a", "b", "c")},
@@ -83,6 +93,44 @@ def test_south_and_west_are_negative() -> None:
 )
 def test_nonsense_places_are_ignored(change: dict[int, Any]) -> None:
     assert read_location({**MUNICH, **change}) is None
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude"),
+    [
+        ({1: "N", 2: 48.1}, {3: "W", 4: 11.5}),
+        ({1: "North", 2: IFDRational(481, 10)}, {3: "West", 4: IFDRational(115, 10)}),
+        ({1: "n", 2: (48.0, 6.0)}, {3: b"W\0", 4: (11.0, 30.0)}),
+        ({1: "N", 2: "48.1"}, {3: "W", 4: b"11.5\0"}),
+        ({1: "N", 2: "48,6,0"}, {3: "W", 4: "11 30 0"}),
+        ({2: "48,6.0N"}, {4: "11,30.0W"}),
+        ({2: "+48.1"}, {4: "-11.5"}),
+        ({1: "N", 2: (48.1,)}, {3: "W", 4: (-11.5,)}),
+    ],
+)
+def test_a_place_is_read_from_one_number_from_text_and_with_a_written_hemisphere(
+    latitude: dict[int, Any], longitude: dict[int, Any]
+) -> None:
+    assert read_location({**latitude, **longitude}) == Location(lat=48.1, lon=-11.5)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "TIFF"])
+def test_one_rational_and_doubles_in_a_file_are_a_place(image_format: str) -> None:
+    one = {1: "N", 2: IFDRational(481, 10), 3: "E", 4: IFDRational(115, 10)}
+    assert photo(image_format, gps=one).location == Location(lat=48.1, lon=11.5)
+
+
+def test_doubles_are_a_place() -> None:
+    south, east = struct.pack("<2s2x", b"S"), struct.pack("<2s2x", b"E")
+    at = 8 + 2 + 12 + 4
+    entries = ((1, 2, 2, south), (2, 12, 1, at + 54), (3, 2, 2, east), (4, 12, 1, at + 62))
+    directory = b"".join(
+        struct.pack("<HHI", *entry[:3]) + (entry[3] if isinstance(entry[3], bytes) else struct.pack("<I", entry[3]))
+        for entry in entries
+    )
+    gps = struct.pack("<H", 4) + directory + bytes(4) + struct.pack("<dd", 48.1, 11.5)
+    data = block((0x8825, 4, 1, struct.pack("<I", at))) + gps
+    assert load_image(wide(exif=data)).location == Location(lat=-48.1, lon=11.5)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4])

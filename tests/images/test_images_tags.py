@@ -143,11 +143,16 @@ def test_a_sensitivity_over_65534_is_taken_from_its_own_tag() -> None:
     assert tags(encoded(exif=exif(photo={0x8827: 65535, 0x8832: 102400}))) == {"iso": 102400}
 
 
-def test_words_of_exif_are_read_as_utf_8_or_else_latin_1_or_utf_16() -> None:
-    for text in ("Zoë".encode(), "Zoë".encode("latin-1"), b"\0Zo\xeb\0editor"):
+def test_words_of_exif_are_read_as_utf_8_or_else_windows_1252_or_utf_16() -> None:
+    for text in (
+        "Zoë “Œ”".encode(),
+        "Zoë “Œ”".encode("cp1252"),
+        b"\0Zo\xeb \x93\x8c\x94\0editor",
+        b"Zo\xeb \x93\x8c\x94\x81",
+    ):
         placeholder = "?" * max(len(text), 8)  # shorter ones stand within the entry, with other bytes around
         block = exif({0x013B: placeholder}).replace(placeholder.encode(), text.ljust(len(placeholder), b"\0"))
-        assert tags(encoded(exif=block))["creator"] == "Zoë"
+        assert tags(encoded(exif=block))["creator"] == "Zoë “Œ”"
     windows = exif({0x9C9B: "Küste\0".encode("utf-16-le"), 0x9C9E: "sea; rocks;sea\0".encode("utf-16-le")})
     assert tags(encoded(exif=windows)) == {"title": "Küste", "keywords": ["sea", "rocks"]}
 
@@ -183,9 +188,10 @@ def test_words_and_names_come_from_iptc() -> None:
     assert tags(tiff.replace(struct.pack("<HHI", *as_bytes), struct.pack("<HHI", *as_numbers))) == expected
 
 
-def test_iptc_without_a_character_set_is_utf_8_where_it_can_be_and_else_latin_1() -> None:
-    for text in ("Küste".encode(), "Küste".encode("latin-1")):
-        assert tags(with_iptc(dataset(5, text)))["title"] == "Küste"
+def test_iptc_is_utf_8_where_it_can_be_and_else_windows_1252_whatever_it_says() -> None:
+    for text in ("Küste – 5 €".encode(), "Küste – 5 €".encode("cp1252")):
+        for character_set in (b"", dataset(90, b"\x1b%G", record=1), dataset(90, b"\x1b.A", record=1)):
+            assert tags(with_iptc(character_set + dataset(5, text)))["title"] == "Küste – 5 €"
 
 
 def test_iptc_that_ends_within_a_character_keeps_the_rest() -> None:

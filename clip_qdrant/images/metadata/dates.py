@@ -47,9 +47,9 @@ def choose_date(sources: Sequence[PhotoDates]) -> datetime | None:
     says nothing of the hour of a photo from 1969.
     """
     day = None
-    by_meaning = zip(*((source.taken, source.digitized, source.changed) for source in sources), strict=True)
-    for found in by_meaning:
-        dates = [date for date in found if date is not None]
+    ranked = [(source.taken, source.digitized, source.changed) for source in sources]
+    for rank in range(3):
+        dates = [date for source in ranked if (date := source[rank]) is not None]
         for date in dates:
             if date.timed and (day is None or date.moment.date() == day.date()):
                 return date.moment

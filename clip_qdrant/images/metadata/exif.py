@@ -1,57 +1,59 @@
 """What the EXIF data of a photo says: when and where it was taken, and with what. Nonsense is ignored, never an error.
 
-Source: CIPA DC-008 (Exif 3.0). Dates are `DateTimeOriginal` with `OffsetTimeOriginal`, places the GPS block. The XP…
-tags are those that Windows writes, in UTF-16.
+Source: CIPA DC-008 (Exif 3.0). Dates are `DateTimeOriginal`, `DateTimeDigitized` and `DateTime`, each with its
+`OffsetTime…` and `SubSecTime…`; places are the GPS block. The XP… tags are those that Windows writes, in UTF-16.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clip_qdrant.fields.dates import is_plausible_photo_date
 from clip_qdrant.fields.types import Location
 from clip_qdrant.images.metadata import exif_tags as tags
+from clip_qdrant.images.metadata.dates import PhotoDates, parse_photo_date
 from clip_qdrant.images.metadata.exif_blocks import Exif
+from clip_qdrant.images.metadata.places import make_location, parse_degrees, read_degrees
+from clip_qdrant.images.metadata.tag_fields import decode_text
 
-__all__ = ["read_fields", "read_location", "read_taken_at"]
+__all__ = ["read_dates", "read_fields", "read_location"]
 
-_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)|Z")
 _OVER_65534 = 65535  # what 16 bits of sensitivity say when there is more
 # What cameras write by themselves where their owner's words belong.
 _NO_DESCRIPTION = re.compile(r".*digital camera|sony dsc|exif[_ ]jpeg.*|dcim|untitled|default", re.IGNORECASE)
 
 
-def read_taken_at(photo: Mapping[int, Any]) -> datetime | None:
-    """The moment in the Exif block, without a zone where the camera gave none; None if it is missing or nonsense."""
-    text = _ascii(photo.get(tags.DATE_TIME_ORIGINAL))
-    try:
-        moment = datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-    if not is_plausible_photo_date(moment):
-        return None
-    offset = _OFFSET.fullmatch(_ascii(photo.get(tags.OFFSET_TIME_ORIGINAL)))
-    if not offset:
-        return moment
-    if offset[0] == "Z":
-        return moment.replace(tzinfo=timezone.utc)
-    distance = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
-    if distance > timedelta(hours=14):  # no zone of the earth is further from UTC
-        return moment
-    return moment.replace(tzinfo=timezone(-distance if offset[1] == "-" else distance))
+def read_dates(exif: Exif) -> PhotoDates:
+    """When the photo was taken, digitized and changed, without a zone where the camera gave none."""
+    main, photo = exif.main, exif.photo
+    values = (
+        (photo.get(tags.DATE_TIME_ORIGINAL) or main.get(tags.DATE_TIME_ORIGINAL)),
+        photo.get(tags.DATE_TIME_DIGITIZED),
+        main.get(tags.DATE_TIME),
+    )
+    fractions = (tags.SUBSEC_TIME_ORIGINAL, tags.SUBSEC_TIME_DIGITIZED, tags.SUBSEC_TIME)
+    offsets = (tags.OFFSET_TIME_ORIGINAL, tags.OFFSET_TIME_DIGITIZED, tags.OFFSET_TIME)
+    texts = [_ascii(value) for value in values]
+    zones = [_ascii(photo.get(offset)) for offset in offsets]
+    return PhotoDates(
+        *(
+            parse_photo_date(text, fraction=_ascii(photo.get(fraction)), zone=zone or _find_zone(text, texts, zones))
+            for text, fraction, zone in zip(texts, fractions, zones, strict=True)
+        )
+    )
+
+
+def _find_zone(text: str, texts: Sequence[str], zones: Sequence[str]) -> str:
+    """The zone of another date that says the same: some phones write it for one of the three alone."""
+    return next((zone for other, zone in zip(texts, zones, strict=True) if zone and other == text), "")
 
 
 def read_location(gps: Mapping[int, Any]) -> Location | None:
     """The place in the GPS block; None if it is missing, out of range, or the 0, 0 of a receiver without a fix."""
-    lat = _degrees(gps.get(tags.LAT), gps.get(tags.LAT_REF), "N", "S", 90)
-    lon = _degrees(gps.get(tags.LON), gps.get(tags.LON_REF), "E", "W", 180)
-    if lat is None or lon is None or (lat == 0 and lon == 0):
-        return None
-    return Location(lat=lat, lon=lon)
+    lat = _degrees(gps.get(tags.LAT), _ascii(gps.get(tags.LAT_REF)), "NS")
+    lon = _degrees(gps.get(tags.LON), _ascii(gps.get(tags.LON_REF)), "EW")
+    return make_location(lat, lon)
 
 
 def read_fields(exif: Exif) -> dict[str, Any]:
@@ -106,19 +108,16 @@ def _number(value: Any, low: float, high: float) -> float | None:
     return float(f"{number:.6g}") if low <= number <= high else None  # false for NaN
 
 
-def _degrees(parts: Any, ref: Any, positive: str, negative: str, limit: int) -> float | None:
-    """Degrees from three rationals and a hemisphere letter."""
-    sign = {positive: 1, negative: -1}.get(_ascii(ref).upper())
-    if sign is None or not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
-        return None
+def _degrees(value: Any, ref: str, axis: str) -> float | None:
+    """Degrees from up to three numbers, as the standard has them, or from one, or from text as some programs do."""
+    if isinstance(value, (str, bytes)):
+        text = _ascii(value)
+        return parse_degrees(text, axis, ref) if ref or not text[:1].isdigit() or text[-1:].isalpha() else None
     try:
-        numbers = [float(part) for part in parts]
+        parts = [float(part) for part in (value if isinstance(value, (tuple, list)) else (value,))]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    if not all(math.isfinite(number) and number >= 0 for number in numbers):
-        return None
-    degrees = sum(number / 60**power for power, number in enumerate(numbers))
-    return round(sign * degrees, 7) if degrees <= limit else None  # 7 decimals are a centimetre
+    return read_degrees(parts, ref, axis) if ref else None
 
 
 def _ascii(value: Any) -> str:
@@ -128,7 +127,7 @@ def _ascii(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """The words of a tag: ASCII by the standard, UTF-8 in practice; they come read as latin-1."""
+    """The words of a tag: ASCII by the standard, UTF-8 or Windows-1252 in practice; they come read as latin-1."""
     if isinstance(value, str):
         try:
             value = value.encode("latin-1")
@@ -137,10 +136,7 @@ def _text(value: Any) -> str:
     if not isinstance(value, bytes):
         return ""
     words: bytes = next((part for part in value.split(b"\0", 2) if part.strip()), b"")  # a copyright may have two parts
-    try:
-        return words.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return words.decode("latin-1").strip()
+    return decode_text(words).strip()
 
 
 def _utf16(value: Any) -> str:

@@ -42,24 +42,17 @@ class Exif:
         return value[0] if isinstance(value, tuple) and value else value
 
 
-def read_exif(image: Image.Image) -> Exif:
-    """The EXIF data of an image; without those blocks and tags that are broken or missing."""
+def read_exif(image: Image.Image, block: bytes | None) -> Exif:
+    """The EXIF data of an image, without those blocks and tags that are broken or missing.
+
+    `block` are its bytes; None where only Pillow has it. What a caller may have changed in Pillow's goes first.
+    """
     try:
-        block = _find_block(image)
-        return _read_from_pillow(image.getexif()) if block is None else _read_bytes(block, image.info.get("xmp"))
+        if block is None or image._exif is not None:
+            return _read_from_pillow(image.getexif())
+        return _read_bytes(block, image.info.get("xmp"))
     except Exception:  # noqa: BLE001  Pillow raises anything here, struct.error and SyntaxError included
         return Exif({}, {}, {})
-
-
-def _find_block(image: Image.Image) -> bytes | None:
-    """The EXIF data in bytes; None where only Pillow has it: of a TIFF, or perhaps changed by a caller."""
-    if image._exif is not None:
-        return None
-    block = image.info.get("exif")
-    profile = image.info.get("Raw profile type exif")  # in a PNG by ImageMagick: three lines, and hex digits
-    if block is None and isinstance(profile, str):
-        return bytes.fromhex("".join(profile.split("\n")[3:]))
-    return block if isinstance(block, bytes) else None
 
 
 def _read_from_pillow(main: Image.Exif) -> Exif:

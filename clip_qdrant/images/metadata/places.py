@@ -39,7 +39,7 @@ def read_degrees(parts: Sequence[float], hemisphere: str, axis: str) -> float | 
     first, *others = parts
     negative = math.copysign(1, first) < 0
     degrees = sum(part / 60**power for power, part in enumerate([abs(first), *others]))
-    if any(not 0 <= part <= 60 for part in others) or degrees > (90 if axis == "NS" else 180):
+    if any(part < 0 for part in others) or degrees > (90 if axis == "NS" else 180):
         return None
     if negative and named == axis[0] and degrees:
         return None
@@ -56,6 +56,8 @@ def parse_degrees(text: str, axis: str, hemisphere: str = "") -> float | None:
     if match is None:
         return None
     parts = [float(number) for number in _NUMBER.findall(match[2])]
+    if any(part > 60 for part in parts[1:]):  # 48,1375: a comma for a point
+        return None
     if match[1] == "-":
         parts[0] = -parts[0]
     return read_degrees(parts, match[3].strip() or hemisphere, axis)
