@@ -35,8 +35,6 @@ A message says what failed, with which value, and what to do next.
 
 from __future__ import annotations
 
-import re
-
 __all__ = [
     "AddressRefused",
     "CheckpointError",
@@ -228,8 +226,3 @@ def first_line(error: BaseException) -> str:
 def shorten(text: str, length: int) -> str:
     """The beginning of a text that has more than `length` characters, and an ellipsis."""
     return text if len(text) <= length else f"{text[:length]}…"
-
-
-def without_user_info(text: str) -> str:
-    """A text with the user and password of the URLs in it masked, up to the last @: a password may hold one."""
-    return re.sub(r"(?<=://)[^/?#\s]*(?=@)", "***", text)

@@ -26,7 +26,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from clip_qdrant.errors import ConfigError, without_user_info
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.url_secrets import mask_secrets
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -162,14 +163,14 @@ class Settings(BaseSettings):
     @property
     def shown_location(self) -> str:
         """The location without the user and password a URL may hold."""
-        return without_user_info(self.location)
+        return mask_secrets(self.location)
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Name, value as text with secrets masked, and where the value comes from, of every setting."""
         for name in type(self).model_fields:
             value = getattr(self, name)
             text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-            yield name, without_user_info(text), self._origins.get(name, _DEFAULT)
+            yield name, mask_secrets(text), self._origins.get(name, _DEFAULT)
 
     @classmethod
     def _problem(cls, name: str, value: Any, origin: str) -> str:
@@ -180,7 +181,7 @@ class Settings(BaseSettings):
             origin, f"{name} in {origin}"
         )
         is_secret = SecretStr in get_args(info.annotation)
-        shown = "**********" if is_secret else without_user_info(repr(value))
+        shown = "**********" if is_secret else mask_secrets(repr(value))
         return f"{where} is {shown}: it must be {allowed}"
 
 

@@ -1,7 +1,8 @@
 """What commands print: tables for people, JSON for programs. rich is imported only where a table is drawn.
 
 Captions, names and metadata come from files and servers. Whatever a terminal would act on is replaced before it gets
-there, and file names that are no UTF-8 come out with a replacement character.
+there, and file names that are no UTF-8 come out with a replacement character. Secrets in URLs are masked in all that
+is printed, JSON included.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.url_secrets import mask_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +46,11 @@ def plain(value: object) -> str:
 
 
 def printable(line: str) -> str:
-    """A line without what a terminal acts on; its spaces stay, for a caret below it to point at the right column."""
+    """A line without what a terminal acts on; its spaces stay, for a caret below it to point at the right column.
+
+    Secrets in URLs are masked.
+    """
+    line = mask_secrets(line)
     return line if line.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
@@ -77,16 +83,26 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 def print_json(document: object) -> None:
     """One JSON document on stdout."""
     as_it_is = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(document, indent=2, ensure_ascii=not as_it_is, default=_json))
+    text = json.dumps(_mask(document), indent=2, ensure_ascii=not as_it_is, default=_json)
+    print(text)
 
 
 def _json(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+def _mask(document: Any) -> Any:
+    """The document without the secrets of URLs in it."""
+    if isinstance(document, str):
+        return mask_secrets(document)
+    if isinstance(document, Mapping):
+        return {_mask(name): _mask(value) for name, value in document.items()}
+    return [_mask(value) for value in document] if isinstance(document, list | tuple) else document
+
+
 def print_line(text: str, *, error: bool = False) -> None:
     """One line on stdout, or on stderr where stdout is for JSON."""
-    print(text, file=sys.stderr if error else None)
+    print(mask_secrets(text), file=sys.stderr if error else None)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -23,6 +23,7 @@ from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
 from clip_qdrant.records import ImageRecord, add_stored_image, read_source
 from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.url_secrets import remove_secrets
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.writer import CollectionWriter
@@ -118,7 +119,7 @@ def _name_row(image: ImageInput, given: Any, index: int) -> str:
     if not isinstance(given, str) or to_uri(given) != given:
         # Taken as a relative path it would name another image in every working folder.
         raise ConfigError(f"uri {given!r} of image {index} has no scheme; use one such as urn:…, or pass a Path")
-    return given
+    return remove_secrets(given)
 
 
 def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:

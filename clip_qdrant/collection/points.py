@@ -17,6 +17,7 @@ from clip_qdrant.collection.hits import Hit
 from clip_qdrant.errors import InvalidPoint, MetadataError, QueryError, shorten
 from clip_qdrant.records import ImageRecord
 from clip_qdrant.uris import LONGEST_URI, point_id, to_uri
+from clip_qdrant.url_secrets import remove_secrets
 
 __all__ = ["batches", "check_text", "check_vectors", "check_whole_number", "id_of", "make_hit"]
 
@@ -31,7 +32,7 @@ def id_of(image: str | os.PathLike[str]) -> str:
     if not isinstance(image, str | os.PathLike):
         raise QueryError(f"{image!r} names no stored image; give its uri, path or point id")
     if isinstance(image, str):
-        return image.lower() if _UUID.fullmatch(image) else point_id(to_uri(image))
+        return image.lower() if _UUID.fullmatch(image) else point_id(remove_secrets(to_uri(image)))
     return point_id(to_uri(Path(image)))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.file_replacement import open_replacement
+from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["LOAD_ERRORS", "fill_network", "list_some", "read_content", "write_atomically"]
 
@@ -40,7 +41,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # torch warns of pickle protocols that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint at {path}") from error
+        raise CheckpointError(f"there is no checkpoint at {mask_secrets(str(path))}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     except LOAD_ERRORS as error:

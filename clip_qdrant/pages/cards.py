@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from clip_qdrant.pages.template import list_values
 from clip_qdrant.pages.thumbnails import make_thumbnail
 from clip_qdrant.uris import path_of
+from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["ShownImage", "alt_text", "card_html", "link_html", "make_hit_thumbnail"]
 
@@ -50,7 +51,8 @@ def card_html(hit: ShownImage) -> str:
 
     The only thing a browser loads for it is the image of a hit with an http or https uri.
     """
-    source = make_hit_thumbnail(hit) or (hit.uri if _scheme(hit.uri) in _SHOWN else None)
+    may_load = _scheme(hit.uri) in _SHOWN and mask_secrets(hit.uri) == hit.uri
+    source = make_hit_thumbnail(hit) or (hit.uri if may_load else None)
     picture = (
         f'<img src="{escape(source)}" alt="{alt_text(hit)}" loading="lazy" referrerpolicy="no-referrer" '
         f'style="{_CARD_IMAGE}">'
@@ -79,14 +81,15 @@ def make_hit_thumbnail(hit: ShownImage) -> str | None:
 
 def alt_text(hit: ShownImage) -> str:
     """What stands for an image where it cannot be seen, escaped."""
-    return escape(hit.caption or _name(hit.uri))
+    return escape(hit.caption or _name(mask_secrets(hit.uri)))
 
 
 def link_html(hit: ShownImage, *, style: str = "") -> str:
-    """The name of an image, a link where its uri has a scheme that is safe to follow."""
-    name = escape(_name(hit.uri))
-    if _scheme(hit.uri) not in _LINKED:
-        return f'<span title="{escape(hit.uri)}">{name}</span>'
+    """The name of an image, a link where its uri has a scheme that is safe to follow, and holds no secret."""
+    shown = mask_secrets(hit.uri)
+    name = escape(_name(shown))
+    if _scheme(hit.uri) not in _LINKED or shown != hit.uri:
+        return f'<span title="{escape(shown)}">{name}</span>'
     css = f' style="{style}"' if style else ""
     return f'<a href="{escape(hit.uri)}" title="{escape(hit.uri)}" rel="noreferrer"{css}>{name}</a>'
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clip_qdrant.errors import CheckpointError, ExportError, first_line
 from clip_qdrant.runtime.onnx import OnnxRuntime
+from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["ExportCache"]
 
@@ -104,6 +105,6 @@ def _hash_source(source: str) -> str:
                         digest.update(block)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"cannot read the model {source}: {getattr(error, 'strerror', None) or first_line(error)}"
+            mask_secrets(f"cannot read the model {source}: {getattr(error, 'strerror', None) or first_line(error)}")
         ) from error
     return digest.hexdigest()

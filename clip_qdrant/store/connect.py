@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.errors import ConfigError, without_user_info
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.url_secrets import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +47,7 @@ def connect(
             return _InMemoryClient(":memory:")
         if scheme := _HAS_SCHEME.match(location):
             if scheme[1].lower() not in ("http", "https"):
-                raise ConfigError(
-                    f"{without_user_info(location)!r}: a store is http://…, https://…, a folder or :memory:"
-                )
+                raise ConfigError(f"{mask_secrets(location)!r}: a store is http://…, https://…, a folder or :memory:")
             return _server(location, api_key, timeout)
         if _HOST_AND_PORT.fullmatch(location):
             raise ConfigError(
@@ -73,9 +72,10 @@ def _server(url: str, api_key: str | SecretStr | None, timeout: int) -> QdrantCl
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError as error:
-        raise ConfigError(f"{without_user_info(url)!r} is not a URL ({error})") from error
+        what = re.sub(r"port .*", "port is no number", str(error), flags=re.IGNORECASE)  # it may be half a password
+        raise ConfigError(f"{mask_secrets(url)!r} is not a URL: {what} (in a password, / is %2F)") from error
     if not host:
-        raise ConfigError(f"{without_user_info(url)!r} has no host; write http://host:6333")
+        raise ConfigError(f"{mask_secrets(url)!r} has no host; write http://host:6333")
     headers = {}
     key = api_key if api_key is None or isinstance(api_key, str) else api_key.get_secret_value()
     if key:

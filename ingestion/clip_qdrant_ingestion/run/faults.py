@@ -25,6 +25,7 @@ from clip_qdrant.errors import (
     StoreUnavailable,
     UnsupportedByEdge,
 )
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.run.report import Quarantined
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.retries import is_transient, retry_request
@@ -57,9 +58,10 @@ def quarantine(item: SourceObject, error: Exception) -> Quarantined:
         raise error
     else:  # a source of somebody else, a model that fails at one picture: one image must not end the run
         logger.debug("unexpected error at %s", item.uri, exc_info=error)
-        return Quarantined(item.uri, "error", f"{type(error).__name__}: {error}").bounded()
+        return Quarantined(item.uri, "error", mask_secrets(f"{type(error).__name__}: {error}")).bounded()
     permanent = isinstance(error, ImageError)
-    return Quarantined(item.uri, reason, str(error), permanent, item.etag, item.size, item.mtime).bounded()
+    detail = mask_secrets(str(error))
+    return Quarantined(item.uri, reason, detail, permanent, item.etag, item.size, item.mtime).bounded()
 
 
 def bisect_work(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clip_qdrant.errors import ConfigError, without_user_info
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.uris import path_of
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.archives.locations import names_archives
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
@@ -97,7 +98,7 @@ def _check_options(place: str, kind: SourceKind, options: SourceOptions) -> None
         ("base", options.base is not None, kind == "manifest"),
     ):
         if given and not allowed:
-            raise ConfigError(f"{without_user_info(place)} is opened as {kind}, for which there is no {option}")
+            raise ConfigError(f"{mask_secrets(place)} is opened as {kind}, for which there is no {option}")
 
 
 def _open_folder(place: str, options: SourceOptions) -> Source:

@@ -51,6 +51,8 @@ class SourceObject:
     """One object as a listing shows it. `name` is its path within the source, with "/" between the parts.
 
     `size` in bytes, `mtime` in seconds since 1970 and `etag` tell whether it changed; None where the source cannot say.
+    `address` is where it is read, if that is not its uri: a URL with a password or a signature, which is neither stored
+    nor shown (`clip_qdrant.url_secrets.remove_secrets`).
     `said` is what the listing and the files beside the object say about it. `content` has its bytes if the listing read
     them anyway (a streamed archive); None means that `Source.read` gets them.
     """
@@ -62,6 +64,7 @@ class SourceObject:
     etag: str | None = None
     said: Description = field(default_factory=Description)
     content: bytes | None = field(default=None, repr=False, compare=False)
+    address: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from clip_qdrant.errors import without_user_info
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.state.database import StateFile
 
 __all__ = ["LeftOutRecord", "QuarantineRecord", "ReasonCount", "RunRecord", "Scope", "StateReader", "is_folder"]
@@ -36,7 +36,7 @@ class Scope:
 
     @classmethod
     def of(cls, location: str, collection: str, source: str) -> Scope:
-        place = str(Path(location).absolute()) if is_folder(location) else without_user_info(location)
+        place = str(Path(location).absolute()) if is_folder(location) else mask_secrets(location)
         return cls(place, collection, source)
 
     @property

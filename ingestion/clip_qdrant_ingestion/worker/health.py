@@ -9,7 +9,8 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from clip_qdrant.errors import StoreUnavailable, without_user_info
+from clip_qdrant.errors import StoreUnavailable
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.worker.metrics import Metrics
 
@@ -53,7 +54,7 @@ class Health:
     def note_outage(self, reason: str) -> None:
         """The store does not answer; the worker goes on trying."""
         with self._lock:
-            self._ticked, self._not_ready = self._clock(), without_user_info(reason)
+            self._ticked, self._not_ready = self._clock(), mask_secrets(reason)
 
     def note_start(self) -> None:
         """A run begins."""
@@ -82,7 +83,7 @@ class Health:
 
     def note_failure(self, error: Exception) -> None:
         """A run ended with an error."""
-        self._end({"outcome": "failed", "error": without_user_info(str(error))})
+        self._end({"outcome": "failed", "error": mask_secrets(str(error))})
         if isinstance(error, StoreUnavailable):
             self.note_outage(str(error))
         if self._metrics is not None:

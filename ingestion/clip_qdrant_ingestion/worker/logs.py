@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from clip_qdrant.errors import ConfigError, shorten, without_user_info
+from clip_qdrant.errors import ConfigError, shorten
+from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["JsonFormatter", "json_logging"]
 
@@ -82,5 +83,5 @@ def _plain(value: Any) -> Any:
         return {str(_plain(str(name))): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(inner) for inner in value]
-    text = shorten(without_user_info(str(value)), _LONGEST_TEXT)
+    text = shorten(mask_secrets(str(value)), _LONGEST_TEXT)
     return text.encode(errors="backslashreplace").decode()  # half a character is no JSON

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.errors import without_user_info
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.dry_run import preview
 from clip_qdrant_ingestion.run.engine import Cluster
@@ -39,7 +39,7 @@ class Worker:
         self._source, self._collection, self._state, self._options = source, collection, state, options
         self._scope = Scope.of(location, collection.name, source.name)
         self._context = context_of(options.limits, f"tags {options.tags}")
-        self._noted = {option: without_user_info(str(value)) for option, value in (noted or {}).items()}
+        self._noted = {option: mask_secrets(str(value)) for option, value in (noted or {}).items()}
         self._cluster = cluster
         self._stop = stop or threading.Event()
 
@@ -59,7 +59,7 @@ class Worker:
             )
             report = run.run()
         except BaseException as error:
-            self._state.fail(number, without_user_info(str(error)) or type(error).__name__)
+            self._state.fail(number, mask_secrets(str(error)) or type(error).__name__)
             raise
         self._state.finish(number, report)
         return report

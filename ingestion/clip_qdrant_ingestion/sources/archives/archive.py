@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, without_user_info
+from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.tables.suffixes import is_compressed
 from clip_qdrant.tables.tar import TarStream
+from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.archives.locations import Archives
 from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, read_samples
@@ -67,7 +68,7 @@ class ShardSource:
             for found, size in self._objects(uri):
                 if isinstance(found, SourceError):
                     failure = failure or found
-                    found = Problem(without_user_info(uri), "unreadable", str(found), hides_objects=True)
+                    found = Problem(remove_secrets(uri), "unreadable", str(found), hides_objects=True)
                 listed = listed or isinstance(found, SourceObject)
                 if pending.is_full_for(size):
                     yield pending.page(seen)
@@ -82,11 +83,11 @@ class ShardSource:
         return item
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
-        shown = without_user_info(item.uri)
+        shown = item.uri
         check_size(shown, item.size or 0, limits)
         if item.content is not None:
             return item.content
-        uri, _, path = item.uri.rpartition("#")
+        uri, _, path = (item.address or item.uri).rpartition("#")
         version, offset, size = _place(item.etag)
         if is_web(uri) and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
             detail = f"the limit in an archive on the web is {CONTENT_A_PAGE}"
@@ -99,7 +100,7 @@ class ShardSource:
 
     def _search(self, uri: str, path: str, limits: Limits) -> bytes:
         """The image of a path in an archive, looked for from its beginning."""
-        shown = f"{without_user_info(uri)}#{path}"
+        shown = f"{remove_secrets(uri)}#{path}"
         try:
             with self._archives.open(uri) as file:
                 stream = TarStream(file, compressed=is_compressed(_path(uri)), seekable=self._archives.is_local)
@@ -115,7 +116,7 @@ class ShardSource:
 
     def _objects(self, uri: str) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
         """What one archive holds, each with the bytes it takes. What ends it early comes last."""
-        shown = without_user_info(uri)
+        shown = remove_secrets(uri)
         try:
             version = self._archives.version(uri)
             with self._archives.open(uri) as file:
@@ -155,8 +156,8 @@ class _Pending:
             if new:
                 objects.append(item)
             else:
-                uri = without_user_info(item.uri)
-                self.problems.append(Problem(uri, "bad metadata", f"{uri} is in its archive twice; the first is used"))
+                detail = f"{item.uri} is in its archive twice; the first is used"
+                self.problems.append(Problem(item.uri, "bad metadata", detail))
         return Page(objects, self.problems)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from clip_qdrant.errors import ConfigError, SourceError, without_user_info
+from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.url_secrets import mask_secrets, remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, moment_of
 from clip_qdrant_ingestion.sources.retries import retry_request
@@ -56,14 +57,15 @@ class Archives:
 
     @property
     def shown(self) -> str:
-        return without_user_info(self.location)
+        return mask_secrets(self.location)
 
     @property
     def name(self) -> str:
         """The location as a uri, without what changes: user and query."""
         if self.is_local:
             return to_uri(self.location)
-        return urlunsplit(urlsplit(self.shown)._replace(query="", fragment="")) if self._scheme in WEB else self.shown
+        kept = remove_secrets(self.location)
+        return urlunsplit(urlsplit(kept)._replace(query="", fragment="")) if self._scheme in WEB else kept
 
     @property
     def is_local(self) -> bool:

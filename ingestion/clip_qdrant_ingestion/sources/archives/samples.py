@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import IO, cast
 from urllib.parse import quote
 
-from clip_qdrant.errors import DamagedArchive, MetadataError, without_user_info
+from clip_qdrant.errors import DamagedArchive, MetadataError
 from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant.tables.rows import parse_object
 from clip_qdrant.tables.tar import Member, TarStream, sample_key
+from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.sources.descriptions import describe_fields
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
 
@@ -102,8 +103,9 @@ class Sample:
         """What the sample holds, each with the bytes of memory that it takes, about."""
         if self._kept is not None:
             self._kept.seek(0)
+        kept = remove_secrets(uri)
         for member, is_kept in self.images:
-            shown = f"{without_user_info(uri)}#{fragment_of(member)}"
+            shown = f"{kept}#{fragment_of(member)}"
             if member.instead is not None:
                 detail = f"{shown} is {member.instead}; {_WHAT_NOW}"
                 yield Problem(shown, "unreadable", detail, hides_objects=True), 0
@@ -116,10 +118,11 @@ class Sample:
                         said = self.said[stem, suffix].over(said)
             etag = None if version is None else f"{version}:{member.offset}:{member.size}"
             name = member.name.removeprefix("./")
-            item = SourceObject(f"{uri}#{fragment_of(member)}", name, member.size, None, etag, said, content)
+            address = None if kept == uri else f"{uri}#{fragment_of(member)}"
+            item = SourceObject(shown, name, member.size, None, etag, said, content, address)
             yield item, len(content or b"") + self.text
         for member, detail in self.broken:
-            yield Problem(f"{without_user_info(uri)}#{fragment_of(member)}", "bad metadata", detail), 0
+            yield Problem(f"{kept}#{fragment_of(member)}", "bad metadata", detail), 0
 
 
 def read_samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import IO, Any, TypeVar
 
-from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, first_line, without_user_info
+from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, first_line
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import scheme_of
 
@@ -60,7 +61,7 @@ def open_filesystem(
     """
     from fsspec.core import url_to_fs
 
-    shown = without_user_info(url)
+    shown = mask_secrets(url)
     scheme = scheme_of(url)
     if not scheme:
         raise ConfigError(f"{shown!r} is not the URL of a bucket; write s3://bucket/prefix, gs://… or az://…")
@@ -74,7 +75,7 @@ def open_filesystem(
             raise MissingExtra(*_EXTRAS[scheme], f"reading {shown}") from error
         raise ConfigError(f"cannot open {shown}: {first_line(error)}") from error
     except Exception as error:  # each file system has its own way to say what is wrong with an option
-        raise ConfigError(f"cannot open {shown}: {without_user_info(first_line(error))}") from error
+        raise ConfigError(f"cannot open {shown}: {mask_secrets(first_line(error))}") from error
     if scheme == "s3":
         filesystem.retries = 1
     return filesystem, path
@@ -177,7 +178,7 @@ def to_source_error(error: BaseException, what: str) -> SourceError:
     """
     if isinstance(error, SourceError):
         return error
-    detail = without_user_info(getattr(error, "strerror", None) or first_line(error))
+    detail = mask_secrets(getattr(error, "strerror", None) or first_line(error))
     if (known := _name_of_answer(error)) and known not in detail:
         detail += f" ({known})"
     return SourceError(f"cannot {what}: {detail}{_what_now(error)}", transient=_may_pass(error))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, ConfigError, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
 from clip_qdrant_ingestion.sources.protocol import SourceObject
@@ -131,8 +131,7 @@ class _OtherBucket(Bucket):
         super().__init__(filesystem, reads_at_once, patience)
         self._path = path.rstrip("/")
         # The password of sftp://user:password@host belongs in no collection.
-        url = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", url)
-        before, chain, after = url.partition("::")  # zip://folder::s3://bucket/photos.zip
+        before, chain, after = remove_secrets(url).partition("::")  # zip://folder::s3://bucket/photos.zip
         self._before, self._after = before.rstrip("/"), chain + after
 
     def entries(self, prefix: str) -> Iterator[Entry]:

@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from clip_qdrant.errors import MetadataError, without_user_info
+from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.values import is_utf8
 from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 
 __all__ = ["check_reach", "name_within", "resolve_address"]
@@ -37,8 +38,8 @@ def resolve_address(address: str, base: str) -> str:
         if not _may_be_named(scheme, _place(address), base):
             known = ", ".join(("file", *sorted(WEB), *_BUCKETS))
             raise MetadataError(
-                f"{without_user_info(address)!r}: a row cannot name objects of "
-                f"{without_user_info(f'{scheme}://{_place(address)}')}; use {known} (a bucket by its mere name), "
+                f"{mask_secrets(address)!r}: a row cannot name objects of "
+                f"{mask_secrets(f'{scheme}://{_place(address)}')}; use {known} (a bucket by its mere name), "
                 "or the place of the table"
             )
         return address
@@ -77,9 +78,7 @@ def check_reach(uri: str, table: str, base: str) -> None:
     if uri.startswith(f"{base.rpartition('/')[0]}/") and ".." not in uri.split("/"):
         return
     if own in WEB and scheme not in WEB:
-        raise MetadataError(
-            f"{without_user_info(uri)!r} is not on the web, and a manifest from there can name nothing else"
-        )
+        raise MetadataError(f"{mask_secrets(uri)!r} is not on the web, and a manifest from there can name nothing else")
     if scheme == "file" and own != "file":
         raise MetadataError(
             f"{uri!r} is a local file, which a manifest from elsewhere can name only below a base (--uri-base)"

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError, without_user_info
+from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError
 from clip_qdrant.images.load import Limits, read_bytes
 from clip_qdrant.tables.rows import LostRow
 from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, is_compressed, table_format
 from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.url_secrets import mask_secrets, remove_secrets
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
@@ -69,8 +70,8 @@ class ManifestSource:
                 "(with .gz too, but for Parquet)"
             )
         self._form: TableFormat = form
-        self._shown = without_user_info(self.uri)
-        self.name = name or urlunsplit(urlsplit(self._shown)._replace(query="", fragment=""))
+        self._shown = mask_secrets(self.uri)
+        self.name = name or urlunsplit(urlsplit(remove_secrets(self.uri))._replace(query="", fragment=""))
         self._uri_column = uri_column
         # A base is a folder, whether or not a "/" says so; the folder of the table is what is before its last "/".
         self._base = self.uri if base is None else f"{to_uri(os.fspath(base)).rstrip('/')}/"
@@ -121,11 +122,11 @@ class ManifestSource:
         if scheme == "file":
             return item
         if scheme in WEB:
-            version = self._fetcher.head(item.uri)
+            version = self._fetcher.head(item.address or item.uri)
             if version is None:
                 return item
             return replace(item, etag=version.etag, size=version.size, mtime=version.mtime)
-        bucket, key = self._bucket(item.uri)
+        bucket, key = self._bucket(item.address or item.uri)
         return replace(bucket.look(replace(item, name=key)), name=item.name)
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
@@ -133,8 +134,8 @@ class ManifestSource:
         if scheme == "file":
             return read_bytes(item.uri, limits=limits)
         if scheme in WEB:
-            return self._fetcher.fetch(item.uri, limits=limits)
-        bucket, key = self._bucket(item.uri)
+            return self._fetcher.fetch(item.address or item.uri, limits=limits)
+        bucket, key = self._bucket(item.address or item.uri)
         return bucket.read(replace(item, name=key), limits=limits)
 
     def _bucket(self, uri: str) -> tuple[BucketSource, str]:
@@ -146,7 +147,7 @@ class ManifestSource:
             try:
                 bucket = BucketSource(url, storage_options=self._storage_options, reads_at_once=self.reads_at_once)
             except (ConfigError, MissingExtra) as error:
-                raise SourceError(f"cannot read {without_user_info(uri)}: {error}") from error
+                raise SourceError(f"cannot read {mask_secrets(uri)}: {error}") from error
             self._buckets.setdefault(url, bucket)  # of two threads that come at once the first wins
         return self._buckets[url], key
 
@@ -156,7 +157,7 @@ class ManifestSource:
             if new:
                 objects.append(_with_status(item))
             else:
-                shown = without_user_info(item.uri)
+                shown = mask_secrets(item.uri)
                 problems.append(self._problem(f"{place}: {shown} has a row already", "bad metadata", hides=False))
         return Page(objects, problems)
 
@@ -167,7 +168,9 @@ class ManifestSource:
         """Raises MetadataError."""
         uri = resolve_address(row.image, self._base)
         check_reach(uri, self.uri, self._base)
-        return SourceObject(uri, name_within(uri, self._base), said=row.said)
+        kept = remove_secrets(uri)
+        name = name_within(uri, self._base)
+        return SourceObject(kept, name, said=row.said, address=None if kept == uri else uri)
 
     def _open(self, stack: contextlib.ExitStack) -> IO[bytes]:
         """The table, unpacked; it is closed by `stack`."""

@@ -22,8 +22,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpcore
 
-from clip_qdrant.errors import AddressRefused, ImageTooLarge, SourceError, first_line, without_user_info
+from clip_qdrant.errors import AddressRefused, ImageTooLarge, SourceError, first_line
 from clip_qdrant.images.load import Limits
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.web.connections import CheckedConnections, time_limit
 
@@ -147,7 +148,8 @@ def _request(url: str, user_agent: str, *, first: str) -> tuple[httpcore.URL, li
         port = parts.port
         host = (parts.hostname or "").encode("ascii" if ":" in (parts.hostname or "") else "idna")
     except ValueError as error:  # UnicodeError too
-        raise SourceError(f"cannot fetch {_shown(url)}: it is no address that can be asked ({error})") from error
+        why = "its port is no number; in a password, / is %2F" if "ort " in str(error) else str(error)
+        raise SourceError(f"cannot fetch {_shown(url)}: it is no address that can be asked ({why})") from error
     if parts.scheme not in ("http", "https") or not host:
         raise SourceError(f"cannot fetch {_shown(url)}: only http and https addresses are fetched")
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
@@ -214,7 +216,7 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _shown(url: str) -> str:
-    return without_user_info(url)
+    return mask_secrets(url)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
-from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError, without_user_info
+from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
@@ -43,9 +44,13 @@ class HttpIndexSource:
         fetcher: Fetcher | None = None,
         patience: float = 60.0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{without_user_info(url)!r} is no address of a web page; write https://host/folder/")
+        try:
+            parts = urlsplit(url)
+            is_page_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        except ValueError:  # a port that is no number, and may be the beginning of a password with a "/" in it
+            is_page_address = False
+        if not is_page_address:
+            raise ConfigError(f"{mask_secrets(url)!r} is no address of a web page; write https://host/folder/")
         user, _, host = parts.netloc.rpartition("@")
         above, _, page = (parts.path or "/").rpartition("/")
         is_page = bool(parts.query) or page.lower().endswith((".html", ".htm"))
