@@ -7,6 +7,30 @@ output.py     tables, JSON, and text from outside made safe for a terminal
 search.py info.py demo.py    commands; those of ingestion and training live in the `cli` of their packages
 """
 
-from clip_qdrant.cli.app import main, run
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
 
 __all__ = ["main", "run"]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program and gives its exit code. `arguments` are those of the process by default."""
+    _obey_sigterm()
+    from clip_qdrant.cli import app  # takes long enough for a signal to come
+
+    return app.run(arguments)
+
+
+def main() -> None:
+    """The entry point of the program."""
+    sys.exit(run())
+
+
+def _obey_sigterm() -> None:
+    """For the first process of a container SIGTERM does nothing until it is handled; any other it ends by itself."""
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))

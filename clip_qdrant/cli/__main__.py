@@ -1,5 +1,5 @@
 """`python -m clip_qdrant.cli`: the same as `clip-qdrant`."""
 
-from clip_qdrant.cli.app import main
+from clip_qdrant.cli import main
 
 main()

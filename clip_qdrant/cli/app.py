@@ -1,4 +1,4 @@
-"""The program `clip-qdrant`: its options, its commands, and `main`, the one place that exits."""
+"""The program `clip-qdrant`: its options, its commands, and what its run comes to: an exit code."""
 
 # ruff: noqa: ARG001  the options of the program are parameters that their callbacks keep
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
 
-__all__ = ["COMMANDS", "app", "main", "run"]
+__all__ = ["COMMANDS", "app", "run"]
 
 _NAME = "clip-qdrant"
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -194,11 +194,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if code == failures.INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
-
-
-def main() -> None:
-    """The entry point of the program."""
-    sys.exit(run())
 
 
 def _usage(error: Any) -> str:

@@ -221,10 +221,11 @@ def test_with_json_errors_still_go_to_stderr(program: Program) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["info"], ["info", "--json"]])
 def test_a_reader_that_goes_away_ends_the_program_silently(tmp_path: Path, arguments: list[str]) -> None:
     quick = (
-        "from clip_qdrant import cli, errors\n"
+        "from clip_qdrant import errors\n"
+        "from clip_qdrant.cli import main, wiring\n"
         "def no_model(settings): raise errors.CheckpointError('no model')\n"
-        "cli.wiring.open_embedder = no_model\n"
-        "cli.main()"
+        "wiring.open_embedder = no_model\n"
+        "main()"
     )
     read, write = os.pipe()
     os.close(read)

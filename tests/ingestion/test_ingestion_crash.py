@@ -106,7 +106,7 @@ sys.path.insert(0, sys.argv.pop(1))
 seconds = float(sys.argv.pop(1))
 from fakes import FakeEmbedder
 from clip_qdrant.cli import wiring
-from clip_qdrant.cli.app import main
+from clip_qdrant.cli import main
 
 class Slow(FakeEmbedder):
     def embed_pixels(self, pixels):

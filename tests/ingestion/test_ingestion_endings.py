@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,16 +17,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_server import EdgeServer
 from fakes import FakeEmbedder, MadeSource, RecordingClient, picture, write_image
+from ports import unused_port
 from program import Program, program_in
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.cli import wiring
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, Progress, ingest
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.state.reader import Scope
 from clip_qdrant_ingestion.state.state import IngestState
+
+
+def _may_unshare() -> bool:
+    """Whether a process may be made the first of a PID namespace, as in a container."""
+    try:
+        return subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 @pytest.fixture
@@ -153,6 +168,84 @@ def test_a_signal_between_two_runs_of_a_watch_ends_it_with_its_code(program: Pro
     outcome = program("ingest", "photos", "--watch", "--json")
     assert outcome.code == code
     assert outcome.json["added"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself SIGTERM there")
+def test_a_watch_whose_store_is_not_there_yet_waits_for_it(program: Program) -> None:
+    write_image(program.folder / "photos" / "a.png", "red")
+    port, health, said = unused_port(), unused_port(), []
+
+    def ask(path: str) -> tuple[int, str]:
+        try:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", health, timeout=30)) as connection:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode()
+        except ConnectionRefusedError:
+            return 0, ""
+
+    def start_the_store_later() -> None:
+        try:
+            while "cannot be reached" not in ask("/ready")[1]:
+                time.sleep(0.05)
+            said.append(ask("/live"))
+            with EdgeServer(program.folder / "store", port=port):
+                while json.loads(ask("/progress")[1])["last"] is None:
+                    time.sleep(0.05)
+                said.append(ask("/ready"))
+                os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
+
+    threading.Thread(target=start_the_store_later, daemon=True).start()
+    places = ("--location", f"http://127.0.0.1:{port}", "--health", str(health))
+    outcome = program("ingest", "photos", "--watch", "--json", *places)
+    assert said == [(200, "ok\n"), (200, "ok\n")]
+    assert (outcome.code, outcome.json["added"]) == (143, 1)
+    assert "the store is away and is asked again in 1 s: look for images: " in outcome.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_model_loads_ends_at_once(
+    program: Program, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    write_image(program.folder / "photos" / "a.png", "red")
+
+    def load(_: object) -> FakeEmbedder:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        raise AssertionError("the signal did not end it")
+
+    monkeypatch.setattr(wiring, "open_embedder", load)
+    outcome = program("ingest", "photos")
+    assert outcome.code == code
+    assert "nothing was begun" in outcome.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _may_unshare(), reason="no process may be the first of a namespace here")
+def test_sigterm_is_obeyed_by_the_first_process_of_a_container_from_the_start(tmp_path: Path) -> None:
+    write_image(tmp_path / "photos" / "a.png", "red")
+    # Says that it runs before anything of the program is imported; then the imports take their time.
+    started = f"import os, runpy, sys; print('started', flush=True); sys.argv = {['', 'photos', '--watch']!r}; "
+    started += "runpy.run_module('clip_qdrant_ingestion', run_name='__main__')"
+    for wait in (0.15, 1.5):
+        process = subprocess.Popen(
+            ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", started],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            time.sleep(wait)
+            os.kill(int(first), signal.SIGTERM)
+            assert process.wait(timeout=60) == 143
 
 
 def test_a_bad_file_that_is_gone_leaves_the_quarantine_of_a_folder(tmp_path: Path, collection: ImageCollection) -> None:

@@ -22,7 +22,7 @@ from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.file_system import file_events
 from clip_qdrant_ingestion.worker.events.messages import Change
 from clip_qdrant_ingestion.worker.health import Health
-from clip_qdrant_ingestion.worker.watch import watch
+from clip_qdrant_ingestion.worker.watch import wait_for_store, watch
 
 ROOT = "s3://photos/"
 SUFFIXES = (".jpg", ".json", ".jsonl")
@@ -539,3 +539,30 @@ def test_watching_a_folder_needs_its_package(tmp_path: Path, monkeypatch: pytest
         file_events(tmp_path, ChangeQueue(folder_of), suffixes=SUFFIXES),
     ):
         pass
+
+
+def test_a_store_that_is_away_at_the_start_is_waited_for_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health(stall=0.5)
+    answers: Iterator[Exception | None] = iter([StoreUnavailable("away"), StoreUnavailable("still away"), None])
+    seen: list[str | None] = []
+
+    def ask() -> None:
+        seen.append(health.not_live() or health.not_ready())
+        if (error := next(answers)) is not None:
+            raise error
+
+    wait_for_store(ask, stop=threading.Event(), health=health, pauses=(0.6, 0.6))
+    assert seen == ["the model is not loaded yet", "away", "still away"]
+    assert caplog.messages[0] == "the store is away and is asked again in 0.6 s: away"
+
+
+def test_waiting_for_a_store_ends_with_the_worker_and_with_other_errors() -> None:
+    stop = threading.Event()
+
+    def ask() -> None:
+        stop.set()
+        raise StoreUnavailable("away")
+
+    wait_for_store(ask, stop=stop, pauses=(3600, 3600))
+    with pytest.raises(ZeroDivisionError):
+        wait_for_store(lambda: 1 / 0, stop=threading.Event())

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
 from clip_qdrant.cli.output import plain, stderr_console
 from clip_qdrant.errors import ConfigError, StoreUnavailable
@@ -69,10 +70,18 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
                 logger.info("health, metrics and events at %s", url)
             else:
                 print(f"health: {url}", file=sys.stderr)
-        worker = stack.enter_context(
-            open_worker(settings, retry_failed=retry_failed, noted=noted, stop=ended_by.stop, health=health)
-        )
+        try:
+            if watches:
+                _wait_for_store(settings, ended_by.stop, health)
+            worker = stack.enter_context(
+                open_worker(settings, retry_failed=retry_failed, noted=noted, stop=ended_by.stop, health=health)
+            )
+        except KeyboardInterrupt:
+            if ended_by.signal is None:
+                raise
+            return RunEnd(None, _exit_code(None, ended_by, watches=watches))
         report = None
+        ended_by.waits = True
         try:
             if queue is not None:
                 from clip_qdrant_ingestion.cli.watch import watch_source
@@ -85,6 +94,22 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
                 raise
             logger.warning("the store is away, and a signal asked for the end: %s", error)
         return RunEnd(report, _exit_code(report, ended_by, watches=watches))
+
+
+def _wait_for_store(settings: IngestSettings, stop: threading.Event, health: Health) -> None:
+    """Where worker and server start together, the server may be the later one; a folder is there at once."""
+    if "://" not in settings.location:
+        return
+    from clip_qdrant.store.calls import call
+    from clip_qdrant_ingestion.worker.watch import wait_for_store
+
+    what = f"look for {plain(settings.collection)}"
+    with contextlib.closing(wiring.open_client(settings)) as client:
+        wait_for_store(
+            lambda: call(lambda: client.collection_exists(settings.collection), what=what, patience=0),
+            stop=stop,
+            health=health,
+        )
 
 
 def _run_once(worker: Worker, health: Health) -> Report:
@@ -118,11 +143,15 @@ def _exit_code(report: Report | None, ended_by: _Signals, *, watches: bool) -> i
 
 
 class _Signals:
-    """What asked for the end: `stop` is set, and `signal` says by which signal."""
+    """What asked for the end: `stop` is set, and `signal` says by which signal.
+
+    `waits` says that there may be batches in hand, for which the end waits; before, it comes at once.
+    """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.signal: int | None = None
+        self.waits = False
 
 
 @contextlib.contextmanager
@@ -138,6 +167,9 @@ def _catch_signals() -> Iterator[_Signals]:
             raise KeyboardInterrupt
         asked.signal = number  # first of all: the next may come while this one is told of
         asked.stop.set()
+        if not asked.waits:
+            logger.warning("%s: nothing was begun", signal.Signals(number).name)
+            raise KeyboardInterrupt
         logger.warning("%s: finishing the batches in hand", signal.Signals(number).name)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -18,7 +18,7 @@ from clip_qdrant_ingestion.run.report import COUNTS, Report
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.health import Health
 
-__all__ = ["watch"]
+__all__ = ["wait_for_store", "watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def watch(
             if isinstance(error, SourceError) and not error.transient and report is None:
                 raise
             queue.put_back(extent)
-            pause = min(pauses[0] * 2**failures, pauses[1])
-            failures, resume_at = min(failures + 1, 60), clock() + pause
+            pause = _pause(failures, pauses)
+            failures, resume_at = failures + 1, clock() + pause
             logger.warning("the run failed and is made again in %g s: %s", pause, error)
             continue
         failures = 0
@@ -75,6 +75,39 @@ def watch(
         if extent.folders is None and interval is not None:
             whole_at = clock() + interval
     return report
+
+
+def wait_for_store(
+    ask: Callable[[], object],
+    *,
+    stop: threading.Event,
+    health: Health | None = None,
+    pauses: tuple[float, float] = (_FIRST_PAUSE, _LONGEST_PAUSE),
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Comes back when `ask` no longer raises StoreUnavailable, or `stop` is set. The pauses are those of `watch`.
+
+    Where worker and store start together, the store may be the later one.
+    """
+    health = health or Health()
+    failures = 0
+    while not stop.is_set():
+        try:
+            ask()
+            return
+        except StoreUnavailable as error:
+            pause = _pause(failures, pauses)
+            failures, resume_at = failures + 1, clock() + pause
+            health.note_outage(str(error))
+            logger.warning("the store is away and is asked again in %g s: %s", pause, error)
+        while clock() < resume_at and not stop.is_set():
+            health.tick()
+            time.sleep(_STEP)
+
+
+def _pause(failures: int, pauses: tuple[float, float]) -> float:
+    """Seconds after the next failure, when there were so many before it."""
+    return min(pauses[0] * 2.0 ** min(failures, 60), pauses[1])
 
 
 def _run(run: Callable[[Extent], Report], extent: Extent, health: Health) -> Report:
