@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from clip_qdrant.telemetry import disable_telemetry
+
 if TYPE_CHECKING:
     from clip_qdrant.collection.add import AddResult
     from clip_qdrant.collection.hits import Facet, Hit
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from clip_qdrant.errors import ClipQdrantError
     from clip_qdrant.store.connect import connect
     from clip_qdrant.store.edge.client import EdgeClient
+
+disable_telemetry()
 
 __all__ = [
     "AddResult",

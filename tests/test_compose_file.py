@@ -20,3 +20,7 @@ def test_the_server_is_pinned_within_one_minor_version_of_the_client() -> None:
 
 def test_an_api_key_that_is_not_set_is_not_handed_on_as_an_empty_one() -> None:
     assert re.search(r"^\s+- QDRANT__SERVICE__API_KEY$", COMPOSE, re.MULTILINE)
+
+
+def test_the_server_is_told_not_to_report_to_its_maker() -> None:
+    assert re.search(r"^\s+- QDRANT__TELEMETRY_DISABLED=true$", COMPOSE, re.MULTILINE)

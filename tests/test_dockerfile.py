@@ -115,6 +115,15 @@ def test_its_environment_are_settings_that_there_are(monkeypatch: pytest.MonkeyP
     assert {name: str(getattr(settings, name)) for name in ours} == ours
 
 
+def test_its_libraries_are_told_not_to_report_to_their_makers() -> None:
+    given = dict(pair.split("=", 1) for pair in last("ENV").split())
+
+    assert {name: given[name] for name in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")} == {
+        "ORT_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
 def test_the_model_is_exported_by_a_call_that_there_is_into_the_folder_that_is_used() -> None:
     (code,) = [re.findall(r'-c "(.+)"', rest)[0] for name, rest in INSTRUCTIONS if name == "RUN" and '-c "' in rest]
     call: Any = ast.parse(code).body[-1]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from clip_qdrant.telemetry import disable_telemetry
+
 if TYPE_CHECKING:
     from clip_qdrant_ingestion.run.dry_run import plan
     from clip_qdrant_ingestion.run.ingest import ingest
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, Source, SourceObject
     from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
     from clip_qdrant_ingestion.sources.tree.folder import FolderSource
+
+disable_telemetry()
 
 __all__ = [
     "BucketSource",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from clip_qdrant.telemetry import disable_telemetry
+
 if TYPE_CHECKING:
     from clip_qdrant_training.config import TrainConfig
     from clip_qdrant_training.data.check import check
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from clip_qdrant_training.progress import EpochReport, RunStart, StepReport, Watcher
     from clip_qdrant_training.run import run_training
     from clip_qdrant_training.start import fit
+
+disable_telemetry()
 
 __all__ = [
     "EpochReport",

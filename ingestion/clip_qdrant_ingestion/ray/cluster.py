@@ -120,7 +120,6 @@ class RayCluster:
 
 def _connect(address: str | None) -> bool:
     """Connects this process to a Ray cluster; False if it was connected before."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # The C++ part prints an error for each pool of actors that may be started anew, as those of Ray Data all are.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:

@@ -1,0 +1,152 @@
+"""Nothing leaves the machine unasked: no name is looked up, no address called, no trace left by other libraries.
+
+The commands run as processes with an empty home and none of the variables by which libraries keep quiet in CI. A
+library of ours that is loaded before all others tells which names they look up, also those that native code asks for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny import coloured_pairs, tiny_checkpoint
+
+from clip_qdrant import ClipEmbedder
+from clip_qdrant.cli.failures import TERMINATED
+from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.telemetry import SWITCHES
+
+SOURCE = Path(__file__).parent / "support" / "addresses.c"
+# What is set here and would not be set on a computer of a user: CI among them.
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "LANG")
+CONTROL = """
+import socket
+try:
+    socket.getaddrinfo("somewhere.example", 443)
+except OSError:
+    pass
+try:
+    socket.create_connection(("192.0.2.7", 443))
+except OSError:
+    pass
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(("localhost", server.getsockname()[1]))
+"""
+
+
+@dataclass(frozen=True)
+class Computer:
+    """A home that was empty, and the names and addresses that processes in it asked for."""
+
+    home: Path
+    work: Path
+    asked: Path
+    library: Path | None
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        environment = {name: value for name, value in os.environ.items() if name in KEPT}
+        environment |= {"HOME": str(self.home), "ASKED_ADDRESSES": str(self.asked), "CLIP_QDRANT_RUNTIME": "onnx"}
+        if self.library is not None:
+            environment["LD_PRELOAD"] = str(self.library)
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.work,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> None:
+        process = self.start(*arguments)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+
+    def files(self) -> list[str]:
+        """All in the home but our own cache, and matplotlib's list of the fonts there are."""
+        found = [str(path.relative_to(self.home)) for path in self.home.rglob("*") if path.is_file()]
+        return sorted(name for name in found if not name.startswith((".cache/clip-qdrant/", ".cache/matplotlib/")))
+
+
+def build_library(folder: Path) -> Path | None:
+    """The library that tells what is asked for, where there is a C compiler to build it and a loader to load it."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        return None
+    library = folder / "addresses.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"], check=True)
+    return library
+
+
+def make_computer(folder: Path) -> Computer:
+    for name in ("home", "work"):
+        (folder / name).mkdir()
+    (folder / "asked").touch()
+    return Computer(folder / "home", folder / "work", folder / "asked", build_library(folder))
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
+    """A computer on which everything ran: the worker all the while, as libraries wait before they send."""
+    computer = make_computer(tmp_path_factory.mktemp("computer"))
+    save_checkpoint(tiny_checkpoint(), computer.work / "tiny.pt")
+    # Exported here, where torch is imported already.
+    ClipEmbedder.load(computer.work / "tiny.pt", runtime="onnx", cache_dir=computer.home / ".cache" / "clip-qdrant")
+    (computer.work / "photos").mkdir()
+    pairs = coloured_pairs(computer.work / "photos")
+    rows = [f"photos/{Path(str(pair.image)).name},{pair.captions[0]}\n" for pair in pairs]
+    (computer.work / "captions.csv").write_text("image,caption\n" + "".join(rows))
+    model = ("--model", "tiny.pt")
+    program = ("-m", "clip_qdrant.cli")
+    watching = ("photos", *model, "--watch", "--location", "watched")
+    worker = computer.start("-m", "clip_qdrant_ingestion", *watching)
+    try:
+        computer.run(*program, "ingest", "photos", *model)
+        computer.run(*program, "search", "a red square", *model)
+        judged = ("--val", "captions.csv", "--epochs", "1", "--output", "mine.pt")
+        computer.run("-m", "clip_qdrant_training", "captions.csv", *judged, *model)
+        code = "from clip_qdrant import ClipEmbedder; ClipEmbedder.load('tiny.pt', runtime='onnx').embed_texts(['red'])"
+        computer.run("-c", code)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        output = worker.communicate(timeout=60)[0]
+    assert worker.returncode == TERMINATED, output
+    return computer
+
+
+@pytest.mark.slow
+def test_no_file_but_ours_appears_in_the_home(used: Computer) -> None:
+    assert used.files() == []
+    assert (used.home / ".cache" / "clip-qdrant" / "exports").is_dir()
+
+
+@pytest.mark.slow
+def test_no_name_is_looked_up_and_no_address_called(used: Computer) -> None:
+    if used.library is None:
+        pytest.skip("no C compiler, or no Linux: what native code looks up cannot be seen")
+    assert used.asked.read_text().splitlines() == []
+
+
+def test_what_is_asked_for_elsewhere_is_seen(tmp_path: Path) -> None:
+    computer = make_computer(tmp_path)
+    if computer.library is None:
+        pytest.skip("no C compiler, or no Linux: what native code looks up cannot be seen")
+    computer.run("-c", CONTROL)
+    assert computer.asked.read_text().splitlines() == ["somewhere.example", "192.0.2.7"]
+
+
+@pytest.mark.parametrize("name", ["clip_qdrant.runtime.onnx", "clip_qdrant_ingestion", "clip_qdrant_training"])
+def test_whatever_is_imported_first_keeps_other_libraries_quiet_unless_the_user_wants_otherwise(name: str) -> None:
+    code = f"import os, {name}; print([os.environ[name] for name in {list(SWITCHES)}])"
+    own = {"ORT_DISABLE_TELEMETRY": "0"}
+    environment = {name: value for name, value in os.environ.items() if name not in SWITCHES} | own
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == str(list((SWITCHES | own).values()))
