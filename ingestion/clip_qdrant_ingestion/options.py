@@ -31,6 +31,7 @@ class IngestOptions:
     owns: Callable[[str], bool] | None = None
     dedupe: Dedupe = "off"
     tags: bool = True
+    name_dates: bool = False
     retry_failed: bool = False
     patience: float = 60.0
     bulk: bool = False

@@ -65,6 +65,9 @@ class IngestSettings(Settings):
     object_metadata: bool = setting(True, "whether the metadata of a bucket's objects are asked for", "true or false")
     allow_private: bool = setting(False, "whether images may come from private addresses", "true or false")
     file_tags: bool = setting(True, "whether EXIF, IPTC and XMP become metadata", "true or false")
+    name_dates: bool = setting(
+        False, "whether a photo without a date of its own gets the one in its name", "true or false"
+    )
     shard: Text | None = setting(None, "the part of the source that this worker does", "i/n, i from 0 to n - 1")
     delete: bool = setting(False, "whether images that are gone from the source are deleted", "true or false")
     max_delete: Annotated[float, BeforeValidator(_parse_share), Field(ge=0, le=1, allow_inf_nan=False)] = setting(

@@ -196,6 +196,22 @@ def test_tags_can_be_left_where_they_are(tmp_path: Path, collection: ImageCollec
     assert ingest(FolderSource(tmp_path), collection, tags=False).skipped == 1
 
 
+def test_a_date_in_the_name_is_the_last_choice_and_must_be_asked_for(
+    tmp_path: Path, collection: ImageCollection
+) -> None:
+    (tmp_path / "IMG_20240131_235959.jpg").write_bytes(plain())
+    (tmp_path / "2020-01-01 beach.jpg").write_bytes(photo())
+
+    def moments() -> set[str | None]:
+        return {hit.payload.get("taken_at") for hit in collection.search("red", limit=9)}
+
+    ingest(FolderSource(tmp_path), collection)
+    assert moments() == {None, "2021-07-04T18:30:00+02:00"}
+    collection.delete(uris=[hit.uri for hit in collection.search("red", limit=9)])
+    ingest(FolderSource(tmp_path), collection, name_dates=True)
+    assert moments() == {"2024-01-31T23:59:59", "2021-07-04T18:30:00+02:00"}
+
+
 def test_what_the_file_says_can_be_filtered_by(tmp_path: Path, client: QdrantBase, collection_name: str) -> None:
     collection = ImageCollection(collection_name, FakeEmbedder(), client)
     (tmp_path / "a").mkdir()

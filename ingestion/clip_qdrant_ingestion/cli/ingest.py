@@ -64,6 +64,10 @@ def ingest(
     file_tags: Annotated[
         bool | None, typer.Option("--file-tags/--no-file-tags", help="Make EXIF, IPTC and XMP metadata.")
     ] = None,
+    name_dates: Annotated[
+        bool | None,
+        typer.Option("--name-dates/--no-name-dates", help="Take a date from the name of a photo that has no other."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     delete: Annotated[
         bool | None, typer.Option("--delete", help="Delete images that are gone from the source.")
@@ -112,7 +116,8 @@ def ingest(
         "source": source, "collection": collection, "source_kind": kind, "source_name": name, "include": include,
         "exclude": exclude, "path_pattern": path_pattern, "uri_column": uri_column, "endpoint_url": endpoint_url,
         "uri_base": uri_base, "object_metadata": object_metadata, "hidden": hidden,
-        "allow_private": allow_private, "file_tags": file_tags, "delete": delete, "max_delete": max_delete,
+        "allow_private": allow_private, "file_tags": file_tags, "name_dates": name_dates,
+        "delete": delete, "max_delete": max_delete,
         "dedupe": dedupe, "state": state, "shard": shard, "batch_size": batch_size, "workers": workers,
         "readers": readers, "patience": patience, "bulk": bulk, "engine": engine, "watch": watch,
         "interval": interval, "health": health,

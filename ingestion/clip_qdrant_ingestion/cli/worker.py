@@ -123,6 +123,7 @@ def _ingest_options(settings: IngestSettings, source: Source, *, retry_failed: b
         owns=source.owns if isinstance(source, Share) else None,
         dedupe=settings.dedupe,
         tags=settings.file_tags,
+        name_dates=settings.name_dates,
         retry_failed=retry_failed,
         patience=settings.patience,
         bulk=settings.bulk,

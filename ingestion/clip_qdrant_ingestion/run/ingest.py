@@ -44,6 +44,7 @@ def ingest(
     owns: Callable[[str], bool] | None = None,
     dedupe: Dedupe = "off",
     tags: bool = True,
+    name_dates: bool = False,
     memory: PutAway | None = None,
     retry_failed: bool = False,
     patience: float = 60.0,
@@ -61,8 +62,10 @@ def ingest(
     With `delete` stored images that the source no longer has are removed, but not more than the share `max_delete`
     (0 to 1) of the collection, and only after the whole source was listed; `owns` tells which images are this run's.
     `dedupe` leaves out near-duplicates ("skip") or stores them with the uri of the first ("tag"). `tags` makes what a
-    file says of itself (camera, title, keywords) metadata. What `memory` has of bad objects is passed over until they
-    change, or `retry_failed` is set. A read that fails for a passing reason is tried again for `patience` seconds.
+    file says of itself (camera, title, keywords) metadata; `name_dates` takes the date of a photo that says none from
+    its name (`IMG_20240131_235959.jpg`), for images that are read from then on. What `memory` has of bad objects is
+    passed over until they change, or `retry_failed` is set. A read that fails for a passing reason is tried again for
+    `patience` seconds.
     `bulk` switches the server's indexing off while the run lasts. A `cluster` carries out the stages elsewhere.
 
     `progress` is called on the calling thread, about ten times a second. Setting `stop`, or Ctrl-C in the main thread,
@@ -82,6 +85,7 @@ def ingest(
         owns=owns,
         dedupe=dedupe,
         tags=tags,
+        name_dates=name_dates,
         retry_failed=retry_failed,
         patience=patience,
         bulk=bulk,

@@ -20,6 +20,7 @@ from clip_qdrant.collection.unchanged import has_same_bytes
 from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
+from clip_qdrant.images.metadata.file_names import read_name_date
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.run.channel import Budget
 from clip_qdrant_ingestion.run.decisions import (
@@ -179,7 +180,10 @@ class Stages:
                 admit=self._pixel_bytes.using,
             )
             info = image.info if self._options.tags else replace(image.info, tags={})
-            record = replace(task.record, image=info, taken_at=image.taken_at, location=image.location)
+            taken_at = image.taken_at
+            if taken_at is None and self._options.name_dates:
+                taken_at = read_name_date(task.item.name)
+            record = replace(task.record, image=info, taken_at=taken_at, location=image.location)
             headers = record.source.metadata if record.source is not None else {}
             record = add_description(record, describe_image(info.tags, headers))
             item = replace(task.item, content=None)  # or it would be held until the vector is written
