@@ -25,6 +25,7 @@
     └── StoreError
         ├── StoreUnavailable            no answer, or refused credentials
         ├── StoreLocked                 an embedded store is open in another process
+        ├── StoreFull                   the disk of an embedded store has no room for a write
         ├── CollectionNotFound
         ├── CollectionExists
         ├── InvalidPoint (ValueError)   a vector or id the store must not be given
@@ -59,6 +60,7 @@ __all__ = [
     "SourceUnavailable",
     "StateError",
     "StoreError",
+    "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
     "TrainingError",
@@ -194,6 +196,10 @@ class StoreUnavailable(StoreError):
 
 class StoreLocked(StoreError):
     """An embedded store is open in another process."""
+
+
+class StoreFull(StoreError):
+    """The disk of an embedded store has no room for a write. Nothing of it was done."""
 
 
 class CollectionNotFound(StoreError):

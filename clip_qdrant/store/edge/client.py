@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import qdrant_edge as engine
+from pydantic_core import to_json
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.models import QueryResponse  # models.QueryResponse is another one, of fastembed
@@ -85,6 +86,7 @@ class EdgeClient(EdgeCollections):
         check_options(kwargs)
         with self._folder.change(collection_name) as (entry, shard, opened):
             checked = to_points(points, entry)
+            self._folder.check_room(collection_name, lambda: _size_of(points, entry.size))
             only = to_filter(update_filter)
             mode = _UPDATE_MODES[models.UpdateMode(update_mode)] if update_mode is not None else None
             for start in range(0, len(checked), _POINTS_A_WRITE):
@@ -108,6 +110,7 @@ class EdgeClient(EdgeCollections):
         with self._folder.change(collection_name) as (_, shard, opened):
             chosen = _selection(points_selector)
             by_filter = isinstance(chosen, engine.Filter)
+            self._folder.check_room(collection_name)
             shard.update(operation.delete_points_by_filter(chosen) if by_filter else operation.delete_points(chosen))
             _flush_at_times(opened, 1 if by_filter else len(chosen))
         return DONE
@@ -140,7 +143,10 @@ class EdgeClient(EdgeCollections):
         check_options(options)
         with self._folder.change(collection_name) as (_, shard, opened):
             chosen = _selection(points)
-            if isinstance(chosen, engine.Filter):
+            by_filter = isinstance(chosen, engine.Filter)
+            number = shard.info().points_count if by_filter else len(chosen)
+            self._folder.check_room(collection_name, lambda: number * len(to_json(arguments)))
+            if by_filter:
                 shard.update(getattr(engine.UpdateOperation, f"{verb}_by_filter")(chosen, *arguments))
                 _flush_at_times(opened, 1)
                 return DONE
@@ -351,6 +357,13 @@ def _selection(points: Any) -> Any:
         case list() | tuple():
             return [to_point_id(one) for one in points]
     raise UnsupportedByEdge(f"points chosen by {type(points).__name__}")
+
+
+def _size_of(points: models.Batch | Sequence[models.PointStruct], dim: int) -> int:
+    """Bytes of vectors and payloads."""
+    payloads = points.payloads or [] if isinstance(points, models.Batch) else [one.payload for one in points]
+    number = len(points.ids) if isinstance(points, models.Batch) else len(points)
+    return 4 * dim * number + sum(len(to_json(payload)) for payload in payloads)
 
 
 def _search_params(params: models.SearchParams | None) -> engine.SearchParams | None:

@@ -24,6 +24,7 @@ __all__ = ["DONE", "EdgeCollections", "check_options"]
 _HARMLESS = frozenset({"wait", "ordering", "timeout", "consistency", "parallel", "method", "max_retries"})
 _DEFAULTS = {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1, "using": "", "prefetch": []}
 _NAME_CHARACTERS_REFUSED = frozenset('<>:"/\\|?*\x00\x1f')  # those a server refuses
+_INDEX_BYTES = 32  # of each point
 DONE = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
@@ -173,6 +174,7 @@ class EdgeCollections(QdrantBase):
         with self._folder.change(collection_name) as (_, shard, _):
             there = shard.info().payload_schema.get(field_name)
             if there is None or not is_index(there, index):
+                self._folder.check_room(collection_name, lambda: _INDEX_BYTES * shard.info().points_count)
                 shard.update(engine.UpdateOperation.create_field_index(field_name, index))
         return DONE
 

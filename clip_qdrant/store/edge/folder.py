@@ -16,12 +16,13 @@ engine before holding the lock file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,19 @@ from clip_qdrant.errors import (
     CollectionNotFound,
     ConfigError,
     StoreError,
+    StoreFull,
     StoreLocked,
 )
 from clip_qdrant.store.edge.catalog import Catalog, CollectionEntry
 from clip_qdrant.store.edge.lock import FileLock, is_held
 from clip_qdrant.store.edge.open_shard import OpenShard, share_store
+from clip_qdrant.store.edge.room import check_room, check_room_to_open
 
 __all__ = ["EdgeFolder"]
 
 # What other kinds of Qdrant storage keep at their root: local mode of qdrant-client, and a server.
 _FOREIGN = {"meta.json": "QdrantClient(path=...)", "raft_state.json": "a Qdrant server"}
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EdgeFolder:
@@ -87,6 +91,7 @@ class EdgeFolder:
             if name in catalog.collections or name in catalog.aliases:
                 raise CollectionExists(f"there is a collection or an alias {name!r} already in {self.root}")
             self._sweep(catalog)
+            check_room(self._shared.root, f"create collection {name!r}")
             folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
             held = self._lock(name, folder)
             params = EdgeVectorParams(size=size, distance=getattr(Distance, distance))
@@ -130,6 +135,10 @@ class EdgeFolder:
         with self._hold_shard(name) as (entry, opened, shard):
             opened.changed = True
             yield entry, shard, opened
+
+    def check_room(self, name: str, size: Callable[[], int] = lambda: 0) -> None:
+        """Raises StoreFull if the disk has no room to write `size()` bytes to a collection."""
+        check_room(self._shared.root, f"write to collection {name!r}", size)
 
     @contextlib.contextmanager
     def _hold_shard(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, EdgeShard]]:
@@ -179,7 +188,8 @@ class EdgeFolder:
                 finally:
                     lock.release()
             except OSError as error:
-                raise StoreError(f"cannot write to {self.root}: {error}") from error
+                kind = StoreFull if error.errno in _NO_ROOM else StoreError
+                raise kind(f"cannot write to {self.root}: {error}") from error
 
     def _open_shard(self, name: str) -> tuple[CollectionEntry, OpenShard]:
         with self._mutex:
@@ -196,6 +206,7 @@ class EdgeFolder:
                     break
                 # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
                 self._remove(entry.folder, held)
+            check_room_to_open(self._shared.root, self._shards / entry.folder)
             with _engine_errors(f"open collection {real!r} in {self._shards / entry.folder}"):
                 opened = OpenShard(EdgeShard.load(str(self._shards / entry.folder)), held)
             return entry, self._adopt(entry.folder, opened)
@@ -279,4 +290,6 @@ def _engine_errors(doing: str) -> Iterator[None]:
             raise
         if "WouldBlock" in str(error):
             raise StoreLocked(f"cannot {doing}: it is open in another process") from error
+        if any(f"os error {number})" in str(error) for number in _NO_ROOM):
+            raise StoreFull(f"cannot {doing}: {error}; make room on the disk and run it again") from error
         raise StoreError(f"cannot {doing}: {error}") from error

@@ -21,6 +21,7 @@ from clip_qdrant.errors import (
     SourceUnavailable,
     StateError,
     StoreError,
+    StoreFull,
     StoreLocked,
     StoreUnavailable,
     UnsupportedByEdge,
@@ -35,7 +36,7 @@ __all__ = ["Retries", "Stopped", "bisect_work", "quarantine"]
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_OF_THE_STORE = (StoreUnavailable, StoreLocked, CollectionNotFound, UnsupportedByEdge)
+_OF_THE_STORE = (StoreUnavailable, StoreLocked, StoreFull, CollectionNotFound, UnsupportedByEdge)
 _FAILURES_IN_A_ROW = 50
 _STEP = 0.1  # seconds between looks at whether to stop
 

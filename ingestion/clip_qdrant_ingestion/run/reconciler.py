@@ -13,7 +13,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches
-from clip_qdrant.errors import ConfigError, StoreUnavailable
+from clip_qdrant.errors import ConfigError, StoreFull, StoreUnavailable
 from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
 from clip_qdrant_ingestion.duplicates.marks import update_marks
 from clip_qdrant_ingestion.options import IngestOptions
@@ -82,9 +82,9 @@ class Reconciler:
             with bulk_load(self._collection) if self._options.bulk else contextlib.nullcontext():
                 self._engine.run(self._planner.tasks(self._extent.folders))
                 found, nothing_left = self._follow_up()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreFull) as error:
             stored = sum(self._outcomes.counts()[name] for name in _STORED)
-            raise StoreUnavailable(f"{error}; {stored} images of this run are stored, run it again to go on") from error
+            raise type(error)(f"{error}; {stored} images of this run are stored, run it again to go on") from error
         finally:
             self._outcomes.flush()
         self._forget_missing()

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from clip_qdrant.errors import ConfigError, SourceError, StoreUnavailable
+from clip_qdrant.errors import ConfigError, SourceError, StoreFull, StoreUnavailable
 from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.report import COUNTS, Report
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
@@ -61,7 +61,7 @@ def watch(
             continue
         try:
             report = _run(run, extent, health)
-        except (StoreUnavailable, SourceError) as error:
+        except (StoreUnavailable, StoreFull, SourceError) as error:
             if isinstance(error, SourceError) and not error.transient and report is None:
                 raise
             queue.put_back(extent)

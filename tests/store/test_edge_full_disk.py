@@ -1,0 +1,191 @@
+"""A full disk is told before the engine writes, with the numbers, and leaves all as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import FakeEmbedder, MadeSource
+from qdrant_client import models
+
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.errors import StoreFull
+from clip_qdrant.store.edge import room
+from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant_ingestion import ingest
+
+COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
+ALL = models.Filter()
+ROOM = room._RESERVE
+
+
+def points(*ids: int, text: str = "") -> list[models.PointStruct]:
+    return [models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"n": i, "text": text}) for i in ids]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What is free on every disk: `free`, in bytes. None lies in memory."""
+    said = SimpleNamespace(free=1 << 40)
+    monkeypatch.setattr("clip_qdrant.store.edge.room.shutil.disk_usage", lambda _: said)
+    monkeypatch.setattr(room, "_file_system", lambda _: "ext4")
+    return said
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda client: client.upsert("c", points(5)),
+        lambda client: client.upload_points("c", points(5)),
+        lambda client: client.delete("c", [1]),
+        lambda client: client.delete("c", ALL),
+        lambda client: client.set_payload("c", {"x": 1}, points=[1]),
+        lambda client: client.overwrite_payload("c", {"x": 1}, points=ALL),
+        lambda client: client.delete_payload("c", ["n"], points=[1]),
+        lambda client: client.clear_payload("c", points_selector=[1]),
+        lambda client: client.create_payload_index("c", "n", "integer"),
+        lambda client: client.create_collection("d", COSINE),
+    ],
+)
+def test_no_write_begins_on_a_disk_that_is_full(
+    tmp_path: Path, disk: SimpleNamespace, write: Callable[[EdgeClient], Any]
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        client.upsert("c", points(1, 2))
+        before = client.scroll("c")
+        disk.free = 3 << 20
+
+        with pytest.raises(StoreFull, match=r"has 3\.0 MiB free, and 32\.\d MiB are needed.*; make room"):
+            write(client)
+        assert client.scroll("c") == before
+        assert client.query_points("c", query=[1.0, 0, 0, 0], limit=1).points
+
+    with EdgeClient(tmp_path) as client:
+        assert client.scroll("c") == before
+        assert client.get_collection("c").payload_schema == {}
+        disk.free = 1 << 40
+        write(client)
+
+
+def test_a_write_needs_room_by_its_size(edge_client: EdgeClient, disk: SimpleNamespace) -> None:
+    edge_client.create_collection("c", COSINE)
+    disk.free = ROOM + (1 << 20)
+    edge_client.upsert("c", points(*range(20)))
+    with pytest.raises(StoreFull):
+        edge_client.upsert("c", points(*range(20, 40), text="x" * 20_000))
+    with pytest.raises(StoreFull):
+        edge_client.set_payload("c", {"text": "x" * 20_000}, points=ALL)
+    edge_client.set_payload("c", {"text": "x" * 20_000}, points=[1])
+    assert edge_client.count("c").count == 20
+
+
+def test_a_collection_can_be_deleted_to_make_room(edge_client: EdgeClient, disk: SimpleNamespace) -> None:
+    edge_client.create_collection("c", COSINE)
+    disk.free = 0
+    assert edge_client.delete_collection("c")
+
+
+def test_a_run_stops_and_goes_on_when_there_is_room(edge_client: EdgeClient, disk: SimpleNamespace) -> None:
+    class Filling(FakeEmbedder):
+        def embed_pixels(self, pixels: Any) -> Any:
+            if edge_client.collection_exists("photos") and edge_client.count("photos").count:
+                disk.free = 1 << 20
+            return super().embed_pixels(pixels)
+
+    source = MadeSource(40)
+    with pytest.raises(StoreFull, match=r"needed.*; \d+ images of this run are stored, run it again to go on"):
+        ingest(source, ImageCollection("photos", Filling(), edge_client), batch_size=4)
+    disk.free = 1 << 40
+    stored = edge_client.count("photos").count
+    assert 0 < stored < 40
+
+    report = ingest(source, ImageCollection("photos", FakeEmbedder(), edge_client), batch_size=4)
+    assert (report.added, report.skipped, report.quarantined) == (40 - stored, stored, ())
+
+
+def test_a_store_in_memory_needs_room_to_be_opened(
+    tmp_path: Path, disk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        client.upsert("c", points(1))
+    disk.free = 3 << 20
+    with EdgeClient(tmp_path) as client:
+        assert client.count("c").count == 1
+    monkeypatch.setattr(room, "_file_system", lambda _: "tmpfs")
+    with EdgeClient(tmp_path) as client:
+        with pytest.raises(StoreFull, match=r"lies in memory and has 3\.0 MiB free"):
+            client.count("c")
+        disk.free = 1 << 40
+        assert client.count("c").count == 1
+
+
+# Fills the disk but for a little, ingests until it is told that there is no room, makes room, and goes on.
+PROGRAM = """
+import os, pathlib, shutil, sys
+sys.path.insert(0, sys.argv[2])
+from fakes import FakeEmbedder, MadeSource
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.errors import StoreFull
+from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant_ingestion import ingest
+
+disk = pathlib.Path(sys.argv[1])
+
+def run(number):
+    with EdgeClient(disk / "store") as client:
+        report = ingest(MadeSource(number), ImageCollection("photos", FakeEmbedder(), client), batch_size=8)
+        return report.added, client.count("photos").count
+
+run(1)
+run(1)  # opening it again makes blocks of the holes, in memory
+free = shutil.disk_usage(disk).free
+(disk / "filling").write_bytes(bytes(free - (32 << 20) - 100_000))
+try:
+    run(200)
+except StoreFull as error:
+    print(error)
+for _ in range(2):
+    try:
+        run(200)
+    except StoreFull as error:
+        print("again")
+(disk / "filling").unlink()
+print(*run(200))
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 240 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=240m", "tmpfs", str(folder)]
+    if (
+        sys.platform != "linux"
+        or os.geteuid() != 0
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("a small disk can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_ends_no_process(small_disk: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(small_disk), str(Path(__file__).parents[1] / "support")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    first, *again, last = ended.stdout.splitlines()
+    assert "MiB free, and" in first
+    assert again == ["again", "again"]
+    added, stored = map(int, last.split())
+    assert stored == 200
+    assert 0 < added < 199
