@@ -1,4 +1,7 @@
-"""What the name of a file tells: the format of a table, whether it is a tar archive, whether it is compressed."""
+"""What the name of a file tells: the format of a table, and whether it is a tar archive.
+
+Whether a file is compressed, its first bytes tell (`tables.compression`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import posixpath
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["ARCHIVE_SUFFIXES", "TABLE_SUFFIXES", "TableFormat", "is_archive", "is_compressed", "table_format"]
+from clip_qdrant.tables.compression import COMPRESSION_SUFFIXES
+
+__all__ = ["ARCHIVE_SUFFIXES", "TABLE_SUFFIXES", "TableFormat", "is_archive", "table_format"]
 
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -18,24 +23,20 @@ TABLE_SUFFIXES: Mapping[str, TableFormat] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 
 def table_format(name: str) -> TableFormat | None:
-    """The format of the table of this name, with or without .gz at its end; None if its suffix tells none.
+    """The format of the table of this name, with or without .gz or the like; None if its suffix tells none.
 
     Parquet compresses itself, so .parquet.gz is none.
     """
-    plain = name.lower().removesuffix(".gz")
-    form = TABLE_SUFFIXES.get(posixpath.splitext(plain)[1])
-    return None if form == "parquet" and is_compressed(name) else form
+    stem, suffix = posixpath.splitext(name.lower())
+    packed = suffix in COMPRESSION_SUFFIXES
+    form = TABLE_SUFFIXES.get(posixpath.splitext(stem)[1] if packed else suffix)
+    return None if form == "parquet" and packed else form
 
 
 def is_archive(name: str) -> bool:
     """Whether a file of this name is a tar archive."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
-
-
-def is_compressed(name: str) -> bool:
-    """Whether a file of this name is compressed with gzip."""
-    return name.lower().endswith((".gz", ".tgz"))

@@ -8,18 +8,20 @@ to end, and its images come with their content.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError
+from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, first_line
 from clip_qdrant.images.load import Limits
-from clip_qdrant.tables.suffixes import is_compressed
 from clip_qdrant.tables.tar import TarStream
 from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.packed_texts import TextSet
+from clip_qdrant_ingestion.sources.archives.apart import Apart
 from clip_qdrant_ingestion.sources.archives.locations import Archives
 from clip_qdrant_ingestion.sources.archives.samples import CONTENT_A_PAGE, fragment_of, read_samples
 from clip_qdrant_ingestion.sources.buckets.filesystems import to_source_error
@@ -30,12 +32,14 @@ from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ShardSource"]
 
+logger = logging.getLogger(__name__)
+
 
 class ShardSource:
     """The images in the archives that `location` names: a path or URL of one, of a folder of them, or a pattern.
 
     In a pattern `{000..010}` counts, `{a,b}` lists, and `*` stands for any text (not on the web). `name` is by default
-    the location without user and query. An archive that is damaged gives the images before the damage, and a Problem.
+    the location without user and query. An archive that is damaged gives the images that can be read, and a Problem.
     Transient failures of reading an archive are tried again for `patience` seconds.
     """
 
@@ -92,7 +96,7 @@ class ShardSource:
         if is_web(uri) and (item.size or 0) > CONTENT_A_PAGE:  # for each the archive would be fetched again
             detail = f"the limit in an archive on the web is {CONTENT_A_PAGE}"
             raise ImageTooLarge(f"{shown} has {item.size} bytes; {detail}")
-        if version is None or is_compressed(uri) or is_web(uri):
+        if version is None or is_web(uri):
             return self._search(uri, path, limits)
         if self._archives.version(uri) != version:
             raise SourceError(f"cannot read {shown}: its archive changed since it was listed; run again")
@@ -103,7 +107,7 @@ class ShardSource:
         shown = f"{remove_secrets(uri)}#{path}"
         try:
             with self._archives.open(uri) as file:
-                stream = TarStream(file, compressed=is_compressed(_path(uri)), seekable=self._archives.is_local)
+                stream = TarStream(file, seekable=self._archives.is_local)
                 for member in stream:
                     if member.instead is None and fragment_of(member) == path:
                         check_size(shown, member.size, limits)
@@ -117,17 +121,27 @@ class ShardSource:
     def _objects(self, uri: str) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
         """What one archive holds, each with the bytes it takes. What ends it early comes last."""
         shown = remove_secrets(uri)
+        apart, failure = None, None
         try:
             version = self._archives.version(uri)
             with self._archives.open(uri) as file:
-                compressed = is_compressed(_path(uri))
-                stream = TarStream(file, compressed=compressed, seekable=self._archives.is_local)
-                for sample in read_samples(stream, streamed=compressed or not self._archives.is_local):
-                    yield from sample.objects(uri, version)
+                stream = TarStream(file, seekable=self._archives.is_local)
+                packed = stream.compression is not None
+                streamed = packed or not self._archives.is_local
+                with contextlib.closing(Apart(None if streamed else partial(self._archives.open, uri))) as apart:
+                    for sample in read_samples(stream, streamed=streamed, apart=apart):
+                        yield from sample.objects(uri, version, packed=packed)
         except DamagedArchive as error:
-            yield SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again"), 0
+            failure = SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again")
         except (SourceError, ImageTooLarge, OSError) as error:  # too large: an archive on the web
-            yield to_source_error(error, f"read {shown}"), 0
+            failure = to_source_error(error, f"read {shown}")
+        except Exception as error:  # whatever is wrong with one archive costs that one alone
+            logger.debug("reading %s", shown, exc_info=True)
+            failure = SourceError(f"cannot read {shown}: {first_line(error)}")
+        if apart is not None and apart.problem is not None:
+            yield Problem(shown, "bad metadata", f"{shown}: {apart.problem}"), 0
+        if failure is not None:
+            yield failure, 0
 
 
 @dataclass(slots=True)
@@ -161,11 +175,7 @@ class _Pending:
         return Page(objects, self.problems)
 
 
-def _path(uri: str) -> str:
-    return urlsplit(uri).path if is_web(uri) else uri
-
-
 def _place(etag: str | None) -> tuple[str | None, int, int]:
-    """Version of the archive, offset and size, as `objects` wrote them."""
+    """Version of the archive, offset and size, as `objects` wrote them; nothing for an archive that is packed."""
     version, offset, size = (etag or "").rsplit(":", 2) if (etag or "").count(":") >= 2 else ("", "0", "0")
     return (version, int(offset), int(size)) if version and offset.isdigit() and size.isdigit() else (None, 0, 0)

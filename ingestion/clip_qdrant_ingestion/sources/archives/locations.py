@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.tables.braces import expand_braces
-from clip_qdrant.tables.suffixes import is_archive
+from clip_qdrant.tables.suffixes import ARCHIVE_SUFFIXES, is_archive
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets, remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
@@ -80,7 +80,9 @@ class Archives:
         else:
             found = [self._uri(path) for path in retry_request(self._remote, patience=self._patience)]
         if not found:
-            raise SourceError(f"there are no archives at {self.shown}; their names end in .tar, .tar.gz or .tgz")
+            raise SourceError(
+                f"there are no archives at {self.shown}; their names end in {', '.join(ARCHIVE_SUFFIXES)}"
+            )
         return list(dict.fromkeys(found))
 
     def version(self, uri: str) -> str | None:

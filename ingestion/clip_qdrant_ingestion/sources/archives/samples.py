@@ -1,7 +1,8 @@
-"""Samples of a WebDataset archive: the files that follow one another and share a name up to its first dot.
+"""Samples of a WebDataset archive: the files that share a name up to its first dot.
 
 `0007.json` has caption and metadata of `0007.jpg`, `0007.txt` its caption, `0007.cls` its metadata field `class`. Where
-a sample has several images, `0007.left.json` speaks of `0007.left.jpg` alone.
+a sample has several images, `0007.left.json` speaks of `0007.left.jpg` alone. As a rule the files of a sample follow
+one another; those that do not, `Apart` brings together.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, cast
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant.tables.rows import parse_object
 from clip_qdrant.tables.tar import Member, TarStream, sample_key
 from clip_qdrant.url_secrets import remove_secrets
+from clip_qdrant_ingestion.sources.archives.apart import SIDECARS, Apart
 from clip_qdrant_ingestion.sources.descriptions import describe_fields
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
 
@@ -29,7 +31,6 @@ _CONTENT_A_SAMPLE = 1 << 30  # bytes, of which CONTENT_A_PAGE are in memory
 _LARGEST_SIDECAR = 1 << 20  # bytes
 _SIDECARS_A_SAMPLE = 4 << 20  # bytes
 _MOST_SIDECARS = 4 * OBJECTS_A_PAGE  # of a sample
-_SIDECARS = (".cls", ".json", ".txt")  # the later wins
 _WHAT_NOW = "pack the archive with the file itself (tar --dereference --hard-dereference, without --sparse)"
 
 
@@ -56,8 +57,7 @@ class Sample:
 
     def add(self, stream: TarStream, member: Member, *, streamed: bool) -> None:
         """Takes the file at hand, if it is an image or a sidecar. Raises DamagedArchive."""
-        stem, suffix = posixpath.splitext(member.name)
-        suffix = suffix.lower()
+        suffix = posixpath.splitext(member.name)[1].lower()
         if suffix in IMAGE_SUFFIXES:
             keeps = streamed and member.instead is None and member.size <= CONTENT_A_PAGE
             if keeps:
@@ -65,12 +65,20 @@ class Sample:
             else:
                 stream.pass_over(member)
             self.images.append((member, keeps))
-        elif suffix in _SIDECARS and not self.partial:
-            try:
-                self.said[stem, suffix] = self._read_sidecar(stream, member, suffix)
-            except MetadataError as error:
-                self.said[stem, suffix] = Description(partial=True)
-                self.broken.append((member, f"{member.name}: {error}"))
+        elif suffix in SIDECARS:
+            self.add_sidecar(member, lambda: stream.read(member))
+
+    def add_sidecar(self, member: Member, read: Callable[[], bytes]) -> None:
+        """Takes a sidecar, whose content `read` gives."""
+        if self.partial:
+            return
+        stem, suffix = posixpath.splitext(member.name)
+        suffix = suffix.lower()
+        try:
+            self.said[stem, suffix] = self._read_sidecar(member, suffix, read)
+        except MetadataError as error:
+            self.said[stem, suffix] = Description(partial=True)
+            self.broken.append((member, f"{member.name}: {error}"))
 
     def close(self) -> None:
         """Lets go of the content that is kept."""
@@ -83,7 +91,7 @@ class Sample:
         self._kept.write(content)
         self.content += len(content)
 
-    def _read_sidecar(self, stream: TarStream, member: Member, suffix: str) -> Description:
+    def _read_sidecar(self, member: Member, suffix: str, read: Callable[[], bytes]) -> Description:
         """What a sidecar says. Raises MetadataError."""
         self.sidecars += 1
         self.text += min(member.size, _LARGEST_SIDECAR)
@@ -97,10 +105,13 @@ class Sample:
             raise MetadataError(f"it is {member.instead}; {_WHAT_NOW}")
         if member.size > _LARGEST_SIDECAR:
             raise MetadataError(f"it has {member.size} bytes; the limit is {_LARGEST_SIDECAR}")
-        return _read_sidecar(stream.read(member), suffix)
+        return _read_sidecar(read(), suffix)
 
-    def objects(self, uri: str, version: str | None) -> Iterator[tuple[SourceObject | Problem, int]]:
-        """What the sample holds, each with the bytes of memory that it takes, about."""
+    def objects(self, uri: str, version: str | None, *, packed: bool) -> Iterator[tuple[SourceObject | Problem, int]]:
+        """What the sample holds, each with the bytes of memory that it takes, about.
+
+        `packed`: the archive is compressed, so that nothing can be read at its place.
+        """
         if self._kept is not None:
             self._kept.seek(0)
         kept = remove_secrets(uri)
@@ -113,10 +124,10 @@ class Sample:
             content = self._kept.read(member.size) if is_kept and self._kept is not None else None
             said = Description(partial=self.partial)
             for stem in dict.fromkeys((self.key, posixpath.splitext(member.name)[0])):  # its own sidecars win
-                for suffix in _SIDECARS:
+                for suffix in SIDECARS:
                     if (stem, suffix) in self.said:
                         said = self.said[stem, suffix].over(said)
-            etag = None if version is None else f"{version}:{member.offset}:{member.size}"
+            etag = None if version is None else f"{version}:{member.offset}{'z' if packed else ''}:{member.size}"
             name = member.name.removeprefix("./")
             address = None if kept == uri else f"{uri}#{fragment_of(member)}"
             item = SourceObject(shown, name, member.size, None, etag, said, content, address)
@@ -125,10 +136,10 @@ class Sample:
             yield Problem(f"{kept}#{fragment_of(member)}", "bad metadata", detail), 0
 
 
-def read_samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
+def read_samples(stream: TarStream, *, streamed: bool, apart: Apart) -> Iterator[Sample]:
     """The samples of an archive; a sample of very many images comes in pieces.
 
-    Each must be used before the next one is asked for. Raises DamagedArchive after all that lies before the damage.
+    Each must be used before the next one is asked for. Raises DamagedArchive after all that could be read.
     """
     sample = Sample("")
     damage = None
@@ -140,9 +151,10 @@ def read_samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
                 if member is None:
                     break
                 key = sample_key(member.name)
-                if key is None:
+                if key is None or apart.has_read(member):
                     continue
                 if key != sample.key or sample.is_full:
+                    _bring_together(sample, apart)
                     yield sample
                     sample.close()
                     sample = Sample(key)
@@ -150,11 +162,25 @@ def read_samples(stream: TarStream, *, streamed: bool) -> Iterator[Sample]:
             except DamagedArchive as error:
                 damage = error
                 break
+        _bring_together(sample, apart)
         yield sample
     finally:
         sample.close()
     if damage is not None:
         raise damage
+
+
+def _bring_together(sample: Sample, apart: Apart) -> None:
+    """Gives the sample what lies apart from its images, or keeps for them what came without."""
+    if not sample.images:
+        if sample.said:
+            apart.keep(sample.key, sample.said, sample.text)
+        return
+    behind = None if sample.said else sample.images[0][0].offset
+    ahead = apart.find_ahead(sample.key, behind)
+    sample.said = {**apart.kept(sample.key), **sample.said}
+    for member, read in ahead:
+        sample.add_sidecar(member, read)
 
 
 def _read_sidecar(data: bytes, suffix: str) -> Description:

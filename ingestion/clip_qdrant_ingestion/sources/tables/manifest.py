@@ -7,18 +7,18 @@ table is streamed, so its size does not matter; of each image that it names only
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from clip_qdrant.errors import ConfigError, MetadataError, MissingExtra, SourceError
 from clip_qdrant.images.load import Limits, read_bytes
+from clip_qdrant.tables.compression import open_unpacked
 from clip_qdrant.tables.rows import LostRow
-from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, is_compressed, table_format
+from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, table_format
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets, remove_secrets
 from clip_qdrant_ingestion.packed_texts import TextSet
@@ -67,7 +67,7 @@ class ManifestSource:
         if form is None:
             raise ConfigError(
                 f"{os.fspath(location)} is no manifest: its name ends in none of {', '.join(TABLE_SUFFIXES)} "
-                "(with .gz too, but for Parquet)"
+                "(with .gz, .bz2, .xz or .zst too, but for Parquet)"
             )
         self._form: TableFormat = form
         self._shown = mask_secrets(self.uri)
@@ -174,22 +174,28 @@ class ManifestSource:
 
     def _open(self, stack: contextlib.ExitStack) -> IO[bytes]:
         """The table, unpacked; it is closed by `stack`."""
+        file = self._open_packed(stack)
+        if self._form == "parquet":
+            return file
+        try:
+            return open_unpacked(file)[0]
+        except OSError as error:
+            raise to_source_error(error, f"read {self._shown}") from error
+
+    def _open_packed(self, stack: contextlib.ExitStack) -> IO[bytes]:
         scheme = scheme_of(self.uri)
-        file: IO[bytes]
         if scheme in WEB:
-            file = stack.enter_context(
+            return stack.enter_context(
                 self._fetcher.open(self.uri, max_bytes=_LARGEST_TABLE, timeout=_LONGEST_FETCH, patience=self._patience)
             )
-        elif scheme == "file":
+        if scheme == "file":
             local = path_of(self.uri) or Path()
             try:
-                file = stack.enter_context(local.open("rb"))
+                return stack.enter_context(local.open("rb"))
             except OSError as error:
                 raise to_source_error(error, f"read {local}") from error
-        else:
-            filesystem, path = open_filesystem(self.uri, self._storage_options)
-            file = stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if is_compressed(self.uri) else file
+        filesystem, path = open_filesystem(self.uri, self._storage_options)
+        return stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
 
 
 def _with_status(item: SourceObject) -> SourceObject:

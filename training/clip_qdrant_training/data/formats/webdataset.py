@@ -11,17 +11,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from clip_qdrant.errors import DamagedArchive, SourceError, TrainingError
+from clip_qdrant.errors import DamagedArchive, MissingExtra, SourceError, TrainingError
 from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.columns import CAPTION_COLUMNS, find_field
-from clip_qdrant.tables.suffixes import is_archive, is_compressed
+from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.tables.tar import TarStream, sample_key
 from clip_qdrant_training.data.pairs import Pair, clean_captions
 
 __all__ = ["TarImage", "names_archives", "read_archives"]
 
 _TEXTS = frozenset({".txt", ".json"})
+_LARGEST_TEXT = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +81,49 @@ def read_archives(path: Path) -> list[Pair]:
 def _read_archive(archive: Path) -> Iterator[Pair]:
     try:
         with archive.open("rb") as file:
-            for key, files in groupby(_read_files(file, archive), attrgetter("key")):
-                yield _pair(list(files), f"{archive} sample {key!r}")
-    except (DamagedArchive, OSError) as error:
-        way_out = "; unpack it first: an offset needs a plain tar" if is_compressed(archive.name) else ""
-        raise TrainingError(f"cannot read the shard {archive}: {error}{way_out}") from error
+            samples = _join_parts([list(files) for _, files in groupby(_read_files(file, archive), attrgetter("key"))])
+    except (DamagedArchive, MissingExtra, OSError) as error:
+        raise TrainingError(f"cannot read the shard {archive}: {error}") from error
+    for files in samples:
+        yield _pair(files, f"{archive} sample {files[0].key!r}")
+
+
+def _join_parts(runs: Sequence[list[_SampleFile]]) -> list[list[_SampleFile]]:
+    """The samples: files of one name that follow one another, or lie apart, as `tar cf set.tar *.jpg *.txt` has them.
+
+    A run of files that has no image, or no text, is a part of a sample.
+    """
+    samples: list[list[_SampleFile]] = []
+    parts: dict[str, list[_SampleFile]] = {}
+    for run in runs:
+        kinds = {isinstance(file.data, TarImage) for file in run}
+        key = run[0].key
+        if len(kinds) == 2:
+            samples.append(run)
+        elif key in parts:
+            parts[key].extend(run)
+        else:
+            parts[key] = run
+            samples.append(run)
+    return samples
 
 
 def _read_files(file: IO[bytes], archive: Path) -> Iterator[_SampleFile]:
     """The files of samples: of an image the place, of a text what is in it."""
     stream = TarStream(file, seekable=True)
+    if stream.compression is not None:
+        raise TrainingError(
+            f"the shard {archive} is packed by {stream.compression}, but training reads images at their places: "
+            f"unpack it first, as in gzip -dc {archive.name} > plain.tar"
+        )
     for member in stream:
         key, suffix = sample_key(member.name), posixpath.splitext(member.name)[1].lower()
         if key is None or suffix not in _TEXTS | IMAGE_SUFFIXES:
             continue
         if member.instead is not None:
             raise TrainingError(f"{archive}: {member.name} is {member.instead}; pack the archive with the file itself")
+        if suffix in _TEXTS and member.size > _LARGEST_TEXT:
+            raise TrainingError(f"{archive}: {member.name} has {member.size} bytes; a text has {_LARGEST_TEXT} at most")
         is_text = suffix in _TEXTS
         data = stream.read(member) if is_text else TarImage(str(archive), member.offset, member.size, member.name)
         yield _SampleFile(key, posixpath.basename(member.name).partition(".")[2].lower(), data)
@@ -115,7 +143,7 @@ def _pair(files: Sequence[_SampleFile], where: str) -> Pair:
     if len(images) != 1:
         raise TrainingError(
             f"{where} has {len(images)} images{''.join(f', {image.name}' for image in images)}, and needs one: the "
-            "name of a sample is all before the first dot, and its files follow one another in the tar"
+            "name of a sample is all before the first dot of its files"
         )
     # A .json often repeats the .txt beside it.
     return Pair(images[0], clean_captions(list(dict.fromkeys(texts)), where))
@@ -125,7 +153,7 @@ def _texts(data: bytes, suffix: str, where: str) -> list[str]:
     try:
         text = data.decode("utf-8-sig")
         value = json.loads(text) if suffix.endswith("json") else text
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f"{where} is not {'JSON' if suffix.endswith('json') else 'UTF-8'}: {error}") from error
     if isinstance(value, dict):
         key = find_field(value, CAPTION_COLUMNS)
