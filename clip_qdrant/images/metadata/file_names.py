@@ -23,8 +23,8 @@ _LONGEST = 255  # characters, as most file systems take
 def read_name_date(name: str) -> datetime | None:
     """The first date in the last part of a path or a URL, with the time behind it; None where there is none.
 
-    It has no zone, but for a `Z` behind it and for the names of Google's phones (`PXL_…`), which are in UTC. A day alone
-    is its midnight.
+    It has no zone, but for a `Z` behind it and for the names of Google's phones (`PXL_…`), which are in UTC. A day
+    alone is its midnight.
     """
     if "://" in name:
         name = unquote(re.split("[?#]", name, maxsplit=1)[0])

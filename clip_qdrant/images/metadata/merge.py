@@ -13,7 +13,7 @@ from clip_qdrant.images.metadata.blocks.find import find_blocks
 from clip_qdrant.images.metadata.dates import choose_date
 from clip_qdrant.images.metadata.exif_blocks import read_exif
 from clip_qdrant.images.metadata.tag_fields import FileTags, choose_values
-from clip_qdrant.images.metadata.xmp_properties import Properties, read_properties
+from clip_qdrant.images.metadata.xmp_properties import MAX_XMP_BYTES, Properties, read_properties
 
 __all__ = ["read_tags"]
 
@@ -21,14 +21,16 @@ __all__ = ["read_tags"]
 def read_tags(image: Image.Image, data: bytes = b"") -> FileTags:
     """What the file of an image says of itself. Call it after the pixels are read: a PNG may have tags behind them.
 
-    `data` is the file, from which formats are read of which Pillow passes over the XMP.
+    `data` is the file, in which those blocks are found that Pillow passes over.
     """
     blocks = find_blocks(image, data)
     from_exif = read_exif(image, blocks.exif)
     properties: Properties = {}
+    left = MAX_XMP_BYTES
     for packet in blocks.xmp:
-        for name, values in read_properties(packet).items():
+        for name, values in read_properties(packet[: max(left, 0)]).items():
             properties.setdefault(name, values)
+        left -= len(packet)
     from_iptc = iptc.read_fields(blocks.iptc)
     fields = choose_values(
         xmp.read_fields(properties) if properties else {},

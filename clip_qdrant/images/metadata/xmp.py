@@ -26,7 +26,7 @@ _TIFF = "{http://ns.adobe.com/tiff/1.0/}"
 def read_xmp(data: bytes) -> FileTags:
     """What a file of XMP says of the image beside it: fields of TAG_FIELDS, moment, place and orientation.
 
-    Nothing is said by one that is broken; no bytes raise an error. Give a few megabytes at most: the rest is not read.
+    Nothing is said by one that is broken; no bytes raise an error. A megabyte is read, the rest is not.
     """
     said = read_properties(data)
     return FileTags(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import re
 
-__all__ = ["LANGUAGE", "Properties", "read_properties"]
+__all__ = ["MAX_XMP_BYTES", "Properties", "read_properties"]
 
 # Names in Clark's notation to values: a container has several, a text in several languages its default alone.
 Properties = dict[str, list[str]]
 
-LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-_MAX_BYTES = 4 << 20  # editors write some 10 KB, those with a long history 500 KB
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+MAX_XMP_BYTES = (
+    4 << 20
+)  # a second or two of parsing at worst; editors write some 10 KB, those with a long history 500 KB
 _MAX_ELEMENTS = 50_000  # 50 ms of parsing
 _MAX_DEPTH = 100
 _MAX_VALUES = 2_000  # of a property
@@ -27,6 +29,8 @@ _DECLARATION = re.compile(r"""xmlns:([A-Za-z_][\w.-]*)\s*=\s*(["'])([^"'<>&]+)\2
 _DOCUMENT_TYPE = re.compile(r"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _BAD_REFERENCE = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)(#(?:[0-9]{1,7}|x[0-9A-Fa-f]{1,6});)?")
+# Bytes as `surrogateescape` writes them, to what they are in Windows-1252.
+_ESCAPED_BYTES = {0xDC00 + byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0x100)}
 # What packets that lost their wrapper have no declaration of.
 _PREFIXES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
@@ -41,7 +45,7 @@ _PREFIXES = {
 
 def read_properties(packet: bytes) -> Properties:
     """The properties in a packet, UTF-8, UTF-16 or UTF-32; of one that is damaged those before the damage."""
-    text = _decode(packet[:_MAX_BYTES])
+    text = _decode(packet[:MAX_XMP_BYTES])
     if _DOCUMENT_TYPE.search(text):
         return {}
     found, whole = _parse(text.strip("\0\ufeff \t\r\n"))
@@ -65,7 +69,7 @@ def _decode(packet: bytes) -> str:
         return packet.decode("utf-16-be" if wide.start() % 2 else "utf-16-le", "ignore")
     # A few bytes that are not UTF-8 are Windows-1252: one such tag must not cost the others.
     text = packet.decode("utf-8", "surrogateescape")
-    return re.sub("[\udc80-\udcff]", lambda byte: bytes([ord(byte[0]) - 0xDC00]).decode("cp1252", "ignore"), text)
+    return text.translate(_ESCAPED_BYTES)
 
 
 def _cut_out_rdf(text: str) -> str:
@@ -147,7 +151,7 @@ class _Collector:
             self._keeps_default, self._has_default = tag == _RDF + "Alt", False
         elif level == 4 and tag == _RDF + "li":
             self._text = []
-            if self._keeps_default and attributes.get(LANGUAGE) == "x-default" and not self._has_default:
+            if self._keeps_default and attributes.get(_LANGUAGE) == "x-default" and not self._has_default:
                 self._has_default = True
                 self._values = []
 

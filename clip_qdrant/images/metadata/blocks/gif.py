@@ -9,6 +9,7 @@ __all__ = ["find_xmp"]
 
 _EXTENSION = b"\x21\xff\x0bXMP DataXMP"
 _RAMP = b"\x01\xff\xfe\xfd"  # the first of its 258 bytes: whatever of the packet is taken for a size leads into them
+_LONGEST_CHAIN = 1 << 20  # bytes
 
 
 def find_xmp(data: bytes) -> list[bytes]:
@@ -21,7 +22,7 @@ def find_xmp(data: bytes) -> list[bytes]:
     if end >= 0:
         return [data[start:end]]
     packet = bytearray()  # some programs write a chain nevertheless
-    while start < len(data) and data[start]:
+    while start < len(data) and data[start] and len(packet) < _LONGEST_CHAIN:
         packet += data[start + 1 : start + 1 + data[start]]
         start += 1 + data[start]
     return [bytes(packet)]

@@ -12,6 +12,7 @@ __all__ = ["SIGNATURE", "find_boxes"]
 SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
+_MOST_BOXES = 10_000
 _EXIF = b"JpgTiffExif->JP2"
 
 
@@ -21,7 +22,9 @@ def find_boxes(data: bytes) -> tuple[bytes | None, bytes, list[bytes]]:
     iptc = b""
     packets = []
     at = 0
-    while at + 8 <= len(data):
+    for _ in range(_MOST_BOXES):
+        if at + 8 > len(data):
+            break
         size, kind = struct.unpack_from(">L4s", data, at)
         header = 8
         if size == 1 and at + 16 <= len(data):
