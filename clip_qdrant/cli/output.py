@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.image_names import member_of
+from clip_qdrant.uris import path_of
 from clip_qdrant.url_secrets import mask_secrets
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ __all__ = [
     "plain",
     "print_json",
     "print_line",
+    "print_paths",
     "print_table",
     "printable",
     "stderr_console",
@@ -55,13 +58,19 @@ def printable(line: str) -> str:
 
 
 def place(hit: Hit) -> str:
-    """Where an image is: its path, from the working folder where that is shorter, or its uri."""
-    if hit.path is None:
+    """Where an image is: its path, from the working folder where that is shorter, or its uri.
+
+    An image in a local archive is the path of that, "#" and its own path there.
+    """
+    path = path_of(hit.uri.partition("#")[0])
+    if path is None:
         return plain(hit.uri)
+    member = member_of(hit.uri)
+    end = "" if member is None else f"#{member}"
     try:
-        return plain(hit.path.relative_to(Path.cwd()))
+        return plain(f"{path.relative_to(Path.cwd())}{end}")
     except (ValueError, OSError):
-        return plain(hit.path)
+        return plain(f"{path}{end}")
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:
@@ -76,8 +85,8 @@ def _value(value: Any) -> str:
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON types: id, score, and the payload as it is stored."""
-    return {"id": hit.id, "score": hit.score, **hit.payload}
+    """A hit as JSON types: id, score, the path of a local file (null for others), and the payload as it is stored."""
+    return {"id": hit.id, "score": hit.score, "path": None if hit.path is None else str(hit.path), **hit.payload}
 
 
 def print_json(document: object) -> None:
@@ -98,6 +107,17 @@ def _mask(document: Any) -> Any:
     if isinstance(document, Mapping):
         return {_mask(name): _mask(value) for name, value in document.items()}
     return [_mask(value) for value in document] if isinstance(document, list | tuple) else document
+
+
+def print_paths(lines: Iterable[str]) -> None:
+    """Names of files for other programs, one a line, byte for byte where stdout takes bytes."""
+    stream = getattr(sys.stdout, "buffer", None)
+    for line in lines:
+        if stream is None:
+            print(line)
+        else:
+            stream.write(os.fsencode(line) + b"\n")
+    sys.stdout.flush()
 
 
 def print_line(text: str, *, error: bool = False) -> None:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clip_qdrant.cli import wiring
+from clip_qdrant.cli.columns import choose_columns, fill_rows, path_line
 from clip_qdrant.cli.output import (
     hit_json,
-    metadata_text,
-    place,
     plain,
     print_json,
     print_line,
+    print_paths,
     print_table,
     write_text,
 )
-from clip_qdrant.errors import QueryError
+from clip_qdrant.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clip_qdrant.collection.hits import Hit
     from clip_qdrant.collection.query import Query
@@ -60,6 +60,13 @@ def search(
     html: Annotated[
         Path | None, typer.Option(help="Write the result as a page with thumbnails too.", metavar="FILE")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="The columns of the table, such as score,taken,path, and any field.", metavar="LIST"),
+    ] = None,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the images alone, one a line, for other programs.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Search images by a text, by images, or by both together.
@@ -67,14 +74,21 @@ def search(
     QUERY, --image and --like add up; --not takes half of a text away.
     """
     settings = wiring.settings_of(context, {"collection": collection})
+    if sum((columns is not None, paths, as_json)) > 1:
+        raise ConfigError("--columns, --paths and --json each say what to print: give one of them")
     combined, title = _query(query, image or [], like or [], away or [])
     with wiring.open_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(combined, where=where, limit=limit, offset=offset, score_threshold=score_threshold)
+        chosen = choose_columns(columns, images.fields)
     if html is not None:
         from clip_qdrant.pages.hits import Section, page_html
 
         summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}" + (f" where {where}" if where else "")
-        write_text(html, page_html(title, [Section(hits)], summary=summary))
+        previews = _read_previews(context, hits)
+        write_text(html, page_html(title, [Section(hits)], summary=summary, previews=previews))
+    if paths:
+        print_paths(path_line(hit) for hit in hits)
+        return
     if as_json:
         print_json(
             {
@@ -85,7 +99,7 @@ def search(
             }
         )
         return
-    show_hits(title + (f"  where {where}" if where else ""), hits, first=offset + 1)
+    show_hits(title + (f"  where {where}" if where else ""), hits, first=offset + 1, columns=chosen)
     if html is not None:
         print_line(f"written to {plain(html)}")
 
@@ -112,21 +126,28 @@ def facet(
         print_line(f"no image has a value of {plain(field)}")
 
 
-def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1) -> None:
+def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Sequence[str] | None = None) -> None:
     """Hits as a table on stdout."""
     if not hits:
         print_line(f"{plain(title)}: nothing found")
         return
-    rows = [
-        (rank, score(hit), hit.caption or "", metadata_text(hit.metadata), place(hit))
-        for rank, hit in enumerate(hits, first)
-    ]
-    print_table(title, (">", ">score", "caption", "metadata", "image"), rows)
+    print_table(title, *fill_rows(hits, columns, first=first))
 
 
 def score(hit: Hit) -> str:
     """The score of a hit in a table."""
     return "" if hit.score is None else f"{hit.score:.3f}"
+
+
+def _read_previews(context: typer.Context, hits: Sequence[Hit]) -> Mapping[str, str]:
+    """Previews of the images that are no local files: members of archives, and objects of buckets."""
+    if all(hit.path is not None for hit in hits):
+        return {}
+    from clip_qdrant_ingestion.settings import IngestSettings
+    from clip_qdrant_ingestion.sources.previews import make_previews
+
+    settings = wiring.settings_of(context, None, IngestSettings)
+    return make_previews(hits, limits=wiring.limits_of(settings), endpoint_url=settings.endpoint_url)
 
 
 def _query(text: str | None, images: list[Path], like: list[str], away: list[str]) -> tuple[Query, str]:

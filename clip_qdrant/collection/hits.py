@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.fields.dates import parse_datetime
+from clip_qdrant.image_names import member_of
 from clip_qdrant.uris import path_of
 
 __all__ = ["Facet", "Hit"]
@@ -35,8 +36,8 @@ class Hit:
 
     @property
     def path(self) -> Path | None:
-        """The local file, for an image that came from one."""
-        return path_of(self.uri)
+        """The local file, for an image that is one; None for others, and for those in an archive."""
+        return path_of(self.uri) if member_of(self.uri) is None else None
 
     @property
     def taken_at(self) -> datetime | None:

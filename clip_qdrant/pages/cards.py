@@ -6,20 +6,26 @@ local file is shown as a small JPEG made here, never embedded as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from pathlib import PurePosixPath
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from clip_qdrant.image_names import member_of
+from clip_qdrant.pages.facts import (
+    ShownImage,
+    choose_metadata,
+    list_settings,
+    show_date,
+    show_folder,
+    show_name,
+    show_place,
+)
 from clip_qdrant.pages.template import list_values
-from clip_qdrant.pages.thumbnails import make_thumbnail
+from clip_qdrant.pages.thumbnails import PREVIEW_SIDE, make_thumbnail
 from clip_qdrant.uris import path_of
 from clip_qdrant.url_secrets import mask_secrets
 
-__all__ = ["ShownImage", "alt_text", "card_html", "link_html", "make_hit_thumbnail"]
+__all__ = ["alt_text", "card_html", "link_html", "list_facts", "list_settings_text", "make_hit_thumbnail"]
 
-_THUMBNAIL_SIDE = 480  # pixels: sharp at the 240 CSS pixels of a card on a screen of double density
 _LINKED = ("http", "https", "file")
 _SHOWN = ("http", "https")
 
@@ -31,19 +37,6 @@ _CARD = (
 _CARD_IMAGE = "display:block;width:100%;height:180px;object-fit:contain;background:rgba(128,128,128,.12);margin:0"
 _CARD_BODY = "padding:8px 10px;overflow-wrap:anywhere"
 _CARD_FAINT = "opacity:.65;font-size:12px"
-
-
-class ShownImage(Protocol):
-    """What a card shows: a `Hit`, or anything with these attributes."""
-
-    @property
-    def uri(self) -> str: ...
-    @property
-    def score(self) -> float | None: ...
-    @property
-    def caption(self) -> str | None: ...
-    @property
-    def metadata(self) -> Mapping[str, Any]: ...
 
 
 def card_html(hit: ShownImage) -> str:
@@ -64,9 +57,12 @@ def card_html(hit: ShownImage) -> str:
         lines.append(f"<div><b>{hit.score:.3f}</b></div>")
     if hit.caption:
         lines.append(f"<div>{escape(hit.caption)}</div>")
-    for name, value in list_values(hit.metadata):
+    for name, value in list_facts(hit):
         lines.append(f'<div><span style="{_CARD_FAINT}">{escape(name)}</span> {escape(value)}</div>')
-    lines.append(f'<div style="{_CARD_FAINT}">{link_html(hit, style="color:inherit")}</div>')
+    if settings := list_settings_text(hit):
+        lines.append(f'<details style="{_CARD_FAINT}"><summary>camera</summary>{escape(settings)}</details>')
+    folder = escape(show_folder(hit))
+    lines.append(f'<div style="{_CARD_FAINT}">{link_html(hit, style="color:inherit")}<br>{folder}</div>')
     return f'<div style="{_CARD}">{picture}<div style="{_CARD_BODY}">{"".join(lines)}</div></div>'
 
 
@@ -74,20 +70,31 @@ def make_hit_thumbnail(hit: ShownImage) -> str | None:
     """A local image as the data: uri of a small JPEG; None if it is elsewhere, gone or damaged."""
     try:
         path = path_of(hit.uri)
-        return None if path is None else make_thumbnail(path, side=_THUMBNAIL_SIDE)
+        return None if path is None or member_of(hit.uri) is not None else make_thumbnail(path, side=PREVIEW_SIDE)
     except ValueError:  # a uri that is none
         return None
 
 
+def list_facts(hit: ShownImage) -> list[tuple[str, str]]:
+    """Names and texts of what stands below a caption: date, place, metadata."""
+    dated = [("taken", show_date(hit)), ("place", show_place(hit))]
+    return [fact for fact in dated if fact[1]] + list(list_values(choose_metadata(hit)))
+
+
+def list_settings_text(hit: ShownImage) -> str:
+    """How the camera was set, in a line; empty where nothing tells."""
+    return ", ".join(f"{name} {value}" for name, value in list_values(list_settings(hit)))
+
+
 def alt_text(hit: ShownImage) -> str:
     """What stands for an image where it cannot be seen, escaped."""
-    return escape(hit.caption or _name(mask_secrets(hit.uri)))
+    return escape(hit.caption or show_name(hit))
 
 
 def link_html(hit: ShownImage, *, style: str = "") -> str:
     """The name of an image, a link where its uri has a scheme that is safe to follow, and holds no secret."""
     shown = mask_secrets(hit.uri)
-    name = escape(_name(shown))
+    name = escape(show_name(hit))
     if _scheme(hit.uri) not in _LINKED or shown != hit.uri:
         return f'<span title="{escape(shown)}">{name}</span>'
     css = f' style="{style}"' if style else ""
@@ -99,11 +106,3 @@ def _scheme(uri: str) -> str:
         return urlsplit(uri).scheme
     except ValueError:
         return ""
-
-
-def _name(uri: str) -> str:
-    """What to call an image in a line: the last part of its path, or the whole uri where there is none."""
-    try:
-        return PurePosixPath(unquote(urlsplit(uri).path)).name or uri
-    except ValueError:
-        return uri

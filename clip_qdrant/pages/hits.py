@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from clip_qdrant.pages.cards import ShownImage, alt_text, link_html, make_hit_thumbnail
-from clip_qdrant.pages.template import fill_template, list_values, section_html
+from clip_qdrant.pages.cards import alt_text, link_html, list_facts, list_settings_text, make_hit_thumbnail
+from clip_qdrant.pages.facts import ShownImage, show_folder
+from clip_qdrant.pages.template import fill_template, section_html
 from clip_qdrant.pages.thumbnails import picture_html
 
 __all__ = ["Section", "page_html"]
@@ -27,6 +28,7 @@ article { display: flex; flex-direction: column; overflow: hidden; }
 dl { margin: 2px 0 0; display: grid; grid-template-columns: auto 1fr; gap: 1px 10px; font-size: 13px; }
 dt { color: var(--faint); }
 dd { margin: 0; }
+details { color: var(--faint); font-size: 13px; }
 """
 
 
@@ -39,27 +41,34 @@ class Section:
     note: str = ""
 
 
-def page_html(title: str, sections: Iterable[Section], *, summary: str = "") -> str:
+def page_html(
+    title: str, sections: Iterable[Section], *, summary: str = "", previews: Mapping[str, str] | None = None
+) -> str:
     """The results of searches as a whole HTML document.
 
-    Thumbnails of local files are inside it; of other images there is a link. Nothing is loaded from elsewhere.
+    Thumbnails of local files are inside it, and those that `previews` has by uri, as data: uris; of other images there
+    is a link. Nothing is loaded from elsewhere.
     """
-    return fill_template(title, map(_section, sections), summary=summary, style=_STYLE)
+    shown = (_section(section, previews or {}) for section in sections)
+    return fill_template(title, shown, summary=summary, style=_STYLE)
 
 
-def _section(section: Section) -> str:
-    cards = "\n".join(_article(rank, hit) for rank, hit in enumerate(section.hits, 1))
+def _section(section: Section, previews: Mapping[str, str]) -> str:
+    cards = "\n".join(_article(rank, hit, previews) for rank, hit in enumerate(section.hits, 1))
     body = f'<div class="hits">\n{cards}\n</div>' if cards else '<p class="note">Nothing was found.</p>'
     return section_html(section.heading, body, command=section.note)
 
 
-def _article(rank: int, hit: ShownImage) -> str:
-    picture = picture_html(make_hit_thumbnail(hit), alt_text(hit))
+def _article(rank: int, hit: ShownImage, previews: Mapping[str, str]) -> str:
+    picture = picture_html(previews.get(hit.uri) or make_hit_thumbnail(hit), alt_text(hit))
     score = f'<span class="score">{hit.score:.3f}</span>' if hit.score is not None else ""
     caption = f"<p>{escape(hit.caption)}</p>" if hit.caption else ""
-    entries = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in list_values(hit.metadata))
+    entries = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in list_facts(hit))
     metadata = f"<dl>{entries}</dl>" if entries else ""
-    name = f'<p class="name"><span class="rank">{rank}</span> {link_html(hit)}</p>'
+    if settings := list_settings_text(hit):
+        metadata += f"<details><summary>camera</summary>{escape(settings)}</details>"
+    folder = escape(show_folder(hit))
+    name = f'<p class="name"><span class="rank">{rank}</span> {link_html(hit)}<br>{folder}</p>'
     return (
         f'<article class="card"><div class="picture">{picture}{score}</div>'
         f'<div class="body">{caption}{metadata}{name}</div></article>'

@@ -8,8 +8,9 @@ import io
 from clip_qdrant.errors import ImageError, SourceError
 from clip_qdrant.images.load import ImageInput, load_image
 
-__all__ = ["make_thumbnail", "picture_html"]
+__all__ = ["PREVIEW_SIDE", "make_thumbnail", "picture_html"]
 
+PREVIEW_SIDE = 480  # pixels: sharp at the 240 CSS pixels of a card on a screen of double density
 _JPEG_QUALITY = 80
 
 

@@ -148,3 +148,24 @@ def test_a_page_without_hits_says_so() -> None:
 def test_a_notebook_shows_a_hit_as_its_card() -> None:
     a_hit = hit("s3://bucket/a.jpg", caption="a card")
     assert a_hit._repr_html_() == card_html(a_hit)
+
+
+def test_date_place_and_folder_are_shown_and_what_the_camera_says_is_folded_away() -> None:
+    payload = {
+        "taken_at": "2024-12-31T23:30:10-05:00",
+        "location": {"lat": 41.89, "lon": 12.49},
+        "image": {"tags": {"iso": 400, "title": "at night"}},
+    }
+    metadata = {"iso": 400, "title": "at night", "album": "rome"}
+    for tags in both(hit("file:///trips/rome/a.jpg", metadata=metadata, payload=payload)):
+        before, _, folded = tags.text.partition("camera")
+        assert all(text in before for text in ("2024-12-31 23:30", "41.8900, 12.4900", "at night", "rome"))
+        assert "iso" not in before
+        assert "iso 400" in folded
+        assert "/trips/rome" in folded
+
+
+@pytest.mark.parametrize("payload", [{"taken_at": 3, "location": "x", "image": 1}, {"location": {"lat": "a"}}])
+def test_a_payload_of_another_program_is_no_error(payload: dict[str, Any]) -> None:
+    for tags in both(hit("s3://b/a.jpg", caption="still here", payload=payload)):
+        assert "still here" in tags.text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clip_qdrant.cli.output import plain, print_line, print_table
+from clip_qdrant.image_names import member_of
 from clip_qdrant.uris import path_of
 
 if TYPE_CHECKING:
@@ -83,5 +84,6 @@ def _show_quarantined(quarantined: Sequence[Quarantined]) -> None:
 
 
 def show_place(uri: str) -> str:
-    """The path of a file, the uri of anything else."""
-    return str(path_of(uri) or uri)
+    """The path of a file, in an archive with "#" and its path there; the uri of anything else."""
+    path, member = path_of(uri), member_of(uri)
+    return uri if path is None else str(path) if member is None else f"{path}#{member}"
