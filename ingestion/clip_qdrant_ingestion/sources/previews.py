@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from clip_qdrant.image_names import member_of
 from clip_qdrant.images.load import Limits
 from clip_qdrant.pages.thumbnails import PREVIEW_SIDE, make_thumbnail
-from clip_qdrant.tables.suffixes import is_compressed
 from clip_qdrant.uris import path_of
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
@@ -83,7 +82,7 @@ def _read(image: StoredImage, limits: Limits, options: Mapping[str, Any]) -> byt
     if member_of(image.uri) is not None:
         archive = image.uri.partition("#")[0]
         path = path_of(archive)
-        if is_compressed(archive) and (path is None or path.stat().st_size > _LARGEST_COMPRESSED):
+        if not archive.lower().endswith(".tar") and (path is None or path.stat().st_size > _LARGEST_COMPRESSED):
             return None
         source = ShardSource(archive, storage_options=options, patience=0)
         return source.read(SourceObject(image.uri, "", size, None, etag), limits=limits)
