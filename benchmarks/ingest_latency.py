@@ -76,7 +76,7 @@ def rate(embedder: ClipEmbedder, url: str, count: int) -> float:
     source = BucketSource("s3://photos", storage_options={"endpoint_url": url}, object_metadata=False)
     with tempfile.TemporaryDirectory() as folder, EdgeClient(folder) as client:
         report = ingest(source, ImageCollection("photos", embedder, client))
-    assert report.added + report.renamed == count, report
+    assert report.added + report.copied == count, report
     return report.images_per_second
 
 

@@ -66,6 +66,11 @@ class TextSet:
         self._merge_recent()
         return bool(self._are_in_runs(_hashes([text]))[0])
 
+    def contain(self, texts: Sequence[str]) -> list[bool]:
+        """Of each text whether it is there."""
+        self._merge_recent()
+        return [bool(each) for each in self._are_in_runs(_hashes(texts))] if texts else []
+
     def add(self, text: str) -> None:
         self._recent += _hash(text)
 

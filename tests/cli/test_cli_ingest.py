@@ -159,13 +159,17 @@ def test_a_plan_is_shown_and_nothing_is_stored(program: Program, photos: Path) -
 def test_deletion_is_asked_for_and_braked(program: Program, photos: Path) -> None:
     program("ingest", photos)
     (photos / "a.png").unlink()
+    (photos / "b.png").unlink()
 
-    assert program("ingest", photos, "--json").json["gone"] is None
+    assert program("ingest", photos, "--json").json["gone"] == 2
+    told = program("ingest", photos)
+    assert (told.code, "2 stored images are no longer where they were" in told.out) == (0, True)
+    assert "the same with --delete removes them" in told.out
     braked = program("ingest", photos, "--delete", "--json")
-    assert (braked.code, braked.json["gone"], braked.json["deleted"]) == (7, 1, 0)
+    assert (braked.code, braked.json["gone"], braked.json["deleted"]) == (7, 2, 0)
     assert "--max-delete" in program("ingest", photos, "--delete").out
-    done = program("ingest", photos, "--delete", "--max-delete", "50%", "--json")
-    assert (done.code, done.json["deleted"]) == (0, 1)
+    done = program("ingest", photos, "--delete", "--max-delete", "70%", "--json")
+    assert (done.code, done.json["deleted"]) == (0, 2)
 
 
 def test_all_settings_may_come_from_the_environment(

@@ -24,6 +24,7 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.listing import open_bucket
+from clip_qdrant_ingestion.sources.places import is_gone
 from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 
 
@@ -145,6 +146,23 @@ def test_looking_at_an_object_gives_its_user_metadata_below_what_else_is_said(bu
     with pytest.raises(SourceError, match=r"b\.jpg: Not Found") as caught:
         source.look(second)
     assert not caught.value.transient
+
+
+def test_it_is_told_whether_an_object_of_the_bucket_is_gone_wherever_it_was(bucket: Bucket) -> None:
+    bucket.put("old/a.jpg", b"a")
+    bucket.put("new/b.tar", b"b")
+    source, root = BucketSource(f"{bucket.url}/new"), bucket.url
+    places = {
+        f"{root}/old/a.jpg": False,
+        f"{root}/old/b.jpg": True,
+        f"{root}/new/b.tar#c.jpg": False,
+        f"{root}/old/b.tar#c.jpg": True,
+        "s3://another-bucket/a.jpg": None,
+        "https://host/a.jpg": None,
+    }
+    assert {uri: is_gone(uri, source) for uri in places} == places
+    with FlakyProxy(bucket.endpoint, fail_share=1.0).running() as proxy:
+        assert is_gone(f"{root}/old/b.jpg", through(proxy, bucket)) is None
 
 
 def test_without_object_metadata_looking_costs_no_request(bucket: Bucket) -> None:

@@ -53,7 +53,8 @@ def at_once(*runs: Callable[[], Report]) -> list[Report]:
 
 
 def stored(reports: list[Report]) -> int:
-    return sum(report.added + report.updated + report.renamed + report.payload_updated for report in reports)
+    names = ("added", "updated", "renamed", "copied", "payload_updated")
+    return sum(getattr(report, name) for report in reports for name in names)
 
 
 def test_two_runs_in_one_process_share_an_embedded_store(photos: Path, edge_client: EdgeClient, tmp_path: Path) -> None:

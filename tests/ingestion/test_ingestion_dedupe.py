@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from counting import CountingFolder
 from fakes import FakeEmbedder, picture, write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,32 @@ def test_a_near_duplicate_is_left_out_and_not_read_again(
     assert (report.skipped, report.duplicates, report.quarantined) == (2, 1, ())
 
 
+@pytest.mark.parametrize("remembers", [False, True])
+def test_near_duplicates_that_are_stored_already_are_left_out_unread(
+    folder: Path, collection: ImageCollection, state: IngestState, remembers: bool
+) -> None:
+    run(folder, collection, how="off")
+    source = CountingFolder(folder)
+    report = run(folder, collection, state if remembers else None, source=source)
+    assert (report.skipped, report.duplicates, source.images_read) == (2, 1, [])
+    assert names(collection) == {"a.png": None, "c.png": None}
+    report = run(folder, collection, state if remembers else None, source=source)
+    assert (report.skipped, report.duplicates, source.images_read) == (2, 1, [] if remembers else ["b.jpg"])
+    (folder / "a.png").unlink()
+    run(folder, collection, state if remembers else None, delete=True)
+    assert names(collection) == {"b.jpg": None, "c.png": None}
+
+
+def test_near_duplicates_that_are_stored_already_are_marked_unread(folder: Path, collection: ImageCollection) -> None:
+    picture(1).resize((150, 150)).save(folder / "d.png")
+    run(folder, collection, how="off")
+    source = CountingFolder(folder)
+    report = run(folder, collection, how="tag", source=source)
+    assert (report.payload_updated, report.skipped, source.images_read) == (2, 2, [])
+    assert names(collection) == {"a.png": None, "b.jpg": "a.png", "c.png": None, "d.png": "a.png"}
+    assert run(folder, collection, how="tag").skipped == 4
+
+
 def test_without_a_state_it_is_found_again_each_time(folder: Path, collection: ImageCollection) -> None:
     for _ in range(2):
         assert run(folder, collection).duplicates == 1
@@ -142,7 +169,7 @@ def test_plain_pictures_are_near_nothing(folder: Path, collection: ImageCollecti
     for name, colour in (("p.png", "red"), ("q.png", "red"), ("r.png", "white")):
         write_image(folder / name, colour)
     report = run(folder, collection)
-    assert (report.added + report.renamed, report.duplicates) == (5, 1)  # two of them are of the same bytes
+    assert (report.added + report.copied, report.duplicates) == (5, 1)  # two of them are of the same bytes
 
 
 def test_what_was_left_out_comes_in_when_it_is_not_to_be_left_out_any_more(
@@ -362,8 +389,8 @@ def test_whatever_happens_each_picture_is_there_and_each_tag_is_right(
                     shown[name], shown[other] = shown[other], shown[name]
             report = run(folder, collection, state, how=how, delete=True)
             assert report.refused is None
-            assert report.listed == report.added + report.updated + report.renamed + report.payload_updated + (
-                report.skipped + report.duplicates
+            assert report.listed == report.added + report.updated + report.renamed + report.copied + (
+                report.payload_updated + report.skipped + report.duplicates
             )
             stored = names(collection)
             assert stored.keys() <= shown.keys()

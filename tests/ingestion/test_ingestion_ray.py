@@ -91,7 +91,7 @@ def many_images(folder: Path, count: int) -> Path:
 
 
 def counts(report: Report) -> tuple[int, int, int, int]:
-    new = report.added + report.renamed  # which one of two equal files is first is chance
+    new = report.added + report.copied  # which one of two equal files is first is chance
     return (new, report.updated, report.payload_updated, report.skipped)
 
 

@@ -104,6 +104,14 @@ def test_an_address_with_spaces_and_umlauts_is_escaped_and_what_is_escaped_stays
     assert fetcher.fetch(f"{site.url}/a b/ä%2520.jpg?q=ü&x=1#part", limits=LIMITS) == b"here"
 
 
+def test_an_object_is_gone_only_if_the_server_says_so(site: WebSite, fetcher: Fetcher, strict: Fetcher) -> None:
+    site.pages |= {"/a.jpg": b"a", "/busy.jpg": Reply(status=503)}
+    assert fetcher.is_gone(f"{site.url}/a.jpg") is False
+    assert fetcher.is_gone(f"{site.url}/b.jpg") is True
+    assert fetcher.is_gone(f"{site.url}/busy.jpg") is None
+    assert strict.is_gone(f"{site.url}/b.jpg") is None
+
+
 def test_no_cookie_comes_back_to_the_server(site: WebSite, fetcher: Fetcher) -> None:
     site.pages["/a"] = Reply(b"a", headers={"Set-Cookie": "id=1"})
     fetcher.fetch(f"{site.url}/a", limits=LIMITS)

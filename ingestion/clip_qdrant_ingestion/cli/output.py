@@ -28,7 +28,7 @@ def show_plan(plan: Plan, collection: str) -> None:
         ("unchanged", plan.unchanged, "nothing"),
         ("still bad", plan.still_bad, "nothing; --retry-failed reads them again"),
         ("still a duplicate", plan.still_duplicates, "nothing"),
-        ("gone", plan.gone, "delete, with --delete"),
+        ("gone, or moved", plan.gone, "delete, with --delete"),
         ("quarantined", len(plan.quarantined), "nothing"),
     ]
     print_table(f"plan for collection {collection}", ("images", ">count", "to do"), rows)
@@ -46,12 +46,13 @@ def show_report(report: Report, collection: str) -> None:
         ("added", report.added),
         ("updated", report.updated),
         ("renamed", report.renamed),
+        ("copies of others", report.copied),
         ("updated without its vector", report.payload_updated),
         ("unchanged", report.skipped),
         ("left out as duplicates", report.duplicates),
         ("still bad", report.still_bad),
         ("quarantined", len(report.quarantined)),
-        ("gone", report.gone or 0),
+        ("gone, or moved", report.gone or 0),
         ("deleted", report.deleted),
     ]
     kept = {"listed", "added", "unchanged", "quarantined"}
@@ -61,6 +62,9 @@ def show_report(report: Report, collection: str) -> None:
     print_line(f"{report.seconds:.1f} s{rate}{_pace(report)}")
     if report.refused:
         print_line(plain(report.refused))
+    elif report.gone and not report.deleted and not report.interrupted:
+        are = "image is" if report.gone == 1 else "images are"
+        print_line(f"{report.gone} stored {are} no longer where they were; the same with --delete removes them")
     _show_quarantined(report.quarantined)
 
 

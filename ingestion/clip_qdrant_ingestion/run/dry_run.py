@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.unchanged import has_same_bytes
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion.options import Dedupe, IngestOptions
-from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.decisions import Action, Task, is_rewrite
-from clip_qdrant_ingestion.run.missing import scan_stored
+from clip_qdrant_ingestion.run.missing import Stored, find_unseen
 from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.planner import Planner
 from clip_qdrant_ingestion.run.report import Plan
 from clip_qdrant_ingestion.run.stages import Read, Stages
+from clip_qdrant_ingestion.sources.places import are_gone
 from clip_qdrant_ingestion.sources.protocol import Source
 
 if TYPE_CHECKING:
@@ -82,15 +82,17 @@ def preview(
                     fresh.append(task)
                 elif kind is not None:
                     note(kind, task.item.uri)
-        gone = _find_gone(collection, source.name, planner.seen, options.owns) if planner.complete else {}
-        sizes, hashes = {size for size, _ in gone.values()}, {sha256 for _, sha256 in gone.values()}
+        gone, elsewhere = _find_gone(source, collection, planner, fresh, options) if planner.complete else ({}, {})
+        lost = {**gone, **elsewhere}
+        sizes, hashes = {size for size, _ in lost.values()}, {sha256 for _, sha256 in lost.values()}
         candidates = [task for task in fresh if task.item.size in sizes]
         read = dict(zip((task.item.uri for task in candidates), pool.map(reader.sha256, candidates), strict=True))
     for task in fresh:
         sha256 = read.get(task.item.uri, "")
         if sha256 is not None:
             note("renamed" if sha256 in hashes else "new", task.item.uri)
-    for uri in gone:
+    found = frozenset(read.values())
+    for uri in (*gone, *(uri for uri, (_, sha256) in elsewhere.items() if sha256 in found)):
         note("gone", uri)
     told = outcomes.counts()
     return Plan(
@@ -133,12 +135,23 @@ class _Reader:
 
 
 def _find_gone(
-    collection: ImageCollection, source_name: str, seen: TextSet, owns: Callable[[str], bool] | None
-) -> Mapping[str, tuple[int, str]]:
-    """Size and hash of the stored images of a source that were not seen in its listing, by uri."""
-    found = {}
-    for payload in scan_stored(collection, source_name, owns, parts=["uri", "image.bytes", "image.sha256"]):
-        image = payload.get("image") or {}
-        if payload["uri"] not in seen:
-            found[payload["uri"]] = (image.get("bytes", -1), image.get("sha256", "-"))
-    return found
+    source: Source, collection: ImageCollection, planner: Planner, fresh: Sequence[Task], options: IngestOptions
+) -> tuple[Mapping[str, tuple[int, str]], Mapping[str, tuple[int, str]]]:
+    """Size and hash, by uri, of the stored images that are gone or have moved to an image that is stored; and of those
+    of other sources that are nowhere, as large as one of the `fresh` images, which may be that one."""
+    gone: dict[str, tuple[int, str]] = {}
+    elsewhere: dict[str, tuple[int, str]] = {}
+    if not collection.exists():
+        return gone, elsewhere
+    sizes = {task.item.size for task in fresh}
+    others: dict[str, tuple[Stored, bool]] = {}
+    for image, has_copy in find_unseen(collection, source, planner.seen, owns=options.owns):
+        if image.own:
+            gone[image.uri] = (image.size, image.sha256)
+        elif (has_copy or image.size in sizes) and len(others) < _COMPARED:
+            others[image.uri] = (image, has_copy)
+    for uri, is_missing in are_gone(list(others), source):
+        if is_missing:
+            image, has_copy = others[uri]
+            (gone if has_copy else elsewhere)[uri] = (image.size, image.sha256)
+    return gone, elsewhere

@@ -38,6 +38,7 @@ class Outcomes:
         self._changed: list[str] = []
         self.quarantined: list[Quarantined] = []
         self.changed: list[str] = []  # images that were embedded anew, if it compares
+        self.moved: set[str] = set()  # old uris of images that were renamed
         self._firsts: dict[str, str] = {}  # by uri of an image that is left out
 
     def tell(self, outcome: ObjectOutcome) -> None:
@@ -63,6 +64,12 @@ class Outcomes:
         """Counts something in the listing that is no object: a folder, a sidecar, a row."""
         with self._lock:
             self._take(ObjectOutcome(row.uri, row))
+
+    def note_duplicate(self, uri: str) -> None:
+        """A stored image turned out to be a duplicate: those that were compared with it have another first now."""
+        with self._lock:
+            self._changed.append(uri)
+            self.changed.append(uri)
 
     def counts(self) -> Counter[str]:
         """By count of a Report, "quarantined", and "objects": all that were told of."""
@@ -99,8 +106,10 @@ class Outcomes:
             self._put_away.append(what)
         else:
             self._counts[what] += 1
-            if what in ("added", "updated", "renamed", "payload_updated"):
+            if what in ("added", "updated", "renamed", "copied", "payload_updated"):
                 self._settled.append(outcome.uri)
+            if outcome.moved_from is not None:
+                self.moved.add(outcome.moved_from)
             if what == "updated":
                 self._changed.append(outcome.uri)
                 if self._compares:

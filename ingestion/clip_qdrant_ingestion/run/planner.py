@@ -6,8 +6,8 @@ It keeps 16 bytes of every object it has seen, by which the run finds at its end
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError
@@ -19,7 +19,7 @@ from clip_qdrant_ingestion.run.decisions import Action, Task, decide, make_recor
 from clip_qdrant_ingestion.run.faults import quarantine
 from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
-from clip_qdrant_ingestion.run.stages import ObjectOutcome, metadata_types
+from clip_qdrant_ingestion.run.stages import DuplicateFinder, ObjectOutcome, metadata_types
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
 
@@ -33,8 +33,9 @@ class Planner:
     """Gives tasks in the order of the source; objects that need nothing go to the outcomes at once.
 
     `seen` has all objects listed so far, `listed` says that there are no more, and `complete` that these are all there
-    are where it looked: nothing was hidden by a problem. `creates` lets it create the collection, and the fields that
-    are new.
+    are where it looked: nothing was hidden by a problem. `listed_any` says whether there was any, be it one for another
+    worker. `creates` lets it create the collection, and the fields that are new. `duplicates` finds near-duplicates
+    among what is stored and unchanged: they are marked, or left out as new ones are, without being read.
     """
 
     def __init__(
@@ -46,13 +47,15 @@ class Planner:
         options: IngestOptions,
         put_away: PutAway | None = None,
         creates: bool = True,
+        duplicates: DuplicateFinder | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source, self._collection, self._outcomes, self._tell = source, collection, outcomes, outcomes.tell
         self._options, self._put_away, self._creates, self._stopped = options, put_away, creates, stopped
         self._fingerprint = collection.embedder.fingerprint
+        self._duplicates = duplicates
         self.seen = TextSet()
-        self.listed = self.complete = False
+        self.listed = self.complete = self.listed_any = False
         collection.writer.expect(TAG_FIELDS)
 
     def tasks(
@@ -64,7 +67,8 @@ class Planner:
             if self._stopped():
                 return
             if only is None:
-                hidden = hidden or self._count_problems(page)
+                hidden = self._count_problems(page) or hidden
+                self.listed_any = self.listed_any or bool(page.objects or page.elsewhere)
                 self.seen.add_all([item.uri for item in page.objects])
                 yield self._plan(page.objects)
             else:
@@ -81,7 +85,8 @@ class Planner:
         if not items:
             return []
         stored = self._collection.writer.read_payloads([item.uri for item in items])
-        tasks = []
+        tasks: list[Task] = []
+        left_out: list[Duplicate] = []
         for item, said in self._describe(items):
             with self._quarantine_errors(item):
                 if isinstance(said, MetadataError):
@@ -89,11 +94,33 @@ class Planner:
                 there = stored.get(item.uri)
                 record = self._collection.writer.check(make_record(item, said, there, source=self._source.name))
                 action = decide(record, there, fingerprint=self._fingerprint)
+                if there is not None and action is not Action.LOAD and (first := self._find_first(item.uri, there)):
+                    self._outcomes.note_duplicate(item.uri)
+                    if self._options.dedupe == "skip":
+                        left_out.append(Duplicate(item.uri, first, item.etag, item.size, item.mtime))
+                        continue
+                    there, action = {**there, "duplicate_of": first}, Action.REWRITE
                 if action is Action.SKIP:
                     self._tell(ObjectOutcome(item.uri, "skipped"))
                 else:
                     tasks.append(Task(item, record, there, action))
+        self._leave_out(left_out)
         return self._keep_consistent(tasks if again else self._pass_over(tasks))
+
+    def _find_first(self, uri: str, stored: Mapping[str, Any]) -> str | None:
+        """The image that a stored one nearly equals, if it is not marked with it yet."""
+        phash = (stored.get("image") or {}).get("phash")
+        if self._duplicates is None or not phash or "duplicate_of" in stored:
+            return None
+        return self._duplicates.find_first(uri, phash)
+
+    def _leave_out(self, rows: Sequence[Duplicate]) -> None:
+        """Takes stored images out that nearly equal another: as if they had been left out when they were new."""
+        if not rows:
+            return
+        self._collection.delete(uris=[row.uri for row in rows])
+        for row in rows:
+            self._tell(ObjectOutcome(row.uri, row))
 
     def _describe(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
         """The objects with what is said about them, its texts turned into values."""

@@ -17,6 +17,7 @@ from clip_qdrant.errors import ConfigError, StoreFull, StoreUnavailable
 from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
 from clip_qdrant_ingestion.duplicates.marks import update_marks
 from clip_qdrant_ingestion.options import IngestOptions
+from clip_qdrant_ingestion.packed_texts import sort_texts
 from clip_qdrant_ingestion.run.bulk import bulk_load
 from clip_qdrant_ingestion.run.engine import Cluster, Engine
 from clip_qdrant_ingestion.run.extent import EVERYTHING, Extent
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 _BETWEEN_EVENTS = 0.1  # seconds
 _DELETED_AT_ONCE = 1000
-_STORED = ("added", "updated", "renamed", "payload_updated")
+_STORED = ("added", "updated", "renamed", "copied", "payload_updated")
 _DONE = (*_STORED, "skipped", "duplicates", "still_bad")
 
 
@@ -69,7 +70,13 @@ class Reconciler:
         self._outcomes = Outcomes(put_away, compares=compares or _has_marks(collection))
         self._duplicates = _load_index(collection) if compares else None
         self._planner = Planner(
-            source, collection, self._outcomes, options=options, put_away=put_away, stopped=self._stop.is_set
+            source,
+            collection,
+            self._outcomes,
+            options=options,
+            put_away=put_away,
+            duplicates=self._duplicates,
+            stopped=self._stop.is_set,
         )
         self._deleted = 0
         self._last_event = 0.0
@@ -108,7 +115,7 @@ class Reconciler:
             **{name: counts[name] for name in _DONE},
             listed=listed,
             gone=found.count if found is not None else None,
-            refused=found.refused if found is not None else None,
+            refused=found.refused if found is not None and self._options.delete else None,
             deleted=self._deleted,
             quarantined=tuple(sorted(self._outcomes.quarantined, key=lambda row: (row.uri, row.detail))),
             seconds=time.monotonic() - self._started,
@@ -125,9 +132,9 @@ class Reconciler:
         """
         found, nothing_left = None, False
         try:
-            if self._options.delete and not self._stop.is_set():
+            if not self._stop.is_set():
                 found = self._find_missing()
-            gone = frozenset(found.uris if found is not None else ())
+            gone = frozenset(found.uris if found is not None and self._options.delete else ())
             lost = self._find_lost()
             others = gone.union(lost, self._outcomes.changed)
             if others and not self._stop.is_set():
@@ -144,17 +151,21 @@ class Reconciler:
         return found, nothing_left
 
     def _find_missing(self) -> Missing | None:
-        """What is no longer in the source, None where that cannot be told."""
+        """What is no longer where it was, None where that cannot be told."""
         if not self._planner.complete:
-            logger.warning("nothing is deleted, because a part of the source could not be listed")
+            if self._options.delete and self._planner.listed:
+                logger.warning("nothing is deleted, because a part of the source could not be listed")
             return None
+        if self._extent.folders is not None and not self._options.delete:
+            return None  # only those that are said to be removed would be looked for
         return find_missing(
             self._collection,
-            self._source.name,
+            self._source,
             self._planner.seen,
-            max_delete=self._options.max_delete,
-            owns=self._options.owns,
+            options=self._options,
+            listed_any=self._planner.listed_any,
             among=self._extent.removed if self._extent.folders is not None else None,
+            moved=self._outcomes.moved,
             tick=self._tick,
         )
 
@@ -224,11 +235,13 @@ def _has_marks(collection: ImageCollection) -> bool:
 
 
 def _load_index(collection: ImageCollection) -> DuplicateIndex:
-    """The hashes of the stored images, without those that are marked as duplicates."""
-    index = DuplicateIndex()
-    index.load(
-        (payload["uri"], payload["image"]["phash"])
-        for payload in collection.writer.scan(parts=["uri", "image.phash", "duplicate_of"])
+    """The hashes of the stored images in the order they came in, without those that are marked as duplicates."""
+    payloads = collection.writer.scan(parts=["uri", "image.phash", "duplicate_of", "ingested_at"])
+    rows = sort_texts(
+        f"{payload.get('ingested_at', '')}\t{payload['uri']}\t{payload['image']['phash']}"
+        for payload in payloads
         if (payload.get("image") or {}).get("phash") and "duplicate_of" not in payload
     )
+    index = DuplicateIndex()
+    index.load((row[row.index("\t") + 1 : row.rindex("\t")], row[row.rindex("\t") + 1 :]) for row in rows)
     return index

@@ -72,6 +72,7 @@ class Progress:
     added: int = 0
     updated: int = 0
     renamed: int = 0
+    copied: int = 0
     payload_updated: int = 0
     skipped: int = 0
     duplicates: int = 0
@@ -86,7 +87,7 @@ class Progress:
     @property
     def done(self) -> int:
         """Objects that need no more attention. Quarantined sidecars count too, so it may exceed `listed`."""
-        stored = self.added + self.updated + self.renamed + self.payload_updated
+        stored = self.added + self.updated + self.renamed + self.copied + self.payload_updated
         return stored + self.skipped + self.duplicates + self.still_bad + self.quarantined
 
     @property
@@ -95,24 +96,29 @@ class Progress:
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
 
 
-COUNTS = ("listed", "added", "updated", "renamed", "payload_updated", "skipped", "duplicates", "still_bad", "deleted")
+COUNTS = (
+    "listed", "added", "updated", "renamed", "copied", "payload_updated", "skipped", "duplicates", "still_bad", "gone",
+    "deleted",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The outcome of a run. Each image listed is in one of the counts, quarantined, or left by an interrupt.
 
-    `added` were new, `updated` embedded anew; `renamed` were new too, and took over the vector of an image of the same
-    bytes; `payload_updated` had only a new caption, metadata or file date; `skipped` were unchanged; `duplicates` were
-    left out; `still_bad` were quarantined by an earlier run and have not changed since. `gone` images are stored and
-    no longer listed, `deleted` of them were removed; None where it was not looked for. `refused` says why none were
-    deleted although it was asked for.
+    `added` were new, `updated` embedded anew; `renamed` and `copied` were new names of bytes that had been met before,
+    which are no longer, or still, where they were; `payload_updated` had only a new caption, metadata, file date or
+    mark of a duplicate; `skipped` were unchanged; `duplicates` were left out; `still_bad` were quarantined before and
+    have not changed since. `gone` images are stored and no longer where they were, and `deleted` of them were
+    removed, if that was asked for; None where it cannot be told. `refused` says why some were not deleted although it
+    was asked for.
     """
 
     listed: int = 0
     added: int = 0
     updated: int = 0
     renamed: int = 0
+    copied: int = 0
     payload_updated: int = 0
     skipped: int = 0
     still_bad: int = 0
@@ -158,7 +164,8 @@ class Plan:
     """What a run would do, found without storing anything: how many objects of each kind, and some of each by uri.
 
     `new` and `changed` would be read and embedded; `renamed` would take over a vector; `described` would get a new
-    payload only; `still_bad` and `still_duplicates` would be passed over; `gone` are stored and no longer listed.
+    payload only; `still_bad` and `still_duplicates` would be passed over; `gone` are stored and no longer where
+    they were.
     """
 
     new: int = 0

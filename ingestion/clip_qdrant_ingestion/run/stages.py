@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
 from clip_qdrant.images.metadata.file_names import read_name_date
 from clip_qdrant_ingestion.options import IngestOptions
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.channel import Budget
 from clip_qdrant_ingestion.run.decisions import (
     Action,
@@ -33,6 +34,7 @@ from clip_qdrant_ingestion.run.decisions import (
 )
 from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisect_work, quarantine
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
+from clip_qdrant_ingestion.sources.places import are_gone
 from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
 from clip_qdrant_ingestion.versions import is_same_version
@@ -41,15 +43,19 @@ __all__ = ["Decoded", "DuplicateFinder", "Embedded", "ObjectOutcome", "Read", "S
 
 _PIXEL_BYTES = 384 * 1024 * 1024  # decoded at once, by all threads
 
-Kind = Literal["added", "updated", "renamed", "payload_updated", "skipped"]
+Kind = Literal["added", "updated", "renamed", "copied", "payload_updated", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectOutcome:
-    """What became of one object: how it is stored, or as what it was put away, now or before."""
+    """What became of one object: how it is stored, or as what it was put away, now or before.
+
+    `moved_from` is the uri of a renamed image under its old name.
+    """
 
     uri: str
     what: Kind | Quarantined | Duplicate
+    moved_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,12 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A task with its vector, float32 (dim,); `taken_over` from a stored image of the same bytes."""
+    """A task with its vector, float32 (dim,), and what it counts as; `moved_from` as in ObjectOutcome."""
 
     task: Task
     vector: np.ndarray = field(repr=False)
-    taken_over: bool = False
+    kind: Kind = "added"
+    moved_from: str | None = None
 
 
 class DuplicateFinder(Protocol):
@@ -106,6 +113,8 @@ class Stages:
         # One for each: a look may cost nothing, and tell nothing of whether the source answers.
         self._reading, self._looking = (Retries(patience=options.patience, stop=stop) for _ in range(2))
         self._pixel_bytes = Budget(_PIXEL_BYTES)
+        self._met = TextSet()  # hashes of the images of this run
+        self._lock = threading.Lock()
         self._fingerprint = collection.embedder.fingerprint
 
     def halt(self) -> None:
@@ -193,23 +202,40 @@ class Stages:
     def embed(self, decoded: Sequence[Decoded]) -> list[Embedded]:
         """The vectors of a batch, without the images that are left out."""
         there = self._collection.writer.find_same_bytes([_sha256(one) for one in decoded])
-        embedded: list[Embedded] = []
-        rest: list[Decoded] = []
-        for one in decoded:
-            same = there.get(_sha256(one))
-            if (task := self._compare(one.task)) is None:
-                continue
-            if same is not None:
-                embedded.append(Embedded(task, same[1], taken_over=same[0]["uri"] != task.item.uri))
-            else:
-                rest.append(Decoded(task, one.pixels))
+        kept = [Decoded(task, one.pixels) for one in decoded if (task := self._compare(one.task)) is not None]
+        kinds = dict(zip((one.task.item.uri for one in kept), self._kinds(kept, there), strict=True))
+        embedded = [
+            Embedded(one.task, there[_sha256(one)][1], *kinds[one.task.item.uri])
+            for one in kept
+            if _sha256(one) in there
+        ]
+        rest = [one for one in kept if _sha256(one) not in there]
 
         def work(group: Sequence[Decoded]) -> None:
             vectors = self._collection.embedder.embed_pixels(np.stack([one.pixels for one in group]))
-            embedded.extend([Embedded(one.task, row) for one, row in zip(group, vectors, strict=True)])
+            embedded.extend(
+                [Embedded(one.task, row, *kinds[one.task.item.uri]) for one, row in zip(group, vectors, strict=True)]
+            )
 
         bisect_work(rest, work, lambda one, error: self._put_away(one.task.item, error))
         return embedded
+
+    def _kinds(
+        self, decoded: Sequence[Decoded], there: Mapping[str, tuple[Mapping[str, Any], np.ndarray]]
+    ) -> Iterator[tuple[Kind, str | None]]:
+        """What each counts as, and the old uri of what is renamed; `there` is stored, by hash."""
+        with self._lock:
+            firsts = self._met.add_all([_sha256(one) for one in decoded])
+        before = [there[_sha256(one)][0]["uri"] if _sha256(one) in there else None for one in decoded]
+        asked = [uri for one, uri in zip(decoded, before, strict=True) if one.task.stored is None and uri is not None]
+        gone = dict(are_gone(list(dict.fromkeys(asked)), self._source))
+        for one, uri, is_first in zip(decoded, before, firsts, strict=True):
+            if one.task.stored is not None:
+                yield "updated", None
+            elif uri is not None and uri != one.task.item.uri:
+                yield ("renamed", uri) if gone.get(uri) and is_first else ("copied", None)
+            else:
+                yield ("added" if is_first else "copied"), None
 
     def _compare(self, task: Task) -> Task | None:
         """The task, marked if its image nearly equals another; None if the image is left out for that."""
@@ -233,8 +259,7 @@ class Stages:
     def _write_images(self, group: Sequence[Embedded]) -> None:
         self._collection.writer.write([one.task.record for one in group], np.stack([one.vector for one in group]))
         for one in group:
-            new: Kind = "renamed" if one.taken_over else "added"
-            self._tell(ObjectOutcome(one.task.item.uri, new if one.task.stored is None else "updated"))
+            self._tell(ObjectOutcome(one.task.item.uri, one.kind, one.moved_from))
 
     def _write_payloads(self, group: Sequence[Task]) -> None:
         try:

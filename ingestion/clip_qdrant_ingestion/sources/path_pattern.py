@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.places import is_gone
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
 
 __all__ = ["PathPattern", "PatternedSource"]
@@ -113,7 +114,7 @@ class PatternedSource:
                 fits = True
                 path = Description(texts.pop("caption", None), texts=texts)
                 objects.append(replace(item, said=item.said.over(path)))
-            yield Page(objects, page.problems)
+            yield replace(page, objects=objects)
         if example is not None and not fits and folders is None:
             logger.warning("no path fits the pattern %s; one of them is %r", self._pattern.pattern, example)
 
@@ -122,6 +123,9 @@ class PatternedSource:
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         return self._source.read(item, limits=limits)
+
+    def is_gone(self, uri: str) -> bool | None:
+        return is_gone(uri, self._source)
 
 
 def _compose(name: str) -> str:

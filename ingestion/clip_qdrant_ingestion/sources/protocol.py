@@ -82,10 +82,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A piece of a listing: at most OBJECTS_A_PAGE objects, and what was wrong on the way to them."""
+    """A piece of a listing: at most OBJECTS_A_PAGE objects, and what was wrong on the way to them.
+
+    `elsewhere` counts the objects that are left to other workers (`sources.share`).
+    """
 
     objects: Sequence[SourceObject] = ()
     problems: Sequence[Problem] = ()
+    elsewhere: int = 0
 
 
 class Source(Protocol):

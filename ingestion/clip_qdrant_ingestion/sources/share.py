@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion.sources.places import is_gone
 from clip_qdrant_ingestion.sources.protocol import Page, Problem, Source, SourceObject
 
 __all__ = ["Share"]
@@ -56,9 +58,12 @@ class Share:
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
         for page in self._source.pages(folders):
-            yield Page(
-                [item for item in page.objects if self.owns(item.uri)],
-                [problem for problem in page.problems if self._has(problem)],
+            objects = [item for item in page.objects if self.owns(item.uri)]
+            yield replace(
+                page,
+                objects=objects,
+                problems=[problem for problem in page.problems if self._has(problem)],
+                elsewhere=page.elsewhere + len(page.objects) - len(objects),
             )
 
     def look(self, item: SourceObject) -> SourceObject:
@@ -66,6 +71,9 @@ class Share:
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         return self._source.read(item, limits=limits)
+
+    def is_gone(self, uri: str) -> bool | None:
+        return is_gone(uri, self._source)
 
     def _has(self, problem: Problem) -> bool:
         return problem.hides_objects or self.owns(problem.uri)

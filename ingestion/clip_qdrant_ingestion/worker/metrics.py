@@ -20,7 +20,8 @@ __all__ = ["CONTENT_TYPE", "OUTCOMES", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = (
-    "added", "updated", "renamed", "payload_updated", "skipped", "duplicates", "still_bad", "quarantined", "deleted",
+    "added", "updated", "renamed", "copied", "payload_updated", "skipped", "duplicates", "still_bad", "quarantined",
+    "deleted",
 )  # fmt: skip
 _RUN_OUTCOMES = ("done", "refused", "interrupted", "failed")
 _PREFIX = "clip_qdrant_ingestion_"

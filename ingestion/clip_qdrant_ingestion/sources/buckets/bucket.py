@@ -71,6 +71,9 @@ class BucketSource(TreeSource):
         below = Description(headers.pop("caption", "").strip() or None, texts=headers)
         return replace(item, size=entry.size, mtime=entry.mtime, etag=entry.etag, said=item.said.over(below))
 
+    def is_gone(self, uri: str) -> bool | None:
+        return self._bucket.is_gone(uri)
+
 
 def _decode_header(value: str) -> str:
     """The text of a header: S3 gives what is not ASCII back as RFC 2047 encoded words."""

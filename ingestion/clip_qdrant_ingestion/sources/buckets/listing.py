@@ -10,6 +10,7 @@ from typing import Any
 
 from clip_qdrant.errors import ClipQdrantError, ConfigError, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
@@ -50,6 +51,29 @@ class Bucket(ABC):
     @abstractmethod
     def look(self, item: SourceObject) -> tuple[Entry, Mapping[str, str]]:
         """The object as it is now, and its user metadata."""
+
+    def is_gone(self, uri: str) -> bool | None:
+        """Whether this bucket has nothing at a uri; None for a uri of another one, and where it cannot be told."""
+        archive, _, member = uri.rpartition("#")
+        place = archive if member and is_archive(archive) else uri
+        if not place.startswith(self._whole):
+            return None
+        try:
+            self._ask(place)
+        except FileNotFoundError:
+            return True
+        except Exception:  # noqa: BLE001  each file system has errors of its own, and none says that it is gone
+            return None
+        return False
+
+    @property
+    @abstractmethod
+    def _whole(self) -> str:
+        """How the uris of all its objects begin, also of those that are not below the prefix."""
+
+    @abstractmethod
+    def _ask(self, uri: str) -> None:
+        """Asks for the object at a uri of this bucket, and raises FileNotFoundError if there is none."""
 
 
 class _S3Bucket(Bucket):
@@ -101,6 +125,13 @@ class _S3Bucket(Bucket):
         with _translate_errors(f"read {item.uri}"):
             answer = self._call("head_object", Bucket=self._name, Key=self._key + item.name)
         return _entry(item.name, {**answer, "Size": answer["ContentLength"]}), answer.get("Metadata", {})
+
+    @property
+    def _whole(self) -> str:
+        return f"s3://{self._name}/"
+
+    def _ask(self, uri: str) -> None:
+        self._call("head_object", Bucket=self._name, Key=uri.removeprefix(self._whole))
 
     def _call(self, method: str, **arguments: str) -> Mapping[str, Any]:
         answer: Mapping[str, Any] = self._filesystem.call_s3(method, **arguments)
@@ -184,6 +215,17 @@ class _OtherBucket(Bucket):
         with _translate_errors(f"read {item.uri}"):
             info = self._filesystem.info(f"{self._path}/{item.name}")
         return _entry(item.name, info), info.get("metadata") or {}
+
+    @property
+    def _whole(self) -> str:
+        scheme, separator, place = self._before.partition("://")
+        return f"{scheme}{separator}{place.partition('/')[0]}/"
+
+    def _ask(self, uri: str) -> None:
+        if self._after:  # a file system within another
+            raise NotImplementedError
+        self._filesystem.invalidate_cache()
+        self._filesystem.info(self._filesystem._strip_protocol(uri))
 
 
 def open_bucket(

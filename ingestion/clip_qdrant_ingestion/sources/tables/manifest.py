@@ -34,6 +34,7 @@ __all__ = ["ManifestSource", "manifest_format"]
 
 _LARGEST_TABLE = 1 << 36  # bytes that are fetched from the web
 _LONGEST_FETCH = 3600.0  # seconds
+_BUCKETS = frozenset({"s3", "gs", "az", "hf"})
 
 
 def manifest_format(location: str) -> TableFormat | None:
@@ -137,6 +138,18 @@ class ManifestSource:
             return self._fetcher.fetch(item.address or item.uri, limits=limits)
         bucket, key = self._bucket(item.address or item.uri)
         return bucket.read(replace(item, name=key), limits=limits)
+
+    def is_gone(self, uri: str) -> bool | None:
+        scheme = scheme_of(uri)
+        if scheme in WEB:
+            return self._fetcher.is_gone(uri)
+        if scheme not in _BUCKETS:
+            return None
+        try:
+            bucket, _ = self._bucket(uri)
+        except SourceError:
+            return None
+        return bucket.is_gone(uri)
 
     def _bucket(self, uri: str) -> tuple[BucketSource, str]:
         """The bucket of an object, and the object's key."""

@@ -111,6 +111,16 @@ class Fetcher:
             return _version(response)
         return None
 
+    def is_gone(self, url: str) -> bool | None:
+        """Whether the server says that there is nothing (404, 410); None where it does not answer."""
+        try:
+            self.head(url)
+        except _NotThere:
+            return True
+        except SourceError:
+            return None
+        return False
+
     def close(self) -> None:
         """Closes the connections that are kept open, which happens to a fetcher that is no longer used, too."""
         self._pool.close()
@@ -168,6 +178,10 @@ def _request(url: str, user_agent: str, *, first: str) -> tuple[httpcore.URL, li
     return httpcore.URL(scheme=parts.scheme.encode(), host=host, port=port, target=target.encode()), headers
 
 
+class _NotThere(SourceError):
+    """The server says that there is no such object."""
+
+
 class _HeadRefused(Exception):
     """The server does not answer HEAD for an object that GET may well give."""
 
@@ -179,7 +193,8 @@ def _check_status(status: int, method: str, url: str) -> None:
     # A signed address may be good for GET alone: S3 answers 403 to HEAD.
     if method == "HEAD" and not transient and status not in (404, 410):
         raise _HeadRefused
-    raise SourceError(f"cannot fetch {_shown(url)}: the server answered {status}", transient=transient)
+    kind = _NotThere if status in (404, 410) else SourceError
+    raise kind(f"cannot fetch {_shown(url)}: the server answered {status}", transient=transient)
 
 
 def _body(response: httpcore.Response, url: str, max_bytes: int) -> Iterator[bytes]:

@@ -111,6 +111,10 @@ class HttpIndexSource:
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         return self._fetcher.fetch(self._with_user(item.uri), limits=limits)
 
+    def is_gone(self, uri: str) -> bool | None:
+        scheme, _, host = self._root.split("/")[:3]
+        return self._fetcher.is_gone(self._with_user(uri)) if uri.startswith(f"{scheme}//{host}/") else None
+
     def _names(self, folder: str) -> list[str]:
         """What the page of a folder links to directly in that folder, in order; folders end in "/"."""
         url = self._root + _quote_path(folder) if folder else self._first
