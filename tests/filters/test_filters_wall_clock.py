@@ -61,7 +61,7 @@ def test_a_calendar_period_is_that_of_the_clock_on_the_wall(client: QdrantBase) 
     photos.writer.write(records, np.eye(16, dtype=np.float32)[: len(records)])
 
     def find(where: Any, field: str) -> set[str]:
-        filled = where.format(field) if isinstance(where, str) else dict([(field, where["{}"])])
+        filled = where.format(field) if isinstance(where, str) else {field: where["{}"]}
         return {payload["uri"].removeprefix("urn:x:") for payload in photos.writer.scan(filled)}
 
     for where, expected in EXPECTED:
