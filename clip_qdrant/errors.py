@@ -123,7 +123,11 @@ class ImageTooLarge(ImageError):
 
 
 class MetadataError(ClipQdrantError, ValueError):
-    """A metadata value does not fit the type of its field."""
+    """A metadata value does not fit the type of its field. `field` is the path of that field, where it is of one."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class FilterError(ClipQdrantError, ValueError):

@@ -19,14 +19,15 @@ from clip_qdrant.fields.types import Location
 from clip_qdrant.fields.wall_clock import WALL_CLOCK, read_wall_clocks, wall_clock_key
 from clip_qdrant.uris import point_id
 
-__all__ = ["ImageInfo", "ImageRecord", "SourceInfo", "add_stored_image", "read_source"]
+__all__ = ["ImageInfo", "ImageRecord", "SourceInfo", "add_image", "add_stored_image", "read_said", "read_source"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What decoding told about an image: size in pixels after orientation, size in bytes, two hashes, and its tags.
 
-    `tags` are what the file says of itself in EXIF, IPTC and XMP (`images.metadata`), as metadata fields.
+    `tags` are what the file says of itself in EXIF, IPTC and XMP (`images.metadata`), as metadata fields, with
+    `taken_at` and `location`.
     """
 
     width: int
@@ -111,13 +112,44 @@ def read_source(payload: Mapping[str, Any]) -> SourceInfo | None:
     return SourceInfo(**{"name": None, **{name: value for name, value in source.items() if name in known}})
 
 
-def add_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
-    """The record with what decoding had told of the same bytes, taken from the payload that holds it."""
-    taken_at, location = stored.get("taken_at"), stored.get("location")
+def add_image(
+    record: ImageRecord, info: ImageInfo, taken_at: datetime | None, location: Location | None
+) -> ImageRecord:
+    """The record with what decoding told of its image. A date and a place that the record has already stay.
+
+    Those of the image are noted among its tags, so that they come back when nothing else is said any more.
+    """
+    tags = {
+        **info.tags,
+        **({"taken_at": taken_at.isoformat()} if taken_at else {}),
+        **({"location": asdict(location)} if location else {}),
+    }
     return replace(
         record,
-        image=ImageInfo(**{part.name: stored["image"].get(part.name, {}) for part in fields(ImageInfo)}),
-        taken_at=parse_datetime(taken_at) if taken_at else None,
-        location=Location(**location) if location else None,
+        image=replace(info, tags=tags),
+        taken_at=record.taken_at or taken_at,
+        location=record.location or location,
+    )
+
+
+def add_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
+    """The record with what decoding had told of the same bytes, taken from the payload that holds it."""
+    image = ImageInfo(**{part.name: stored["image"].get(part.name, {}) for part in fields(ImageInfo)})
+    taken_at, location = image.tags.get("taken_at"), image.tags.get("location")
+    return replace(
+        record,
+        image=image,
+        taken_at=record.taken_at or (parse_datetime(taken_at) if taken_at else None),
+        location=record.location or (Location(**location) if location else None),
         duplicate_of=stored.get("duplicate_of"),
     )
+
+
+def read_said(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata in a payload, with the date and the place of the image where they are not those of its file."""
+    tags = (payload.get("image") or {}).get("tags") or {}
+    own = {name: payload[name] for name in ("taken_at", "location") if name in payload}
+    return {
+        **(payload.get("metadata") or {}),
+        **{name: value for name, value in own.items() if value != tags.get(name)},
+    }

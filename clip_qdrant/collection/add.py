@@ -21,7 +21,7 @@ from clip_qdrant.collection.points import batches
 from clip_qdrant.collection.unchanged import has_same_bytes, has_same_description
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
-from clip_qdrant.records import ImageRecord, add_stored_image, read_source
+from clip_qdrant.records import ImageRecord, add_image, add_stored_image, read_said, read_source
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant.url_secrets import remove_secrets
 
@@ -84,7 +84,7 @@ def _check_lengths(images: Iterable[ImageInput], given: Mapping[str, Iterable[An
     if is_one_image(images):
         raise ConfigError(f"add() takes an iterable of images; for a single {type(images).__name__} put it in a list")
     for name, column in given.items():
-        if isinstance(column, str | bytes | Mapping):
+        if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
             raise ConfigError(f"{name} takes an iterable with one entry an image, not a {type(column).__name__}")
     sizes = {name: len(column) for name, column in {"images": images, **given}.items() if isinstance(column, Sized)}
     if len(set(sizes.values())) > 1:
@@ -141,11 +141,12 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
         with _name_image(row):
             content, sha256, loaded = _read_content(row, embedder.image_size)
             if there is not None and has_same_bytes(there, sha256, fingerprint=embedder.fingerprint):
-                if not has_same_description(record, there):
-                    changed.append(add_stored_image(replace(record, source=read_source(there)), there))
+                whole = add_stored_image(replace(record, source=read_source(there)), there)
+                if not has_same_description(whole, there):
+                    changed.append(whole)
                 continue
             loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
-            repainted.append(replace(record, image=loaded.info, taken_at=loaded.taken_at, location=loaded.location))
+            repainted.append(add_image(record, loaded.info, loaded.taken_at, loaded.location))
             pixels.append(embedder.preprocess(loaded.rgb))
     if repainted and changed:
         writer.prepare([*repainted, *changed])  # a value that does not fit keeps out both, not only its own half
@@ -171,7 +172,7 @@ def _identify(row: _Row, target: int) -> _Row:
 def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
     """The record of a row, without what its bytes tell. What is not given stays as it is stored."""
     caption = stored.get("caption") if row.caption is None else row.caption
-    metadata = stored.get("metadata", {}) if row.metadata is None else row.metadata
+    metadata = read_said(stored) if row.metadata is None else row.metadata
     return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata)
 
 

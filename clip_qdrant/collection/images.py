@@ -23,6 +23,7 @@ from clip_qdrant.collection.options import CollectionOptions, is_number
 from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
 from clip_qdrant.collection.query import Query, as_vector, to_unit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
+from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.writer import CollectionWriter
 from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError
 from clip_qdrant.fields.schema import Schema
@@ -68,13 +69,12 @@ class ImageCollection:
     ) -> None:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
+        declared = Schema(check_declared_fields({} if fields is None else fields))
         options = CollectionOptions(patience, shard_number, replication_factor, stopped)
         self.name = name
         self.embedder = embedder
         self.client = client
-        self._description = CollectionDescription(
-            name, client, embedder, declared=Schema(fields or {}), options=options
-        )
+        self._description = CollectionDescription(name, client, embedder, declared=declared, options=options)
         self._reader = CollectionReader(client, self._description)
         self.writer = CollectionWriter(embedder, self._reader)
 
@@ -105,6 +105,7 @@ class ImageCollection:
         An image is known by its uri: that of its path, or `urn:sha256:…` of its bytes or pixels. Adding it again
         writes nothing where nothing changed, only the payload where its bytes are the same, everything where they
         are not. A caption or metadata that is not given (None) stays as it is stored; "" and {} remove it.
+        `caption`, `taken_at` and `location` in the metadata are those of the image, and go over what its file says.
         Of one uri given twice in a batch the last wins. `progress` is told, after each batch, how many images it held.
 
         Raises ImageError (naming uri and position), MetadataError, or ConfigError if the iterables differ in length:

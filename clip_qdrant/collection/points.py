@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import models
@@ -19,9 +20,20 @@ from clip_qdrant.records import ImageRecord
 from clip_qdrant.uris import LONGEST_URI, point_id, to_uri
 from clip_qdrant.url_secrets import remove_secrets
 
-__all__ = ["batches", "check_text", "check_vectors", "check_whole_number", "id_of", "make_hit"]
+__all__ = [
+    "batches",
+    "check_uri",
+    "check_vectors",
+    "check_whole_number",
+    "count_bytes",
+    "id_of",
+    "make_hit",
+    "split_requests",
+]
 
 _T = TypeVar("_T")
+_REQUEST = 24 << 20  # bytes; a Qdrant server takes 32 MB unless it is set up otherwise (service.max_request_size_mb)
+_BYTES_A_NUMBER = 25  # of a float in JSON, at most
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NORM_TOLERANCE = 1e-3
 _SHOWN = 80  # characters of a uri that is too long
@@ -71,22 +83,36 @@ def check_vectors(records: Sequence[ImageRecord], vectors: np.ndarray, *, dim: i
     return rows.astype(np.float32, copy=False)
 
 
-def check_text(record: ImageRecord) -> None:
-    """MetadataError if the uri or caption of a record is no text that JSON can hold (metadata: see Schema)."""
-    for name, text in (("uri", record.uri), ("caption", record.caption)):
-        if text is None and name == "caption":
-            continue
-        if not isinstance(text, str) or (name == "uri" and not text):
-            raise MetadataError(f"{record.uri or 'an image'}: {name} must be text, not {text!r}")
-        if name == "uri" and len(text) > LONGEST_URI:
-            told = shorten(text, _SHOWN)
-            raise MetadataError(
-                f"{told}: a uri of {len(text)} characters is longer than the {LONGEST_URI} of the longest"
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise MetadataError(f"{record.uri!r}: {name} {text!r} is not valid Unicode text; clean it") from None
+def check_uri(uri: str) -> None:
+    """MetadataError if a uri is no text that JSON can hold, or too long (caption and metadata: see `Schema`)."""
+    if not isinstance(uri, str) or not uri:
+        raise MetadataError(f"{uri or 'an image'}: uri must be text, not {uri!r}")
+    if len(uri) > LONGEST_URI:
+        told = shorten(uri, _SHOWN)
+        raise MetadataError(f"{told}: a uri of {len(uri)} characters is longer than the {LONGEST_URI} of the longest")
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise MetadataError(f"{uri!r}: uri {uri!r} is not valid Unicode text; clean it") from None
+
+
+def count_bytes(payload: Mapping[str, Any] | None, dim: int) -> int:
+    """About how many bytes of JSON a payload and a vector of `dim` numbers are."""
+    return len(json.dumps(payload, ensure_ascii=False).encode()) + _BYTES_A_NUMBER * dim
+
+
+def split_requests(items: Sequence[_T], sizes: Iterable[int]) -> Iterator[list[_T]]:
+    """The items, in order, in as few requests as a server takes. `sizes` are their bytes."""
+    some: list[_T] = []
+    total = 0
+    for item, size in zip(items, sizes, strict=True):
+        if some and total + size > _REQUEST:
+            yield some
+            some, total = [], 0
+        some.append(item)
+        total += size
+    if some:
+        yield some
 
 
 def check_whole_number(name: str, value: int, *, at_least: int) -> int:

@@ -1,4 +1,4 @@
-"""Whether an image is unchanged: the same bytes under the same embedder, the same caption and metadata as are stored.
+"""Whether an image is unchanged: the same bytes under the same embedder, the same description as is stored.
 
 `ImageCollection.add` asks both. A run of ingestion asks first what a listing tells (`run.decisions`), and these then.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from clip_qdrant.fields.values import same_json
@@ -21,5 +22,15 @@ def has_same_bytes(stored: Mapping[str, Any], sha256: str, *, fingerprint: str) 
 
 
 def has_same_description(record: ImageRecord, stored: Mapping[str, Any]) -> bool:
-    """Whether caption and metadata are as they are stored. The record is one that `CollectionWriter.check` gave."""
-    return record.caption == stored.get("caption") and same_json(record.metadata, stored.get("metadata", {}))
+    """Whether caption, date, place and metadata are as they are stored.
+
+    The record is one that `CollectionWriter.check` gave.
+    """
+    taken_at = record.taken_at.isoformat() if record.taken_at else None
+    location = asdict(record.location) if record.location else None
+    return (
+        record.caption == stored.get("caption")
+        and taken_at == stored.get("taken_at")
+        and same_json(location, stored.get("location"))
+        and same_json(record.metadata, stored.get("metadata", {}))
+    )

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from clip_qdrant.collection.points import check_text, check_vectors
+from clip_qdrant.collection.points import check_uri, check_vectors, count_bytes, split_requests
 from clip_qdrant.collection.reader import CollectionReader
-from clip_qdrant.errors import CollectionNotFound, UnsupportedByEdge
-from clip_qdrant.fields.schema import CheckedMetadata
+from clip_qdrant.collection.standard_fields import fill_standard_fields
+from clip_qdrant.errors import CollectionNotFound, MetadataError, UnsupportedByEdge
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where
 from clip_qdrant.records import ImageRecord
@@ -43,13 +43,17 @@ class CollectionWriter:
         self._client = reader.client
         self._name = reader.name
 
-    def check(self, record: ImageRecord) -> ImageRecord:
-        """The record with its metadata as it would be stored. Raises MetadataError if it does not fit its fields.
+    def check(self, record: ImageRecord, *, left_out: list[MetadataError] | None = None) -> ImageRecord:
+        """The record with its metadata as it would be stored, and its standard fields filled from it.
 
-        The metadata remembers that it was checked: storing the record does it again only if the fields have changed.
+        Raises MetadataError if something does not fit its field; with `left_out` that field is left out, and its error
+        added to that list. The metadata remembers that it was checked: storing the record does it again only if the
+        fields have changed.
         """
-        check_text(record)
-        return replace(record, metadata=self._description.schema.normalise(record.metadata, uri=record.uri))
+        check_uri(record.uri)
+        record = fill_standard_fields(record, left_out=left_out)
+        schema = self._description.schema
+        return replace(record, metadata=schema.normalise(record.metadata, uri=record.uri, left_out=left_out))
 
     def read_payloads(self, uris: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The payloads of these images by uri, without those that are not stored; {} if there is no collection."""
@@ -119,6 +123,8 @@ class CollectionWriter:
     def write(self, records: Sequence[ImageRecord], vectors: np.ndarray) -> None:
         """Stores images with their vectors, (n, dim) unit rows, in one upsert that is done when this returns.
 
+        It is several where one would be larger than a server takes.
+
         Creates the collection and extends its fields as needed; checks everything before it writes anything.
         Raises MetadataError or InvalidPoint, naming the uri.
         """
@@ -132,12 +138,16 @@ class CollectionWriter:
                 for record, row, payload in zip(records, rows, self._payloads(records), strict=True)
             ]
             points = list({point.id: point for point in points}.values())  # of one uri given twice the last wins
-            self._description.ask(
-                lambda: self._client.upsert(self._name, points=points, wait=True),
-                what=f"storing {len(points)} images in collection {self._name!r}",
-            )
+            for some in split_requests(points, [count_bytes(point.payload, self.embedder.dim) for point in points]):
+                self._upsert(some)
 
         self._run_despite_deletion(upsert)
+
+    def _upsert(self, points: list[models.PointStruct]) -> None:
+        self._description.ask(
+            lambda: self._client.upsert(self._name, points=points, wait=True),
+            what=f"storing {len(points)} images in collection {self._name!r}",
+        )
 
     def write_payloads(self, records: Sequence[ImageRecord]) -> None:
         """Replaces the payloads of stored images, whole, and leaves their vectors alone.
@@ -152,28 +162,31 @@ class CollectionWriter:
             for record, payload in zip(records, payloads, strict=True)
         ]
         try:
-            self._description.ask(
-                lambda: self._client.batch_update_points(self._name, update_operations=operations, wait=True),
-                what=f"storing {len(records)} payloads in collection {self._name!r}",
-            )
+            for some in split_requests(operations, [count_bytes(payload, 0) for payload in payloads]):
+                self._update(some)
         except UnsupportedByEdge:  # an embedded store has no round trips to save
             for record, payload in zip(records, payloads, strict=True):
                 self._overwrite(record, payload)
 
+    def _update(self, operations: list[models.OverwritePayloadOperation]) -> None:
+        self._description.ask(
+            lambda: self._client.batch_update_points(self._name, update_operations=operations, wait=True),
+            what=f"storing {len(operations)} payloads in collection {self._name!r}",
+        )
+
     def _payloads(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
         """What is to be stored, after making the collection fit to hold it."""
-        metadatas = self._prepare(records)
+        records = self._prepare(records)
         now = datetime.now(timezone.utc)
         fingerprint, moments = self.embedder.fingerprint, self._description.schema.moments()
-        return [
-            replace(record, metadata=metadata).payload(fingerprint=fingerprint, ingested_at=now, moments=moments)
-            for record, metadata in zip(records, metadatas, strict=True)
-        ]
+        return [record.payload(fingerprint=fingerprint, ingested_at=now, moments=moments) for record in records]
 
-    def _prepare(self, records: Sequence[ImageRecord]) -> list[CheckedMetadata]:
+    def _prepare(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
         for record in records:
-            check_text(record)
-        return self._description.prepare([r.metadata for r in records], uris=[r.uri for r in records])
+            check_uri(record.uri)
+        records = [fill_standard_fields(record) for record in records]
+        metadatas = self._description.prepare([r.metadata for r in records], uris=[r.uri for r in records])
+        return [replace(record, metadata=metadata) for record, metadata in zip(records, metadatas, strict=True)]
 
     def _is_there(self) -> bool:
         """Whether there is a collection; it is looked for if there was none before."""

@@ -8,6 +8,7 @@ Values are never coerced and never dropped: what does not fit its field is a Met
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard, cast
@@ -101,18 +102,21 @@ class Schema:
         """What has a payload index: all fields, and the wall clocks of moments."""
         return {**self.payload_fields(), **{wall_clock_key(key): "datetime" for key in self.moments()}}
 
-    def extend(self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None) -> Schema:
+    def extend(
+        self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None, lenient: bool = False
+    ) -> Schema:
         """This schema and the fields that are new in `metadatas`, with the type of their values.
 
-        `uris` (one per metadata) are named in errors. Raises MetadataError.
+        `uris` (one per metadata) are named in errors. Raises MetadataError where values of a field have no type in
+        common; if `lenient`, such a field gets the type that most of its values have.
         """
-        new = self.new_fields(metadatas, uris=uris)
+        new = self.new_fields(metadatas, uris=uris, lenient=lenient)
         return replace(self, fields={**self.fields, **new}) if new else self
 
     def new_fields(
-        self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None
+        self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None, lenient: bool = False
     ) -> dict[str, FieldType]:
-        """The fields in `metadatas` that the schema does not have, with the type of their values."""
+        """The fields in `metadatas` that the schema does not have, with the type of their values. As `extend`."""
         seen: dict[str, list[tuple[str | None, Any]]] = {}
         parents: dict[str, str | None] = dict.fromkeys(_parents(self.fields))
         for i, metadata in enumerate(metadatas):
@@ -125,8 +129,8 @@ class Schema:
                     parents.update(dict.fromkeys(_parents([name]), uri))
         found: dict[str, FieldType] = {}
         for name, values in seen.items():
-            field_type = _infer_type(name, values)
-            if field_type is None:
+            field_type = _infer_type(name, values, lenient=lenient)
+            if field_type is None or (lenient and name in parents):
                 continue
             if name in parents:
                 uri, value = values[0]
@@ -136,17 +140,20 @@ class Schema:
             found[name] = _widen(field_type, self.expected.get(name))
         return found
 
-    def normalise(self, metadata: Mapping[str, Any], *, uri: str | None = None) -> CheckedMetadata:
+    def normalise(
+        self, metadata: Mapping[str, Any], *, uri: str | None = None, left_out: list[MetadataError] | None = None
+    ) -> CheckedMetadata:
         """`metadata` in JSON types, as it is stored: None left out, sets and tuples as lists, numpy scalars as numbers.
 
         Moments become ISO 8601 text, with a zone where they name one. A field that the schema does not have (yet) is
         brought into JSON types only. What was normalised by these fields before is given back as it is.
-        Raises MetadataError, naming uri, field and value, for what does not fit.
+        Raises MetadataError, naming uri, field and value, for what does not fit; with `left_out` such a field is left
+        out, and its error added to that list.
         """
         if self._fits(metadata):
             return metadata
         groups, unknown = set(_parents(self.fields)), set[str]()
-        values = self._normalise(metadata, (), uri, groups, unknown)
+        values = self._normalise(metadata, (), uri, groups, unknown, left_out)
         return CheckedMetadata(values, schema_version=self.version, complete=not unknown)
 
     def _fits(self, metadata: Mapping[str, Any]) -> TypeGuard[CheckedMetadata]:
@@ -160,29 +167,38 @@ class Schema:
         uri: str | None,
         groups: set[str],
         unknown: set[str],
+        left_out: list[MetadataError] | None,
     ) -> dict[str, Any]:
         """One level of metadata; fields that the schema does not have are added to `unknown`."""
         result: dict[str, Any] = {}
-        for key, name, raw in _entries(metadata, above, uri):
-            value = unbox(raw, uri, name)
-            field_type = self.fields.get(name)
-            if self._is_group(name, value):
-                result[key] = self._normalise(value, (*above, key), uri, groups, unknown)
-                continue
-            if field_type is None:
-                unknown.add(name)
-            if name in groups:
-                inside = next(other for other in self.fields if other.startswith(name + "."))
-                raise misfit(uri, name, raw, f"is a group of nested fields ({inside}); pass a dict or use another name")
-            if isinstance(value, list):
-                items = [unbox(item, uri, name) for item in value]
-                kept = [item for item in items if item is not None]
-                if field_type is None:
-                    _infer_type(name, [(uri, kept)])
-                result[key] = [convert_value(item, field_type, uri, name) for item in kept]
-            else:
-                result[key] = convert_value(value, field_type, uri, name)
+        for key, name, raw in _entries(metadata, above, uri, left_out):
+            try:
+                value = unbox(raw, uri, name)
+                if self._is_group(name, value):
+                    result[key] = self._normalise(value, (*above, key), uri, groups, unknown, left_out)
+                    continue
+                result[key] = self._convert(value, raw, uri, name, groups)
+                if name not in self.fields:
+                    unknown.add(name)
+            except MetadataError as error:
+                if left_out is None:
+                    raise
+                left_out.append(error)
         return result
+
+    def _convert(self, value: Any, raw: Any, uri: str | None, name: str, groups: set[str]) -> Any:
+        """The unboxed value of one field in JSON types."""
+        field_type = self.fields.get(name)
+        if name in groups:
+            inside = next(other for other in self.fields if other.startswith(name + "."))
+            raise misfit(uri, name, raw, f"is a group of nested fields ({inside}); pass a dict or use another name")
+        if not isinstance(value, list):
+            return convert_value(value, field_type, uri, name)
+        items = [unbox(item, uri, name) for item in value]
+        kept = [item for item in items if item is not None]
+        if field_type is None:
+            _infer_type(name, [(uri, kept)])
+        return [convert_value(item, field_type, uri, name) for item in kept]
 
     def _leaves(
         self, metadata: Mapping[str, Any], uri: str | None, above: tuple[str, ...] = ()
@@ -201,20 +217,28 @@ class Schema:
         return not is_place(value) or any(f"{name}.{part}" in self.fields for part in ("lat", "lon"))
 
 
-def _entries(metadata: Any, above: tuple[str, ...], uri: str | None) -> Iterator[tuple[str, str, Any]]:
+def _entries(
+    metadata: Any, above: tuple[str, ...], uri: str | None, left_out: list[MetadataError] | None = None
+) -> Iterator[tuple[str, str, Any]]:
     """Key, field name and value of what is present in one level of metadata."""
     if not isinstance(metadata, Mapping):
         raise MetadataError(f"{name_in_error(uri)}metadata must be a dict, not {describe_value(metadata)}")
     if len(above) >= _MAX_DEPTH:
         raise MetadataError(
-            f"{name_in_error(uri)}metadata is nested deeper than {_MAX_DEPTH} levels at {join_path(above)!r}"
+            f"{name_in_error(uri)}metadata is nested deeper than {_MAX_DEPTH} levels at {join_path(above)!r}",
+            field=join_path(above),
         )
     for key, value in metadata.items():
         if not isinstance(key, str) or not key or '"' in key or "\\" in key or not is_utf8(key):
-            raise MetadataError(
+            error = MetadataError(
                 f"{name_in_error(uri)}metadata key {key!r} cannot be a field name: use a non-empty string without "
-                "double quotes and backslashes"
+                "double quotes and backslashes",
+                field=ascii(key),
             )
+            if left_out is None:
+                raise error
+            left_out.append(error)
+            continue
         if value is not None:
             yield str(key), join_path((*above, key)), value
 
@@ -233,14 +257,16 @@ def _widen(found: FieldType, expected: FieldType | None) -> FieldType:
     return "float" if expected == "float" and found == "integer" else found
 
 
-def _infer_type(name: str, values: Iterable[tuple[str | None, Any]]) -> FieldType | None:
+def _infer_type(name: str, values: Iterable[tuple[str | None, Any]], *, lenient: bool = False) -> FieldType | None:
     """The type of a field that holds these values, each with its uri; None where all are absent (None, an empty list).
 
     str is keyword; text if one is longer than 256 characters; datetime if all are ISO 8601 dates or datetimes.
     int is integer, int and float together float, {"lat", "lon"} geo; a list has the type of its elements.
-    Raises MetadataError for values that have no type in common or are of no type that can be stored.
+    Raises MetadataError for values that have no type in common or are of no type that can be stored; if `lenient` they
+    are passed over, and what most values are decides.
     """
     examples: dict[str, tuple[str | None, Any]] = {}  # kind -> where it was seen first
+    numbers: Counter[str] = Counter()
     for uri, whole in values:
         held = unbox(whole, uri, name)
         for element in held if isinstance(held, list) else [held]:
@@ -248,20 +274,20 @@ def _infer_type(name: str, values: Iterable[tuple[str | None, Any]]) -> FieldTyp
             if value is None:
                 continue
             kind = kind_of(value)
-            if kind is None:
+            if kind is not None:
+                examples.setdefault(kind, (uri, value))
+                numbers[kind] += 1
+            elif not lenient:
                 raise misfit(uri, name, value, explain_unsupported(value))
-            examples.setdefault(kind, (uri, value))
-    kinds = set(examples)
-    if not kinds:
+    if not examples:
         return None
-    if kinds <= {"datetime", "moment"}:
-        return "datetime"
-    if kinds <= {"integer", "float"}:
-        return "float" if "float" in kinds else "integer"
-    if kinds <= {"keyword", "datetime", "text"}:
-        return "text" if "text" in kinds else "keyword"
-    if len(kinds) == 1:
-        return cast(FieldType, kinds.pop())
+    if lenient:
+        kinds: set[str] = set()
+        for kind, _ in numbers.most_common():
+            kinds |= {kind} if _join_kinds({*kinds, kind}) else set()
+        return _join_kinds(kinds)
+    if (joined := _join_kinds(set(examples))) is not None:
+        return joined
     (one, (uri, first)), (other, (uri2, second)) = list(examples.items())[:2]
     away = f" (at {uri2})" if uri2 is not None and uri2 != uri else ""
     raise misfit(
@@ -271,3 +297,14 @@ def _infer_type(name: str, values: Iterable[tuple[str | None, Any]]) -> FieldTyp
         f"looks like {_WORDS.get(one, one)}, but {describe_value(second)}{away} like {_WORDS.get(other, other)}; "
         "give all values of a field one type",
     )
+
+
+def _join_kinds(kinds: set[str]) -> FieldType | None:
+    """The type that values of these kinds have in common."""
+    if kinds <= {"datetime", "moment"}:
+        return "datetime"
+    if kinds <= {"integer", "float"}:
+        return "float" if "float" in kinds else "integer"
+    if kinds <= {"keyword", "datetime", "text"}:
+        return "text" if "text" in kinds else "keyword"
+    return cast(FieldType, next(iter(kinds))) if len(kinds) == 1 else None

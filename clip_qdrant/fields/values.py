@@ -18,6 +18,8 @@ from clip_qdrant.fields.types import FieldType, Location
 __all__ = [
     "INT64_MAX",
     "INT64_MIN",
+    "LONGEST_TEXT",
+    "check_text",
     "convert_value",
     "describe_value",
     "explain_unsupported",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+# Bytes in UTF-8. Qdrant takes 32 MB in one request, and a page of search results holds many images.
+LONGEST_TEXT = 64 * 1024
 PROSE_LENGTH = 256  # characters; a longer string is for full text search, not for equality
 
 
@@ -94,8 +98,7 @@ def convert_value(value: Any, field_type: FieldType | None, uri: str | None, nam
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
         raise misfit(uri, name, value, "is beyond 64 bits; store it as a str")
     if isinstance(value, str):
-        if not is_utf8(value):
-            raise misfit(uri, name, value, "is not valid Unicode text (a lone surrogate); clean or leave out the value")
+        check_text(value, uri, name)
         if wanted in ("keyword", "text"):
             return str.__str__(value)
     if wanted == "datetime":
@@ -163,6 +166,14 @@ def explain_unsupported(value: Any, field_type: FieldType | None = None) -> str:
     return "is of no type that can be stored; pass a str, number, bool, date, place or a list of one of these"
 
 
+def check_text(text: str, uri: str | None, name: str) -> None:
+    """MetadataError for a text that cannot be stored in the field `name`: no Unicode, or longer than LONGEST_TEXT."""
+    if not is_utf8(text):
+        raise misfit(uri, name, text, "is not valid Unicode text (a lone surrogate); clean or leave out the value")
+    if 4 * len(text) > LONGEST_TEXT and (size := len(text.encode())) > LONGEST_TEXT:
+        raise misfit(uri, name, text, f"has {size} bytes; the limit of a text is {LONGEST_TEXT}: shorten it")
+
+
 def is_utf8(text: str) -> bool:
     try:
         text.encode()
@@ -188,7 +199,7 @@ def name_in_error(uri: str | None) -> str:
 def misfit(uri: str | None, name: str | None, value: Any, problem: str) -> MetadataError:
     """The error for a value of the field `name` that cannot be stored."""
     subject = f"metadata field {name!r}: " if name is not None else ""
-    return MetadataError(f"{name_in_error(uri)}{subject}{describe_value(value)} {problem}")
+    return MetadataError(f"{name_in_error(uri)}{subject}{describe_value(value)} {problem}", field=name)
 
 
 def same_json(wanted: Any, stored: Any) -> bool:

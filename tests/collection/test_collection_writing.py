@@ -14,6 +14,7 @@ from fakes import FakeEmbedder, RecordingClient
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.points import count_bytes, split_requests
 from clip_qdrant.errors import InvalidPoint, MetadataError, StoreError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import Location
@@ -243,3 +244,10 @@ def test_several_threads_write_check_and_read_at_once(photos: ImageCollection) -
     assert errors == []
     assert photos.count() == 41
     assert {f"metadata.only_{n}" for n in range(4)} <= photos.fields.keys()
+
+
+def test_what_is_larger_than_a_server_takes_is_several_requests() -> None:
+    sizes = [20 << 20, 3 << 20, 3 << 20, 30 << 20, 1]
+    assert list(split_requests("abcde", sizes)) == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert list(split_requests("", [])) == []
+    assert len(b'{"caption": "\xc3\xb6"}') < count_bytes({"caption": "ö"}, 4) < 200

@@ -125,18 +125,17 @@ def test_the_caption_may_come_from_a_header(bucket: Bucket, collection: ImageCol
     assert (only(collection).caption, metadata(collection)) == (None, {"camera": "Box", "iso": 200})
 
 
-def test_a_header_whose_text_does_not_fit_its_field_quarantines_the_object(
-    bucket: Bucket, memory_client: QdrantBase
-) -> None:
+def test_a_header_whose_text_does_not_fit_its_field_is_left_out(bucket: Bucket, memory_client: QdrantBase) -> None:
     collection = ImageCollection("photos", FakeEmbedder(), memory_client, fields={"price": "float"})
     bucket.put("a.jpg", photo(), metadata={"price": "19.90"})
     bucket.put("b.jpg", photo(red=9), metadata={"price": "cheap"})
     report = ingest(BucketSource(bucket.url), collection)
-    assert metadata(collection)["price"] == 19.9
-    (row,) = report.quarantined
-    assert (row.reason, row.uri) == ("bad metadata", f"{bucket.url}/b.jpg")
-    assert "'price'" in row.detail
+    assert (report.added, report.quarantined) == (2, ())
+    assert collection.count("price = 19.9") == 1
+    (row,) = report.fields_left_out
+    assert (row.field, row.count, row.uri) == ("price", 1, f"{bucket.url}/b.jpg")
     assert "'cheap'" in row.detail
+    assert ingest(BucketSource(bucket.url), collection).skipped == 2
 
 
 class Headed(FolderSource):
@@ -244,16 +243,20 @@ def test_a_title_that_looks_like_a_date_stays_text(tmp_path: Path, collection: I
     assert (collection.fields["metadata.title"], collection.fields["metadata.camera"]) == ("text", "keyword")
 
 
-def test_a_tag_that_does_not_fit_a_field_of_the_collection_quarantines_its_image_alone(
+def test_a_tag_that_does_not_fit_a_field_of_the_collection_is_left_out(
     tmp_path: Path, memory_client: QdrantBase
 ) -> None:
     collection = ImageCollection("photos", FakeEmbedder(), memory_client, fields={"camera": "integer"})
     (tmp_path / "a.jpg").write_bytes(photo(camera="Box"))
     write_image(tmp_path / "b.png", "red")
     report = ingest(FolderSource(tmp_path), collection)
-    assert (report.added, [row.reason for row in report.quarantined]) == (1, ["bad metadata"])
-    assert "'Box'" in report.quarantined[0].detail
-    assert ingest(FolderSource(tmp_path), collection, tags=False).added == 1
+    assert (report.added, report.quarantined) == (2, ())
+    assert [(row.field, row.count) for row in report.fields_left_out] == [("camera", 1)]
+    assert "'Box'" in report.fields_left_out[0].detail
+    assert ingest(FolderSource(tmp_path), collection).skipped == 2
+    (tmp_path / "a.json").write_text('{"shelf": 3}')
+    assert ingest(FolderSource(tmp_path), collection).payload_updated == 1
+    assert ingest(FolderSource(tmp_path), collection).skipped == 2
 
 
 # What has only a text
@@ -282,7 +285,7 @@ def test_a_text_becomes_a_value_of_its_field(
     assert ingest(source, collection).skipped == 1
 
 
-def test_a_text_that_does_not_fit_its_field_is_quarantined_with_the_value(
+def test_a_text_that_does_not_fit_its_field_is_left_out_and_told_with_the_value(
     tmp_path: Path, collection: ImageCollection
 ) -> None:
     for year in ("2023", "2024"):
@@ -290,10 +293,10 @@ def test_a_text_that_does_not_fit_its_field_is_quarantined_with_the_value(
     ingest(patterned(tmp_path), collection)
     write_image(tmp_path / "summer" / "b.png", "blue")
     report = ingest(patterned(tmp_path), collection)
-    (row,) = report.quarantined
-    assert (report.skipped, row.reason) == (2, "bad metadata")
+    (row,) = report.fields_left_out
+    assert (report.skipped, report.added, report.quarantined) == (2, 1, ())
     for part in ("'year'", "'summer'", "integer", "summer/b.png"):
         assert part in row.detail + row.uri
     shutil.move(tmp_path / "summer", tmp_path / "2025")
-    assert ingest(patterned(tmp_path), collection).added == 1
+    ingest(patterned(tmp_path), collection)
     assert collection.count("year > 2024") == 1

@@ -379,8 +379,6 @@ def test_a_broken_row_costs_itself_and_hides_an_object(tmp_path: Path) -> None:
         b"[1]",
         b'{"caption": "of what?"}',
         b'{"uri": 7}',
-        b'{"uri": "b.jpg", "caption": 1}',
-        b'{"uri": "b.jpg", "metadata": []}',
         b'{"uri": "\xff.jpg"}',
         b'{"uri": "\\ud800.jpg"}',
         b'{"uri": "c.jpg"}',
@@ -388,7 +386,7 @@ def test_a_broken_row_costs_itself_and_hides_an_object(tmp_path: Path) -> None:
     path = written(tmp_path / "t.jsonl", b"\n".join(lines))
     objects, problems = listed(ManifestSource(path))
     assert [item.name for item in objects] == ["a.jpg", "c.jpg"]
-    assert [problem.detail.partition(":")[0] for problem in problems] == [f"line {number}" for number in range(2, 10)]
+    assert [problem.detail.partition(":")[0] for problem in problems] == [f"line {number}" for number in range(2, 8)]
     assert {(one.uri, one.reason, one.hides_objects) for one in problems} == {(to_uri(path), "bad metadata", True)}
 
 
@@ -410,15 +408,28 @@ def test_a_broken_row_of_a_csv_costs_itself(tmp_path: Path) -> None:
 def test_metadata_of_a_csv_may_be_an_object(tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", 'uri,metadata,n\na.jpg,"{""n"": 1}",2\nb.jpg,[],1\n')
     objects, problems = listed(ManifestSource(path))
-    assert objects[0].said == Description(None, {"n": 1})
-    assert "JSON object" in problems[0].detail
+    assert [item.said for item in objects] == [Description(None, {"n": 1}), Description(None, {}, {"n": "1"})]
+    (error,) = objects[1].said.left_out
+    assert (error.field, problems) == ("metadata", [])
+    assert "JSON object" in str(error)
+
+
+def test_a_field_that_cannot_be_stored_does_not_cost_its_row(tmp_path: Path) -> None:
+    lines = ['{"uri": "a.jpg", "caption": 1, "n": 1}', '{"uri": "b.jpg", "metadata": [], "n": 2}']
+    objects, problems = listed(ManifestSource(written(tmp_path / "t.jsonl", "\n".join(lines))))
+    assert [item.said for item in objects] == [Description(None, {"n": 1}), Description(None, {"n": 2})]
+    assert [[error.field for error in item.said.left_out] for item in objects] == [["caption"], ["metadata"]]
+    assert not problems
 
 
 def test_bytes_in_a_column_are_no_metadata(tmp_path: Path) -> None:
     path = parquet(tmp_path / "t.parquet", {"uri": ["a.jpg", "b.jpg"], "thumb": [b"\xff\xd8", None]})
     objects, problems = listed(ManifestSource(path))
-    assert [item.name for item in objects] == ["b.jpg"]
-    assert "row 1: thumb holds 2 bytes" in problems[0].detail
+    assert [item.said for item in objects] == [Description()] * 2
+    assert [str(error) for error in objects[0].said.left_out] == [
+        "thumb holds 2 bytes, which is no metadata; leave the column out"
+    ]
+    assert not problems
 
 
 def test_an_image_that_is_named_twice_is_listed_once(tmp_path: Path) -> None:
@@ -547,8 +558,8 @@ def test_a_row_that_nests_without_end_costs_itself(tmp_path: Path, levels: int) 
     assert len(problems) == len(rows)
     path = written(tmp_path / "t.csv", f'uri,metadata\na.jpg,\nb.jpg,"{{""x"": {deep[:60_000]}}}"\nc.jpg,\n')
     objects, problems = listed(ManifestSource(path))
-    assert [item.name for item in objects] == ["a.jpg", "c.jpg"]
-    assert len(problems) == 1
+    assert [(item.name, len(item.said.left_out)) for item in objects] == [("a.jpg", 0), ("b.jpg", 1), ("c.jpg", 0)]
+    assert not problems
 
 
 def test_what_nests_a_few_levels_is_metadata(tmp_path: Path) -> None:

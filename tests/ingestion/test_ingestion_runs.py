@@ -281,10 +281,12 @@ def test_the_type_of_a_field_is_inferred_from_all_images_planned_together(
     (folder / "05.json").write_text('{"note": 7}')
     collection = ImageCollection("photos", FakeEmbedder(), memory_client)
     report = ingest(FolderSource(folder), collection, batch_size=8, workers=workers)
-    assert counts(report) == (39, 0, 0, 0, 1)
-    assert (report.quarantined[0].uri, report.quarantined[0].reason) == (uri(folder / "05.png"), "bad metadata")
+    assert counts(report) == (40, 0, 0, 0, 0)
+    assert [(row.field, row.count, row.uri) for row in report.fields_left_out] == [("note", 1, uri(folder / "05.png"))]
     assert collection.fields["metadata.note"] == "keyword"
-    assert counts(ingest(FolderSource(folder), collection)) == (0, 0, 0, 39, 1)
+    again = ingest(FolderSource(folder), collection)
+    assert counts(again) == (0, 0, 0, 40, 0)
+    assert again.fields_left_out == report.fields_left_out
 
 
 def test_an_image_deleted_between_plan_and_write_is_stored_anew(photos: Path, client: QdrantBase) -> None:
@@ -388,18 +390,15 @@ def test_a_broken_sidecar_row_is_quarantined_with_file_and_line(photos: Path, co
     assert not report.interrupted
 
 
-def test_metadata_that_does_not_fit_its_field_quarantines_that_image_only(
-    photos: Path, collection: ImageCollection
-) -> None:
+def test_metadata_that_does_not_fit_its_field_is_left_out_and_told(photos: Path, collection: ImageCollection) -> None:
     """Also where the field is inferred from the same batch that has the misfit."""
     (photos / "metadata.csv").unlink()
     for colour, year in (("blue", "2020"), ("cyan", "2024"), ("red", '"long ago"')):
         (photos / "b" / f"{colour}.json").write_text(f'{{"year": {year}}}')
     for _ in range(2):
         report = ingest(FolderSource(photos), collection, workers=1)
-        assert (len(report.quarantined), collection.count()) == (1, 5)
-        assert report.quarantined[0].reason == "bad metadata"
-        assert "year" in report.quarantined[0].detail
+        assert (report.quarantined, collection.count()) == ((), 6)
+        assert [(row.field, row.uri) for row in report.fields_left_out] == [("year", uri(photos / "b" / "red.png"))]
 
 
 def test_a_vector_that_is_not_finite_quarantines_that_image_only(photos: Path, memory_client: QdrantBase) -> None:

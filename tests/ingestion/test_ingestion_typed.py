@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant_ingestion.sources.protocol import Description
@@ -63,8 +62,9 @@ def test_a_text_becomes_a_value_of_its_fields_type(field_type: FieldType, text: 
 )
 def test_a_text_that_does_not_fit_names_field_value_and_type(field_type: FieldType, text: str) -> None:
     (result,) = type_texts([said(price=text)], {"price": field_type})
-    assert isinstance(result, MetadataError)
-    assert f"metadata field 'price': {text!r} (str) does not fit its type {field_type}" in str(result)
+    (error,) = result.left_out
+    assert (result.metadata, error.field) == ({}, "price")
+    assert f"metadata field 'price': {text!r} (str) does not fit its type {field_type}" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,10 @@ def test_a_text_that_does_not_fit_names_field_value_and_type(field_type: FieldTy
         (["true", "1"], ["true", "1"]),
         (["2024-05-01", "2024-05-02"], ["2024-05-01", "2024-05-02"]),
         (["9" * 30], ["9" * 30]),
+        (['["red", "blue"]', "green"], [["red", "blue"], "green"]),
+        (["[1, 2]", "3", "[]"], [[1, 2], 3, []]),
+        (["[1, 2.5, null]"], [[1.0, 2.5]]),
+        (["[draft]", "[[1], [2]]", '[{"a": 1}]'], ["[draft]", "[[1], [2]]", '[{"a": 1}]']),
     ],
 )
 def test_the_texts_of_a_new_field_decide_together(texts: list[str], values: list[Any]) -> None:
@@ -84,12 +88,16 @@ def test_the_texts_of_a_new_field_decide_together(texts: list[str], values: list
     assert [result.metadata["field"] for result in results if isinstance(result, Description)] == values
 
 
-def test_one_text_that_does_not_fit_costs_its_own_row() -> None:
-    good, bad, none = type_texts([said(n="1", m="2"), said(n="x"), Description("caption")], {"n": "integer"})
-    assert isinstance(good, Description)
-    assert good.metadata == {"n": 1, "m": 2}
-    assert isinstance(bad, MetadataError)
+def test_one_text_that_does_not_fit_costs_its_own_field() -> None:
+    good, bad, none = type_texts([said(n="1", m="2"), said(n="x", m="3"), Description("caption")], {"n": "integer"})
+    assert (good.metadata, good.left_out) == ({"n": 1, "m": 2}, ())
+    assert (bad.metadata, [error.field for error in bad.left_out]) == ({"m": 3}, ["n"])
     assert none == Description("caption")
+
+
+def test_date_and_place_stay_texts() -> None:
+    texts = {"taken_at": "20240501", "location": "48.1,11.5"}
+    assert [one.metadata for one in type_texts([said(**texts)], {})] == [texts]
 
 
 def test_values_that_are_known_stay_and_empty_texts_are_absent() -> None:

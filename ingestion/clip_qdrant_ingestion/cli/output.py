@@ -65,6 +65,9 @@ def show_report(report: Report, collection: str) -> None:
     elif report.gone and not report.deleted and not report.interrupted:
         are = "image is" if report.gone == 1 else "images are"
         print_line(f"{report.gone} stored {are} no longer where they were; the same with --delete removes them")
+    if report.fields_left_out:
+        fields = [(row.field, row.count, show_place(row.uri), row.detail) for row in report.fields_left_out[:_SHOWN]]
+        print_table("fields left out", ("field", ">images", "first", "why"), fields)
     _show_quarantined(report.quarantined)
 
 

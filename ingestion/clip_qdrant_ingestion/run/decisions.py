@@ -10,16 +10,17 @@ It is stored a second time beside the image, so that a payload can be written an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from clip_qdrant.collection.standard_fields import fill_standard_fields
 from clip_qdrant.collection.unchanged import has_same_description
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.values import same_json
-from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image
+from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image, read_said
 from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 from clip_qdrant_ingestion.versions import is_same_version
 
@@ -31,9 +32,9 @@ __all__ = [
     "decide",
     "describe_image",
     "is_rewrite",
+    "keep_consistent",
     "make_record",
     "recall_description",
-    "split_consistent",
 ]
 
 
@@ -53,6 +54,7 @@ class Task:
     record: ImageRecord
     stored: Mapping[str, Any] | None
     action: Action
+    left_out: tuple[MetadataError, ...] = ()  # fields that cannot be stored
 
 
 def describe_image(tags: Mapping[str, Any], headers: Mapping[str, Any]) -> Description:
@@ -67,9 +69,22 @@ def recall_description(stored: Mapping[str, Any]) -> Description:
     return describe_image(tags or {}, headers or {})
 
 
-def add_description(record: ImageRecord, found: Description) -> ImageRecord:
-    """The record with what the image itself tells, where nothing else is said."""
-    return replace(record, caption=record.caption or found.caption, metadata={**found.metadata, **record.metadata})
+def add_description(
+    record: ImageRecord, found: Description, *, left_out: list[MetadataError] | None = None
+) -> ImageRecord:
+    """The record with what the image itself tells, where nothing else is said.
+
+    A date or place that cannot be read is left out, and its error added to `left_out`.
+    """
+    left_out = [] if left_out is None else left_out
+    own = fill_standard_fields(ImageRecord(record.uri, found.caption, found.metadata), left_out=left_out)
+    return replace(
+        record,
+        caption=record.caption or own.caption,
+        taken_at=record.taken_at or own.taken_at,
+        location=record.location or own.location,
+        metadata={**own.metadata, **record.metadata},
+    )
 
 
 def make_record(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
@@ -81,7 +96,7 @@ def make_record(item: SourceObject, said: Description, stored: Mapping[str, Any]
         own = recall_description(stored)
         metadata = {
             name: value
-            for name, value in (stored.get("metadata") or {}).items()
+            for name, value in read_said(stored).items()
             if name not in own.metadata or not same_json(own.metadata[name], value)
         }
         caption = stored.get("caption")
@@ -99,14 +114,24 @@ def make_record(item: SourceObject, said: Description, stored: Mapping[str, Any]
     )
 
 
-def decide(record: ImageRecord, stored: Mapping[str, Any] | None, *, fingerprint: str) -> Action:
-    """What an image needs, from its listing alone. `record` must be normalised by `CollectionWriter.check`."""
+def decide(
+    record: ImageRecord,
+    stored: Mapping[str, Any] | None,
+    *,
+    fingerprint: str,
+    fit: Callable[[ImageRecord], ImageRecord],
+) -> Action:
+    """What an image needs, from its listing alone. `record` must be normalised by `CollectionWriter.check`.
+
+    `fit` leaves out of a record what cannot be stored: so may some of what the image itself told.
+    """
     if stored is None or stored.get("fingerprint") != fingerprint or not stored.get("image"):
         return Action.LOAD
     if record.source is None or not is_same_version(record.source, stored.get("source") or {}):
         return Action.LOAD
     whole = add_description(record, recall_description(stored))
-    return Action.SKIP if has_same_description(whole, stored) else Action.REWRITE
+    same = has_same_description(whole, stored) or has_same_description(fit(whole), stored)
+    return Action.SKIP if same else Action.REWRITE
 
 
 def complete_record(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
@@ -122,31 +147,19 @@ def is_rewrite(task: Task) -> bool:
     return task.action is Action.REWRITE and task.item.etag is None
 
 
-def split_consistent(tasks: Sequence[Task], schema: Schema) -> tuple[list[Task], list[tuple[Task, MetadataError]]]:
-    """The tasks whose metadata can be stored together, and those at fault; where two disagree the first is right.
+def keep_consistent(tasks: Sequence[Task], schema: Schema) -> list[Task]:
+    """The tasks with metadata that can be stored together; a field whose values disagree has the type of most.
 
     All at once, so that a type is inferred from all values at hand: the first thirty may be dates, the next a word.
     """
-    good: list[Task] = []
-    bad: list[tuple[Task, MetadataError]] = []
-    groups = [list(tasks)]
-    while groups:
-        group = groups.pop()
-        try:
-            _check_together([*good, *group], schema)
-        except MetadataError as error:
-            if len(group) == 1:
-                bad.append((group[0], error))
-            else:  # halves, the first on top
-                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
-        else:
-            good += group
-    return good, bad
+    extended = schema.extend([task.record.metadata for task in tasks], lenient=True)
+    if extended.fields == schema.fields:
+        return list(tasks)
+    return [_fit(task, extended) for task in tasks]
 
 
-def _check_together(tasks: Sequence[Task], schema: Schema) -> None:
-    metadatas, uris = [task.record.metadata for task in tasks], [task.record.uri for task in tasks]
-    extended = schema.extend(metadatas, uris=uris)
-    if extended.fields != schema.fields:  # what was checked before, was checked without the new types
-        for metadata, uri in zip(metadatas, uris, strict=True):
-            extended.normalise(metadata, uri=uri)
+def _fit(task: Task, schema: Schema) -> Task:
+    """The task with metadata that fits the fields: what was checked before was checked without the new ones."""
+    left_out = [*task.left_out]
+    metadata = schema.normalise(task.record.metadata, uri=task.record.uri, left_out=left_out)
+    return replace(task, record=replace(task.record, metadata=metadata), left_out=tuple(left_out))

@@ -6,9 +6,11 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
+from clip_qdrant.errors import MetadataError, shorten
+from clip_qdrant_ingestion.run.report import Duplicate, LeftOutField, Quarantined
 from clip_qdrant_ingestion.run.stages import ObjectOutcome
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ __all__ = ["Outcomes"]
 logger = logging.getLogger(__name__)
 
 _ROWS_A_WRITE = 500
+_MOST_FIELDS = 100  # that are told of by name
+_OTHERS = "other fields"
+_LONGEST_NAME, _LONGEST_DETAIL = 200, 500  # characters
 
 
 class Outcomes:
@@ -40,6 +45,7 @@ class Outcomes:
         self.changed: list[str] = []  # images that were embedded anew, if it compares
         self.moved: set[str] = set()  # old uris of images that were renamed
         self._firsts: dict[str, str] = {}  # by uri of an image that is left out
+        self._fields: dict[str, LeftOutField] = {}
 
     def tell(self, outcome: ObjectOutcome) -> None:
         """Counts one object; each is told of once."""
@@ -76,6 +82,11 @@ class Outcomes:
         with self._lock:
             return Counter(self._counts)
 
+    def fields_left_out(self) -> tuple[LeftOutField, ...]:
+        """The fields that could not be stored, most frequent first."""
+        with self._lock:
+            return tuple(sorted(self._fields.values(), key=lambda one: (-one.count, one.field)))
+
     def flush(self) -> None:
         """Writes down what is only in memory yet."""
         with self._lock:
@@ -94,6 +105,8 @@ class Outcomes:
 
     def _take(self, outcome: ObjectOutcome) -> None:
         what = outcome.what
+        for error in outcome.left_out:
+            self._count_field(outcome.uri, error)
         if isinstance(what, Quarantined):
             logger.debug("quarantined %s: %s: %s", what.uri, what.reason, what.detail)
             self._counts["quarantined"] += 1
@@ -114,6 +127,18 @@ class Outcomes:
                 self._changed.append(outcome.uri)
                 if self._compares:
                     self.changed.append(outcome.uri)
+
+    def _count_field(self, uri: str, error: MetadataError) -> None:
+        name = shorten(error.field or "metadata", _LONGEST_NAME)
+        if name not in self._fields and len(self._fields) >= _MOST_FIELDS:
+            name = _OTHERS  # a stranger's file may name any number of them
+        before = self._fields.get(name)
+        if before is not None:
+            self._fields[name] = replace(before, count=before.count + 1)
+            return
+        detail = shorten(str(error).removeprefix(f"{uri}: "), _LONGEST_DETAIL)
+        self._fields[name] = LeftOutField(name, 1, uri, detail)
+        logger.warning("the field %s of %s is not stored: %s", name, uri, detail)
 
     def _remember_many(self) -> None:
         if len(self._still) + len(self._put_away) + len(self._settled) >= _ROWS_A_WRITE:

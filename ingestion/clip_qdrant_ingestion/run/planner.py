@@ -13,9 +13,10 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.images.metadata.tag_fields import TAG_FIELDS
+from clip_qdrant.records import ImageRecord
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet
-from clip_qdrant_ingestion.run.decisions import Action, Task, decide, make_record, split_consistent
+from clip_qdrant_ingestion.run.decisions import Action, Task, decide, keep_consistent, make_record
 from clip_qdrant_ingestion.run.faults import quarantine
 from clip_qdrant_ingestion.run.outcomes import Outcomes
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
@@ -89,11 +90,11 @@ class Planner:
         left_out: list[Duplicate] = []
         for item, said in self._describe(items):
             with self._quarantine_errors(item):
-                if isinstance(said, MetadataError):
-                    raise said
                 there = stored.get(item.uri)
-                record = self._collection.writer.check(make_record(item, said, there, source=self._source.name))
-                action = decide(record, there, fingerprint=self._fingerprint)
+                faults = [*said.left_out]
+                record = make_record(item, said, there, source=self._source.name)
+                record = self._collection.writer.check(record, left_out=faults)
+                action = decide(record, there, fingerprint=self._fingerprint, fit=self._fit)
                 if there is not None and action is not Action.LOAD and (first := self._find_first(item.uri, there)):
                     self._outcomes.note_duplicate(item.uri)
                     if self._options.dedupe == "skip":
@@ -101,9 +102,9 @@ class Planner:
                         continue
                     there, action = {**there, "duplicate_of": first}, Action.REWRITE
                 if action is Action.SKIP:
-                    self._tell(ObjectOutcome(item.uri, "skipped"))
+                    self._tell(ObjectOutcome(item.uri, "skipped", left_out=tuple(faults)))
                 else:
-                    tasks.append(Task(item, record, there, action))
+                    tasks.append(Task(item, record, there, action, tuple(faults)))
         self._leave_out(left_out)
         return self._keep_consistent(tasks if again else self._pass_over(tasks))
 
@@ -122,9 +123,12 @@ class Planner:
         for row in rows:
             self._tell(ObjectOutcome(row.uri, row))
 
-    def _describe(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description | MetadataError]]:
+    def _fit(self, record: ImageRecord) -> ImageRecord:
+        return self._collection.writer.check(record, left_out=[])
+
+    def _describe(self, items: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Description]]:
         """The objects with what is said about them, its texts turned into values."""
-        said: Sequence[Description | MetadataError] = [item.said for item in items]
+        said = [item.said for item in items]
         if any(item.said.texts or item.said.written for item in items):
             said = type_texts([item.said for item in items], metadata_types(self._collection))
         return zip(items, said, strict=True)
@@ -154,19 +158,15 @@ class Planner:
         return {uri: one for uri, one in found.items() if isinstance(one, Quarantined)}
 
     def _keep_consistent(self, tasks: list[Task]) -> list[Task]:
-        """Those of the tasks whose metadata fit together, after the collection was made fit to hold them."""
-        described = [task for task in tasks if task.record.metadata]
-        if not described:
+        """The tasks with metadata that fit together, after the collection was made fit to hold them."""
+        if not any(task.record.metadata for task in tasks):
             return tasks
-        good, bad = split_consistent(described, Schema(metadata_types(self._collection), expected=TAG_FIELDS))
-        for task, error in bad:
-            self._tell(ObjectOutcome(task.item.uri, quarantine(task.item, error)))
+        tasks = keep_consistent(tasks, Schema(metadata_types(self._collection), expected=TAG_FIELDS))
         # Another writer may have brought in other fields meanwhile; then each write finds out for itself.
         with contextlib.suppress(MetadataError):
             if self._creates:
-                self._collection.writer.prepare([task.record for task in good])
-        refused = {task.item.uri for task, _ in bad}
-        return [task for task in tasks if task.item.uri not in refused] if refused else tasks
+                self._collection.writer.prepare([task.record for task in tasks])
+        return tasks
 
     @contextlib.contextmanager
     def _quarantine_errors(self, item: SourceObject) -> Iterator[None]:

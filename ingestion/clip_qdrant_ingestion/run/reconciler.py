@@ -118,6 +118,7 @@ class Reconciler:
             refused=found.refused if found is not None and self._options.delete else None,
             deleted=self._deleted,
             quarantined=tuple(sorted(self._outcomes.quarantined, key=lambda row: (row.uri, row.detail))),
+            fields_left_out=self._outcomes.fields_left_out(),
             seconds=time.monotonic() - self._started,
             stages=self._engine.stage_times(),
             interrupted=self._stop.is_set() and not done,

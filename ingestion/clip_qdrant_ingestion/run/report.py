@@ -10,7 +10,17 @@ from typing import Any
 from clip_qdrant.errors import shorten
 from clip_qdrant.uris import LONGEST_URI
 
-__all__ = ["COUNTS", "Duplicate", "Plan", "Progress", "Quarantined", "Report", "StageTime", "stage_times"]
+__all__ = [
+    "COUNTS",
+    "Duplicate",
+    "LeftOutField",
+    "Plan",
+    "Progress",
+    "Quarantined",
+    "Report",
+    "StageTime",
+    "stage_times",
+]
 
 _LONGEST_DETAIL = 2000  # characters
 
@@ -44,6 +54,19 @@ class Duplicate:
     etag: str | None = None
     size: int | None = None
     mtime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutField:
+    """A field that could not be stored with `count` images, which were stored without it.
+
+    `detail` says why, of the first of them, which is at `uri`.
+    """
+
+    field: str
+    count: int
+    uri: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +134,7 @@ class Report:
     mark of a duplicate; `skipped` were unchanged; `duplicates` were left out; `still_bad` were quarantined before and
     have not changed since. `gone` images are stored and no longer where they were, and `deleted` of them were
     removed, if that was asked for; None where it cannot be told. `refused` says why some were not deleted although it
-    was asked for.
+    was asked for. `fields_left_out` could not be stored with images that were.
     """
 
     listed: int = 0
@@ -127,6 +150,7 @@ class Report:
     deleted: int = 0
     refused: str | None = None
     quarantined: tuple[Quarantined, ...] = ()
+    fields_left_out: tuple[LeftOutField, ...] = ()
     seconds: float = 0.0
     stages: Mapping[str, StageTime] = field(default_factory=dict)
     interrupted: bool = False

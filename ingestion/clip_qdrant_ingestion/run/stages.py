@@ -21,6 +21,7 @@ from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnav
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
 from clip_qdrant.images.metadata.file_names import read_name_date
+from clip_qdrant.records import ImageRecord, add_image
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.run.channel import Budget
@@ -56,6 +57,7 @@ class ObjectOutcome:
     uri: str
     what: Kind | Quarantined | Duplicate
     moved_from: str | None = None
+    left_out: tuple[MetadataError, ...] = ()  # fields that cannot be stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Stages:
                 return Read(task, task.item.content)
             task = self._look(task)
             if task.action is Action.SKIP:
-                self._tell(ObjectOutcome(task.item.uri, "skipped"))
+                self._tell(ObjectOutcome(task.item.uri, "skipped", left_out=task.left_out))
                 return None
             if task.action is Action.REWRITE:
                 return task
@@ -143,22 +145,29 @@ class Stages:
             return task
         source = task.record.source
         assert source is not None
-        source = replace(
-            source, etag=item.etag, size=item.size, mtime=item.mtime, metadata=self._read_headers(task, item)
+        headers, left_out = self._read_headers(task, item)
+        source = replace(source, etag=item.etag, size=item.size, mtime=item.mtime, metadata=headers)
+        task = replace(
+            task,
+            item=item,
+            record=replace(task.record, source=source),
+            left_out=(*task.left_out, *left_out),
         )
-        task = replace(task, item=item, record=replace(task.record, source=source))
         if task.stored is None:
             return task
         stored = {**task.stored, "source": {**(task.stored.get("source") or {}), "metadata": source.metadata}}
         task = replace(task, stored=stored)
         if task.action is Action.LOAD and not is_same_version(item, stored["source"]):
             return task
-        action = decide(task.record, stored, fingerprint=self._fingerprint)
+        action = decide(task.record, stored, fingerprint=self._fingerprint, fit=self._fit)
         if action is Action.SKIP and task.action is Action.REWRITE:  # the date of the object at least is new
             action = Action.REWRITE
         return replace(task, action=action)
 
-    def _read_headers(self, task: Task, item: SourceObject) -> dict[str, object]:
+    def _fit(self, record: ImageRecord) -> ImageRecord:
+        return self._collection.writer.check(record, left_out=[])
+
+    def _read_headers(self, task: Task, item: SourceObject) -> tuple[dict[str, object], tuple[MetadataError, ...]]:
         """The metadata, and the caption, that the look at an object added to what its listing says."""
         before = task.item.said
         named = {*before.metadata, *before.texts}
@@ -167,10 +176,8 @@ class Stages:
             texts={name: text for name, text in item.said.texts.items() if name not in named},
         )
         result = type_texts([new], metadata_types(self._collection))[0]
-        if isinstance(result, MetadataError):
-            raise result
         caption = item.said.caption if not before.caption else None
-        return {**result.metadata, **({"caption": caption} if caption else {})}
+        return {**result.metadata, **({"caption": caption} if caption else {})}, result.left_out
 
     def decode(self, read: Read) -> Decoded | Task | None:
         """The pixels of an image; the task, if its bytes are those that are stored; None if they are no good."""
@@ -192,11 +199,13 @@ class Stages:
             taken_at = image.taken_at
             if taken_at is None and self._options.name_dates:
                 taken_at = read_name_date(task.item.name)
-            record = replace(task.record, image=info, taken_at=taken_at, location=image.location)
-            headers = record.source.metadata if record.source is not None else {}
-            record = add_description(record, describe_image(info.tags, headers))
+            headers = task.record.source.metadata if task.record.source is not None else {}
+            left_out = [*task.left_out]
+            record = add_description(task.record, describe_image(info.tags, headers), left_out=left_out)
+            record = self._collection.writer.check(add_image(record, info, taken_at, image.location), left_out=left_out)
             item = replace(task.item, content=None)  # or it would be held until the vector is written
-            return Decoded(replace(task, item=item, record=record), embedder.preprocess(image.rgb))
+            task = replace(task, item=item, record=record, left_out=tuple(left_out))
+            return Decoded(task, embedder.preprocess(image.rgb))
         return None
 
     def embed(self, decoded: Sequence[Decoded]) -> list[Embedded]:
@@ -259,11 +268,12 @@ class Stages:
     def _write_images(self, group: Sequence[Embedded]) -> None:
         self._collection.writer.write([one.task.record for one in group], np.stack([one.vector for one in group]))
         for one in group:
-            self._tell(ObjectOutcome(one.task.item.uri, one.kind, one.moved_from))
+            self._tell(ObjectOutcome(one.task.item.uri, one.kind, one.moved_from, one.task.left_out))
 
     def _write_payloads(self, group: Sequence[Task]) -> None:
         try:
-            self._collection.writer.write_payloads([complete_record(task.record, task.stored or {}) for task in group])
+            records = [self._fit(complete_record(task.record, task.stored or {})) for task in group]
+            self._collection.writer.write_payloads(records)
         except (StoreUnavailable, StoreLocked):
             raise
         except StoreError:
@@ -277,7 +287,7 @@ class Stages:
                 self._do_whole(replace(task, stored=None, action=Action.LOAD))
             return
         for task in group:
-            self._tell(ObjectOutcome(task.item.uri, "payload_updated"))
+            self._tell(ObjectOutcome(task.item.uri, "payload_updated", left_out=task.left_out))
 
     def _do_whole(self, task: Task) -> None:
         """One image through all stages at once."""

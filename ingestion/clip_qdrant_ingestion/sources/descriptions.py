@@ -1,7 +1,8 @@
 """What the fields of a row, or of a JSON object beside an image, say of the image.
 
-`caption` is the caption; an object in `metadata`, and all other fields, are metadata. Upper and lower case are one in
-these two names.
+`caption` is the caption; an object in `metadata`, and all other fields, are metadata. `taken_at` and `location` among
+them are the date and the place of the image (`collection.standard_fields`), and so are `lat` and `lon`, or `latitude`
+and `longitude`. Upper and lower case are one in all these names. A field that cannot be stored is left out.
 """
 
 from __future__ import annotations
@@ -18,22 +19,45 @@ from clip_qdrant_ingestion.sources.protocol import Description
 
 __all__ = ["describe_cells", "describe_fields"]
 
+_DEGREES = (("lat", "lon"), ("latitude", "longitude"), ("lat", "lng"), ("lat", "long"))
+
 
 def describe_fields(fields: Mapping[str, Any]) -> Description:
-    """What an object of JSON or a row of Parquet says. None is absent. Raises MetadataError."""
+    """What an object of JSON or a row of Parquet says. None is absent."""
+    left_out: list[MetadataError] = []
     caption, nested, others = _split(fields)
     if caption is not None and not isinstance(caption, str):
-        raise MetadataError(f"caption must be text, not {describe_value(caption)}")
+        left_out.append(MetadataError(f"caption must be text, not {describe_value(caption)}", field="caption"))
+        caption = None
     if nested is not None and not isinstance(nested, Mapping):
-        raise MetadataError(f"metadata must be an object, not {describe_value(nested)}")
-    return Description((caption or "").strip() or None, _present({**others, **(nested or {})}))
+        left_out.append(MetadataError(f"metadata must be an object, not {describe_value(nested)}", field="metadata"))
+        nested = None
+    metadata = {}
+    for name, value in _name_standard_fields({**others, **(nested or {})}).items():
+        try:
+            if value is not None:
+                metadata[name] = _plain(value, name)
+        except MetadataError as error:
+            left_out.append(error)
+    if isinstance(caption, str):
+        caption = caption.strip()
+    elif isinstance(inner := metadata.get("caption"), str):
+        caption = inner.strip()
+        del metadata["caption"]
+    return Description(caption or None, metadata, left_out=tuple(left_out))
 
 
 def describe_cells(cells: Mapping[str, str]) -> Description:
-    """What the cells of a CSV row say, of which only the text is known. Raises MetadataError."""
+    """What the cells of a CSV row say, of which only the text is known."""
     caption, nested, others = _split(cells)
-    metadata = describe_fields(parse_object(nested)).metadata if nested else {}
-    return Description(caption, metadata, {name: text for name, text in others.items() if name not in metadata})
+    inner = Description()
+    if nested:
+        try:
+            inner = describe_fields(parse_object(nested))
+        except MetadataError as error:
+            inner = Description(left_out=(MetadataError(f"metadata: {error}", field="metadata"),))
+    texts = {name: text for name, text in _name_standard_fields(others).items() if name not in inner.metadata}
+    return Description(caption or inner.caption, inner.metadata, texts, left_out=inner.left_out)
 
 
 def _split(fields: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -46,18 +70,32 @@ def _split(fields: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     return found["caption"], found["metadata"], others
 
 
-def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value, name) for name, value in fields.items() if value is not None}
+def _name_standard_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with date and place under the names that every image has for them."""
+    named = dict(fields)
+    for wanted in ("taken_at", "location"):
+        name = find_column(named, (wanted,))
+        if name is not None and name != wanted:
+            named[wanted] = named.pop(name)
+    for parts in _DEGREES:
+        lat, lon = (find_column(named, (part,)) for part in parts)
+        if lat is None or lon is None or named.get("location") is not None:
+            continue
+        if named[lat] not in (None, "") and named[lon] not in (None, ""):
+            north, east = named.pop(lat), named.pop(lon)
+            are_texts = isinstance(north, str) and isinstance(east, str)
+            named["location"] = f"{north},{east}" if are_texts else {"lat": north, "lon": east}
+    return named
 
 
 def _plain(value: Any, name: str) -> Any:
     """A value of a table as metadata has it: objects without what is absent, decimal numbers as floats."""
     if isinstance(value, Mapping):
-        return _present(value)
+        return {key: _plain(each, name) for key, each in value.items() if each is not None}
     if isinstance(value, list):
         return [_plain(each, name) for each in value if each is not None]
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, (bytes, bytearray)):
-        raise MetadataError(f"{name} holds {len(value)} bytes, which is no metadata; leave the column out")
+        raise MetadataError(f"{name} holds {len(value)} bytes, which is no metadata; leave the column out", field=name)
     return value

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from clip_qdrant.errors import MetadataError
 from clip_qdrant.images.load import Limits
 
 __all__ = ["OBJECTS_A_PAGE", "Description", "Page", "Problem", "Source", "SourceObject"]
@@ -24,6 +25,7 @@ class Description:
     `texts` are values of which only the text is known, such as a part of a path or a cell of a table; they get the type
     of their field later (`sources.text_values`). A field is in `metadata` or in `texts`, never in both. `written` has
     the texts of those values in `metadata` that were typed by their column; a field of another type reads them again.
+    `taken_at` and `location` among the metadata are those of the image. `left_out` are fields that cannot be stored.
     """
 
     caption: str | None = None
@@ -31,6 +33,7 @@ class Description:
     texts: Mapping[str, str] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, compare=False)  # says nothing more
     partial: bool = False
+    left_out: tuple[MetadataError, ...] = field(default=(), compare=False)
 
     def over(self, other: Description) -> Description:
         """This description where it says something, the other elsewhere."""
@@ -43,6 +46,7 @@ class Description:
             {**texts, **self.texts},
             {**written, **self.written},
             self.partial or other.partial,
+            (*self.left_out, *other.left_out),
         )
 
 

@@ -1,18 +1,21 @@
 """Values of which only the text is known, such as the cells of a CSV file: each becomes a value of its field's type.
 
 The type is that of the field in the collection. For a field that is new, all texts at hand decide: integers, numbers or
-booleans (true, false) if all of them are, otherwise it stays text; so a field with "007" among them stays text.
+booleans (true, false) if all of them are, otherwise it stays text; so a field with "007" among them stays text. A list
+of JSON, such as ["red", "blue"], is a list of such values. Date and place of the image stay texts, for the collection
+to read.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from clip_qdrant.errors import MetadataError
+from clip_qdrant.collection.standard_fields import STANDARD_FIELDS
 from clip_qdrant.fields.dates import parse_datetime
 from clip_qdrant.fields.names import join_path
 from clip_qdrant.fields.types import FieldType
@@ -35,10 +38,8 @@ _WRITTEN = {
 }
 
 
-def type_texts(
-    descriptions: Sequence[Description], known: Mapping[str, FieldType]
-) -> list[Description | MetadataError]:
-    """The descriptions, in order, with their texts as metadata; an error in place of one whose text does not fit.
+def type_texts(descriptions: Sequence[Description], known: Mapping[str, FieldType]) -> list[Description]:
+    """The descriptions, in order, with their texts as metadata; a text that does not fit its field is left out.
 
     `known` has the types of the collection's fields, by their names there. An empty text is an absent value.
     """
@@ -47,13 +48,16 @@ def type_texts(
         for key, text in description.texts.items():
             if text:
                 fields.setdefault(key, []).append(text)
-    types = {key: known.get(join_path((key,))) or common_type(texts) for key, texts in fields.items()}
+    types: dict[str, FieldType] = {
+        key: "keyword" if key in STANDARD_FIELDS else known.get(join_path((key,))) or common_type(texts)
+        for key, texts in fields.items()
+    }
     return [_type_one(_retype_cells(description, known), types) for description in descriptions]
 
 
 def common_type(texts: Iterable[str]) -> FieldType:
-    """The type that all these texts have: integer, float, bool, otherwise keyword."""
-    texts = list(texts)
+    """The type that all these texts, or the elements of lists, have: integer, float, bool, otherwise keyword."""
+    texts = [one for text in texts for one in _spread(text)]
     if all(_INTEGER.fullmatch(text) for text in texts):
         return "integer"
     if all(_number(text) is not None for text in texts):
@@ -62,7 +66,34 @@ def common_type(texts: Iterable[str]) -> FieldType:
 
 
 def parse_text(text: str, field_type: FieldType) -> Any:
-    """The value of this type that the text stands for; None where it stands for none."""
+    """The value of this type that the text stands for, a list if it is one of JSON; None where it stands for none."""
+    items = _parse_list(text)
+    if items is None:
+        return _parse_one(text, field_type)
+    values = [_parse_one(item, field_type) for item in items]
+    return None if None in values else values
+
+
+def _spread(text: str) -> list[str]:
+    """The texts of the elements of a list; one that is no list by itself."""
+    items = _parse_list(text)
+    return [text] if items is None else items
+
+
+def _parse_list(text: str) -> list[str] | None:
+    """The texts of the elements of a list of JSON; None for a text that is none of texts, numbers and booleans."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not all(item is None or isinstance(item, (str, int, float)) for item in items):
+        return None
+    return [item if isinstance(item, str) else json.dumps(item) for item in items if item is not None]
+
+
+def _parse_one(text: str, field_type: FieldType) -> Any:
     if field_type == "integer":
         return int(text) if _INTEGER.fullmatch(text) else None
     if field_type == "float":
@@ -92,19 +123,26 @@ def _retype_cells(description: Description, known: Mapping[str, FieldType]) -> D
     return replace(description, metadata=metadata, written={})
 
 
-def _type_one(description: Description, types: Mapping[str, FieldType]) -> Description | MetadataError:
+def _type_one(description: Description, types: Mapping[str, FieldType]) -> Description:
     if not description.texts:
         return description
     values: dict[str, Any] = {}
+    left_out = [*description.left_out]
     for key, text in description.texts.items():
         if not text:
             continue
         value = parse_text(text, types[key])
         if value is None:
             problem = f"does not fit its type {types[key]}: it {_WRITTEN[types[key]]}, or use another name"
-            return misfit(None, join_path((key,)), text, problem)
-        values[key] = value
-    return Description(description.caption, {**values, **description.metadata}, partial=description.partial)
+            left_out.append(misfit(None, join_path((key,)), text, problem))
+        else:
+            values[key] = value
+    return Description(
+        description.caption,
+        {**values, **description.metadata},
+        partial=description.partial,
+        left_out=tuple(left_out),
+    )
 
 
 def _number(text: str) -> float | None:

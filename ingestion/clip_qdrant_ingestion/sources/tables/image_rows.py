@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from clip_qdrant.errors import MetadataError, SourceError, first_line
+from clip_qdrant.errors import SourceError, first_line
 from clip_qdrant.fields.values import describe_value
 from clip_qdrant.tables.columns import IMAGE_COLUMNS, find_column, find_field
 from clip_qdrant.tables.parquet import read_parquet
@@ -82,7 +82,4 @@ def _image_row(
     image = fields.pop(column)
     if not isinstance(image, str):
         return LostRow(row.place, "object", f"{column} is the address of an image, not {describe_value(image)}")
-    try:
-        return ImageRow(row.place, image.strip(), describe(fields))
-    except MetadataError as error:
-        return LostRow(row.place, "object", str(error))
+    return ImageRow(row.place, image.strip(), describe(fields))

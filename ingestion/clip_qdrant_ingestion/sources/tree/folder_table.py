@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from clip_qdrant.collection.standard_fields import STANDARD_FIELDS
 from clip_qdrant.errors import MetadataError, SourceError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import describe_value
@@ -104,14 +105,14 @@ def _find_types(rows: Iterable[TableRow]) -> dict[str, FieldType]:
     for row in rows:
         for name, cell in row.fields.items():
             texts[name].append(cell)
-    return {name: common_type(cells) for name, cells in texts.items()}
+    return {name: "keyword" if name in STANDARD_FIELDS else common_type(cells) for name, cells in texts.items()}
 
 
 def _describe_with_types(cells: Mapping[str, str], types: Mapping[str, FieldType]) -> Description:
     said = describe_cells(cells)
-    values = {name: parse_text(text, types[name]) for name, text in said.texts.items()}
-    written = {name: text for name, text in said.texts.items() if types[name] != "keyword"}
-    return Description(said.caption, {**values, **said.metadata}, written=written)
+    values = {name: parse_text(text, types.get(name, "keyword")) for name, text in said.texts.items()}
+    written = {name: text for name, text in said.texts.items() if types.get(name, "keyword") != "keyword"}
+    return Description(said.caption, {**values, **said.metadata}, written=written, left_out=said.left_out)
 
 
 def _pop_name(fields: dict[str, Any], columns: Sequence[str]) -> str:
