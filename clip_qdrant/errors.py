@@ -25,6 +25,7 @@
     └── StoreError
         ├── StoreUnavailable            no answer, or refused credentials
         ├── StoreLocked                 an embedded store is open in another process
+        ├── StoreDamaged                files of an embedded store are damaged or gone
         ├── StoreFull                   the disk of an embedded store has no room for a write
         ├── CollectionNotFound
         ├── CollectionExists
@@ -59,6 +60,7 @@ __all__ = [
     "SourceError",
     "SourceUnavailable",
     "StateError",
+    "StoreDamaged",
     "StoreError",
     "StoreFull",
     "StoreLocked",
@@ -200,6 +202,10 @@ class StoreUnavailable(StoreError):
 
 class StoreLocked(StoreError):
     """An embedded store is open in another process."""
+
+
+class StoreDamaged(StoreError):
+    """Files of an embedded store are damaged or gone."""
 
 
 class StoreFull(StoreError):

@@ -4,7 +4,7 @@ app.py        the program: its options, its commands, `main`
 failures.py   exit codes, and how an error is told
 wiring.py     settings -> client, embedder, collection: the one place where they are put together
 output.py     tables, JSON, and text from outside made safe for a terminal
-search.py info.py demo.py    commands; those of ingestion and training live in the `cli` of their packages
+search.py info.py repair.py demo.py    commands; those of ingestion and training live in the `cli` of their packages
 """
 
 from __future__ import annotations

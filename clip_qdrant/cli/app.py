@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "search": "clip_qdrant.cli.search:search",
     "facet": "clip_qdrant.cli.search:facet",
     "info": "clip_qdrant.cli.info:info",
+    "repair": "clip_qdrant.cli.repair:repair",
     "train": "clip_qdrant_training.cli.train:train",
     "evaluate": "clip_qdrant_training.cli.evaluate:evaluate",
     "demo": "clip_qdrant.cli.demo:demo",

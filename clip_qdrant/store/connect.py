@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-__all__ = ["connect"]
+__all__ = ["connect", "is_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,11 @@ def connect(
     from clip_qdrant.store.edge.client import EdgeClient
 
     return EdgeClient(location)
+
+
+def is_folder(location: str | Path) -> bool:
+    """Whether a location that `connect` takes is an embedded store."""
+    return isinstance(location, Path) or (location != ":memory:" and _HAS_SCHEME.match(location) is None)
 
 
 class _InMemoryClient(QdrantClient):

@@ -228,7 +228,7 @@ def test_a_collection_made_anew_by_another_client_meanwhile_is_opened_as_it_is_n
             other.create_collection("c", COSINE)
         turns = iter(["recreate"])
         assert client.get_collection("c").config.params.vectors.size == 2
-        assert len(list((tmp_path / "collections").iterdir())) == 2  # one shard and its lock
+        assert len(list((tmp_path / "collections").iterdir())) == 3  # one shard, its lock and its record
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

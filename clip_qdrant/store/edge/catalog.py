@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clip_qdrant.errors import CollectionNotFound, StoreError
+from clip_qdrant.errors import CollectionNotFound, StoreDamaged, StoreError
 
 __all__ = ["Catalog", "CatalogFile", "CollectionEntry"]
 
@@ -62,7 +62,12 @@ class CatalogFile:
             if self._last_read is not None and self._last_read[0] == stamp:
                 return self._last_read[1]
             text = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if any(one.is_dir() for one in path.parent.glob("collections/*")):
+                raise StoreDamaged(
+                    f"{path} is gone, though there are collections beside it; put it back from a backup, or ingest "
+                    "into another folder (--location)"
+                ) from error
             return Catalog()
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error}") from error
@@ -75,7 +80,7 @@ class CatalogFile:
             entries = {name: CollectionEntry(**entry) for name, entry in data["collections"].items()}
             found = Catalog(entries, dict(data["aliases"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError(f"{path} is damaged ({error}); restore it from a backup") from error
+            raise StoreDamaged(f"{path} is damaged ({error}); restore it from a backup") from error
         self._last_read = (stamp, found)
         return found
 
@@ -83,6 +88,11 @@ class CatalogFile:
         """What the file says now, for changing."""
         now = self.read()
         return Catalog(dict(now.collections), dict(now.aliases))
+
+    def write_first(self) -> None:
+        """Makes the file if there is none yet: from then on one that is missing is damage."""
+        if not self._path.exists():
+            self.write(Catalog())
 
     def write(self, catalog: Catalog) -> None:
         """Replace the file. After a crash it holds the old catalog or the new one."""

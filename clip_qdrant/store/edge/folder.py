@@ -3,6 +3,7 @@
     <root>/store.json                        collections, their metadata, aliases; replaced atomically
     <root>/store.lock                        held for the moment of a change to store.json
     <root>/collections/<name>-<8 hex>/       one engine shard a collection
+    <root>/collections/<name>-<8 hex>.flushed   what it had on disk at its last flush (`flush_record.py`)
     <root>/collections/<name>-<8 hex>.lock   held as long as the shard is open, and somebody refers to its client
 
 Clients of one process share what is open there (`open_shard.py`); another process is refused.
@@ -21,8 +22,10 @@ import gc
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +36,18 @@ from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
     ConfigError,
+    StoreDamaged,
     StoreError,
     StoreFull,
     StoreLocked,
 )
 from clip_qdrant.store.edge.catalog import Catalog, CollectionEntry
+from clip_qdrant.store.edge.flush_record import FlushRecord, path_of_record, read_record
 from clip_qdrant.store.edge.lock import FileLock, is_held
 from clip_qdrant.store.edge.open_shard import OpenShard, share_store
 from clip_qdrant.store.edge.room import check_room, check_room_to_open
 
-__all__ = ["EdgeFolder"]
+__all__ = ["EdgeFolder", "engine_errors"]
 
 # What other kinds of Qdrant storage keep at their root: local mode of qdrant-client, and a server.
 _FOREIGN = {"meta.json": "QdrantClient(path=...)", "raft_state.json": "a Qdrant server"}
@@ -92,15 +97,21 @@ class EdgeFolder:
                 raise CollectionExists(f"there is a collection or an alias {name!r} already in {self.root}")
             self._sweep(catalog)
             check_room(self._shared.root, f"create collection {name!r}")
-            folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
-            held = self._lock(name, folder)
-            params = EdgeVectorParams(size=size, distance=getattr(Distance, distance))
-            with _engine_errors(f"create collection {name!r}"):
-                shard = EdgeShard.create(str(self._shards / folder), EdgeConfig(vectors=params))
-                shard.flush()
-            catalog.collections[name] = CollectionEntry(folder, size, distance, metadata)
+            self._catalog.write_first()
+            entry = CollectionEntry(_name_folder(name), size, distance, metadata)
+            opened = self._create_shard(name, entry)
+            catalog.collections[name] = entry
             self._catalog.write(catalog)
-            self._adopt(folder, OpenShard(shard, held))
+            self._adopt(entry.folder, opened)
+
+    def _create_shard(self, name: str, entry: CollectionEntry) -> OpenShard:
+        held, path = self._lock(name, entry.folder), self._shards / entry.folder
+        params = EdgeVectorParams(size=entry.size, distance=getattr(Distance, entry.distance))
+        with engine_errors(f"create collection {name!r}"):
+            opened = OpenShard(EdgeShard.create(str(path), EdgeConfig(vectors=params)), held, path, FlushRecord())
+            opened.changed = True
+            opened.flush()
+        return opened
 
     def delete(self, name: str) -> bool:
         """Remove a collection and the aliases that point to it; False if there is none of that name."""
@@ -143,7 +154,7 @@ class EdgeFolder:
     @contextlib.contextmanager
     def _hold_shard(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, EdgeShard]]:
         entry, opened = self._open_shard(name)
-        with opened.lock, _engine_errors(f"use collection {name!r}"):
+        with opened.lock, engine_errors(f"use collection {name!r}"):
             if opened.shard is None:
                 self._check_usable()
                 raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
@@ -162,7 +173,7 @@ class EdgeFolder:
             self._closed = True
             opened, self._open_shards = list(self._open_shards.values()), {}
             with contextlib.ExitStack() as stack:  # closes them all, also when one cannot be flushed
-                stack.enter_context(_engine_errors(f"close {self.root}"))
+                stack.enter_context(engine_errors(f"close {self.root}"))
                 for shard in opened:
                     stack.callback(shard.leave, self)
 
@@ -206,10 +217,64 @@ class EdgeFolder:
                     break
                 # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
                 self._remove(entry.folder, held)
-            check_room_to_open(self._shared.root, self._shards / entry.folder)
-            with _engine_errors(f"open collection {real!r} in {self._shards / entry.folder}"):
-                opened = OpenShard(EdgeShard.load(str(self._shards / entry.folder)), held)
-            return entry, self._adopt(entry.folder, opened)
+            try:
+                return entry, self._adopt(entry.folder, self._load_shard(real, entry, held))
+            except BaseException:
+                held.release()
+                raise
+
+    def _load_shard(self, name: str, entry: CollectionEntry, held: FileLock) -> OpenShard:
+        path = self._shards / entry.folder
+        mend = f"`clip-qdrant repair --location {shlex.quote(str(self.root))}` keeps what can be read"
+        with engine_errors(f"open collection {name!r} in {path}", advice=f"; if its files are damaged, {mend}"):
+            if not path.is_dir():
+                raise StoreError(f"cannot open collection {name!r}: No such file or directory: {path}")
+            check_room_to_open(self._shared.root, path)
+            try:
+                record = read_record(path)
+                damage = record.find_damage(path)  # before the engine changes anything
+            except StoreDamaged as error:
+                raise StoreDamaged(f"collection {name!r} of {self.root} is damaged: {error}; {mend}") from error
+            if damage is not None:
+                raise StoreDamaged(
+                    f"collection {name!r} of {self.root} is damaged: {damage}, when it held {record.points} points; "
+                    f"{mend}, and the next ingest brings what is missing"
+                )
+            return OpenShard(EdgeShard.load(str(path)), held, path, record)
+
+    # For `repair.py`
+
+    @contextlib.contextmanager
+    def hold_closed(self, name: str) -> Iterator[tuple[CollectionEntry, Path]]:
+        """The entry of a collection and the folder of its shard, which nobody opens until the block ends."""
+        with self._mutex:
+            entry = self.catalog().collections.get(name)
+            if entry is None:
+                raise self.catalog().not_found(name)
+            held = self._lock(name, entry.folder)
+            try:
+                yield entry, self._shards / entry.folder
+            finally:
+                held.release()
+
+    def make_replacement(self, name: str, entry: CollectionEntry) -> tuple[CollectionEntry, OpenShard]:
+        """An empty shard to take the place of the collection's own (`put_in_place`)."""
+        check_room(self._shared.root, f"make a copy of collection {name!r}")
+        new = replace(entry, folder=_name_folder(name))
+        return new, self._create_shard(name, new)
+
+    def put_in_place(self, name: str, new: CollectionEntry, opened: OpenShard) -> Path | None:
+        """Has the collection be another shard from now on. Gives where the files of the one before lie, if any did."""
+        opened.close()
+        with self.edit() as catalog:
+            old, catalog.collections[name] = catalog.collections[name].folder, new
+        aside = self._shared.root / "damaged" / old
+        if not (self._shards / old).exists():
+            return None
+        aside.parent.mkdir(exist_ok=True)
+        (self._shards / old).rename(aside)
+        path_of_record(self._shards / old).unlink(missing_ok=True)
+        return aside
 
     def _adopt(self, folder: str, opened: OpenShard) -> OpenShard:
         opened.users.add(self)
@@ -258,7 +323,7 @@ class EdgeFolder:
     def _sweep(self, catalog: Catalog) -> None:
         listed = {entry.folder for entry in catalog.collections.values()}
         for path in list(self._shards.iterdir()):
-            folder = path.name.removesuffix(".lock")
+            folder = path.name.lstrip(".").partition(".")[0]
             if folder not in listed and path.exists():
                 with contextlib.suppress(BlockingIOError, PermissionError):  # in use, or of another user
                     self._remove(folder, FileLock(self._shards / f"{folder}.lock", wait=False))
@@ -266,7 +331,13 @@ class EdgeFolder:
     def _remove(self, folder: str, held: FileLock) -> None:
         shutil.rmtree(self._shards / folder, ignore_errors=True)
         held.release()
-        (self._shards / f"{folder}.lock").unlink(missing_ok=True)
+        for pattern in (f"{folder}.*", f".{folder}.*"):
+            for path in self._shards.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def _name_folder(name: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
 
 
 def _exists(path: Path) -> bool:
@@ -279,7 +350,7 @@ def _exists(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _engine_errors(doing: str) -> Iterator[None]:
+def engine_errors(doing: str, *, advice: str = "") -> Iterator[None]:
     # The engine raises bare Exception, ValueError or OverflowError for an argument; its panics derive from
     # BaseException alone.
     try:
@@ -292,4 +363,4 @@ def _engine_errors(doing: str) -> Iterator[None]:
             raise StoreLocked(f"cannot {doing}: it is open in another process") from error
         if any(f"os error {number})" in str(error) for number in _NO_ROOM):
             raise StoreFull(f"cannot {doing}: {error}; make room on the disk and run it again") from error
-        raise StoreError(f"cannot {doing}: {error}") from error
+        raise StoreError(f"cannot {doing}: {error}{advice}") from error

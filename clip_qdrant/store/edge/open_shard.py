@@ -15,6 +15,7 @@ from pathlib import Path
 from qdrant_edge import EdgeShard
 
 from clip_qdrant.store.edge.catalog import CatalogFile
+from clip_qdrant.store.edge.flush_record import FlushRecord, path_of_record
 from clip_qdrant.store.edge.lock import FileLock
 
 __all__ = ["OpenShard", "SharedStore", "share_store"]
@@ -28,13 +29,14 @@ class OpenShard:
     refers to the shard. What was written is in the engine's log.
     """
 
-    def __init__(self, shard: EdgeShard, held: FileLock) -> None:
+    def __init__(self, shard: EdgeShard, held: FileLock, path: Path, record: FlushRecord) -> None:
         self.shard: EdgeShard | None = shard
         self.lock = threading.RLock()
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         self.changed = False
         self.unflushed = 0  # points changed since the last flush
         self._held = held
+        self._path, self._record = path, record
         self._finalizer = weakref.finalize(self, _abandon, shard, held, os.getpid())
         self._finalizer.atexit = False  # the system does it then
 
@@ -47,6 +49,8 @@ class OpenShard:
         with self.lock:
             if self.changed and self.shard is not None:
                 self.shard.flush()
+                self._record.update(self._path, self.shard.info().points_count)
+                self._record.write(path_of_record(self._path))
                 self.changed, self.unflushed = False, 0
 
     def leave(self, user: object) -> None:
