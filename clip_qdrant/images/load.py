@@ -29,7 +29,9 @@ from clip_qdrant.errors import (
 )
 from clip_qdrant.fields.types import Location
 from clip_qdrant.images.decode_errors import raise_image_errors, silence_bomb_warning
-from clip_qdrant.images.decoders import count_decoding_bytes, open_decoder, read_gif_frame_size, read_tiff_block_size
+from clip_qdrant.images.formats.gif import read_gif_frame_size
+from clip_qdrant.images.formats.open import count_decoding_bytes, open_decoder
+from clip_qdrant.images.formats.tiff import TiffPicture
 from clip_qdrant.images.metadata.merge import read_tags
 from clip_qdrant.images.perceptual_hash import perceptual_hash
 from clip_qdrant.images.pixels import flatten, to_srgb
@@ -127,14 +129,14 @@ def load_image(
             image = open_decoder(image_format, data, name)
             size = image.size
             pixels = _check_pixels(size, limits, name)
-            if image_format == "TIFF":
-                _check_pixels(read_tiff_block_size(image), limits, f"a tile of {name}")
+            if isinstance(image, TiffPicture):
+                _check_pixels(image.block_size, limits, f"a tile of {name}")
                 stack.enter_context(silence_bomb_warning(pixels))
             if image_format == "JPEG" and target is not None:
                 image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
             # Of four bytes a pixel: without palette, in sRGB, upright.
             copies = 0 if _choose_reduction(image, target) > 1 else 2
-            needed = count_decoding_bytes(image, image_format, size) + copies * 4 * image.width * image.height
+            needed = count_decoding_bytes(image, image_format, data, size) + copies * 4 * image.width * image.height
         sha256 = hashlib.sha256(data).hexdigest()
         if admit is not None:
             stack.enter_context(admit(needed))

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clip_qdrant.errors import UnsupportedImage
+from clip_qdrant.images.formats.white import get_white
 
 __all__ = ["flatten", "to_srgb"]
 
@@ -59,8 +60,12 @@ def _flatten_band(image: Image.Image, top_grey: float) -> Image.Image:
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
     if mode.startswith("I;16"):
-        # 65535 is white: a 12-bit picture in a 16-bit file says so by its own scaling, which is not ours to guess.
-        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        grey = np.asarray(image).astype(np.uint32)
+        top = get_white(image)
+        scaled = np.minimum((grey * 255 + top // 2) // top, 255).astype(np.uint8)
+        if transparent:
+            scaled[grey == image.info["transparency"]] = 255
+        return Image.fromarray(scaled)
     if mode == "I":
         return Image.fromarray(((np.asarray(image) + 128) // 257).astype(np.uint8))
     if mode == "F":

@@ -25,14 +25,38 @@ _DECODED = _compile(
 )
 _NOT_DECODED = _compile(
     (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
-    (rb"\0\0\x01\0[^\0]\0", "ICO"),
+    (rb"\0\0[\x01\x02]\0[^\0]\0", "ICO"),
     (rb"8BPS", "Photoshop"),
+    (rb"gimp xcf", "GIMP"),
     (rb"v/1\x01", "OpenEXR"),
+    (rb"#\?(RADIANCE|RGBE)", "Radiance HDR"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
     (rb"icns", "ICNS"),
     (rb"DDS ", "DDS"),
+    (rb"\xabKTX ", "KTX"),
     (rb"qoif", "QOI"),
-)
+    (rb"\x8a(MNG)\r\n|\x8b(JNG)\r\n", "MNG"),
+    (rb"\x01\xda[\0\x01][\x01\x02]\0[\x01-\x03]", "SGI"),
+    (rb"\x59\xa6\x6a\x95", "Sun raster"),
+    (rb"\x0a[\0-\x05][\0\x01][\x01\x02\x04\x08]", "PCX"),
+    (rb"P[Ff]\s+[0-9]", "PFM"),
+    (rb"P7\s", "PAM"),
+    (rb"/\* XPM \*/", "XPM"),
+    (rb"#define \S+_width[ \t]", "XBM"),
+    (rb"SIMPLE  =", "FITS"),
+    (rb".{128}DICM", "DICOM"),
+    (rb"FORM....(ILBM|PBM )", "ILBM"),
+    (rb"AT&TFORM....DJV", "DjVu"),
+    (rb"BPG\xfb", "BPG"),
+    (rb"FLIF", "FLIF"),
+    (rb"II\xbc\x01", "JPEG XR"),
+    (rb"\x97JB2\r\n", "JBIG2"),
+    (rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF", "WMF or EMF"),
+    (rb"II\*\0.{4}CR|....ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|FOVb|\0MRM", "camera raw"),
+    # Truevision, which has no signature: no colour map or one of up to 256 colours, a kind, a size, a depth.
+    (rb".(\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]..[\0-\xff][\0\x01][\x0f\x10\x18\x20]).{4}"
+     rb"(?!\0\0).{2}(?!\0\0).{2}[\x08\x0f\x10\x18\x20][\0-\x3f]", "TGA"),
+)  # fmt: skip
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 # What is often taken for an image: named, so that the message tells what was really there.
 _NO_IMAGES: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -54,9 +78,9 @@ def sniff(data: bytes, name: str) -> str:
     if not data:
         raise EmptyImage(f"{name} has no bytes")
     image_format = next((known for pattern, known in _DECODED if pattern.match(data)), "") or _sniff_iso_media(data)
-    if image_format:
-        return image_format
     other = next((known for pattern, known in _NOT_DECODED if pattern.match(data)), "")
+    if image_format and other != "camera raw":  # some of which are TIFF
+        return image_format
     if other:
         raise UnsupportedImage(f"{name} is in {other} format, which is not decoded here; convert it to JPEG or PNG")
     head = data[:1024]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, features
+from tiffs import make_tiff
 
 from clip_qdrant.errors import ImageTooLarge, TruncatedImage, UnsupportedImage
 from clip_qdrant.images import pixels
@@ -51,6 +52,16 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def encoded_big(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    if image_format == "JPEG without end":
+        return encoded(image, "JPEG", **options)[:-2]
+    if image_format == "12 bit":
+        tags = {256: image.width, 257: image.height, 258: [12] * 3, 259: 1, 262: 2, 277: 3, 278: image.height}
+        size = image.height * image.width * 36 // 8
+        return make_tiff((tags, [(bytes(range(256)) * (size // 256 + 1))[:size]]))
+    return encoded(image, image_format, **options)
+
+
 def asked(data: bytes, target: int | None = 16) -> int:
     gate = Gate()
     load_image(data, target=target, admit=gate.admit)
@@ -77,6 +88,12 @@ def test_a_jpeg_asks_for_the_size_it_is_scaled_to_while_it_is_decoded() -> None:
 def test_a_progressive_jpeg_asks_for_its_coefficients_too(subsampling: int, coefficients: float) -> None:
     data = encoded(picture(800, 800), "JPEG", progressive=True, subsampling=subsampling)
     assert asked(data, target=100) == 100 * 100 * 12 + 800 * 800 * 2 * coefficients
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True, "subsampling": 0}], ids=str)
+def test_a_jpeg_without_an_end_asks_for_its_whole_size(options: dict[str, Any]) -> None:
+    data = encoded(picture(800, 800), "JPEG", **options)
+    assert asked(data[:-2], target=100) == asked(data, target=100) + 4 * 800 * 800
 
 
 def test_a_jpeg_whose_first_scan_lacks_a_component_counts_as_progressive() -> None:
@@ -112,7 +129,8 @@ def tiff_of_one_tile(side: int, kind: int = LONG) -> bytes:
 
 
 def test_a_tiff_asks_for_whole_tiles_which_may_be_larger_than_the_image() -> None:
-    assert asked(tiff_of_one_tile(512)) == 1 + 8 * 512 * 512 + 8
+    data = tiff_of_one_tile(512)
+    assert asked(data) == 1 + 8 * 512 * 512 + 8 + len(data)  # which libtiff wants in one piece
 
 
 @pytest.mark.parametrize(("kind", "error"), [(LONG, ImageTooLarge), (SLONG8, UnsupportedImage)])
@@ -125,7 +143,7 @@ def test_a_tiff_with_tiles_over_the_limit_or_of_a_size_unknown_is_refused(kind: 
 
 def test_a_tiff_that_lies_on_its_side_asks_for_strips_of_its_width_in_the_file() -> None:
     lying = encoded(picture(400, 250, "L"), "TIFF", compression="tiff_lzw", tiffinfo={274: 6, 278: 100})
-    assert asked(lying, target=16) == 400 * 250 + 8 * 400 * 100
+    assert asked(lying, target=16) == 400 * 250 + 8 * 400 * 100 + len(lying)
 
 
 def test_nothing_is_asked_for_what_is_refused_or_is_in_memory_already() -> None:
@@ -201,7 +219,10 @@ BIG: dict[str, tuple[str, str, dict[str, Any]]] = {
     "grey at the end": ("JPEG", "RGB", {}),
     "tiff": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
     "tiff of one strip": ("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {278: 4000}}),
+    "tiff of 12 bits": ("12 bit", "RGB", {}),
+    "jpeg without end": ("JPEG without end", "RGB", {}),
     "webp": ("WEBP", "RGBA", {"method": 0}),
+    "webp without loss": ("WEBP", "RGBA", {"method": 0, "lossless": True, "quality": 0}),
     "jpeg 2000": ("JPEG2000", "RGB", {}),
     "avif": ("AVIF", "RGBA", {"speed": 10, "subsampling": "4:4:4"}),
 }
@@ -214,13 +235,14 @@ def test_decoding_a_big_image_takes_no_more_memory_than_it_asked_for(kind: str, 
     image_format, mode, options = BIG[kind]
     if image_format == "AVIF" and not HAS_AVIF:
         pytest.skip("this Pillow has no AVIF")
-    image = picture(4000, 4000, "L" if mode == "I;16" else mode if mode != "P" else "RGB")
+    side = 2000 if kind == "tiff of 12 bits" else 4000  # whose samples are spread slowly
+    image = picture(side, side, "L" if mode == "I;16" else mode if mode != "P" else "RGB")
     if kind == "grey at the end":
         image.paste((128, 128, 128), (0, 3000, 4000, 4000))
     image = image.convert(mode)
     big, small = tmp_path / "big", tmp_path / "small"
-    big.write_bytes(encoded(image, image_format, **options))
-    small.write_bytes(encoded(image.resize((40, 40)), image_format, **options))
+    big.write_bytes(encoded_big(image, image_format, **options))
+    small.write_bytes(encoded_big(image.resize((40, 40)), image_format, **options))
     output = subprocess.run(
         [sys.executable, "-c", PEAK, big, small], capture_output=True, text=True, check=True, timeout=120
     ).stdout
