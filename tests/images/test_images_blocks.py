@@ -104,6 +104,12 @@ XMP_CASES = {
     "JPEG": lambda: save("JPEG", xmp=XMP),
     "JPEG by Flickr": lambda: add_segments((0xE1, b"XMP\0" + XMP_ADDRESS + XMP)),
     "JPEG with two packets": lambda: add_segments((0xE1, XMP_ADDRESS + XMP), (0xE1, XMP_ADDRESS + packet())),
+    "JPEG, cut anywhere": lambda: add_segments(
+        *((0xE1, XMP_ADDRESS + part) for part in (XMP[:77], XMP[77:200], XMP[200:]))
+    ),
+    "JPEG, cut before an element": lambda: add_segments(
+        *((0xE1, XMP_ADDRESS + part) for part in (XMP[: XMP.index(b"<rdf:Bag")], XMP[XMP.index(b"<rdf:Bag") :]))
+    ),
     "JPEG in UTF-16": lambda: add_segments((0xE1, XMP_ADDRESS + XMP.decode().encode("utf-16-be"))),
     "PNG": lambda: itxt(XMP),
     "PNG in Latin-1": lambda: text_of_latin_1(XMP),

@@ -157,6 +157,14 @@ def test_words_of_exif_are_read_as_utf_8_or_else_windows_1252_or_utf_16() -> Non
     assert tags(encoded(exif=windows)) == {"title": "Küste", "keywords": ["sea", "rocks"]}
 
 
+def test_words_of_the_type_that_exif_3_has_for_utf_8_are_read() -> None:
+    block = exif({0x013B: "?" * 9})
+    for order in "<>":
+        block = block.replace(*(struct.pack(order + "HHL", 0x013B, kind, 10) for kind in (2, 129)))
+    block = block.replace(b"?" * 9, "Zoë “”".encode()[:9])
+    assert tags(encoded(exif=block))["creator"] == "Zoë “"  # and a part of a character
+
+
 @pytest.mark.parametrize("text", ["OLYMPUS DIGITAL CAMERA         ", "SONY DSC", "Exif_JPEG_PICTURE", "   ", "\0\0"])
 def test_what_a_camera_writes_by_itself_is_no_description(text: str) -> None:
     assert tags(encoded(exif=exif({0x010E: text}))) == {}

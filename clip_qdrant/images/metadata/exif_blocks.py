@@ -21,8 +21,9 @@ from clip_qdrant.images.metadata import exif_tags as tags
 __all__ = ["Exif", "read_exif"]
 
 # Types of TIFF 6.0 as `struct` has them; bytes, text, and undefined ones are taken as they are.
-_BYTES, _TEXT, _UNDEFINED = 1, 2, 7
+_BYTES, _TEXT, _UNDEFINED, _UTF8 = 1, 2, 7, 129  # the last since Exif 3.0
 _TYPES = {1: "s", 2: "s", 3: "H", 4: "L", 5: "LL", 6: "b", 7: "s", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L"}
+_TYPES[_UTF8] = "s"
 _MOST_NUMBERS = 4  # no tag that is read has more than three
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
@@ -107,7 +108,7 @@ def _read_directory(data: bytes, order: str, at: Any, numbers: frozenset[int]) -
 
 def _read_value(raw: bytes, order: str, kind: int) -> Any:
     """Bytes, the text in latin-1, a number, or a tuple of the first numbers; a rational of nothing is NaN."""
-    if kind in (_BYTES, _UNDEFINED):
+    if kind in (_BYTES, _UNDEFINED, _UTF8):
         return raw
     if kind == _TEXT:
         return raw.removesuffix(b"\0").decode("latin-1")

@@ -67,7 +67,10 @@ def decode_text(value: bytes) -> str:
     """
     try:
         return value.decode("utf-8")
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        before = value[: error.start]
+        if error.reason == "unexpected end of data" and not before.isascii():  # cut off within a character
+            return before.decode("utf-8")
         return value.decode("cp1252", "ignore")  # five of its bytes mean nothing
 
 
