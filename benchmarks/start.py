@@ -27,7 +27,7 @@ def run(checkout: Path, *arguments: str) -> tuple[float, float]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "clip_qdrant.cli", *arguments], check=True, stdout=subprocess.DEVNULL, env=environment
+        [sys.executable, "-m", "clip_qdrant", *arguments], check=True, stdout=subprocess.DEVNULL, env=environment
     )
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

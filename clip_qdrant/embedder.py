@@ -108,7 +108,7 @@ class ClipEmbedder:
                 _read_checkpoint(source), device, batch_size=batch_size, limits=limits, compile=compile
             )
         if compile:
-            raise ConfigError("compile is for torch; on ONNX Runtime there is nothing to compile: set runtime='torch'")
+            raise ConfigError("compile is for torch; on ONNX Runtime there is nothing to compile: set runtime to torch")
         cache = ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
         onnx = cache.open(source)
         try:

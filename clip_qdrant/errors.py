@@ -230,7 +230,7 @@ class UnsupportedByEdge(StoreError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"the embedded store cannot do {what}; run a Qdrant server (docker compose up -d) "
-            'and connect("http://localhost:6333")'
+            "and name it as the location, http://localhost:6333"
         )
 
 

@@ -41,6 +41,7 @@ TORCH_HOMES = (
 )
 # The program is put together here; nothing of ours imports these.
 ROOTS = (
+    "clip_qdrant.__main__",
     "clip_qdrant.cli",
     "clip_qdrant.settings",
     "clip_qdrant_training.cli",

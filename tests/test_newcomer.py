@@ -26,7 +26,7 @@ def clip_qdrant(folder: Path, *arguments: str) -> str:
     """What the program prints, run in a process of its own without settings from outside."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
     done = subprocess.run(
-        [sys.executable, "-m", "clip_qdrant.cli", *arguments],
+        [sys.executable, "-m", "clip_qdrant", *arguments],
         capture_output=True,
         text=True,
         check=False,

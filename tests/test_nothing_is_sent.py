@@ -103,7 +103,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
     rows = [f"photos/{Path(str(pair.image)).name},{pair.captions[0]}\n" for pair in pairs]
     (computer.work / "captions.csv").write_text("image,caption\n" + "".join(rows))
     model = ("--model", "tiny.pt")
-    program = ("-m", "clip_qdrant.cli")
+    program = ("-m", "clip_qdrant")
     watching = ("photos", *model, "--watch", "--location", "watched")
     worker = computer.start("-m", "clip_qdrant_ingestion", *watching)
     try:

@@ -1,10 +1,12 @@
-"""The command line, `clip-qdrant` or `python -m clip_qdrant.cli`.
+"""The command line, `clip-qdrant` or `python -m clip_qdrant`.
 
 app.py        the program: its options, its commands, `main`
 failures.py   exit codes, and how an error is told
 wiring.py     settings -> client, embedder, collection: the one place where they are put together
 output.py     tables, JSON, and text from outside made safe for a terminal
-search.py info.py repair.py demo.py    commands; those of ingestion and training live in the `cli` of their packages
+columns.py    the columns of a table of hits
+examples.py   command lines that --help shows
+search.py info.py drop.py repair.py demo.py    commands; others are in the `cli` of ingestion and training
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from clip_qdrant.cli import failures
+from clip_qdrant.cli.examples import show_examples
 from clip_qdrant.cli.output import printable
 from clip_qdrant.cli.wiring import Options
 from clip_qdrant.errors import ClipQdrantError
@@ -40,10 +41,15 @@ COMMANDS: Mapping[str, str] = {
     "facet": "clip_qdrant.cli.search:facet",
     "info": "clip_qdrant.cli.info:info",
     "repair": "clip_qdrant.cli.repair:repair",
+    "drop": "clip_qdrant.cli.drop:drop",
     "train": "clip_qdrant_training.cli.train:train",
     "evaluate": "clip_qdrant_training.cli.evaluate:evaluate",
     "demo": "clip_qdrant.cli.demo:demo",
 }
+
+
+# Options that may not stand behind a command.
+_OF_THE_PROGRAM = ("version", "install_completion", "show_completion")
 
 
 class _Commands(UserDict[str, Any]):
@@ -58,7 +64,7 @@ class _Commands(UserDict[str, Any]):
 def _build(name: str) -> Any:
     module, _, function = COMMANDS[name].partition(":")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
-    alone.command(name)(getattr(importlib.import_module(module), function))
+    alone.command(name, epilog=show_examples(name))(getattr(importlib.import_module(module), function))
     return typer.main.get_command(alone)
 
 
@@ -78,7 +84,7 @@ class _Program(TyperGroup):
             return None
         command = copy.copy(found)
         taken = {param.name for param in command.params}
-        shared = [copy.copy(param) for param in self.params if param.name not in {"version", *taken}]
+        shared = [copy.copy(param) for param in self.params if param.name not in {*_OF_THE_PROGRAM, *taken}]
         for param in shared:
             param.expose_value = False
         command.params = [*command.params, *shared]
@@ -88,7 +94,7 @@ class _Program(TyperGroup):
 app = typer.Typer(
     cls=_Program,
     no_args_is_help=False,
-    add_completion=False,
+    epilog=show_examples(""),
     pretty_exceptions_enable=False,
     context_settings=_CONTEXT,
 )
@@ -186,7 +192,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return failures.USAGE
     except (KeyboardInterrupt, typer.Abort):
         code = failures.INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # typer and rich end the program themselves when nobody reads on
+    except (BrokenPipeError, SystemExit) as end:  # typer and rich end the program themselves when nobody reads on
+        if isinstance(end, SystemExit) and not end.code:  # the shell asked for completions
+            return 0
         _let_go_of_stdout()
         return failures.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug is told in a line, not in a page

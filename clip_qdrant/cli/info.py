@@ -13,6 +13,7 @@ from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import exit_code
 from clip_qdrant.cli.output import print_json, print_line, print_table
 from clip_qdrant.errors import ClipQdrantError
+from clip_qdrant.fields.types import RESERVED_FIELDS
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -38,7 +39,7 @@ def info(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show settings, versions, the model, and the collections in the store.
+    """Show the collections in the store and their fields, the model, versions and settings.
 
     What cannot be opened is shown with its error; the exit code is then that of the first error.
     """
@@ -47,10 +48,11 @@ def info(
     settings = wiring.settings_of(context, None, IngestSettings)
     errors: list[ClipQdrantError] = []
     document = {
-        "settings": {name: {"value": value, "from": origin} for name, value, origin in settings.rows()},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "model": _model(settings, errors),
         "store": _store(settings, errors),
+        "standard_fields": dict(RESERVED_FIELDS),
+        "model": _model(settings, errors),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "settings": {name: {"value": value, "from": origin} for name, value, origin in settings.rows()},
     }
     if as_json:
         print_json(document)
@@ -116,11 +118,6 @@ def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) ->
 
 
 def _show(document: dict[str, Any]) -> None:
-    rows = [(name, item["value"], item["from"]) for name, item in document["settings"].items()]
-    print_table("settings", ("name", "value", "from"), rows)
-    versions = [(name, version or "not installed") for name, version in document["versions"].items()]
-    print_table("versions", ("package", "version"), versions)
-    print_table("model", ("", ""), [(name, _text(value)) for name, value in document["model"].items()])
     store = document["store"]
     if "error" in store:
         print_table("store", ("", ""), [(name, _text(value)) for name, value in store.items()])
@@ -133,6 +130,12 @@ def _show(document: dict[str, Any]) -> None:
         )
     else:
         print_line(f"no collections in {store['location']} yet: clip-qdrant ingest FOLDER makes one")
+    print_table("standard fields, of every collection", ("name", "type"), document["standard_fields"].items())
+    print_table("model", ("", ""), [(name, _text(value)) for name, value in document["model"].items()])
+    versions = [(name, version or "not installed") for name, version in document["versions"].items()]
+    print_table("versions", ("package", "version"), versions)
+    rows = [(name, item["value"], item["from"]) for name, item in document["settings"].items()]
+    print_table("settings", ("name", "value", "from"), rows)
 
 
 def _row(collection: dict[str, Any], mine: str | None) -> tuple[object, ...]:

@@ -137,7 +137,9 @@ class CollectionDescription:
     def require(self) -> None:
         """Raises CollectionNotFound if the collection is not there; looks again if it was not before."""
         if not self.exists and not self.open():
-            raise CollectionNotFound(f"there is no collection {self.name!r} yet; add images to create it")
+            raise CollectionNotFound(
+                f"there is no collection {self.name!r} yet; ingesting makes it (clip-qdrant ingest, or add())"
+            )
 
     def forget(self) -> None:
         """Notes that the collection is gone."""
@@ -187,14 +189,14 @@ class CollectionDescription:
         if theirs != self._fingerprint or dim != self._dim:
             raise FingerprintMismatch(
                 f"collection {self.name!r} was made by embedder {theirs[:12]} ({dim} dimensions), not by the one at "
-                f"hand, {self._fingerprint[:12]} ({self._dim}); load the embedder that made it, ingest into another "
-                "collection, or delete this one and ingest again"
+                f"hand, {self._fingerprint[:12]} ({self._dim}); take the model that made it (--model), ingest into "
+                "another collection (--collection), or delete this one (clip-qdrant drop) and ingest again"
             )
         vectors = info.config.params.vectors
         if not isinstance(vectors, models.VectorParams) or vectors.size != self._dim:
             raise StoreError(
                 f"collection {self.name!r} does not have the one unnamed vector of {self._dim} dimensions that its "
-                "description promises; delete it and ingest again"
+                "description promises; delete it (clip-qdrant drop) and ingest again"
             )
         return dict(profile.get("fields") or {})
 

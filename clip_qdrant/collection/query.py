@@ -62,6 +62,13 @@ class Query:
 
     terms: tuple[Term, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.terms, tuple) or not all(isinstance(term, Term) for term in self.terms):
+            raise QueryError(
+                f"Query takes no {type(self.terms).__name__}; write Query.text(…), Query.image(…), Query.id(…) or "
+                "Query.vector(…), and add them up"
+            )
+
     # numpy scalars would otherwise take `np.float32(0.5) * query` for an array of objects
     __array_ufunc__ = None
 
@@ -89,9 +96,9 @@ class Query:
     @classmethod
     def id(cls, image: str | os.PathLike[str]) -> Query:
         """A stored image, by uri, path or point id: its vector is read from the collection that is searched."""
-        name = os.fspath(image)
+        name = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
         if not name:
-            raise QueryError("Query.id takes the uri, path or point id of a stored image, not an empty string")
+            raise QueryError(f"Query.id takes the uri, path or point id of a stored image, not {image!r}")
         return cls((Term("id", name, name),))
 
     @classmethod

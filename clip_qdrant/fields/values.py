@@ -143,16 +143,16 @@ def _format_moment(moment: date) -> str | None:
 
 def _way_out(field_type: FieldType | None, kind: str | None) -> str:
     if field_type == "datetime":
-        return "pass a date, a datetime or ISO 8601 text such as 2024-05-01, or declare the field as keyword"
+        return "give a date, a datetime or ISO 8601 text such as 2024-05-01, or declare the field as keyword"
     if field_type == "geo":
         return 'pass {"lat": …, "lon": …}'
     if field_type == "integer" and kind == "float":
-        return "pass an int, or declare the field as float"
+        return "give an int, or declare the field as float"
     python_type = {"keyword": "a str", "text": "a str", "integer": "an int", "float": "a number", "bool": "a bool"}
     wanted = python_type[field_type or "keyword"]
     if kind is None:
-        return f"pass {wanted} or use another name"
-    return f"pass {wanted}, or declare the field as {'datetime' if kind == 'moment' else kind}"
+        return f"give {wanted} or use another name"
+    return f"give {wanted}, or declare the field as {'datetime' if kind == 'moment' else kind}"
 
 
 def explain_unsupported(value: Any, field_type: FieldType | None = None) -> str:
@@ -163,7 +163,7 @@ def explain_unsupported(value: Any, field_type: FieldType | None = None) -> str:
         return f"is a dict where the field has the type {field_type}; {_way_out(field_type, None)}"
     if isinstance(value, (list, np.ndarray)):
         return "is a list in a list; flatten it"
-    return "is of no type that can be stored; pass a str, number, bool, date, place or a list of one of these"
+    return "is of no type that can be stored; give a str, number, bool, date, place or a list of one of these"
 
 
 def check_text(text: str, uri: str | None, name: str) -> None:

@@ -64,7 +64,8 @@ def new_checkpoint(
             model = DualEncoder(network, preprocessing, pretrained_image=pretrained)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"cannot load the weights of timm's {image!r}: {first_line(error)}; pretrained=False starts without them"
+            f"cannot load the weights of timm's {image!r}: {first_line(error)}; "
+            "set pretrained to false to start without them"
         ) from error
     published = words.state_dict()
     encoder = model.text_encoder.model

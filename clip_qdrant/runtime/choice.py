@@ -32,7 +32,7 @@ def choose(device: str, runtime: str) -> tuple[str, Literal["onnx", "torch"]]:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ConfigError(f"device {device!r} cannot be used: {first_line(error)}") from error
     if runtime == "onnx" and device != "cpu":
-        raise ConfigError(f"runtime 'onnx' runs on the CPU, not on {device!r}: use runtime='torch'")
+        raise ConfigError(f"runtime 'onnx' runs on the CPU, not on {device!r}: set runtime to torch")
     if runtime == "torch" or device != "cpu":
         return device, "torch"
     return device, "onnx"

@@ -91,7 +91,7 @@ def _export(
             )
         except Exception as error:  # the exporter's passes raise whatever they meet
             raise ExportError(
-                f"cannot export the {path.stem} encoder to ONNX, use runtime='torch': {first_line(error)}"
+                f"cannot export the {path.stem} encoder to ONNX, set runtime to torch: {first_line(error)}"
             ) from error
 
 
@@ -107,4 +107,4 @@ def _compare(model: nn.Module, runtime: OnnxRuntime, pixels: Tensor, ids: Tensor
             }
             for name, gap in gaps.items():
                 if not gap <= _TOLERANCE:
-                    raise ExportError(f"the {name} encoder differs by {gap:.2e} from torch: use runtime='torch'")
+                    raise ExportError(f"the {name} encoder differs by {gap:.2e} from torch: set runtime to torch")

@@ -40,8 +40,10 @@ def connect(
     `timeout` (seconds for the answer to one request; connecting gets 2 at most) are for a server. Makes no network
     call. Raises ConfigError for a location that is none of the three.
     """
-    if timeout <= 0:
-        raise ConfigError(f"timeout {timeout} is not a positive number of seconds")
+    if not isinstance(timeout, int | float) or timeout <= 0:
+        raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds")
+    if not isinstance(location, str | Path):
+        raise ConfigError(f"the location of the store is {location!r}: give a URL, a folder or :memory:")
     if isinstance(location, str):
         if location == ":memory:":
             return _InMemoryClient(":memory:")

@@ -157,7 +157,7 @@ def test_with_the_bundled_weights_it_finds_what_it_looks_for(tmp_path: Path) -> 
 
     def clip_qdrant(*arguments: str) -> str:
         return subprocess.run(
-            [sys.executable, "-m", "clip_qdrant.cli", *arguments],
+            [sys.executable, "-m", "clip_qdrant", *arguments],
             capture_output=True,
             text=True,
             check=True,

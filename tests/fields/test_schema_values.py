@@ -61,7 +61,7 @@ def test_a_value_that_fits_is_stored(field_type: FieldType, value: Any, stored: 
 @pytest.mark.parametrize(
     ("field_type", "value", "says"),
     [
-        ("integer", "3", "pass an int, or declare the field as keyword"),
+        ("integer", "3", "give an int, or declare the field as keyword"),
         ("integer", 3.0, "declare the field as float"),
         ("integer", True, "declare the field as bool"),
         ("integer", 2**63, "beyond 64 bits"),
@@ -70,8 +70,8 @@ def test_a_value_that_fits_is_stored(field_type: FieldType, value: Any, stored: 
         ("float", float("nan"), "not a number that JSON has"),
         ("float", float("inf"), "not a number that JSON has"),
         ("float", 2**53 + 1, "not exact as a float"),
-        ("bool", 1, "pass a bool"),
-        ("keyword", 3, "pass a str, or declare the field as integer"),
+        ("bool", 1, "give a bool"),
+        ("keyword", 3, "give a str, or declare the field as integer"),
         ("keyword", "\udc80", "surrogate"),
         ("keyword", {"a": 1}, "is a dict where the field has the type keyword"),
         ("keyword", b"x", "of no type that can be stored"),

@@ -259,8 +259,8 @@ class EdgeClient(EdgeCollections):
         """
         check_options({"using": using, "prefetch": prefetch, "lookup_from": lookup_from, **kwargs})
         _check_limit(limit)
-        if offset is not None and not 0 <= offset < 2**64:
-            raise StoreError(f"offset {offset} is not from 0 to 2^64 - 1")
+        if offset is not None and not (isinstance(offset, int) and 0 <= offset < 2**64):
+            raise StoreError(f"offset is {offset!r}: it must be a whole number from 0 to 2^64 - 1")
         if isinstance(query, models.NearestQuery):
             if query.mmr is not None:
                 raise UnsupportedByEdge("queries with mmr")
@@ -339,8 +339,8 @@ def _flush_at_times(opened: OpenShard, points: int) -> None:
 
 
 def _check_limit(limit: int) -> None:
-    if not 1 <= limit < 2**64:
-        raise StoreError(f"limit {limit} is not from 1 to 2^64 - 1")
+    if not isinstance(limit, int) or not 1 <= limit < 2**64:
+        raise StoreError(f"limit is {limit!r}: it must be a whole number from 1 to 2^64 - 1")
 
 
 def _selection(points: Any) -> Any:

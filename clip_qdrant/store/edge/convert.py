@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import qdrant_edge as engine
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 
@@ -132,6 +133,7 @@ def to_points(points: models.Batch | Sequence[models.PointStruct], entry: Collec
         if not len(ids) == len(columns) == len(payloads):
             raise InvalidPoint(f"{len(ids)} ids, {len(columns)} vectors and {len(payloads)} payloads do not match")
     else:
+        points = [_point_struct(point) for point in points]
         ids, payloads, columns = [p.id for p in points], [p.payload for p in points], [p.vector for p in points]
     keys = [to_point_id(value) for value in ids]
     names = [f"point {value}" for value in ids]
@@ -140,6 +142,18 @@ def to_points(points: models.Batch | Sequence[models.PointStruct], entry: Collec
     rows = to_rows(names, columns, entry).tolist()
     plain = map(_jsonable, names, payloads)
     return [_point(*parts) for parts in zip(names, keys, rows, plain, strict=True)]
+
+
+def _point_struct(point: object) -> models.PointStruct:
+    """A point as it is, or made of the dict of one, as a server takes it. Raises InvalidPoint."""
+    if isinstance(point, models.PointStruct):
+        return point
+    try:
+        return models.PointStruct.model_validate(point)
+    except ValidationError as error:
+        where = ", ".join(str(part) for part in error.errors()[0]["loc"]) or type(point).__name__
+        told = f"{repr(point)[:80]} is no point ({where}): give models.PointStruct(id, vector, payload)"
+        raise InvalidPoint(told) from None
 
 
 def to_filter(condition: models.Filter | None) -> engine.Filter | None:

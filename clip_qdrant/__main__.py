@@ -1,0 +1,5 @@
+"""`python -m clip_qdrant`: the same as `clip-qdrant`."""
+
+from clip_qdrant.cli import main
+
+main()

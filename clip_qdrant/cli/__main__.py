@@ -1,5 +1,0 @@
-"""`python -m clip_qdrant.cli`: the same as `clip-qdrant`."""
-
-from clip_qdrant.cli import main
-
-main()
