@@ -8,12 +8,12 @@ import uuid
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-__all__ = ["LONGEST_URI", "path_of", "point_id", "to_uri"]
+__all__ = ["LONGEST_URI", "lower_scheme", "path_of", "point_id", "to_uri"]
 
 # Characters. A path of 4,096 bytes, the most that Linux takes, has three times as many when all of it is escaped.
 LONGEST_URI = 1 << 14
 
-_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|urn:|file:")
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(?i:urn|file):")
 _POINT_NAMESPACE = uuid.UUID("6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51")
 
 
@@ -25,12 +25,22 @@ def point_id(uri: str) -> str:
 def to_uri(name: str | Path) -> str:
     """The uri of an image: a name that has a scheme already stands for itself, anything else is a local path.
 
+    Upper and lower case are one in a scheme (RFC 3986, 3.1), so it is written in lower case.
+
     A path becomes absolute and percent-encoded (`file:///…`, RFC 8089), so that any byte in a file name survives.
     `.` and `..` are taken out, so that one file has one uri from every folder; links are not followed.
     """
     if isinstance(name, str) and _HAS_SCHEME.match(name):
-        return name
+        return lower_scheme(name)
     return Path(os.path.abspath(name)).as_uri()  # noqa: PTH100  Path.absolute() keeps `..`
+
+
+def lower_scheme(name: str) -> str:
+    """The name with its scheme, if it has one, in lower case."""
+    if not _HAS_SCHEME.match(name):
+        return name
+    scheme, colon, rest = name.partition(":")
+    return scheme.lower() + colon + rest
 
 
 def path_of(uri: str) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ __all__ = [
     "check_columns",
     "find_column",
     "find_field",
+    "parse_list",
 ]
 
 # Of each, the first that is there counts.
@@ -44,8 +47,20 @@ def find_field(fields: Mapping[str, Any], wanted: Sequence[str]) -> str | None:
     return find_column((name for name, value in fields.items() if value is not None and value != ""), wanted)
 
 
+def parse_list(cell: str) -> list[Any] | None:
+    """The list that a cell holds as JSON, of texts, numbers or booleans; None for a cell that holds none."""
+    if not cell.startswith("[") or not cell.endswith("]"):
+        return None
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    plain = isinstance(value, list) and not any(isinstance(each, (list, dict)) for each in value)
+    return value if plain else None
+
+
 def check_columns(names: Sequence[str]) -> None:
     """Raises SourceError for a header that has a name twice. Columns without a name are no harm."""
-    if doubled := {name for name in names if name and names.count(name) > 1}:
-        shown = ", ".join(map(repr, sorted(doubled)))
+    if doubled := {name for name, count in Counter(names).items() if name and count > 1}:
+        shown = ", ".join(map(repr, sorted(doubled)[:5]))
         raise SourceError(f"there are several columns {shown}; give each its own name")

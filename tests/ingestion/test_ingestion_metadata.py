@@ -113,7 +113,7 @@ def test_what_is_nearer_to_the_image_wins_field_by_field(tmp_path: Path) -> None
 
 def test_csv_columns_are_typed() -> None:
     table = parse_csv(
-        "file_name,whole,number,flag,zip,mixed,text,date,huge\n"
+        "file_name,whole,number,flag,zip,mixed,words,date,huge\n"
         "a.jpg,7,1.5,true,007,1,1 cat,2020-01-01,123456789012345678901\n"
         "b.jpg,-12,2,FALSE,90210,x,,2020-02-02,1\n"
         "c.jpg,,1e3,,,,,,\n"
@@ -121,7 +121,7 @@ def test_csv_columns_are_typed() -> None:
     assert table.problems == []
     assert {name: description.metadata for name, description in table.rows.items()} == {
         "a.jpg": {
-            "whole": 7, "number": 1.5, "flag": True, "zip": "007", "mixed": "1", "text": "1 cat",
+            "whole": 7, "number": 1.5, "flag": True, "zip": "007", "mixed": "1", "words": "1 cat",
             "date": "2020-01-01", "huge": "123456789012345678901",
         },
         "b.jpg": {
@@ -176,7 +176,7 @@ def test_a_broken_jsonl_row_is_told_with_its_line_and_the_others_are_used(line: 
 
 def test_a_broken_csv_row_is_told_with_its_line_and_the_others_are_used() -> None:
     table = parse_csv('file_name,x\na.jpg,1\nb.jpg\n"two\nlines.jpg",2,3\nc.jpg,"4"5\n,6\nd.jpg,7\n')
-    assert [problem.split(":")[0] for problem in table.problems] == ["line 3", "line 4", "line 6", "line 7"]
+    assert [problem.split(":")[0] for problem in table.problems] == ["line 3", "line 4", "line 5", "line 6", "line 7"]
     assert {name: row.metadata for name, row in table.rows.items()} == {"a.jpg": {"x": 1}, "d.jpg": {"x": 7}}
 
 

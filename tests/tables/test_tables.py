@@ -12,7 +12,8 @@ from fakes import write_image
 from clip_qdrant.errors import SourceError
 from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.columns import FILE_COLUMNS, IMAGE_COLUMNS, find_column, find_field
-from clip_qdrant.tables.rows import LostRow, TableRow, read_csv, read_json_lines
+from clip_qdrant.tables.delimited import read_csv
+from clip_qdrant.tables.rows import LostRow, TableRow, read_json_lines
 from clip_qdrant.tables.suffixes import is_archive, table_format
 from clip_qdrant.tables.tar import sample_key
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
@@ -59,6 +60,7 @@ def test_a_row_that_is_lost_is_named_by_the_line_where_it_begins() -> None:
     assert [(row.place, row.kind) if isinstance(row, LostRow) else row.fields["n"] for row in rows] == [
         "1",
         ("line 3", "columns"),
+        ("line 4", "columns"),
         ("line 5", "syntax"),
         ("line 6", "encoding"),
         "7",

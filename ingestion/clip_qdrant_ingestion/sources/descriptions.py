@@ -1,19 +1,20 @@
 """What the fields of a row, or of a JSON object beside an image, say of the image.
 
-`caption` is the caption; an object in `metadata`, and all other fields, are metadata. `taken_at` and `location` among
-them are the date and the place of the image (`collection.standard_fields`), and so are `lat` and `lon`, or `latitude`
-and `longitude`. Upper and lower case are one in all these names. A field that cannot be stored is left out.
+`caption` is the caption, in tables also the others of CAPTION_COLUMNS; an object in `metadata`, and all other fields,
+are metadata. `taken_at` and `location` among them are the date and the place of the image
+(`collection.standard_fields`), and so are `lat` and `lon`, or `latitude` and `longitude`. Upper and lower case are one
+in all these names. A field that cannot be stored is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.values import describe_value
-from clip_qdrant.tables.columns import find_column
+from clip_qdrant.tables.columns import find_column, find_field, parse_list
 from clip_qdrant.tables.rows import parse_object
 from clip_qdrant_ingestion.sources.protocol import Description
 
@@ -22,12 +23,17 @@ __all__ = ["describe_cells", "describe_fields"]
 _DEGREES = (("lat", "lon"), ("latitude", "longitude"), ("lat", "lng"), ("lat", "long"))
 
 
-def describe_fields(fields: Mapping[str, Any]) -> Description:
-    """What an object of JSON or a row of Parquet says. None is absent."""
+def describe_fields(fields: Mapping[str, Any], captions: Sequence[str] = ("caption",)) -> Description:
+    """What an object of JSON or a row of Parquet says. None is absent.
+
+    The caption is the first there is of the fields `captions`; of several texts in a list, the first.
+    """
     left_out: list[MetadataError] = []
-    caption, nested, others = _split(fields)
-    if caption is not None and not isinstance(caption, str):
-        left_out.append(MetadataError(f"caption must be text, not {describe_value(caption)}", field="caption"))
+    caption, nested, others = _split(fields, captions)
+    try:
+        caption = _first_text(caption)
+    except MetadataError as error:
+        left_out.append(error)
         caption = None
     if nested is not None and not isinstance(nested, Mapping):
         left_out.append(MetadataError(f"metadata must be an object, not {describe_value(nested)}", field="metadata"))
@@ -39,35 +45,56 @@ def describe_fields(fields: Mapping[str, Any]) -> Description:
                 metadata[name] = _plain(value, name)
         except MetadataError as error:
             left_out.append(error)
-    if isinstance(caption, str):
-        caption = caption.strip()
-    elif isinstance(inner := metadata.get("caption"), str):
+    if caption is None and isinstance(inner := metadata.get("caption"), str):
         caption = inner.strip()
         del metadata["caption"]
     return Description(caption or None, metadata, left_out=tuple(left_out))
 
 
-def describe_cells(cells: Mapping[str, str]) -> Description:
-    """What the cells of a CSV row say, of which only the text is known."""
-    caption, nested, others = _split(cells)
+def describe_cells(cells: Mapping[str, str], captions: Sequence[str] = ("caption",)) -> Description:
+    """What the cells of a CSV row say, of which only the text is known; one that holds a JSON list is a list.
+
+    `captions` as in `describe_fields`.
+    """
+    caption, nested, others = _split(cells, captions)
     inner = Description()
     if nested:
         try:
             inner = describe_fields(parse_object(nested))
         except MetadataError as error:
             inner = Description(left_out=(MetadataError(f"metadata: {error}", field="metadata"),))
-    texts = {name: text for name, text in _name_standard_fields(others).items() if name not in inner.metadata}
-    return Description(caption or inner.caption, inner.metadata, texts, left_out=inner.left_out)
+    metadata, texts = dict(inner.metadata), {}
+    for name, text in _name_standard_fields(others).items():
+        if name in metadata:
+            continue
+        if (values := parse_list(text)) is None:
+            texts[name] = text
+        else:
+            metadata[name] = [value for value in values if value is not None]
+    several = parse_list(caption) if caption else None
+    if several is not None and all(isinstance(text, str) for text in several):
+        caption = several
+    return Description(_first_text(caption) or inner.caption, metadata, texts, left_out=inner.left_out)
 
 
-def _split(fields: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def _first_text(caption: Any) -> str | None:
+    """A caption, or the first of several. Raises MetadataError."""
+    texts = caption if isinstance(caption, list) else [] if caption is None else [caption]
+    if any(not isinstance(text, str) for text in texts):
+        raise MetadataError(f"caption must be text, not {describe_value(caption)}", field="caption")
+    return next((text.strip() for text in texts if text.strip()), None)
+
+
+def _split(fields: Mapping[str, Any], captions: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
     """The caption, the metadata object, and all others."""
     others = dict(fields)
-    found = {}
-    for wanted in ("caption", "metadata"):
-        name = find_column(others, (wanted,))
-        found[wanted] = None if name is None else others.pop(name)
-    return found["caption"], found["metadata"], others
+    caption = find_field(others, captions) if captions else None
+    nested = find_column(others, ("metadata",))
+    return (
+        None if caption is None else others.pop(caption),
+        None if nested is None else others.pop(nested),
+        others,
+    )
 
 
 def _name_standard_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.uris import path_of
+from clip_qdrant.uris import lower_scheme, path_of
 from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.archives.locations import names_archives
@@ -76,7 +76,7 @@ def open_source(
 
 def make_source(location: str | os.PathLike[str], options: SourceOptions) -> Source:
     """The source at a location, as its options say. Raises as `open_source`."""
-    place = os.fspath(location)
+    place = lower_scheme(os.fspath(location))
     kind = options.kind or kind_of_source(place)
     _check_options(place, kind, options)
     source = _OPENERS[kind](place, options)
@@ -173,6 +173,7 @@ _OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions], Source]] = {
 
 def kind_of_source(location: str) -> SourceKind:
     """What a location is: a folder that is there, else what its name or its scheme tells. Raises ConfigError."""
+    location = lower_scheme(location)
     scheme = scheme_of(location)
     path = Path(path_of(location) or location) if scheme in ("", "file") else None
     if path is not None and path.is_dir():

@@ -13,7 +13,10 @@ from typing import IO, Any
 
 from clip_qdrant.errors import ConfigError, SourceError, TrainingError
 from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS
-from clip_qdrant.tables.rows import read_csv, read_json_lines, read_objects
+from clip_qdrant.tables.delimited import read_csv
+from clip_qdrant.tables.encodings import open_utf8
+from clip_qdrant.tables.parquet import read_parquet
+from clip_qdrant.tables.rows import read_json_lines, read_objects
 from clip_qdrant.tables.suffixes import table_format
 from clip_qdrant_training.data.formats import caption_tables, published
 from clip_qdrant_training.data.formats.arrow import ArrowImage, is_dataset_folder, read_dataset_folder
@@ -121,21 +124,30 @@ def _read_entries(path: Path) -> tuple[list[CaptionEntry], tuple[str, ...]]:
     suffix = path.suffix.lower()
     if suffix == ".json":
         try:
-            value = json.loads(path.read_text(encoding="utf-8-sig"))
+            with path.open("rb") as file:
+                value = json.loads(open_utf8(file).read().decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise
+        except RecursionError as error:
+            raise TrainingError(f"{path} nests too deep to be read as JSON") from error
         except ValueError as error:
             if not str(error).startswith("Extra data"):  # else JSON lines under another name
                 raise TrainingError(f"{path} is not JSON: {error}") from error
         else:
             return _from_json(value, path)
+    if table_format(path.name) == "parquet":
+        with path.open("rb") as file:
+            try:
+                return list(caption_tables.object_entries(read_parquet(file), path)), ()
+            except SourceError as error:
+                raise TrainingError(f"cannot read the pairs in {path}: {error}") from error
     with path.open("rb") as file:
-        first = _first_line(file)
+        first = _first_line(open_utf8(file))
         file.seek(0)
         if suffix == ".json" or table_format(path.name) == "jsonl" or first.lstrip().startswith("{"):
             return list(caption_tables.object_entries(read_json_lines(file), path)), ()
         if published.is_token_line(first):
-            lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            lines = io.TextIOWrapper(open_utf8(file), encoding="utf-8-sig", newline="")
             return list(published.read_tokens(lines, path)), ()
         try:
             table = read_csv(file, table_format(path.name) or "csv", fits=caption_tables.names_pairs)

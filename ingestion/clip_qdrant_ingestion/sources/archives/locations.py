@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.suffixes import ARCHIVE_SUFFIXES, is_archive
-from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.uris import lower_scheme, path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets, remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, moment_of
@@ -48,7 +48,7 @@ class Archives:
     def __init__(
         self, location: str, *, fetcher: Fetcher, storage_options: Mapping[str, Any] | None, patience: float
     ) -> None:
-        self.location = location
+        self.location = location = lower_scheme(location)
         self._scheme = scheme_of(location) or "file"
         self._fetcher, self._patience = fetcher, patience
         self._filesystem: Any = None

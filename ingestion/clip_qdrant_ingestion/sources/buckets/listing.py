@@ -11,6 +11,7 @@ from typing import Any
 from clip_qdrant.errors import ClipQdrantError, ConfigError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.tables.suffixes import is_archive
+from clip_qdrant.uris import lower_scheme
 from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
@@ -85,8 +86,9 @@ class _S3Bucket(Bucket):
         self._name: str = filesystem.split_path(path)[0]
         if not self._name:
             raise ConfigError(f"{url!r} names no bucket; write s3://bucket/prefix")
-        key = path[len(self._name) :].strip("/")
-        self._key = f"{key}/" if key else ""
+        # One "/" ends the name of the bucket and one that of the folder; any other is part of the keys.
+        key = path[len(self._name) :].removeprefix("/")
+        self._key = f"{key.removesuffix('/')}/" if key else ""
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         start = self._key + prefix
@@ -232,6 +234,7 @@ def open_bucket(
     url: str, storage_options: Mapping[str, Any] | None = None, *, reads_at_once: int = 32, patience: float = 60.0
 ) -> Bucket:
     """The bucket behind a URL, whose root is the folder that the URL names. Raises as `open_filesystem`."""
+    url = lower_scheme(url)
     filesystem, path = open_filesystem(url, storage_options, connections=reads_at_once)
     if scheme_of(url) == "s3":
         return _S3Bucket(filesystem, url, reads_at_once, patience)

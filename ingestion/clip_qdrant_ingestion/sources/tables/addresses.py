@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.values import is_utf8
-from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.uris import lower_scheme, path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 
@@ -29,6 +29,7 @@ def resolve_address(address: str, base: str) -> str:
     """
     if not is_utf8(address):
         raise MetadataError(f"{address!r} is not valid Unicode text (a lone surrogate)")
+    address = lower_scheme(address)
     scheme, base_scheme = scheme_of(address), scheme_of(base)
     if scheme in WEB:
         return address

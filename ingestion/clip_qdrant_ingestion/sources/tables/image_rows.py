@@ -6,30 +6,37 @@ describe the image. What a cell of CSV holds is known as text only.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Generator, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 from clip_qdrant.errors import SourceError, first_line
 from clip_qdrant.fields.values import describe_value
-from clip_qdrant.tables.columns import IMAGE_COLUMNS, find_column, find_field
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, find_column, find_field
+from clip_qdrant.tables.delimited import read_csv
 from clip_qdrant.tables.parquet import read_parquet
-from clip_qdrant.tables.rows import LostRow, Table, TableRow, read_csv, read_json_lines
+from clip_qdrant.tables.rows import LostRow, Table, TableRow, read_json_lines
 from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.sources.descriptions import describe_cells, describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
 
 __all__ = ["ImageRow", "read_rows"]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """A row: `place` says where it is in the table, `image` is the image as it is named there."""
+    """A row: `place` says where it is in the table, `image` is the image as it is named there.
+
+    `size` is about that of the row, in bytes.
+    """
 
     place: str
     image: str
     said: Description
+    size: int = 0
 
 
 def read_rows(
@@ -44,13 +51,35 @@ def read_rows(
     try:
         table = _open(file, form, wanted)
         describe = describe_cells if form in ("csv", "tsv") else describe_fields
+        captions: Sequence[str] = CAPTION_COLUMNS
         if table.columns is not None:
             wanted = (_image_column(table.columns, wanted),)
+            captions = tuple(filter(None, (find_column(table.columns, CAPTION_COLUMNS),)))
+            if uri_column is None:
+                _tell_choice(table.columns, wanted[0])
         for row in table.rows:
             place = row.place
-            yield row if isinstance(row, LostRow) else _image_row(row, wanted, describe)
-    except (OSError, EOFError, zlib.error) as error:
+            if isinstance(row, LostRow):
+                yield row
+                continue
+            if table.columns is None and uri_column is None:
+                _tell_choice(row.fields, find_field(row.fields, wanted))
+                uri_column = ""  # which one was taken is told once
+            yield _image_row(row, wanted, lambda fields: describe(fields, captions))
+    except (OSError, EOFError) as error:
         yield LostRow(f"after {place}", "end", f"it breaks off: {first_line(error)}")
+
+
+def _tell_choice(columns: Iterable[str], chosen: str | None) -> None:
+    """Says which column names the images, where another one may be meant."""
+    others = [name for name in columns if name != chosen and find_column((name,), IMAGE_COLUMNS) is not None]
+    if chosen is not None and others:
+        logger.warning(
+            "the images are named by the column %r, and %s is metadata; if that is not what is meant, say which column "
+            "names the images by --uri-column (uri_column=)",
+            chosen,
+            " and ".join(map(repr, others[:5])),
+        )
 
 
 def _open(file: IO[bytes], form: TableFormat, wanted: Sequence[str]) -> Table:
@@ -67,7 +96,7 @@ def _image_column(columns: Sequence[str], wanted: Sequence[str]) -> str:
     if (column := find_column(columns, wanted)) is not None:
         return column
     raise SourceError(
-        f"none of its columns is {' or '.join(wanted)}, but {', '.join(map(repr, columns))}; "
+        f"none of its columns is {' or '.join(wanted)}, but {', '.join(map(repr, columns[:20]))}; "
         "say which column names the images by --uri-column (uri_column=)"
     )
 
@@ -82,4 +111,4 @@ def _image_row(
     image = fields.pop(column)
     if not isinstance(image, str):
         return LostRow(row.place, "object", f"{column} is the address of an image, not {describe_value(image)}")
-    return ImageRow(row.place, image.strip(), describe(fields))
+    return ImageRow(row.place, image.strip(), describe(fields), row.size)

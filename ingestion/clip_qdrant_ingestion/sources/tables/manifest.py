@@ -7,6 +7,7 @@ table is streamed, so its size does not matter; of each image that it names only
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -32,9 +33,13 @@ from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ManifestSource", "manifest_format"]
 
+logger = logging.getLogger(__name__)
+
 _LARGEST_TABLE = 1 << 36  # bytes that are fetched from the web
 _LONGEST_FETCH = 3600.0  # seconds
 _BUCKETS = frozenset({"s3", "gs", "az", "hf"})
+_FURTHER = "%s: %d captions are not used: an image has one, the first"
+_LARGEST_PAGE = 4 << 20  # bytes of rows, which take up to thirty times as much as objects of Python
 
 
 def manifest_format(location: str) -> TableFormat | None:
@@ -95,7 +100,8 @@ class ManifestSource:
             stack.callback(rows.close)
             objects: list[tuple[str, SourceObject]] = []
             problems: list[Problem] = []
-            begun = False
+            begun, size, further = False, 0, 0
+            last: SourceObject | None = None
             while True:
                 try:
                     row = next(rows, None)
@@ -105,18 +111,30 @@ class ManifestSource:
                         raise SourceError(detail, transient=error.transient) from error
                     row = LostRow("the rest", "end", str(error))
                 begun = True
-                if row is None or max(len(objects), len(problems)) == OBJECTS_A_PAGE:
+                coming = row.size if isinstance(row, ImageRow) else 0
+                if row is None or max(len(objects), len(problems)) == OBJECTS_A_PAGE or size + coming > _LARGEST_PAGE:
                     yield self._page(objects, problems, seen)
-                    objects, problems = [], []
+                    objects, problems, size = [], [], 0
                 if row is None:
+                    if further:
+                        logger.warning(
+                            "%s: %d captions are not used: an image has one, the first", self._shown, further
+                        )
                     return
+                size += coming
                 if isinstance(row, LostRow):
                     problems.append(self._problem(str(row), "unreadable" if row.kind == "end" else "bad metadata"))
                     continue
                 try:
-                    objects.append((row.place, self._object(row)))
+                    found = self._object(row)
                 except MetadataError as error:
                     problems.append(self._problem(f"{row.place}: {error}", "bad metadata"))
+                    continue
+                if last is not None and _is_further_caption(found, last):
+                    further += 1
+                    continue
+                objects.append((row.place, found))
+                last = found
 
     def look(self, item: SourceObject) -> SourceObject:
         scheme = scheme_of(item.uri)
@@ -209,6 +227,13 @@ class ManifestSource:
                 raise to_source_error(error, f"read {local}") from error
         filesystem, path = open_filesystem(self.uri, self._storage_options)
         return stack.enter_context(open_file(filesystem, path, shown=self._shown, patience=self._patience))
+
+
+def _is_further_caption(item: SourceObject, last: SourceObject) -> bool:
+    """Whether a row names the image of the row before it, and says nothing new but a caption."""
+    return (
+        item.uri == last.uri and bool(last.said.caption) and replace(item.said, caption=last.said.caption) == last.said
+    )
 
 
 def _with_status(item: SourceObject) -> SourceObject:

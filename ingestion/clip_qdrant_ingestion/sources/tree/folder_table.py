@@ -1,7 +1,9 @@
-"""A table in a folder, `metadata.csv` or `metadata.jsonl`: what it says of the images of that folder and those below.
+"""A table in a folder, such as `metadata.csv` or `captions.csv`: what it says of the images there and in folders below.
 
 A CSV column is of one type: integers, numbers, booleans (true, false) if all its cells are, otherwise text; so a
-column with "007" in it stays text. An empty cell is an absent value, and a column without a name is not used.
+column with "007" in it stays text. An empty cell is an absent value, one that holds a JSON list is a list, and a
+column without a name is not used. Training reads the same tables by the same names of columns; of several captions of
+an image, in rows or in a list, a collection has the first.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -17,8 +19,9 @@ from clip_qdrant.collection.standard_fields import STANDARD_FIELDS
 from clip_qdrant.errors import MetadataError, SourceError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.fields.values import describe_value
-from clip_qdrant.tables.columns import FILE_COLUMNS, find_column, find_field
-from clip_qdrant.tables.rows import LostRow, TableRow, read_csv, read_json_lines
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, find_column, find_field, parse_list
+from clip_qdrant.tables.delimited import read_csv
+from clip_qdrant.tables.rows import LostRow, TableRow, read_json_lines
 from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.sources.descriptions import describe_cells, describe_fields
 from clip_qdrant_ingestion.sources.protocol import Description
@@ -34,13 +37,15 @@ _COLUMNS = ("file_name", *(name for name in FILE_COLUMNS if name != "file_name")
 class FolderTable:
     """The rows of one table, by path from its folder; `problems` are texts that begin with the line.
 
-    `partial`: a row was lost, and which image it named nobody knows. `unnamed` columns are not used.
+    `partial`: a row was lost, and which image it named nobody knows. `unnamed` columns are not used, nor the captions
+    of so many `further` rows that say nothing else of an image which has one.
     """
 
     rows: dict[str, Description] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     partial: bool = False
     unnamed: int = 0
+    further: int = 0
     _places: dict[str, str] = field(default_factory=dict)
 
     def add(
@@ -57,6 +62,10 @@ class FolderTable:
             self.lose(f"{row.place}: {error}")
             return
         if name in self._places:
+            before = self.rows[name]
+            if replace(description, caption=before.caption) == before:
+                self.further += 1
+                return
             self.problems.append(f"{row.place}: {name!r} has a row already, in {self._places[name]}")
             return
         self.rows[name] = description
@@ -77,7 +86,7 @@ def read_folder_table(file: IO[bytes], form: TableFormat) -> FolderTable:
     found = FolderTable()
     if form == "jsonl":
         for row in read_json_lines(file).rows:
-            found.add(row, _COLUMNS, describe_fields)
+            found.add(row, _COLUMNS, lambda fields: describe_fields(fields, CAPTION_COLUMNS))
         return found
     try:
         table = read_csv(file, form, fits=lambda names: find_column(names, _COLUMNS) is not None)
@@ -88,14 +97,15 @@ def read_folder_table(file: IO[bytes], form: TableFormat) -> FolderTable:
         return found
     column = find_column(table.columns, _COLUMNS)
     if column is None:
-        detail = f"none of the columns is {' or '.join(_COLUMNS)}, but {', '.join(table.columns)}"
+        detail = f"none of the columns is {' or '.join(_COLUMNS)}, but {', '.join(table.columns[:20])}"
         found.lose(f"{table.place}: {detail}")
         return found
     found.unnamed = table.columns.count("")  # the index of pandas, or what a spreadsheet leaves at the end of its lines
+    captions = tuple(filter(None, (find_column(table.columns, CAPTION_COLUMNS),)))
     rows = list(table.rows)
     types = _find_types(row for row in rows if isinstance(row, TableRow))
     for row in rows:
-        found.add(row, (column,), lambda cells: _describe_with_types(cells, types))
+        found.add(row, (column,), lambda cells: _describe_with_types(cells, types, captions))
     return found
 
 
@@ -104,12 +114,15 @@ def _find_types(rows: Iterable[TableRow]) -> dict[str, FieldType]:
     texts: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
         for name, cell in row.fields.items():
-            texts[name].append(cell)
+            if parse_list(cell) is None:
+                texts[name].append(cell)
     return {name: "keyword" if name in STANDARD_FIELDS else common_type(cells) for name, cells in texts.items()}
 
 
-def _describe_with_types(cells: Mapping[str, str], types: Mapping[str, FieldType]) -> Description:
-    said = describe_cells(cells)
+def _describe_with_types(
+    cells: Mapping[str, str], types: Mapping[str, FieldType], captions: Sequence[str]
+) -> Description:
+    said = describe_cells(cells, captions)
     values = {name: parse_text(text, types.get(name, "keyword")) for name, text in said.texts.items()}
     written = {name: text for name, text in said.texts.items() if types.get(name, "keyword") != "keyword"}
     return Description(said.caption, {**values, **said.metadata}, written=written, left_out=said.left_out)

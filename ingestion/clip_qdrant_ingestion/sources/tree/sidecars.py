@@ -1,12 +1,14 @@
 """Captions and metadata that lie beside the images, in files called sidecars.
 
-For many images: `metadata.jsonl` or `metadata.csv` in any folder, a row an image. The column `file_name` (or another
-that names a file, such as `image` or `path`) is the path of the image from that folder, `caption` its caption; an
-object in a column `metadata`, and all other columns, are its metadata. For one image `cat.jpg`: `cat.json` or
-`cat.jpg.json`, with the same content, and `cat.txt` or `cat.jpg.txt`, which is its caption.
+For many images: `metadata.jsonl`, `metadata.csv` or a `captions` file in any folder, a row an image. The column
+`file_name` (or another that names a file, such as `image` or `path`) is the path of the image from that folder,
+`caption` (or another of CAPTION_COLUMNS) its caption; an object in a column `metadata`, and all other columns, are its
+metadata. For one image `cat.jpg`: `cat.json` or `cat.jpg.json`, with the same content, and `cat.txt` or `cat.jpg.txt`,
+which is its caption.
 
 What is nearer to the image wins, field by field: a table in its folder over one further up, `metadata.jsonl` over
-`metadata.csv`, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over all of them.
+`metadata.csv`, that over a `captions` file, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over
+all of them.
 
 Names are compared in Unicode's composed form (NFC), and suffixes and the names of tables without regard to case: an
 archive made on a Mac decomposes them, and Windows writes `CAT.TXT`.
@@ -33,7 +35,13 @@ __all__ = ["FolderSidecars", "Sidecars"]
 
 logger = logging.getLogger(__name__)
 
-_TABLES: Mapping[str, TableFormat] = {"metadata.csv": "csv", "metadata.jsonl": "jsonl"}  # the later wins
+_TABLES: Mapping[str, TableFormat] = {  # the later wins; training reads them by the same names
+    "captions.csv": "csv",
+    "captions.tsv": "tsv",
+    "captions.jsonl": "jsonl",
+    "metadata.csv": "csv",
+    "metadata.jsonl": "jsonl",
+}
 
 _OF_ONE_IMAGE = Limits(max_bytes=1024 * 1024)  # a page of them is held at once
 
@@ -117,6 +125,8 @@ class Sidecars:
                 self._problem(name, problem)
             if table.unnamed:
                 logger.warning("%s: %d columns without a name are not used", name, table.unnamed)
+            if table.further:
+                logger.warning("%s: %d captions are not used: an image has one, the first", name, table.further)
             tables.append(table)
         if any(table.rows or table.partial for table in tables):
             self._tables[prefix] = tables

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, find_column, find_field
+from clip_qdrant.tables.columns import CAPTION_COLUMNS, FILE_COLUMNS, find_column, find_field, parse_list
 from clip_qdrant.tables.rows import LostRow, Table, TableRow
 from clip_qdrant_training.data.formats.entries import CaptionEntry
 from clip_qdrant_training.data.pairs import clean_captions
 
 __all__ = ["names_pairs", "object_entries", "read_rows", "table_entries"]
-
-_LISTS = ("captions", "sentences")  # columns whose cells may hold several texts
 
 
 def names_pairs(columns: Sequence[str]) -> bool:
@@ -39,9 +36,7 @@ def table_entries(table: Table, path: Path) -> Iterator[CaptionEntry]:
             raise TrainingError(f"{path} {row.place} has no image: {', '.join(cells.values()):.80}")
         key = (cells[image], cells.get(split) if split is not None else None)
         places.setdefault(key, row.place)
-        cell = cells.get(caption, "")
-        texts = _split_texts(cell) if caption.lower() in _LISTS else [cell]
-        found.setdefault(key, []).extend(text.strip() for text in texts if text.strip())
+        found.setdefault(key, []).extend(text.strip() for text in _split_texts(cells.get(caption, "")) if text.strip())
     for (name, part), texts in found.items():
         if not texts:
             place = places[name, part]
@@ -90,8 +85,5 @@ def _no_image(where: str, what: str) -> TrainingError:
 
 def _split_texts(cell: str) -> list[str]:
     """Several captions in one cell are a JSON list; anything else is one text."""
-    try:
-        value = json.loads(cell) if cell.startswith("[") else None
-    except ValueError:
-        value = None
-    return value if isinstance(value, list) and all(isinstance(text, str) for text in value) else [cell]
+    value = parse_list(cell)
+    return value if value is not None and all(isinstance(text, str) for text in value) else [cell]
