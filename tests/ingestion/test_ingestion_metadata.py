@@ -379,3 +379,31 @@ def test_a_value_of_a_lower_table_has_no_text_of_an_upper_one() -> None:
     lower = Description(metadata={"n": 1, "m": 2}, written={"n": "1", "m": "2"})
     assert Description(metadata={"n": 5}).over(lower).written == {"m": "2"}
     assert Description(texts={"m": "x"}).over(lower).written == {"n": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("captions.csv", "image,caption\nred.png,a red one\n"),
+        ("captions.tsv", 'image\tcaptions\nred.png\t["a red one", "all red"]\n'),
+        ("Captions.JSONL", '{"file_name": "red.png", "text": "a red one"}\n'),
+    ],
+)
+def test_a_captions_file_that_trains_describes_the_images_of_its_folder(tmp_path: Path, name: str, text: str) -> None:
+    described, problems = describe(tmp_path, {"red.png": "", name: text})
+    assert (described["red.png"][0], problems) == ("a red one", [])
+
+
+def test_metadata_wins_over_captions(tmp_path: Path) -> None:
+    files = {"a.jpg": "", "captions.csv": "image,caption,n\na.jpg,c,1\n", "metadata.csv": "image,caption\na.jpg,m\n"}
+    described, _ = describe(tmp_path, files)
+    assert described["a.jpg"] == ("m", {"n": 1})
+
+
+def test_cells_that_hold_lists_are_lists() -> None:
+    table = parse_csv('file,tags,n\na.jpg,"[""x"", ""y""]",1\nb.jpg,z,"[2, 3]"\nc.jpg,[none],4\n')
+    assert [row.metadata for row in table.rows.values()] == [
+        {"tags": ["x", "y"], "n": 1},
+        {"tags": "z", "n": [2, 3]},
+        {"tags": "[none]", "n": 4},
+    ]
