@@ -11,11 +11,12 @@ import typer
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import exit_code
-from clip_qdrant.cli.output import print_json, print_line, print_table
+from clip_qdrant.cli.output import plain, print_json, print_line, print_table
 from clip_qdrant.errors import ClipQdrantError
 from clip_qdrant.fields.types import RESERVED_FIELDS
 
 if TYPE_CHECKING:
+    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
     from clip_qdrant.settings import Settings
@@ -114,7 +115,17 @@ def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) ->
     profile = (config.metadata or {}).get("clip_qdrant")
     if isinstance(profile, Mapping):
         found |= {key: profile[key] for key in ("fingerprint", "dim", "fields") if key in profile}
+    if notes := _notes(name, config):
+        found["notes"] = notes
     return found
+
+
+def _notes(name: str, config: models.CollectionConfig) -> list[str]:
+    """What a reader should know of a collection that works, but not as it should."""
+    from clip_qdrant.collection.indexing import explain_indexing
+
+    found = explain_indexing(config)
+    return [f"collection {name!r} is {found}"] if found is not None else []
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -128,6 +139,8 @@ def _show(document: dict[str, Any]) -> None:
             ("name", ">images", "embedder", "fields"),
             [_row(collection, mine) for collection in store["collections"]],
         )
+        for note in (note for collection in store["collections"] for note in collection.get("notes", ())):
+            print_line(plain(note))
     else:
         print_line(f"no collections in {store['location']} yet: clip-qdrant ingest FOLDER makes one")
     print_table("standard fields, of every collection", ("name", "type"), document["standard_fields"].items())

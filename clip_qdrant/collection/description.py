@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection.indexing import explain_indexing
 from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.errors import (
     CollectionExists,
@@ -59,6 +60,7 @@ class _State:
     stored: Mapping[str, FieldType] = field(default_factory=dict)  # the entries of `fields`
     indexed: frozenset[str] = frozenset()  # full payload keys
     payload_fields: Mapping[str, FieldType] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -100,6 +102,11 @@ class CollectionDescription:
     def payload_fields(self) -> Mapping[str, FieldType]:
         return self._state.payload_fields
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What keeps the collection from working as it should, each with what to do."""
+        return self._state.notes
+
     def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
         """Calls one method of the client by `store.calls.call`; a client without a server by one thread at a time."""
         with _in_process if self._in_process else nullcontext():
@@ -131,7 +138,7 @@ class CollectionDescription:
         payload_fields = schema.payload_fields()
         if self._in_process:
             indexed = frozenset(schema.indexes())
-        self._state = _State(True, schema, stored, indexed, payload_fields)
+        self._state = _State(True, schema, stored, indexed, payload_fields, self._note(info))
         return True
 
     def require(self) -> None:
@@ -199,6 +206,10 @@ class CollectionDescription:
                 "description promises; delete it (clip-qdrant drop) and ingest again"
             )
         return dict(profile.get("fields") or {})
+
+    def _note(self, info: models.CollectionInfo) -> tuple[str, ...]:
+        found = explain_indexing(info.config)
+        return (f"collection {self.name!r} is {found}",) if found is not None else ()
 
     def _profile(self, schema: Schema) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ photos.search("a cat asleep", where="year >= 2022")
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from clip_qdrant.images.load import ImageInput
 
 __all__ = ["ImageCollection"]
+
+logger = logging.getLogger(__name__)
 
 _FACETED: tuple[FieldType, ...] = ("keyword", "integer", "bool")
 
@@ -77,6 +80,7 @@ class ImageCollection:
         self._description = CollectionDescription(name, client, embedder, declared=declared, options=options)
         self._reader = CollectionReader(client, self._description)
         self.writer = CollectionWriter(embedder, self._reader)
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         return f"ImageCollection({self.name!r})"
@@ -147,6 +151,7 @@ class ImageCollection:
                 raise QueryError(f"score_threshold must be a finite number, not {score_threshold!r}")
             score_threshold = float(score_threshold)
         self._description.require()
+        self._tell_notes()
         selection = self._reader.build_filter(where)
         vector, mentioned = self._query_vector(query)
         if mentioned:
@@ -225,6 +230,13 @@ class ImageCollection:
                 lambda: self.client.delete_collection(self.name), what=f"deleting collection {self.name!r}"
             )
         self._description.forget()
+
+    def _tell_notes(self) -> None:
+        """Warns, once for each, of what keeps the collection from working as it should."""
+        for note in self._description.notes:
+            if note not in self._told:
+                self._told.add(note)
+                logger.warning("%s", note)
 
     def _query_vector(self, query: Any) -> tuple[np.ndarray, list[str]]:
         """The unit vector of a query, float32 (dim,), and the point ids it mentions."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from edge_server import EdgeServer
 from fakes import FakeEmbedder, MadeSource
+from program import program_in
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
@@ -82,12 +83,63 @@ def test_a_run_that_fails_leaves_the_indexing_as_it_was(client: QdrantBase) -> N
     assert threshold(client) == 777
 
 
-def test_a_run_after_one_that_was_killed_sets_the_indexing_right(client: QdrantBase) -> None:
-    collection = ImageCollection("photos", FakeEmbedder(), client)
-    ingest(MadeSource(1), collection)
-    set_threshold(client, 0)
-    ingest(MadeSource(2), collection, bulk=True)
+class _Killed(BaseException):
+    """Stands for the death of the process: nothing is done any more."""
+
+
+def killed_bulk_load(client: QdrantBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bulk load that ends where a killed one does: with the indexing off."""
+
+    def die() -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(bulk, "_put_back", lambda *_: None)
+        ingest(MadeSource(4), ImageCollection("photos", _Asking(die), client), bulk=True)
+    assert threshold(client) == 0
+
+
+@pytest.mark.parametrize("kind", [{"bulk": True}, {}, {"dedupe": "tag"}], ids=["bulk", "plain", "dedupe"])
+def test_the_next_run_of_any_kind_puts_back_what_a_killed_one_left(
+    client: QdrantBase, monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any]
+) -> None:
+    ingest(MadeSource(1), ImageCollection("photos", FakeEmbedder(), client))
+    set_threshold(client, 777)
+    for _ in range(2):  # killed twice it is still known what there was before
+        killed_bulk_load(client, monkeypatch)
+
+    ingest(MadeSource(1), ImageCollection("photos", FakeEmbedder(), client), **kind)
+    assert threshold(client) == 777
+    set_threshold(client, 0)  # by hand, for several workers: only a bulk load ends that
+    ingest(MadeSource(2), ImageCollection("photos", FakeEmbedder(), client))
+    assert threshold(client) == 0
+    ingest(MadeSource(2), ImageCollection("photos", FakeEmbedder(), client), bulk=True)
     assert threshold(client) == 10_000
+
+
+def test_search_and_info_say_that_a_collection_is_not_indexed(
+    server: EdgeServer,
+    client: QdrantBase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ingest(MadeSource(1), ImageCollection("photos", FakeEmbedder(), client))
+    with program_in(tmp_path / "work", monkeypatch) as program:
+        options = ("--location", server.url)
+        assert "not indexed" not in program("search", "red", "--collection", "photos", *options).err
+        assert "not indexed" not in program("info", *options).out
+        killed_bulk_load(client, monkeypatch)
+        found = program("search", "red", "--collection", "photos", *options)
+        shown, document = program("info", *options), program("info", "--json", *options).json
+        set_threshold(client, 0)
+        client.update_collection("photos", metadata={"clip_qdrant_indexing_threshold": None})
+        by_hand = program("info", *options).out
+
+    assert "warning: collection 'photos' is not indexed: a bulk load goes on, or was killed" in found.err
+    assert "collection 'photos' is not indexed: a bulk load goes on, or was killed, and the next ingest" in shown.out
+    assert document["store"]["collections"][0]["notes"]
+    assert "its indexing_threshold is 0" in by_hand
 
 
 def test_an_error_is_not_hidden_by_a_server_that_is_gone_by_then(
@@ -104,7 +156,7 @@ def test_an_error_is_not_hidden_by_a_server_that_is_gone_by_then(
         with caplog.at_level(logging.WARNING), pytest.raises(ModelError, match="the model is gone"):
             ingest(MadeSource(1), collection, bulk=True)
         assert "setting the indexing threshold of 'photos' to" in caplog.text
-        assert "the next bulk load sets it right" in caplog.text
+        assert "the next run puts it back" in caplog.text
 
 
 def test_an_embedded_store_refuses_it_and_stores_nothing(edge_client: EdgeClient) -> None:

@@ -18,7 +18,7 @@ from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
 from clip_qdrant_ingestion.duplicates.marks import update_marks
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.packed_texts import sort_texts
-from clip_qdrant_ingestion.run.bulk import bulk_load
+from clip_qdrant_ingestion.run.bulk import bulk_load, put_indexing_back
 from clip_qdrant_ingestion.run.engine import Cluster, Engine
 from clip_qdrant_ingestion.run.extent import EVERYTHING, Extent
 from clip_qdrant_ingestion.run.missing import Missing, find_missing
@@ -86,6 +86,8 @@ class Reconciler:
         """Stores what is new or changed, then does what can be done only after that."""
         found, nothing_left = None, False
         try:
+            if not self._options.bulk:
+                put_indexing_back(self._collection)
             with bulk_load(self._collection) if self._options.bulk else contextlib.nullcontext():
                 self._engine.run(self._planner.tasks(self._extent.folders))
                 found, nothing_left = self._follow_up()
