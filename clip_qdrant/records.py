@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from clip_qdrant.fields.dates import parse_datetime
+from clip_qdrant.fields.dates import join_dates, parse_datetime
 from clip_qdrant.fields.types import Location
 from clip_qdrant.fields.wall_clock import WALL_CLOCK, read_wall_clocks, wall_clock_key
 from clip_qdrant.uris import point_id
@@ -115,7 +115,7 @@ def read_source(payload: Mapping[str, Any]) -> SourceInfo | None:
 def add_image(
     record: ImageRecord, info: ImageInfo, taken_at: datetime | None, location: Location | None
 ) -> ImageRecord:
-    """The record with what decoding told of its image. A date and a place that the record has already stay.
+    """The record with what decoding told of its image. A date and a place that the record has stay (`join_dates`).
 
     Those of the image are noted among its tags, so that they come back when nothing else is said any more.
     """
@@ -127,7 +127,7 @@ def add_image(
     return replace(
         record,
         image=replace(info, tags=tags),
-        taken_at=record.taken_at or taken_at,
+        taken_at=join_dates(record.taken_at, taken_at),
         location=record.location or location,
     )
 
@@ -139,7 +139,7 @@ def add_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRec
     return replace(
         record,
         image=image,
-        taken_at=record.taken_at or (parse_datetime(taken_at) if taken_at else None),
+        taken_at=join_dates(record.taken_at, parse_datetime(taken_at) if taken_at else None),
         location=record.location or (Location(**location) if location else None),
         duplicate_of=stored.get("duplicate_of"),
     )

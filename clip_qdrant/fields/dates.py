@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["is_plausible_photo_date", "parse_datetime", "parse_period"]
+__all__ = ["is_plausible_photo_date", "join_dates", "parse_datetime", "parse_period"]
 
 _DATETIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -18,6 +18,8 @@ _DATETIME = re.compile(
 _PARTIAL = re.compile(r"\d{4}(-\d\d)?", re.ASCII)
 _SECONDS = re.compile(r"[Tt ]\d\d:\d\d:")
 _FIRST_PHOTO = 1826
+_ZONE_STEP, _FURTHEST_ZONE = timedelta(minutes=15), timedelta(hours=14)
+_SAME_MOMENT = timedelta(seconds=2)  # cameras and archives round
 _LAST_PHOTO = 2200
 
 
@@ -64,6 +66,25 @@ def parse_period(text: str) -> tuple[datetime, datetime | None] | None:
         return start, start + length
     except (OverflowError, ValueError):
         return start, None
+
+
+def join_dates(said: datetime | None, own: datetime | None) -> datetime | None:
+    """The date that is said of a photo, or else its file's own.
+
+    If a moment in UTC is said, as Google Takeout does, and the file has the time on the clock of the same moment, their
+    distance is the zone, and the date is what the clock showed in that zone.
+    """
+    if said is None or own is None:
+        return said or own
+    if said.utcoffset() != timedelta(0) or said == own:
+        return own if said == own else said
+    if own.tzinfo is not None:
+        return said
+    distance = own - said.replace(tzinfo=None)
+    zone = round(distance / _ZONE_STEP) * _ZONE_STEP
+    if abs(zone) > _FURTHEST_ZONE or abs(distance - zone) > _SAME_MOMENT:
+        return said
+    return own.replace(tzinfo=timezone(zone))
 
 
 def is_plausible_photo_date(moment: datetime) -> bool:

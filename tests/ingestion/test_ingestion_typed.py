@@ -77,10 +77,6 @@ def test_a_text_that_does_not_fit_names_field_value_and_type(field_type: FieldTy
         (["true", "1"], ["true", "1"]),
         (["2024-05-01", "2024-05-02"], ["2024-05-01", "2024-05-02"]),
         (["9" * 30], ["9" * 30]),
-        (['["red", "blue"]', "green"], [["red", "blue"], "green"]),
-        (["[1, 2]", "3", "[]"], [[1, 2], 3, []]),
-        (["[1, 2.5, null]"], [[1.0, 2.5]]),
-        (["[draft]", "[[1], [2]]", '[{"a": 1}]'], ["[draft]", "[[1], [2]]", '[{"a": 1}]']),
     ],
 )
 def test_the_texts_of_a_new_field_decide_together(texts: list[str], values: list[Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from clip_qdrant.collection.standard_fields import fill_standard_fields
 from clip_qdrant.collection.unchanged import has_same_description
 from clip_qdrant.errors import MetadataError
+from clip_qdrant.fields.dates import join_dates
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.values import same_json
 from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image, read_said
@@ -81,7 +82,7 @@ def add_description(
     return replace(
         record,
         caption=record.caption or own.caption,
-        taken_at=record.taken_at or own.taken_at,
+        taken_at=join_dates(record.taken_at, own.taken_at),
         location=record.location or own.location,
         metadata={**own.metadata, **record.metadata},
     )

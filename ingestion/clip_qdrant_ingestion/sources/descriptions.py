@@ -8,6 +8,7 @@ in all these names. A field that cannot be stored is left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -18,8 +19,10 @@ from clip_qdrant.tables.columns import find_column, find_field, parse_list
 from clip_qdrant.tables.rows import parse_object
 from clip_qdrant_ingestion.sources.protocol import Description
 
-__all__ = ["describe_cells", "describe_fields"]
+__all__ = ["describe_cells", "describe_fields", "describe_text"]
 
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_LOOKED_AT = 4000  # characters
 _DEGREES = (("lat", "lon"), ("latitude", "longitude"), ("lat", "lng"), ("lat", "long"))
 
 
@@ -75,6 +78,25 @@ def describe_cells(cells: Mapping[str, str], captions: Sequence[str] = ("caption
     if several is not None and all(isinstance(text, str) for text in several):
         caption = several
     return Description(_first_text(caption) or inner.caption, metadata, texts, left_out=inner.left_out)
+
+
+def describe_text(text: str) -> Description:
+    """What a text file beside an image says: its caption, unless it holds labels of objects, or JSON or XML."""
+    text = text.strip()
+    if (what := _find_no_caption(text)) is None:
+        return Description(text or None)
+    return Description(left_out=(MetadataError(f"a text file holds {what}, which is no caption", field="caption"),))
+
+
+def _find_no_caption(text: str) -> str | None:
+    """What a text is, if it is no caption. YOLO writes a number and four more a line, KITTI and DOTA a word or two."""
+    words = text[:_LOOKED_AT].split()
+    numbers = sum(_NUMBER.fullmatch(word) is not None for word in words)
+    if numbers >= 4 and 4 * numbers >= 3 * len(words):
+        return "numbers, as labels of objects are written"
+    if text.startswith("{") and text.endswith("}") and '"' in text:
+        return "JSON"
+    return "XML" if text.startswith("<?xml") else None
 
 
 def _first_text(caption: Any) -> str | None:

@@ -1,14 +1,12 @@
 """Values of which only the text is known, such as the cells of a CSV file: each becomes a value of its field's type.
 
 The type is that of the field in the collection. For a field that is new, all texts at hand decide: integers, numbers or
-booleans (true, false) if all of them are, otherwise it stays text; so a field with "007" among them stays text. A list
-of JSON, such as ["red", "blue"], is a list of such values. Date and place of the image stay texts, for the collection
-to read.
+booleans (true, false) if all of them are, otherwise it stays text; so a field with "007" among them stays text. Date
+and place of the image stay texts, for the collection to read.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,8 +54,8 @@ def type_texts(descriptions: Sequence[Description], known: Mapping[str, FieldTyp
 
 
 def common_type(texts: Iterable[str]) -> FieldType:
-    """The type that all these texts, or the elements of lists, have: integer, float, bool, otherwise keyword."""
-    texts = [one for text in texts for one in _spread(text)]
+    """The type that all these texts have: integer, float, bool, otherwise keyword."""
+    texts = list(texts)
     if all(_INTEGER.fullmatch(text) for text in texts):
         return "integer"
     if all(_number(text) is not None for text in texts):
@@ -66,34 +64,7 @@ def common_type(texts: Iterable[str]) -> FieldType:
 
 
 def parse_text(text: str, field_type: FieldType) -> Any:
-    """The value of this type that the text stands for, a list if it is one of JSON; None where it stands for none."""
-    items = _parse_list(text)
-    if items is None:
-        return _parse_one(text, field_type)
-    values = [_parse_one(item, field_type) for item in items]
-    return None if None in values else values
-
-
-def _spread(text: str) -> list[str]:
-    """The texts of the elements of a list; one that is no list by itself."""
-    items = _parse_list(text)
-    return [text] if items is None else items
-
-
-def _parse_list(text: str) -> list[str] | None:
-    """The texts of the elements of a list of JSON; None for a text that is none of texts, numbers and booleans."""
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    try:
-        items = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not all(item is None or isinstance(item, (str, int, float)) for item in items):
-        return None
-    return [item if isinstance(item, str) else json.dumps(item) for item in items if item is not None]
-
-
-def _parse_one(text: str, field_type: FieldType) -> Any:
+    """The value of this type that the text stands for; None where it stands for none."""
     if field_type == "integer":
         return int(text) if _INTEGER.fullmatch(text) else None
     if field_type == "float":

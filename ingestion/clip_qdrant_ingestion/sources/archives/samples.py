@@ -21,7 +21,7 @@ from clip_qdrant.tables.rows import parse_object
 from clip_qdrant.tables.tar import Member, TarStream, sample_key
 from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.sources.archives.apart import SIDECARS, Apart
-from clip_qdrant_ingestion.sources.descriptions import describe_fields
+from clip_qdrant_ingestion.sources.descriptions import describe_fields, describe_text
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
 
 __all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "read_samples"]
@@ -193,7 +193,7 @@ def _read_sidecar(data: bytes, suffix: str) -> Description:
         return describe_fields(parse_object(text))
     if suffix == ".cls":
         return Description(texts={"class": text} if text else {})
-    return Description(text or None)
+    return describe_text(text)
 
 
 def fragment_of(member: Member) -> str:

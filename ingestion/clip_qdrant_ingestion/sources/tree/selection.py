@@ -11,7 +11,7 @@ from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 
 __all__ = ["SIDECAR_SUFFIXES", "Glob", "Selection"]
 
-SIDECAR_SUFFIXES = frozenset({".json", ".txt", ".jsonl", ".csv", ".tsv"})
+SIDECAR_SUFFIXES = frozenset({".json", ".txt", ".jsonl", ".csv", ".tsv", ".xmp"})
 
 
 class Selection:

@@ -3,12 +3,12 @@
 For many images: `metadata.jsonl`, `metadata.csv` or a `captions` file in any folder, a row an image. The column
 `file_name` (or another that names a file, such as `image` or `path`) is the path of the image from that folder,
 `caption` (or another of CAPTION_COLUMNS) its caption; an object in a column `metadata`, and all other columns, are its
-metadata. For one image `cat.jpg`: `cat.json` or `cat.jpg.json`, with the same content, and `cat.txt` or `cat.jpg.txt`,
-which is its caption.
+metadata. For one image `cat.jpg`: `cat.json` or `cat.jpg.json`, with the same content or that of Google Takeout
+(`takeout`), `cat.xmp` or `cat.jpg.xmp` from an editor of photos, and `cat.txt` or `cat.jpg.txt`, which is its caption.
 
 What is nearer to the image wins, field by field: a table in its folder over one further up, `metadata.jsonl` over
-`metadata.csv`, that over a `captions` file, `cat.json` over tables, `cat.jpg.json` over `cat.json`, a text file over
-all of them.
+`metadata.csv`, that over a `captions` file, `cat.xmp` over tables, `cat.json` over both, `cat.jpg.json` over
+`cat.json`, a text file over all of them.
 
 Names are compared in Unicode's composed form (NFC), and suffixes and the names of tables without regard to case: an
 archive made on a Mac decomposes them, and Windows writes `CAT.TXT`.
@@ -19,17 +19,26 @@ from __future__ import annotations
 import io
 import logging
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 
 from clip_qdrant.errors import ClipQdrantError, MetadataError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.images.metadata.xmp import read_xmp
 from clip_qdrant.tables.rows import parse_object
 from clip_qdrant.tables.suffixes import TableFormat
 from clip_qdrant_ingestion.packed_texts import TextSet
-from clip_qdrant_ingestion.sources.descriptions import describe_fields
+from clip_qdrant_ingestion.sources.descriptions import describe_fields, describe_text
 from clip_qdrant_ingestion.sources.protocol import Description
 from clip_qdrant_ingestion.sources.tree.folder_table import FolderTable, read_folder_table
+from clip_qdrant_ingestion.sources.tree.takeout import (
+    describe_takeout,
+    find_tail,
+    is_takeout,
+    list_stems,
+    name_original,
+)
 
 __all__ = ["FolderSidecars", "Sidecars"]
 
@@ -43,6 +52,7 @@ _TABLES: Mapping[str, TableFormat] = {  # the later wins; training reads them by
     "metadata.jsonl": "jsonl",
 }
 
+_SUFFIXES = ("xmp", "json", "txt")  # of the sidecars of one image; the later wins
 _OF_ONE_IMAGE = Limits(max_bytes=1024 * 1024)  # a page of them is held at once
 
 Read = Callable[[Sequence[str], Limits], Sequence[bytes | ClipQdrantError]]
@@ -54,7 +64,9 @@ class FolderSidecars:
     def __init__(self) -> None:
         self.tables: dict[str, str] = {}  # from the usual name to the one it has here
         self._names = TextSet()
-        self._suffixes: dict[str, list[str]] = {"json": [], "txt": []}  # as they are written here, the usual way first
+        # As they are written here, the usual way first.
+        self._suffixes: dict[str, list[str]] = {suffix: [] for suffix in _SUFFIXES}
+        self._tails: dict[str, None] = {}  # in names of Takeout
         self._mixed: dict[str, str] = {}  # names neither composed nor decomposed, by their composed form
 
     def add(self, name: str) -> None:
@@ -71,6 +83,8 @@ class FolderSidecars:
             spellings.append(suffix)
             spellings.sort(key=lambda spelling: (spelling != spelling.lower(), spelling))
         self._names.add(name)
+        if suffix.lower() == "json" and (tail := find_tail(stem)) is not None:
+            self._tails[tail] = None
         if stem not in _forms(stem):
             self._mixed.setdefault(f"{_compose(stem)}.{suffix.lower()}", name)
 
@@ -79,8 +93,24 @@ class FolderSidecars:
         if not self._names:
             return []
         stem = image.rpartition(".")[0]
-        found = [self._find(name, suffix) for suffix in ("json", "txt") for name in (stem, image) if name]
-        return [name for name in found if name is not None]
+        found: list[str] = []
+        for suffix in _SUFFIXES:
+            found += [name for plain in (stem, image) if plain and (name := self._find(plain, suffix)) is not None]
+            if suffix == "json" and (name := self._find_takeout(image, has_own=bool(found))) is not None:
+                found.append(name)
+        return found
+
+    def _find_takeout(self, image: str, *, has_own: bool) -> str | None:
+        """The JSON file of Takeout, of the original if the image is an edited copy without a sidecar of its own."""
+        if self._tails and (name := self._find_first(list_stems(image, self._tails))) is not None:
+            return name
+        original = None if has_own else name_original(image)
+        if original is None:
+            return None
+        return self._find(original, "json") or self._find_first(list_stems(original, self._tails))
+
+    def _find_first(self, stems: Iterable[str]) -> str | None:
+        return next((name for stem in stems if (name := self._find(stem, "json")) is not None), None)
 
     def _find(self, name: str, suffix: str) -> str | None:
         forms = _forms(name)
@@ -169,13 +199,16 @@ class Sidecars:
 
     def _said(self, name: str, content: bytes | ClipQdrantError) -> Description:
         """What the sidecar of one image says."""
+        if name.lower().endswith(".xmp") and isinstance(content, bytes):
+            return _describe_xmp(content)
         text = self._text(name, content)
         if text is None:
             return Description(partial=True)
         if name.lower().endswith(".txt"):
-            return Description(text.strip() or None)
+            return describe_text(text)
         try:
-            return describe_fields(parse_object(text))
+            fields = parse_object(text)
+            return describe_takeout(fields) if is_takeout(fields) else describe_fields(fields)
         except MetadataError as error:
             self._problem(name, str(error))
             return Description(partial=True)
@@ -190,6 +223,13 @@ class Sidecars:
             line = content[: error.start].count(b"\n") + 1
             self._problem(name, f"line {line}: not UTF-8 text; save the file as UTF-8")
             return None
+
+
+def _describe_xmp(content: bytes) -> Description:
+    said = read_xmp(content)
+    taken_at = {"taken_at": said.taken_at.isoformat()} if said.taken_at else {}
+    location = {"location": asdict(said.location)} if said.location else {}
+    return Description(None, {**said.fields, **taken_at, **location})
 
 
 def _compose(name: str) -> str:
