@@ -83,6 +83,13 @@ class Settings(BaseSettings):
         "./qdrant-data", "the Qdrant store", "a folder, http(s)://host:port, or :memory:"
     )
     api_key: SecretStr | None = setting(None, "the key for a Qdrant server", "a text")
+    ca_file: Annotated[Path | None, BeforeValidator(expand_home)] = setting(
+        None, "certificates (PEM) of a private authority that the Qdrant server is trusted by", "a file"
+    )
+    prefer_grpc: bool = setting(False, "whether a Qdrant server is asked over gRPC, which is faster", "true or false")
+    grpc_port: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=65535)] = setting(
+        6334, "the port of a Qdrant server for gRPC", "a whole number from 1 to 65535"
+    )
     collection: Text = setting("images", "the collection that commands use", "a name")
     shard_number: Count | None = setting(
         None, "shards of a collection that is created on a Qdrant cluster", "a whole number of at least 1"

@@ -112,6 +112,7 @@ def server_url(request: pytest.FixtureRequest) -> str:
             pytest.skip(f"no Qdrant server: CLIP_QDRANT_TEST_URL is not set and `{' '.join(command)}` fails")
     os.environ["QDRANT_HTTP_PORT"], os.environ["QDRANT_GRPC_PORT"] = str(unused_port()), str(unused_port())
     services = request.getfixturevalue("docker_services")
+    os.environ["CLIP_QDRANT_TEST_GRPC_PORT"] = os.environ["QDRANT_GRPC_PORT"]
     return f"http://{request.getfixturevalue('docker_ip')}:{services.port_for('qdrant', 6333)}"
 
 
@@ -140,7 +141,18 @@ def memory_client() -> Iterator[QdrantBase]:
 @pytest.fixture
 def server_client(server_url: str) -> Iterator[QdrantBase]:
     """A client of a real server. What the test creates there is deleted after it."""
-    client = connect(server_url, api_key=os.environ.get("CLIP_QDRANT_TEST_API_KEY"))
+    yield from _client_of(server_url, prefer_grpc=False)
+
+
+@pytest.fixture
+def grpc_client(server_url: str) -> Iterator[QdrantBase]:
+    """The same over gRPC, at CLIP_QDRANT_TEST_GRPC_PORT (6334)."""
+    yield from _client_of(server_url, prefer_grpc=True)
+
+
+def _client_of(url: str, *, prefer_grpc: bool) -> Iterator[QdrantBase]:
+    key, port = os.environ.get("CLIP_QDRANT_TEST_API_KEY"), os.environ.get("CLIP_QDRANT_TEST_GRPC_PORT", "6334")
+    client = connect(url, api_key=key, prefer_grpc=prefer_grpc, grpc_port=int(port))
     before = {one.name for one in client.get_collections().collections}
     yield client
     for one in client.get_collections().collections:
@@ -149,7 +161,7 @@ def server_client(server_url: str) -> Iterator[QdrantBase]:
     client.close()
 
 
-@pytest.fixture(params=["edge", "memory", "server"])
+@pytest.fixture(params=["edge", "memory", "server", "grpc"])
 def client(request: pytest.FixtureRequest) -> QdrantBase:
     """Each kind of client in turn, the server's where there is one."""
     return request.getfixturevalue(f"{request.param}_client")

@@ -97,7 +97,14 @@ def open_client(settings: Settings) -> QdrantBase:
     """A client of the store that `settings` name. Whoever opens it closes it."""
     from clip_qdrant.store.connect import connect
 
-    return connect(settings.location, api_key=settings.api_key, timeout=settings.timeout)
+    return connect(
+        settings.location,
+        api_key=settings.api_key,
+        timeout=settings.timeout,
+        ca_file=settings.ca_file,
+        prefer_grpc=settings.prefer_grpc,
+        grpc_port=settings.grpc_port,
+    )
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ _OF_A_CLIENT = (
     *(ApiException, QdrantException, grpc.RpcError, httpx.HTTPError),  # with a server
     *(ValueError, KeyError, RuntimeError, OSError),  # without one
 )
+# What TLS and h11 say where the other side speaks plain HTTP, and the other way round.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "record layer failure", "HTTP_REQUEST", "UNEXPECTED_MESSAGE")
+_TLS = ("illegal request line", "illegal status line")
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_UNKNOWN_AUTHORITY = ("self-signed", "self signed", "unable to get local issuer", "unable to get issuer")
 _WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
 _STEP = 0.1  # seconds between looks at whether to stop
 _LONGEST_PAUSE = 5.0  # seconds
@@ -95,7 +100,9 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, grpc.RpcError):
         return _code(error) in _PASSING_CODES
     return isinstance(error, ResourceExhaustedResponse) or (
-        isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+        isinstance(error, httpx.TransportError)
+        and not isinstance(error, httpx.UnsupportedProtocol)
+        and _explain_protocol(_words(error), _address(error)) is None
     )
 
 
@@ -103,6 +110,8 @@ def _translate(error: Exception, what: str) -> StoreError:
     if isinstance(error, ResponseHandlingException):
         error = error.source
     if isinstance(error, httpx.TransportError):
+        if (why := _explain_protocol(_words(error), _address(error))) is not None:
+            return StoreUnavailable(f"{what}: {why}")
         kind = "did not answer in time" if isinstance(error, httpx.ReadTimeout) else "cannot be reached"
         return StoreUnavailable(f"{what}: Qdrant at {_address(error)} {kind} ({_words(error)}); {_WHAT_NOW}")
     if isinstance(error, UnexpectedResponse):
@@ -111,6 +120,8 @@ def _translate(error: Exception, what: str) -> StoreError:
         return _refusal(what, 429, str(error), True)
     if isinstance(error, grpc.RpcError):
         code, details = _code(error), _words(error)
+        if (why := _explain_protocol(details, "its address")) is not None:
+            return StoreUnavailable(f"{what}: {why}")
         if code in _PASSING_CODES:
             return StoreUnavailable(f"{what}: Qdrant does not answer ({details}); {_WHAT_NOW}")
         return _refusal(what, _STATUS_OF_CODE.get(code, 400), details, True)
@@ -124,8 +135,15 @@ def _translate(error: Exception, what: str) -> StoreError:
 
 
 def _refusal(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
-    if status in (401, 403):
-        return StoreUnavailable(f"{what}: Qdrant refused the API key ({status}: {words}); set CLIP_QDRANT_API_KEY")
+    if status == 401:
+        missing = "provide" in words.lower()
+        now = "set CLIP_QDRANT_API_KEY, or api_key= of connect()" if missing else "give the key that the server has"
+        return StoreUnavailable(f"{what}: Qdrant {'wants' if missing else 'refused'} an API key (401: {words}); {now}")
+    if status == 403:
+        return StoreUnavailable(
+            f"{what}: the API key has no right to this (403: {words}); it may only read, or is for other collections: "
+            "use one that may write to this collection, and to create or delete it one with access to all"
+        )
     if status in _PASSING_STATUSES:
         return StoreUnavailable(f"{what}: Qdrant is not ready ({status}: {words}); try again later")
     if status == 404 and not is_qdrant:
@@ -133,6 +151,25 @@ def _refusal(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
     if status in (400, 404, 409) and (named := _find_named_error(what, words)):
         return named
     return StoreError(f"{what}: Qdrant answered {status}: {words}")
+
+
+def _explain_protocol(words: str, address: str) -> str | None:
+    """What is wrong where the two sides do not speak the same protocol, or one does not trust the other."""
+    if _UNTRUSTED in words:
+        way_out = "is its clock, its certificate and the address right?"
+        if any(each in words for each in _UNKNOWN_AUTHORITY):
+            way_out = (
+                "if a private authority signed it, name the file with the certificate of that authority: "
+                "CLIP_QDRANT_CA_FILE, ca_file= of connect(), or SSL_CERT_FILE"
+            )
+        return f"the certificate of Qdrant at {address} is not trusted ({words}); {way_out}"
+    if any(each in words for each in _NO_TLS):
+        return f"what answers at {address} does not speak TLS ({words}); write http:// in place of https://"
+    if any(each in words for each in _TLS):
+        return (
+            f"what answers at {address} speaks TLS, or is no HTTP server ({words}); write https:// in place of http://"
+        )
+    return None
 
 
 def _find_named_error(what: str, words: str) -> StoreError | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -32,13 +33,22 @@ _CONNECT_SECONDS = 2.0
 
 
 def connect(
-    location: str | Path = "./qdrant-data", *, api_key: str | SecretStr | None = None, timeout: int = 10
+    location: str | Path = "./qdrant-data",
+    *,
+    api_key: str | SecretStr | None = None,
+    timeout: int = 10,
+    ca_file: str | Path | None = None,
+    prefer_grpc: bool = False,
+    grpc_port: int = 6334,
 ) -> QdrantBase:
     """A client for a Qdrant server (`http(s)://host:port`), a local folder, or `:memory:`.
 
-    A URL without a port means 6333, as everywhere with Qdrant; behind a proxy write `https://host:443`. `api_key` and
-    `timeout` (seconds for the answer to one request; connecting gets 2 at most) are for a server. Makes no network
-    call. Raises ConfigError for a location that is none of the three.
+    A URL without a port means 6333, as everywhere with Qdrant; behind a proxy write `https://host:443`. The
+    rest is for a server: `api_key`; `timeout`, seconds for the answer to one request (connecting gets 2 at most);
+    `ca_file`, certificates (PEM) of a private authority that are trusted beside the usual ones; `prefer_grpc`, which
+    saves a quarter of the time of a search, over `grpc_port`. Makes no network call.
+
+    Raises ConfigError for a location that is none of the three, and for a `ca_file` that holds no certificate.
     """
     if not isinstance(timeout, int | float) or timeout <= 0:
         raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds")
@@ -50,7 +60,7 @@ def connect(
         if scheme := _HAS_SCHEME.match(location):
             if scheme[1].lower() not in ("http", "https"):
                 raise ConfigError(f"{mask_secrets(location)!r}: a store is http://…, https://…, a folder or :memory:")
-            return _server(location, api_key, timeout)
+            return _server(location, api_key, timeout, ca_file, grpc_port if prefer_grpc else None)
         if _HOST_AND_PORT.fullmatch(location):
             raise ConfigError(
                 f"{location!r} looks like a server; write http://{location} (or ./{location} for a folder)"
@@ -74,7 +84,9 @@ class _InMemoryClient(QdrantClient):
         return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
-def _server(url: str, api_key: str | SecretStr | None, timeout: int) -> QdrantClient:
+def _server(
+    url: str, api_key: str | SecretStr | None, timeout: int, ca_file: str | Path | None, grpc_port: int | None
+) -> QdrantClient:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # reading the port checks it
@@ -90,9 +102,27 @@ def _server(url: str, api_key: str | SecretStr | None, timeout: int) -> QdrantCl
         headers["api-key"] = key
         if parts.scheme.lower() == "http" and not _is_local(host):
             logger.warning("the API key travels unencrypted to %s; use https", host)
-    client = QdrantClient(url=url, timeout=timeout, headers=headers, check_compatibility=False)
+    client = QdrantClient(
+        url=url,
+        timeout=timeout,
+        headers=headers,
+        check_compatibility=False,
+        prefer_grpc=grpc_port is not None,
+        grpc_port=grpc_port or 6334,
+        **(_trust(Path(ca_file)) if ca_file is not None else {}),
+    )
     client.http.client.add_middleware(_limit_connecting)
     return client
+
+
+def _trust(ca_file: Path) -> dict[str, Any]:
+    """Arguments of QdrantClient by which it trusts the certificates of a file too."""
+    try:
+        context = ssl.create_default_context()
+        context.load_verify_locations(ca_file)
+        return {"verify": context, "grpc_options": {"root_certificates": ca_file.read_bytes()}}
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"ca_file {str(ca_file)!r} holds no certificate in PEM that can be read ({error})") from error
 
 
 def _limit_connecting(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:

@@ -13,7 +13,9 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common import client_warnings
 from small_server import SmallServer, ok
 
+from clip_qdrant.cli import wiring
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.settings import Settings
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 
@@ -76,6 +78,17 @@ def test_the_api_key_goes_with_each_request(key: str | SecretStr | None) -> None
         assert headers.get("api-key") == ("s3cret" if key else None)
 
 
+def test_grpc_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIP_QDRANT_PREFER_GRPC", "true")
+    monkeypatch.setenv("CLIP_QDRANT_GRPC_PORT", "7334")
+    monkeypatch.setenv("CLIP_QDRANT_LOCATION", "http://127.0.0.1:6333")
+    for client, chosen in ((wiring.open_client(Settings.load(dotenv=None)), True), (connect("http://h:1"), False)):
+        assert isinstance(client, QdrantClient)
+        assert client.init_options["prefer_grpc"] is chosen
+        assert client.init_options["grpc_port"] == (7334 if chosen else 6334)
+        client.close()
+
+
 def test_a_key_over_plain_http_to_another_host_is_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         connect("http://127.0.0.1:6333", api_key="k").close()
@@ -124,7 +137,7 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_a_timeout_must_be_positive(timeout: int) -> None:
-    with pytest.raises(ConfigError, match=f"timeout {timeout}"):
+    with pytest.raises(ConfigError, match=f"timeout is {timeout}"):
         connect(":memory:", timeout=timeout)
 
 

@@ -34,6 +34,14 @@ def raising(error: BaseException) -> Any:
     return operation
 
 
+@pytest.mark.parametrize("words", ["Forbidden: Global access is required", "Write access to collection c is required"])
+def test_a_key_with_too_few_rights_is_not_told_to_be_set(words: str) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        ask(refusal(403, words))
+    assert words in str(caught.value)
+    assert "CLIP_QDRANT_API_KEY" not in str(caught.value)
+
+
 def ask(answer: Answer) -> None:
     with SmallServer(lambda _: answer).running() as server:
         client = connect(server.url)
@@ -55,6 +63,17 @@ def test_the_result_comes_back() -> None:
         (refusal(400, "Wrong input: Collection `photos` already exists!"), CollectionExists, "already exists"),
         (refusal(404, "Not found: No point with id 5 found"), StoreError, "No point with id 5"),
         (refusal(400, "Wrong input: Vector dimension error"), StoreError, "Vector dimension error"),
+        (
+            refusal(401, "Must provide an API key or an Authorization token"),
+            StoreUnavailable,
+            "set CLIP_QDRANT_API",
+        ),
+        (refusal(401, "Invalid API key or JWT"), StoreUnavailable, "give the key that the server has"),
+        (
+            refusal(403, "Forbidden: Global write access is required"),
+            StoreUnavailable,
+            "it may only read, or is for oth",
+        ),
         ((404, b"<html>nothing here</html>", {}), StoreUnavailable, "no Qdrant server .*is the address right"),
         ((200, b"<html>hello</html>", {}), StoreError, "is not one of Qdrant"),
         (ok({"count": "many"}), StoreError, "does not fit this version of qdrant-client"),
