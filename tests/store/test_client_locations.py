@@ -59,7 +59,7 @@ def test_connecting_to_a_server_sends_nothing(url: str, capsys: pytest.CaptureFi
     start = time.monotonic()
     client = connect(url)
 
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.5  # connecting would take 2 s
     assert isinstance(client, QdrantClient)
     assert capsys.readouterr() == ("", "")
     client.close()
