@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import numbers
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
+
+from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,7 +14,10 @@ if TYPE_CHECKING:
 
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Embedder"]
+__all__ = ["Embedder", "check_embedder"]
+
+_VALUES: Mapping[str, type] = {"dim": int, "fingerprint": str, "image_size": int}
+_METHODS = ("preprocess", "embed_pixels", "embed_images", "embed_texts")
 
 
 class Embedder(Protocol):
@@ -40,3 +46,27 @@ class Embedder(Protocol):
 
     def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
         """n texts -> float32 (n, dim), unit rows."""
+
+
+def check_embedder(embedder: object) -> None:
+    """Raises ConfigError unless it has all members of `Embedder`, naming those that it lacks or has of another kind."""
+    kind = type(embedder).__name__
+    if isinstance(embedder, type):
+        raise ConfigError(f"the embedder is the class {embedder.__name__}: give an object of it")
+    missing = [name for name in (*_VALUES, *_METHODS) if not hasattr(embedder, name)]
+    if missing:
+        raise ConfigError(
+            f"the embedder, a {kind}, lacks {', '.join(missing)}: clip_qdrant.Embedder says what an embedder needs, "
+            "and ClipEmbedder.load() gives one"
+        )
+    for name in _METHODS:
+        if not callable(getattr(embedder, name)):
+            raise ConfigError(f"{name} of the embedder, a {kind}, must be a method")
+    for name, wanted in _VALUES.items():
+        value = getattr(embedder, name)
+        if callable(value):
+            raise ConfigError(f"{name} of the embedder, a {kind}, is a method: make it a property")
+        fits = isinstance(value, numbers.Integral) and int(value) > 0 if wanted is int else isinstance(value, str)
+        if not fits or not value:
+            what = "a whole number of at least 1" if wanted is int else "a text that is not empty"
+            raise ConfigError(f"{name} of the embedder, a {kind}, is {value!r}: it must be {what}")

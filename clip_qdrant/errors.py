@@ -17,6 +17,7 @@
     │   ├── ExportError                 a model could not be exported to ONNX
     │   └── FingerprintMismatch         a collection was made by another embedder
     ├── TrainingError                   a training run or its data cannot go on
+    ├── DiskFull                        a file of this package's own finds no room on its disk
     ├── SourceError                     a source, or one object of it, cannot be listed or read
     │   ├── SourceUnavailable           it does not answer any more
     │   ├── DamagedArchive              a tar file that is cut off, or not what it should be
@@ -45,6 +46,7 @@ __all__ = [
     "CollectionNotFound",
     "ConfigError",
     "DamagedArchive",
+    "DiskFull",
     "EmptyImage",
     "ExportError",
     "FilterError",
@@ -166,6 +168,10 @@ class FingerprintMismatch(ModelError):
 
 class TrainingError(ClipQdrantError):
     """A training run or its data cannot go on."""
+
+
+class DiskFull(ClipQdrantError):
+    """A checkpoint, or a file of the cache, finds no room on its disk."""
 
 
 class SourceError(ClipQdrantError):

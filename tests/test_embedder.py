@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,17 +11,22 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import SIZE, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
-from clip_qdrant.errors import CheckpointError, ConfigError, ExportError, NotAnImage
+from clip_qdrant.cli.failures import FAILURE, exit_code
+from clip_qdrant.errors import CheckpointError, ConfigError, DiskFull, ExportError, NotAnImage
 from clip_qdrant.images.load import load_image
 from clip_qdrant.model.saving import save_checkpoint
-from clip_qdrant.runtime import onnx_export
+from clip_qdrant.runtime import export_cache, onnx_export
+from clip_qdrant.runtime.onnx import OnnxRuntime
+from clip_qdrant.runtime.sealed_json import read_sealed, write_sealed
 
 TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue blue blue"]
 
@@ -184,15 +191,34 @@ def damage(folder: Path, how: str) -> None:
         (folder / "tokenizer.json").unlink()
     elif how == "damaged meta":
         meta.write_text("{")
+    elif how == "changed meta":  # texts would be cut off elsewhere, under the same fingerprint
+        values = json.loads(meta.read_text())
+        values["tokenization"]["max_length"] = 3
+        meta.write_text(json.dumps(values))
+    elif how == "foreign meta":
+        meta.write_text("[1, 2]")
     elif how == "stale format":
-        meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 0}))
+        write_sealed(meta, {"format": 0})
+    elif how == "another model's":
+        write_sealed(meta, {**read_sealed(meta), "fingerprint": "0" * 64})
     else:
         shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
     "how",
-    ["truncated graph", "flipped bit", "missing graph", "missing tokenizer", "damaged meta", "stale format", "gone"],
+    [
+        "truncated graph",
+        "flipped bit",
+        "missing graph",
+        "missing tokenizer",
+        "damaged meta",
+        "changed meta",
+        "foreign meta",
+        "another model's",
+        "stale format",
+        "gone",
+    ],
 )
 def test_a_broken_or_stale_export_is_rebuilt(
     cache: Path, exported: Path, model_path: Path, onnx: ClipEmbedder, how: str, monkeypatch: pytest.MonkeyPatch
@@ -274,6 +300,72 @@ def test_a_cache_that_cannot_be_written_is_named(model_path: Path, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot write the ONNX export"):
         ClipEmbedder.load(model_path, runtime="onnx", cache_dir=tmp_path / "file")
+
+
+def test_a_pointer_that_was_changed_leads_to_no_other_model(
+    cache: Path, exported: Path, model_path: Path, onnx: ClipEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = cache / "exports" / ("0" * 64)
+    shutil.copytree(cache / "exports" / onnx.fingerprint, other)
+    write_sealed(other / "meta.json", {**read_sealed(other / "meta.json"), "fingerprint": other.name})
+    [pointer] = (cache / "sources").iterdir()
+    pointer.write_text(pointer.read_text().replace(onnx.fingerprint, other.name))
+
+    def export_again(_checkpoint: object, target: Path) -> str:
+        shutil.copytree(exported / "exports" / onnx.fingerprint, target)
+        return onnx.fingerprint
+
+    monkeypatch.setattr(onnx_export, "export_onnx", export_again)
+    assert ClipEmbedder.load(model_path, runtime="onnx", cache_dir=cache).fingerprint == onnx.fingerprint
+
+
+def test_a_graph_that_onnx_runtime_cannot_open_is_told(cache: Path) -> None:
+    [folder] = (cache / "exports").iterdir()
+    graph = b"a graph of the future"
+    (folder / "text.onnx").write_bytes(graph)
+    values = read_sealed(folder / "meta.json")
+    digests = {**values["sha256"], "text.onnx": hashlib.sha256(graph).hexdigest()}
+    write_sealed(folder / "meta.json", {**values, "sha256": digests})
+    with pytest.raises(ExportError, match=r"ONNX Runtime .* cannot open .*text\.onnx"):
+        OnnxRuntime(folder).embed_tokens(np.ones((1, 3), np.int64), np.ones((1, 3), np.int64))
+
+
+def fill_disk(*_arguments: object, **_options: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def fill_disk_under_a_library(*_arguments: object, **_options: object) -> None:
+    try:
+        fill_disk()
+    except OSError as error:
+        raise RuntimeError("cannot save") from error
+
+
+def test_a_full_disk_is_told_as_such(model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export.torch.onnx, "export", fill_disk_under_a_library)
+    with pytest.raises(DiskFull, match=r"the disk is full: .*exports.* MB are free") as caught:
+        ClipEmbedder.load(model_path, runtime="onnx", cache_dir=tmp_path)
+    assert exit_code(caught.value) == FAILURE
+    monkeypatch.setattr(export_cache.tempfile, "TemporaryDirectory", fill_disk)
+    with pytest.raises(DiskFull):
+        ClipEmbedder.load(model_path, runtime="onnx", cache_dir=tmp_path)
+    monkeypatch.setattr(torch, "save", fill_disk_under_a_library)
+    with pytest.raises(DiskFull):
+        save_checkpoint(tiny_checkpoint(), tmp_path / "model.pt")
+    assert not (tmp_path / "model.pt").exists()
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_name_of_the_hub_and_a_folder_are_told_how_they_are_written(tmp_path: Path, runtime: Any) -> None:
+    def refuse(model: str | Path) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            ClipEmbedder.load(model, runtime=runtime, device="cpu", cache_dir=tmp_path / "cache")
+        return str(caught.value)
+
+    (tmp_path / "model").mkdir()
+    assert "named hf:openai/clip-vit-base-patch32" in refuse("openai/clip-vit-base-patch32")
+    assert f"named hf:{tmp_path / 'model'}" in refuse(tmp_path / "model")
+    assert "hf:" not in refuse("runs/best.pt")
 
 
 LOAD = """

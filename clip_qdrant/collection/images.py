@@ -26,6 +26,7 @@ from clip_qdrant.collection.query import Query, as_vector, to_unit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
 from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.writer import CollectionWriter
+from clip_qdrant.embedder_protocol import Embedder, check_embedder
 from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType
@@ -33,7 +34,6 @@ from clip_qdrant.filters.build import Where, holds_always, resolve_field
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.add import AddResult
-    from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
 __all__ = ["ImageCollection"]
@@ -73,6 +73,7 @@ class ImageCollection:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
         declared = Schema(check_declared_fields({} if fields is None else fields))
+        check_embedder(embedder)
         options = CollectionOptions(patience, shard_number, replication_factor, stopped)
         self.name = name
         self.embedder = embedder

@@ -21,6 +21,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = [
+    "INITIAL_LOGIT_SCALE",
     "ConceptHead",
     "DualEncoder",
     "DualEncoderConfig",
@@ -103,7 +104,7 @@ class TextEncoder(nn.Module):
             except (KeyError, ValueError) as error:
                 raise ConfigError(f"not a text model that transformers knows: {error}") from error
         auto: Any = AutoModel
-        self.model: Any = auto.from_config(config)
+        self.model: Any = auto.from_config(config, trust_remote_code=False)
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # BERT's pooler serves next-sentence prediction; its weights would be dead
         self.features = int(config.hidden_size)
@@ -190,6 +191,11 @@ class DualEncoder(nn.Module):
     @property
     def dim(self) -> int:
         return self.config.dim
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the text encoder knows."""
+        return int(self.text_encoder.model.get_input_embeddings().weight.shape[0])
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """uint8 (n, S, S, 3) -> unit rows (n, dim)."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from clip_qdrant.errors import CheckpointError, ClipQdrantError, first_line
+from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model import tutorial
 from clip_qdrant.model.checkpoint import FORMAT, Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.model.weights import LOAD_ERRORS, fill_network, read_content
+from clip_qdrant.model.plan import build_plan, check_attention, check_values
+from clip_qdrant.model.probe import probe_checkpoint
+from clip_qdrant.model.weights import compare_weights, fill_network, read_content
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
-from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.model_inputs.tokenization import Tokenization
 
 __all__ = ["build_network", "load_checkpoint", "read_checkpoint"]
 
@@ -32,7 +35,8 @@ def read_checkpoint(source: str) -> Checkpoint:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of ours, or a bare state dict of the tutorial lineage.
 
-    Raises CheckpointError for a file that is missing, damaged, foreign, of a newer format, or bears a pickle.
+    Raises CheckpointError for a file that is missing, damaged, foreign, of a newer format, bears a pickle, or describes
+    more than it holds. What it describes is compared with what it holds before memory is taken for it.
     """
     content = read_content(path)
     if "weights" not in content and "format" not in content:
@@ -43,24 +47,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     missing = [name for name in _REQUIRED if name not in content]
     if missing:
         raise CheckpointError(f"{path} is not a whole checkpoint: {', '.join(missing)} missing")
+    config, weights, tokenizer = (content[name] for name in ("config", "weights", "tokenizer"))
+    if not isinstance(weights, Mapping) or not isinstance(tokenizer, str):
+        raise CheckpointError(f"{path} holds a {type(weights).__name__} in place of weights, or no text as tokenizer")
     try:
-        checkpoint = Checkpoint(
-            model=build_network(dict(content["config"]), Preprocessing.from_dict(content["preprocessing"])),
-            preprocessing=Preprocessing.from_dict(content["preprocessing"]),
-            tokenization=Tokenization(**content["tokenization"]),
-            tokenizer=str(content["tokenizer"]),
-            trained_on=tuple(content.get("trained_on", ())),
-            metrics=dict(content.get("metrics", {})),
-        )
-    except (*LOAD_ERRORS, ArithmeticError, ClipQdrantError) as error:
+        check_values(*(value for name, value in content.items() if name not in ("weights", "tokenizer")))
+        check_attention(config)
+        preprocessing = Preprocessing.from_dict(content["preprocessing"])
+        tokenization = Tokenization(**content["tokenization"])
+        trained_on = tuple(map(str, content.get("trained_on", ())))
+        metrics = {str(name): float(value) for name, value in dict(content.get("metrics", {})).items()}
+        plan = build_plan(lambda: build_network(dict(config), preprocessing), len(weights))
+    except Exception as error:  # the libraries raise whatever a description makes them meet
         raise CheckpointError(f"{path} describes a network that cannot be built: {first_line(error)}") from error
-    fill_network(checkpoint.model, content["weights"], path)
-    try:
-        TextTokenizer(checkpoint.tokenizer, checkpoint.tokenization)
-    except Exception as error:  # the tokenizers library raises Exception itself
-        raise CheckpointError(f"{path} holds a tokenizer that cannot be read: {first_line(error)}") from error
+    compare_weights(plan, weights, path)
+    model = build_network(dict(config), preprocessing)
+    fill_network(model, weights)
+    checkpoint = Checkpoint(model, preprocessing, tokenization, tokenizer, trained_on=trained_on, metrics=metrics)
     if checkpoint.fingerprint() != content["fingerprint"]:
         raise CheckpointError(f"{path} is damaged: its weights are not those its fingerprint was made of")
+    probe_checkpoint(checkpoint, path)
     return checkpoint
 
 

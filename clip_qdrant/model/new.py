@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import timm
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from clip_qdrant.errors import CheckpointError, ConfigError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
+from clip_qdrant.model.hub import load_hub_config, load_hub_model, load_hub_tokenizer
+from clip_qdrant.model.weights import list_some
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 
@@ -37,12 +38,10 @@ def new_checkpoint(
     random. `image_size` and `interpolation` are by default those that timm says the image model was trained with.
     Raises ConfigError for an unknown image model, CheckpointError for what cannot be downloaded or read.
     """
-    try:
-        config = AutoConfig.from_pretrained(text)
-        tokenizer = AutoTokenizer.from_pretrained(text)
-        words: Any = AutoModel.from_pretrained(text)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"cannot load the text encoder {text!r}: {first_line(error)}") from error
+    label = f"the text encoder {text!r}"
+    config = load_hub_config(text, label)
+    tokenizer = load_hub_tokenizer(text, label)
+    words, missing = load_hub_model(text, label, config)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"the tokenizer of {text!r} does not run on the tokenizers library; choose another model")
@@ -69,6 +68,8 @@ def new_checkpoint(
         ) from error
     published = words.state_dict()
     encoder = model.text_encoder.model
+    if lacking := sorted(missing & encoder.state_dict().keys()):
+        raise CheckpointError(f"the weights of {text!r} are not whole: {list_some(lacking)} missing")
     encoder.load_state_dict({name: published[name].float() for name in encoder.state_dict()})
     model.eval()
     length = min(_MAX_TOKENS, int(getattr(config, "max_position_embeddings", _MAX_TOKENS)))

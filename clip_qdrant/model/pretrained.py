@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.hub import cached_file
@@ -18,12 +17,22 @@ from transformers.utils.hub import cached_file
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import PixelNorm
+from clip_qdrant.model.hub import load_hub_config, load_hub_model, load_hub_tokenizer
+from clip_qdrant.model.probe import probe_checkpoint
+from clip_qdrant.model.weights import list_some
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
 __all__ = ["FAMILIES", "HubEncoder", "build_encoder", "load_pretrained"]
 
 FAMILIES = ("clip", "siglip")
+_SIGLIP = {"canonicalize": True}
+_SIGLIP2 = {"lower_case": True}
+# By family and by how the class of the tokenizer begins: what the model was trained with and its files do not do. The
+# first that fits is taken.
+_PREPARATIONS: Mapping[str, Mapping[str, Mapping[str, bool]]] = {
+    "siglip": {"Siglip2Tokenizer": _SIGLIP2, "Gemma": _SIGLIP2, "SiglipTokenizer": _SIGLIP},
+}
 _BILINEAR = 2  # PIL's numbers, as preprocessor_config.json writes them
 
 
@@ -43,6 +52,11 @@ class HubEncoder(nn.Module):
     def dim(self) -> int:
         config = self.model.config
         return int(config.projection_dim if self.family == "clip" else config.vision_config.hidden_size)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the text encoder knows."""
+        return int(self.model.text_model.get_input_embeddings().weight.shape[0])
 
     def config_dict(self) -> dict[str, Any]:
         """The transformers configuration, without what differs from version to version."""
@@ -69,7 +83,11 @@ def build_encoder(config: Mapping[str, Any], preprocessing: Preprocessing) -> Hu
     """The network of a saved configuration, with fresh weights."""
     values = dict(config["model"])
     model: Any = AutoModel
-    return HubEncoder(model.from_config(AutoConfig.for_model(values.pop("model_type"), **values)), preprocessing)
+    family = values.pop("model_type")
+    if family not in FAMILIES:
+        raise CheckpointError(f"it is a {family} model; {', '.join(FAMILIES)} are supported")
+    network = model.from_config(AutoConfig.for_model(family, **values), trust_remote_code=False)
+    return HubEncoder(network, preprocessing)
 
 
 def load_pretrained(name: str) -> Checkpoint:
@@ -78,21 +96,25 @@ def load_pretrained(name: str) -> Checkpoint:
     Raises CheckpointError when it cannot be read, is of another family, or has no tokenizer the `tokenizers`
     library can run.
     """
+    config = load_hub_config(name, f"hf:{name}", families=FAMILIES)
+    family = config.model_type
     try:
-        config = AutoConfig.from_pretrained(name)
-        family = config.model_type
-        if family not in FAMILIES:
-            raise CheckpointError(f"hf:{name} is a {family} model; {', '.join(FAMILIES)} are supported")
-        model = AutoModel.from_pretrained(name)
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        preprocessing = _read_preprocessing(processor, int(config.vision_config.image_size))
+        tokenizer, preparation = _read_tokenizer(name, family)
+        tokenization = _make_tokenization(tokenizer, config, family, preparation)
+    except CheckpointError:
+        raise
+    except Exception as error:  # its files may hold anything
         raise CheckpointError(f"cannot load hf:{name}: {first_line(error)}") from error
-    preprocessing = _read_preprocessing(processor, int(config.vision_config.image_size))
-    tokenizer, canonicalize = _read_tokenizer(name, family)
-    tokenization = _make_tokenization(tokenizer, config, family, canonicalize)
+    model, missing = load_hub_model(name, f"hf:{name}", config)
+    if missing:
+        raise CheckpointError(f"the weights of hf:{name} are not whole: {list_some(sorted(missing))} missing")
     label = f"hf:{Path(name).name if Path(name).is_dir() else name}"
     encoder = HubEncoder(model.float(), preprocessing).eval()
-    return Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(label,))
+    checkpoint = Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(label,))
+    probe_checkpoint(checkpoint, f"hf:{name}")
+    return checkpoint
 
 
 def _read_preprocessing(processor: Mapping[str, Any], image_size: int) -> Preprocessing:
@@ -112,30 +134,30 @@ def _read_preprocessing(processor: Mapping[str, Any], image_size: int) -> Prepro
     )
 
 
-def _read_tokenizer(name: str, family: str) -> tuple[str, bool]:
-    """The text of a tokenizer.json, and whether texts must be canonicalised before it."""
-    if not _is_siglip_tokenizer(name, family):
-        try:
-            backend = getattr(AutoTokenizer.from_pretrained(name), "backend_tokenizer", None)
-        except (OSError, ValueError, ImportError) as error:
-            raise CheckpointError(f"cannot load the tokenizer of hf:{name}: {error}") from error
+def _read_tokenizer(name: str, family: str) -> tuple[str, Mapping[str, bool]]:
+    """The text of a tokenizer.json, and how texts are prepared before it."""
+    preparation = _find_preparation(name, family)
+    if preparation is not _SIGLIP:
+        backend = getattr(load_hub_tokenizer(name, f"hf:{name}"), "backend_tokenizer", None)
         if backend is not None:
-            return str(backend.to_str()), False
+            return str(backend.to_str()), preparation
     # SigLIP's own tokenizer class runs on sentencepiece; the tokenizer.json beside it holds the same vocabulary.
     try:
         path = cached_file(name, "tokenizer.json")
     except OSError as error:
         raise CheckpointError(f"hf:{name} has no tokenizer.json: {error}") from error
-    return Path(str(path)).read_text(encoding="utf-8"), True
+    return Path(str(path)).read_text(encoding="utf-8"), preparation
 
 
-def _is_siglip_tokenizer(name: str, family: str) -> bool:
-    """Whether texts go through SigLIP's own tokenizer: SigLIP 2 models call themselves siglip and use Gemma's."""
-    declared = get_tokenizer_config(name).get("tokenizer_class") or ""
-    return family == "siglip" and (not declared or str(declared).startswith("SiglipTokenizer"))
+def _find_preparation(name: str, family: str) -> Mapping[str, bool]:
+    """What is done to texts that no file of the model says: SigLIP 2 models call themselves siglip, and use Gemma's."""
+    declared = str(get_tokenizer_config(name).get("tokenizer_class") or "")
+    if family == "siglip" and not declared:
+        return _SIGLIP
+    return next((how for start, how in _PREPARATIONS.get(family, {}).items() if declared.startswith(start)), {})
 
 
-def _make_tokenization(tokenizer: str, config: Any, family: str, canonicalize: bool) -> Tokenization:
+def _make_tokenization(tokenizer: str, config: Any, family: str, preparation: Mapping[str, bool]) -> Tokenization:
     vocabulary = {entry["content"]: entry["id"] for entry in json.loads(tokenizer).get("added_tokens", [])}
     pad_id = config.text_config.pad_token_id
     names = {index: token for token, index in vocabulary.items()}
@@ -149,5 +171,5 @@ def _make_tokenization(tokenizer: str, config: Any, family: str, canonicalize: b
         padding="longest" if family == "clip" else "max_length",
         pad_id=int(pad_id),
         pad_token=names.get(pad_id, "<pad>"),
-        canonicalize=canonicalize,
+        **preparation,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from clip_qdrant.errors import CheckpointError
+from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model.checkpoint import FORMAT, Checkpoint
 from clip_qdrant.model.loading import build_network
 from clip_qdrant.model.weights import write_atomically
@@ -20,7 +21,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
     """Write one file, atomically, and return the fingerprint of what a reader will get.
 
     `half` stores float16, half the size, at the price of rounding the weights: the fingerprint is of the rounded ones.
-    Raises CheckpointError when the file cannot be written.
+    Raises CheckpointError when the file cannot be written, DiskFull where there is no room for it.
     """
     module: nn.Module = checkpoint.model
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
@@ -47,6 +48,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except (OSError, RuntimeError) as error:
+        raise_if_full(error, path.parent)
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
     return fingerprint
 

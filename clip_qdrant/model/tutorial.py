@@ -23,9 +23,11 @@ from torch import Tensor
 
 from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError
+from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.model.weights import fill_network, list_some, read_content, write_atomically
+from clip_qdrant.model.dual_encoder import INITIAL_LOGIT_SCALE, DualEncoder, DualEncoderConfig
+from clip_qdrant.model.plan import build_plan
+from clip_qdrant.model.weights import compare_weights, fill_network, list_some, read_content, write_atomically
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 
@@ -40,12 +42,13 @@ _PROBE = "A photo of Zoë's dog: red, 3.5 m, 猫, don't stop-over! "
 
 
 def save_state_dict(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write `to_state_dict(checkpoint)` to one file, atomically. Raises CheckpointError."""
+    """Write `to_state_dict(checkpoint)` to one file, atomically. Raises CheckpointError, DiskFull."""
     weights, path = to_state_dict(checkpoint), Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, weights)
     except (OSError, RuntimeError) as error:
+        raise_if_full(error, path.parent)
         raise CheckpointError(f"cannot write the state dict {path}: {error}") from error
 
 
@@ -119,10 +122,10 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     )
     tokenizer = _read_bundled_tokenizer()
     _check_vocabulary(tokenizer, shape["words"][0], path)
+    weights = {"logit_scale": torch.tensor(INITIAL_LOGIT_SCALE), **weights}  # the lineage keeps no temperature
+    compare_weights(build_plan(lambda: DualEncoder(config, _PREPROCESSING), len(weights)), weights, path)
     model = DualEncoder(config, _PREPROCESSING).eval()
-    fill_network(
-        model, {"logit_scale": model.logit_scale.detach(), **weights}, path
-    )  # the lineage keeps no temperature
+    fill_network(model, weights)
     length = min(_MAX_LENGTH, shape["positions"][0])
     return Checkpoint(model, _PREPROCESSING, Tokenization(max_length=length), tokenizer)
 

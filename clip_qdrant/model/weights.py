@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +13,53 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.file_replacement import open_replacement
+from clip_qdrant.model_names import suggest_name
 from clip_qdrant.url_secrets import mask_secrets
 
-__all__ = ["LOAD_ERRORS", "fill_network", "list_some", "read_content", "write_atomically"]
+__all__ = ["check_archive", "compare_weights", "fill_network", "list_some", "read_content", "write_atomically"]
 
-# What torch.load raises on files that are damaged, foreign or bear a pickle it refuses (torch 2.6 to 2.14).
-LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-)
+_GROWTH = 4  # bytes of weights for a byte of a file in which several of them share what is stored
 
 
 def read_content(path: str | Path) -> dict[str, Any]:
     """The containers and tensors in a `torch.save` file. Executes nothing; raises CheckpointError."""
+    if Path(path).suffix == ".safetensors":
+        raise CheckpointError(
+            f"{path} can hold weights alone: the folder of a CLIP or SigLIP model, with configuration and tokenizer, "
+            f"is named hf:{Path(path).parent}"
+        )
     try:
+        check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickle protocols that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint at {mask_secrets(str(path))}") from error
+        raise CheckpointError(f"there is no checkpoint at {mask_secrets(str(path))}{suggest_name(path)}") from error
     except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
-    except LOAD_ERRORS as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}{suggest_name(path)}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch raises whatever a file makes it meet
+        why = "" if "weights" in str(error).lower() else f": {first_line(error)}"  # its advice would have the file run
         raise CheckpointError(
-            f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle): "
-            f"{first_line(error)}"
+            f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle){why}"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint or a state dict")
     return content
+
+
+def check_archive(path: str | Path) -> None:
+    """Raises CheckpointError for a zip file that would unpack to more than it is. torch itself compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise CheckpointError(f"{path} has compressed records, which no checkpoint has: save it by torch.save")
+    unpacked, size = sum(record.file_size for record in records), Path(path).stat().st_size
+    if unpacked > size:
+        raise CheckpointError(f"{path} says that it holds {unpacked:,} bytes, and has only {size:,}")
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
@@ -65,19 +73,21 @@ def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
             raise
 
 
-def fill_network(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
-    """Load weights strictly; the error names the keys that are missing, foreign or of another shape."""
+def compare_weights(plan: nn.Module, weights: Any, path: str | Path) -> None:
+    """Raises CheckpointError unless the weights are those of the network, whole and really there.
+
+    `plan` may be on the meta device. The error names the keys that are missing, foreign or of another shape.
+    """
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{path} holds a {type(weights).__name__} in place of weights")
-    expected = model.state_dict()
+    expected = plan.state_dict()
     problems = []
-    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        strangers = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
-        problems.append(f"not tensors: {list_some(strangers)}")
-        weights = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    if strangers := [str(name) for name, value in weights.items() if not _is_plain(value)]:
+        problems.append(f"not plain tensors: {list_some(strangers)}")
+    weights = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
     if missing := [name for name in expected if name not in weights]:
         problems.append(f"missing: {list_some(missing)}")
-    if foreign := [name for name in weights if name not in expected]:
+    if foreign := [str(name) for name in weights if name not in expected]:
         problems.append(f"unknown: {list_some(foreign)}")
     shapes = [
         f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
@@ -88,6 +98,34 @@ def fill_network(model: nn.Module, weights: Mapping[str, Any], path: str | Path)
         problems.append(f"wrong shapes: {list_some(shapes)}")
     if problems:
         raise CheckpointError(f"the weights in {path} do not fit their network; {'; '.join(problems)}")
+    _check_size(plan, weights.values(), path)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor whose numbers all lie in memory: no sparse one, none of the meta device, no quantised."""
+    return (
+        type(value) in (Tensor, nn.Parameter)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex())
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
+
+
+def _check_size(plan: nn.Module, weights: Iterable[Tensor], path: str | Path) -> None:
+    """Many weights may be views of the same few bytes, and a network may compute tensors that no file has."""
+    stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in weights}
+    room = _GROWTH * sum(stored.values()) + (64 << 20)
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in (*plan.parameters(), *plan.buffers()))
+    if needed > room:
+        raise CheckpointError(
+            f"{path} describes a network of {needed:,} bytes, and has weights of {sum(stored.values()):,} bytes"
+        )
+
+
+def fill_network(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights that `compare_weights` has passed, as float32."""
     model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from clip_qdrant.errors import ConfigError
+
 __all__ = ["Preprocessing"]
 
+_LARGEST = 2048  # pixels a side; published encoders take up to 1,024
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -26,6 +30,19 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if type(self.image_size) is not int or not 1 <= self.image_size <= _LARGEST:
+            raise ConfigError(f"image_size is {self.image_size!r}: a whole number from 1 to {_LARGEST} is possible")
+        if self.resize not in ("squash", "crop"):
+            raise ConfigError(f"resize is {self.resize!r}: squash and crop are possible")
+        if self.interpolation not in _FILTERS:
+            raise ConfigError(f"interpolation is {self.interpolation!r}: {' and '.join(_FILTERS)} are possible")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in values):
+                raise ConfigError(f"{name} is {values!r}: three numbers are needed, for red, green and blue")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std is {self.std!r}: it must be above 0")
 
     def __call__(self, rgb: Image.Image) -> np.ndarray:
         """Pixels of one image: uint8 (image_size, image_size, 3)."""

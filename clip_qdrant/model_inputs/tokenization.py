@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Tokenizer
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import CheckpointError, ConfigError, first_line
 
 __all__ = ["TextTokenizer", "Tokenization"]
 
+_MOST_TOKENS = 8192  # of the longest published text encoders
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -26,9 +27,20 @@ class Tokenization:
     pad_id: int = 0
     pad_token: str = "[PAD]"
     canonicalize: bool = False  # lower case without ASCII punctuation, as SigLIP (Zhai et al. 2023) was trained
+    lower_case: bool = False  # as SigLIP 2 (Tschannen et al. 2025) was trained, whose tokenizer leaves capitals alone
+
+    def __post_init__(self) -> None:
+        if type(self.max_length) is not int or not 1 <= self.max_length <= _MOST_TOKENS:
+            raise ConfigError(f"max_length is {self.max_length!r}: a whole number from 1 to {_MOST_TOKENS} is possible")
+        if self.padding not in ("longest", "max_length"):
+            raise ConfigError(f"padding is {self.padding!r}: longest and max_length are possible")
+        if type(self.pad_id) is not int or self.pad_id < 0:
+            raise ConfigError(f"pad_id is {self.pad_id!r}: it must be a whole number of at least 0")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON types only. `lower_case` stands there where it is on: it is no part of the fingerprint of others."""
+        values = asdict(self)
+        return values if self.lower_case else {name: value for name, value in values.items() if name != "lower_case"}
 
 
 class TextTokenizer:
@@ -44,13 +56,25 @@ class TextTokenizer:
             pad_token=tokenization.pad_token,
         )
 
+    @property
+    def largest_id(self) -> int:
+        """The largest token id that it may give."""
+        known = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        return max(self.tokenization.pad_id, *known, 0)
+
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and attention mask, both int64 (n, longest length in this batch). Raises ConfigError."""
+        if self.tokenization.lower_case:
+            texts = [text.lower() for text in texts]
         if self.tokenization.canonicalize:
             texts = [" ".join(text.lower().translate(_NO_PUNCTUATION).split()) for text in texts]
         try:
             encodings = self._tokenizer.encode_batch(list(texts))
-        except TypeError as error:
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of Rust, and no Exception: a pattern that takes too long
+                raise CheckpointError(f"the tokenizer of the model fails: {first_line(error)}") from None
+            if not isinstance(error, TypeError):
+                raise
             broken = next((text for text in texts if any("\ud800" <= char <= "\udfff" for char in text)), texts)
             raise ConfigError(f"the text {broken!r:.80} is not valid Unicode: was it read as UTF-8?") from error
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)

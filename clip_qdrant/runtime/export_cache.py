@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import tempfile
 import threading
 from pathlib import Path
 
 from clip_qdrant.errors import CheckpointError, ExportError, first_line
+from clip_qdrant.file_replacement import raise_if_full
+from clip_qdrant.model_names import suggest_name
 from clip_qdrant.runtime.onnx import OnnxRuntime
+from clip_qdrant.runtime.sealed_json import read_sealed, write_sealed
 from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["ExportCache"]
@@ -44,11 +46,14 @@ class ExportCache:
 
     def _find(self, key: str) -> OnnxRuntime | None:
         try:
-            pointer = json.loads((self._sources / f"{key}.json").read_text(encoding="utf-8"))
-            return OnnxRuntime(self._exports / str(pointer["fingerprint"]), threads=self._threads)
-        except (OSError, ValueError, KeyError, TypeError, ExportError) as reason:
+            pointer = read_sealed(self._sources / f"{key}.json")
+            found = OnnxRuntime(self._exports / str(pointer.get("fingerprint")), threads=self._threads)
+            if pointer.get("source") == key and found.meta["fingerprint"] == pointer.get("fingerprint"):
+                return found
+            logger.info("no export yet: what lies at %s is one of another model", found.folder)
+        except ExportError as reason:
             logger.info("no export yet: %s", reason)
-            return None
+        return None
 
     def _make(self, source: str, key: str) -> OnnxRuntime:
         from filelock import FileLock  # 20 ms that a warm cache does not need
@@ -60,6 +65,7 @@ class ExportCache:
                 with FileLock(self._exports.parent / "exports.lock"):
                     return self._make_alone(source, key)
             except OSError as error:
+                raise_if_full(error, self._exports)
                 raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
 
     def _make_alone(self, source: str, key: str) -> OnnxRuntime:
@@ -77,7 +83,7 @@ class ExportCache:
                 final.rename(Path(scratch) / "old")
             made.rename(final)
             pointer = Path(scratch) / "pointer"
-            pointer.write_text(json.dumps({"fingerprint": final.name}), encoding="utf-8")
+            write_sealed(pointer, {"source": key, "fingerprint": final.name})
             pointer.replace(self._sources / f"{key}.json")
         return OnnxRuntime(final, threads=self._threads)
 
@@ -104,7 +110,6 @@ def _hash_source(source: str) -> str:
                     while block := stream.read(1 << 20):
                         digest.update(block)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            mask_secrets(f"cannot read the model {source}: {getattr(error, 'strerror', None) or first_line(error)}")
-        ) from error
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise CheckpointError(mask_secrets(f"cannot read the model {source}: {why}{suggest_name(source)}")) from error
     return digest.hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -20,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from clip_qdrant.errors import ExportError, first_line
+from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model_inputs.tokenization import TextTokenizer
 from clip_qdrant.runtime.onnx import EXPORT_FORMAT, OnnxRuntime
+from clip_qdrant.runtime.sealed_json import write_sealed
 
 __all__ = ["export_onnx"]
 
@@ -61,7 +62,7 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> str:
         "format": EXPORT_FORMAT,
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    write_sealed(folder / "meta.json", meta)
     _compare(model, OnnxRuntime(folder), pixels, ids, mask)
     return str(meta["fingerprint"])
 
@@ -90,6 +91,7 @@ def _export(
                 verbose=False,
             )
         except Exception as error:  # the exporter's passes raise whatever they meet
+            raise_if_full(error, path.parent)
             raise ExportError(
                 f"cannot export the {path.stem} encoder to ONNX, set runtime to torch: {first_line(error)}"
             ) from error

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny import pictures
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model_inputs.tokenization import Tokenization
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SENTENCES = ["a photo of a dog on the grass", "two cats, one red square!", "the blue circle runs"] * 5
@@ -130,6 +132,31 @@ def test_siglip_text_is_canonicalised(siglip_folder: Path) -> None:
     assert np.allclose(plain, loud)
 
 
+@pytest.mark.parametrize("kind", ["GemmaTokenizer", "GemmaTokenizerFast"])
+def test_siglip_2_text_is_lower_cased_as_the_model_was_trained(siglip_folder: Path, tmp_path: Path, kind: str) -> None:
+    # As the hub has them: model_type siglip, and Gemma's tokenizer, whose file leaves capitals as they are.
+    shutil.copytree(siglip_folder, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    letters = sorted(set("two cats TWO CATS") - {" "})
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", "!", *letters]
+    tokenizer = Tokenizer(models.BPE({token: at for at, token in enumerate(tokens)}, [], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    siglip = ClipEmbedder.load(f"hf:{tmp_path / 'model'}", runtime="torch", device="cpu")
+    low, loud, marked = siglip.embed_texts(["two cats", "TWO Cats", "two cats!"])
+    assert np.allclose(low, loud)
+    assert not np.allclose(low, marked)  # punctuation stays
+    fingerprint = siglip.save(tmp_path / "saved.pt")
+    saved = load_checkpoint(tmp_path / "saved.pt")
+    assert saved.fingerprint() == fingerprint
+    assert saved.tokenization.lower_case
+
+
+def test_the_fingerprint_of_models_without_lower_casing_does_not_know_of_it() -> None:
+    assert "lower_case" not in Tokenization(max_length=8).to_dict()
+    assert Tokenization(**Tokenization(max_length=8, lower_case=True).to_dict()).lower_case
+
+
 def test_a_siglip_model_with_another_tokenizer_is_not_canonicalised(siglip_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(siglip_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
@@ -160,3 +187,45 @@ def test_other_families_and_missing_folders_are_refused_by_name(clip_folder: Pat
         ClipEmbedder.load(f"hf:{clip_folder_copy}", runtime="torch", device="cpu")
     with pytest.raises(CheckpointError, match="no-such-folder"):
         ClipEmbedder.load("hf:./no-such-folder", runtime="torch", device="cpu")
+
+
+def changed(folder: Path, target: Path, **changes: object) -> str:
+    """The name of a copy of a model whose configuration says something else."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text())
+    for name, value in changes.items():
+        part, _, field = name.partition("__")
+        config[part] = {**config[part], field: value} if field else value
+    (target / "config.json").write_text(json.dumps(config))
+    return f"hf:{target}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"text_config__vocab_size": 10**12}, "describes a network of"),
+        ({"text_config__max_position_embeddings": 10**12}, "max_length is"),
+        ({"vision_config__num_hidden_layers": 10**7}, "more than the"),
+        ({"vision_config__image_size": 10**6}, "image_size is"),
+        ({"vision_config__num_attention_heads": 2.5}, "cannot load"),
+        ({"text_config__hidden_size": 64}, "cannot load|other shapes"),
+        ({"text_config__num_hidden_layers": 3}, "not whole: .* missing"),
+        ({"_attn_implementation": "someone/kernel"}, "eager and sdpa are possible"),
+        ({"vision_config__attn_implementation": "flash_attention_2"}, "eager and sdpa are possible"),
+    ],
+)
+def test_a_configuration_that_asks_for_more_than_the_files_hold_is_refused(
+    clip_folder: Path, tmp_path: Path, changes: dict[str, object], told: str
+) -> None:
+    name = changed(clip_folder, tmp_path / "model", **changes)
+    with pytest.raises(CheckpointError, match=told):
+        ClipEmbedder.load(name, runtime="torch", device="cpu")
+
+
+def test_compressed_weights_of_a_folder_are_refused(clip_folder: Path, tmp_path: Path) -> None:
+    name = changed(clip_folder, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with zipfile.ZipFile(tmp_path / "model" / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("archive/data.pkl", b"0" * 1_000_000)
+    with pytest.raises(CheckpointError, match="compressed records"):
+        ClipEmbedder.load(name, runtime="torch", device="cpu")

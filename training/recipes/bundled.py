@@ -58,7 +58,7 @@ def package_file(package: str, pattern: str) -> Path:
 def make_teacher() -> Checkpoint:
     """The two published encoders, whole, with heads that have learned nothing yet: the teacher."""
     folder = package_file(TEXT_PACKAGE, "model.safetensors").parent
-    text = AutoConfig.from_pretrained(folder).to_diff_dict()
+    text = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_diff_dict()
     for name in ("transformers_version", "_name_or_path"):
         text.pop(name, None)
     text["max_position_embeddings"] = MAX_TOKENS

@@ -1,0 +1,107 @@
+"""Models of transformers, from the hub or a folder: read without running code of theirs, and in bounded memory.
+
+What a model brings along is data to us: `trust_remote_code` is False everywhere, so nothing is asked on stdin either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.utils.hub import cached_file
+
+from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.model.plan import build_plan, check_attention
+from clip_qdrant.model.weights import check_archive
+
+__all__ = ["load_hub_config", "load_hub_model", "load_hub_tokenizer"]
+
+_MOST_TENSORS = 5_000  # in a file that does not say how many it has; the largest CLIP models have 1,500
+_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def load_hub_config(name: str, label: str, *, families: tuple[str, ...] = ()) -> Any:
+    """The configuration, which must be of one of `families` if there are any. `label` is the name in messages.
+
+    Raises CheckpointError.
+    """
+    with _reading(label):
+        values, _ = PretrainedConfig.get_config_dict(name)
+        if families and values.get("model_type") not in families:
+            _refuse(f"{label} is a {values.get('model_type')} model; {', '.join(families)} are supported")
+        check_attention(values)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+
+
+def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str]]:
+    """The network with its weights, and the names of those that the files lack.
+
+    Raises CheckpointError, before anything is allocated, for a configuration whose network is larger than the files.
+    """
+    auto: Any = AutoModel
+    with _reading(label):
+        files = _find_weights(name)
+        for file in files:
+            check_archive(file)
+        most = sum(map(_count_tensors, files))
+        plan = build_plan(lambda: auto.from_config(config, trust_remote_code=False), most)
+        numbers = sum(tensor.numel() for tensor in (*plan.parameters(), *plan.buffers()))
+        room = sum(file.stat().st_size for file in files)
+        if numbers > room:
+            _refuse(
+                f"cannot load {label}: its configuration describes a network of {numbers:,} numbers, and its files "
+                f"have only {room:,} bytes"
+            )
+        model, told = auto.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
+        return model, set(told["missing_keys"])
+
+
+def load_hub_tokenizer(name: str, label: str) -> Any:
+    """The tokenizer. Raises CheckpointError."""
+    with _reading(label):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+@contextlib.contextmanager
+def _reading(label: str) -> Iterator[None]:
+    """Whatever transformers raises becomes a CheckpointError that says what was read."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # a file may make it meet anything
+        if "trust_remote_code" in str(error):
+            raise CheckpointError(
+                f"cannot load {label}: it comes with code of its own (auto_map), which is not run here; choose a model "
+                "that transformers knows by itself"
+            ) from error
+        raise CheckpointError(f"cannot load {label}: {first_line(error)}") from error
+
+
+def _refuse(message: str) -> NoReturn:
+    raise CheckpointError(message)
+
+
+def _count_tensors(file: Path) -> int:
+    if file.suffix != ".safetensors":
+        return _MOST_TENSORS
+    with safe_open(file, framework="pt") as tensors:
+        return len(tensors.keys())
+
+
+def _find_weights(name: str) -> list[Path]:
+    """The files of the weights that transformers will take, downloaded if they are not there."""
+    for file in _FILES:
+        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        if path is None:
+            continue
+        if not file.endswith(".json"):
+            return [Path(path)]
+        parts = set(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values())
+        return [Path(str(cached_file(name, part))) for part in sorted(parts)]
+    raise FileNotFoundError(f"there are no weights, looked for {', '.join(_FILES)}")
