@@ -95,5 +95,5 @@ def test_what_cannot_be_had_is_named(text_folder: str, monkeypatch: pytest.Monke
         raise OSError("the hub cannot be reached")
 
     monkeypatch.setattr(new, "DualEncoder", offline)
-    with pytest.raises(CheckpointError, match="timm's 'resnet50': the hub cannot be reached; pretrained=False"):
+    with pytest.raises(CheckpointError, match="timm's 'resnet50': the hub cannot be reached; set pretrained to false"):
         new_checkpoint("resnet50", text_folder)
