@@ -53,7 +53,10 @@ class IngestSettings(Settings):
     source_name: Text | None = setting(None, "the name stored with every image; unset: where the source lies", "a text")
     include: _Patterns = setting((), "only files of these patterns", "patterns, with commas between them")
     exclude: _Patterns = setting((), "no files and folders of these patterns", "patterns, with commas between them")
-    hidden: bool = setting(False, "whether hidden files and folders are taken too", "true or false")
+    hidden: bool = setting(
+        False, "whether hidden files, and what programs leave beside pictures, are taken too", "true or false"
+    )
+    follow_symlinks: bool = setting(True, "whether the symbolic links of a folder are followed", "true or false")
     path_pattern: Text | None = setting(
         None, "fields that the path of an image has", 'a pattern such as "{category}/{year}/*"'
     )

@@ -60,7 +60,7 @@ class _Clockless(Retries):
         super().__init__(patience=3600, stop=threading.Event())
         self.pauses: list[float] = []
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, *, place: str) -> None:
         self.pauses.append(seconds)
 
 

@@ -84,7 +84,8 @@ def test_an_option_that_the_source_does_not_have_is_refused() -> None:
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("products.csv", {"include": ["*.jpg"]}),
         ("shard.tar", {"exclude": ["*.jpg"]}),
-        ("shard.tar", {"hidden": True}),
+        ("products.csv", {"hidden": True}),
+        ("shard.tar", {"follow_symlinks": False}),
         ("photos", {"uri_column": "x"}),
         ("photos", {"base": "x"}),
     ]

@@ -127,20 +127,6 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
     assert names(FolderSource(tmp_path / "root")) == ["a.jpg", "link/b.jpg"]
 
 
-def test_a_dangling_link_is_listed_and_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    source = FolderSource(tmp_path)
-    listed = images(source)
-    assert [(image.name, image.size, image.mtime) for image in listed] == [
-        ("gone.jpg", None, None),
-        ("loop.jpg", None, None),
-    ]
-    for image in listed:
-        with pytest.raises(SourceError, match=image.name):
-            source.read(image, limits=Limits())
-
-
 def test_an_object_has_uri_size_and_mtime_and_reads_as_its_bytes(tmp_path: Path) -> None:
     for name in ("plain.png", "a b%41é#?.png", os.fsdecode(b"\xff.png")):
         path = write_image(tmp_path / "in ner" / name, "red")

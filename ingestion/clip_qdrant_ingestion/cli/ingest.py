@@ -9,6 +9,7 @@ import typer
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import print_json, stderr_console
+from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.cli.output import show_plan, show_report
 from clip_qdrant_ingestion.settings import IngestSettings
 
@@ -43,7 +44,13 @@ def ingest(
     exclude: Annotated[
         list[str] | None, typer.Option(help="No files and folders of this pattern; may be repeated.", metavar="GLOB")
     ] = None,
-    hidden: Annotated[bool | None, typer.Option("--hidden", help="Hidden files and folders too.")] = None,
+    hidden: Annotated[
+        bool | None, typer.Option("--hidden", help="Hidden files too, and thumbnails and bins of other programs.")
+    ] = None,
+    follow_symlinks: Annotated[
+        bool | None,
+        typer.Option("--follow-symlinks/--no-follow-symlinks", help="Follow the links of a folder, out of it too."),
+    ] = None,
     path_pattern: Annotated[
         str | None, typer.Option(help='Fields in the path: "{category}/{year}/*".', metavar="PATTERN")
     ] = None,
@@ -115,7 +122,7 @@ def ingest(
     given = {
         "source": source, "collection": collection, "source_kind": kind, "source_name": name, "include": include,
         "exclude": exclude, "path_pattern": path_pattern, "uri_column": uri_column, "endpoint_url": endpoint_url,
-        "uri_base": uri_base, "object_metadata": object_metadata, "hidden": hidden,
+        "uri_base": uri_base, "object_metadata": object_metadata, "hidden": hidden, "follow_symlinks": follow_symlinks,
         "allow_private": allow_private, "file_tags": file_tags, "name_dates": name_dates,
         "delete": delete, "max_delete": max_delete,
         "dedupe": dedupe, "state": state, "shard": shard, "batch_size": batch_size, "workers": workers,
@@ -138,7 +145,7 @@ def ingest(
         if as_json:
             print_json({"collection": settings.collection, **outcome.report.document()})
         else:
-            show_report(outcome.report, settings.collection)
+            show_report(outcome.report, settings.collection, remove_secrets(settings.source or ""))
     raise typer.Exit(outcome.code)
 
 

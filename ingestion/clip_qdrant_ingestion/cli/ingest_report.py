@@ -107,7 +107,8 @@ def _show_quarantine(quarantined: Sequence[QuarantineRecord], reasons: Mapping[s
     if not number:
         print_line("nothing is in quarantine")
         return
-    rows = [(show_place(r.uri), r.reason, r.detail, _time(r.first_seen), r.attempts) for r in quarantined]
+    grouped = sorted(quarantined, key=lambda row: row.reason)
+    rows = [(show_place(r.uri), r.reason, r.detail, _time(r.first_seen), r.attempts) for r in grouped]
     print_table("quarantined", ("object", "reason", "detail", "since", ">attempts"), rows)
     if number > len(rows):
         summary = ", ".join(f"{count} {plain(reason)}" for reason, count in reasons.items())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clip_qdrant.cli.output import plain, print_line, print_table
 from clip_qdrant.image_names import member_of
+from clip_qdrant.tables.suffixes import is_archive, table_format
 from clip_qdrant.uris import path_of
+from clip_qdrant_ingestion.sources.tree.selection import NO_SUFFIX
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion import Plan, Quarantined, Report
 
 __all__ = ["show_place", "show_plan", "show_report"]
 
+_KINDS = 12  # kinds of other files that are told
 _SHOWN = 50  # quarantined objects in the table; --json has them all
 
 
@@ -36,11 +39,12 @@ def show_plan(plan: Plan, collection: str) -> None:
     examples = [(kind, plain(uri)) for kind, uris in plan.examples.items() for uri in uris[:5]]
     if examples:
         print_table("the first of them", ("", "image"), [(kind, show_place(uri)) for kind, uri in examples])
+    _show_passed_over(plan.passed_over)
     _show_quarantined(plan.quarantined)
 
 
-def show_report(report: Report, collection: str) -> None:
-    """The counts of a run, the work of its stages, and what was quarantined."""
+def show_report(report: Report, collection: str, source: str) -> None:
+    """The counts of a run over a source, the work of its stages, and what was quarantined."""
     rows = [
         ("listed", report.listed),
         ("added", report.added),
@@ -60,6 +64,9 @@ def show_report(report: Report, collection: str) -> None:
     print_table(f"collection {collection}", ("images", ">count"), shown)
     rate = f", {report.images_per_second:.1f} images/s" if report.added + report.updated else ""
     print_line(f"{report.seconds:.1f} s{rate}{_pace(report)}")
+    if not report.listed and not report.interrupted:
+        print_line(f"no images in {plain(show_place(source))}{_what_instead(report.passed_over)}")
+    _show_passed_over(report.passed_over)
     if report.refused:
         print_line(plain(report.refused))
     elif report.gone and not report.deleted and not report.interrupted:
@@ -69,6 +76,26 @@ def show_report(report: Report, collection: str) -> None:
         fields = [(row.field, row.count, show_place(row.uri), row.detail) for row in report.fields_left_out[:_SHOWN]]
         print_table("fields left out", ("field", ">images", "first", "why"), fields)
     _show_quarantined(report.quarantined)
+
+
+def _show_passed_over(kinds: Mapping[str, int]) -> None:
+    """The files that were no images, by kind, the most frequent first."""
+    if not kinds:
+        return
+    found = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+    shown = ", ".join(f"{count} {plain(kind)}" for kind, count in found[:_KINDS])
+    more = f", {sum(count for _, count in found[_KINDS:])} others" if found[_KINDS:] else ""
+    hint = "; --include '*' takes files without a suffix" if NO_SUFFIX in kinds else ""
+    print_line(f"not taken for images: {shown}{more}{hint}")
+
+
+def _what_instead(kinds: Mapping[str, int]) -> str:
+    """How to ingest what is there instead of images."""
+    archives = sum(count for kind, count in kinds.items() if is_archive(f"a{kind}"))
+    tables = sum(count for kind, count in kinds.items() if table_format(f"a{kind}") is not None)
+    hints = [f"{archives} tar {'file' if archives == 1 else 'files'}: --kind shards"] * bool(archives)
+    hints += [f"{tables} {'table' if tables == 1 else 'tables'}: name the file itself"] * bool(tables)
+    return "".join(f"; {hint}" for hint in hints)
 
 
 def _pace(report: Report) -> str:
@@ -82,12 +109,17 @@ def _pace(report: Report) -> str:
 def _show_quarantined(quarantined: Sequence[Quarantined]) -> None:
     if not quarantined:
         return
-    rows = [(show_place(row.uri), row.reason, row.detail) for row in quarantined[:_SHOWN]]
+    reasons = Counter(row.reason for row in quarantined)
+    rows: list[tuple[str, str, str]] = []
+    for number, (reason, count) in enumerate(reversed(reasons.most_common())):  # the rare ones leave room to the others
+        room = (_SHOWN - len(rows)) // (len(reasons) - number)
+        group = [row for row in quarantined if row.reason == reason][:room]
+        shown = f"{reason} ({count})" if count > 1 else reason
+        rows = [(show_place(row.uri), shown, row.detail) for row in group] + rows
     print_table("quarantined", ("object", "reason", "detail"), rows)
-    if len(quarantined) > _SHOWN:
-        reasons = Counter(row.reason for row in quarantined)
+    if len(quarantined) > len(rows):
         summary = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-        print_line(f"the first {_SHOWN} of {len(quarantined)} ({summary}); --json has them all")
+        print_line(f"the first {len(rows)} of {len(quarantined)} ({summary}); --json has them all")
 
 
 def show_place(uri: str) -> str:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from clip_qdrant.cli.output import stderr_console
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.cli.progress import ingest_progress
 from clip_qdrant_ingestion.run.extent import Extent
 from clip_qdrant_ingestion.run.report import Progress, Report
 from clip_qdrant_ingestion.sources.open import kind_of_source
-from clip_qdrant_ingestion.sources.tree.selection import SIDECAR_SUFFIXES
+from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.file_system import file_events
 from clip_qdrant_ingestion.worker.events.messages import read_lines
@@ -55,7 +54,7 @@ def watch_source(
     with contextlib.ExitStack() as stack:
         if _kind(settings, source) == "folder":
             ignored = [path for path in (settings.location, settings.state) if path is not None]
-            suffixes = IMAGE_SUFFIXES | SIDECAR_SUFFIXES
+            suffixes = Selection(settings.include).suffixes
             folder = path_of(source) or Path(source)
             stack.enter_context(file_events(folder, queue, suffixes=suffixes, ignored=ignored, hidden=settings.hidden))
         if stdin:
@@ -100,6 +99,7 @@ def _folder_of(settings: IngestSettings, source: str) -> Callable[[str], str | N
         path = path_of(uri)
         if path is None or root not in path.parents:
             return None
-        return path.parent.relative_to(root).as_posix().removeprefix(".")
+        name = path.parent.relative_to(root).as_posix()
+        return "" if name == "." else name
 
     return folder_of

@@ -102,6 +102,7 @@ def _open_source(settings: IngestSettings) -> Source:
         include=settings.include,
         exclude=settings.exclude,
         hidden=settings.hidden,
+        follow_symlinks=settings.follow_symlinks,
         uri_column=settings.uri_column,
         base=settings.uri_base,
         endpoint_url=settings.endpoint_url,

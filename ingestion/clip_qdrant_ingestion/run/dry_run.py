@@ -103,6 +103,7 @@ def preview(
         listed=len(planner.seen),
         complete=planner.complete,
         quarantined=tuple(outcomes.quarantined),
+        passed_over=dict(planner.passed_over),
         examples={kind: tuple(uris) for kind, uris in examples.items()},
     )
 

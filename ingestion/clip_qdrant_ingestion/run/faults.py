@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from clip_qdrant.errors import (
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _OF_THE_STORE = (StoreUnavailable, StoreLocked, StoreFull, CollectionNotFound, UnsupportedByEdge)
 _FAILURES_IN_A_ROW = 50
+_PLACES_IN_A_ROW = 10
+_MISSED_IN_A_ROW = 10_000
 _STEP = 0.1  # seconds between looks at whether to stop
 
 
@@ -104,39 +108,77 @@ class Retries:
     An error that is not transient is raised at once. If the patience is used up _FAILURES_IN_A_ROW times with no
     success in between, in any thread, the source is gone: SourceUnavailable. Raises Stopped if there is something to
     try again, and `stop` is set or `halt` was called.
+
+    With `many_places`, as the hosts that a table names, failures are counted for each. A place that is gone is asked no
+    more: what is there fails at once, and the others go on. The source is gone if _PLACES_IN_A_ROW places fail one
+    after the other, or _MISSED_IN_A_ROW objects of places that are gone are met, and none answers in between.
     """
 
-    def __init__(self, *, patience: float, stop: threading.Event) -> None:
-        self._patience, self._stop = patience, stop
+    def __init__(self, *, patience: float, stop: threading.Event, many_places: bool = False) -> None:
+        self._patience, self._stop, self._many_places = patience, stop, many_places
         self._halted = threading.Event()
-        self._in_a_row = 0
+        self._failures: Counter[str] = Counter()  # by place, since it last answered
+        self._gone: dict[str, str] = {}  # what was wrong last, by place
+        self._places: set[str] = set()  # that failed since any answered
+        self._in_a_row = self._missed = 0  # failures, and objects that were not asked for, since any answered
+        self._answered = False
         self._lock = threading.Lock()
 
-    def __call__(self, operation: Callable[[], _T]) -> _T:
+    def __call__(self, operation: Callable[[], _T], place: str = "") -> _T:
+        self._check_place(place)
         try:
-            result = retry_request(operation, patience=self._patience, sleep=self._pause)
+            pause = partial(self._pause, place=place)
+            result = retry_request(operation, patience=self._patience, sleep=pause)
         except SourceError as error:
-            if is_transient(error) and (failures := self._count_failure()) >= _FAILURES_IN_A_ROW:
-                raise SourceUnavailable(
-                    f"{error}; {failures} reads in a row failed so, each tried again for "
-                    f"{self._patience:g} s: run it again when the source answers"
-                ) from error
+            if is_transient(error):
+                self._count_failure(place, error)
             raise
         with self._lock:
-            self._in_a_row = 0
+            self._failures.pop(place, None)
+            self._places.clear()
+            self._in_a_row = self._missed = 0
+            self._answered = True
         return result
 
-    def _count_failure(self) -> int:
+    def check_answers(self) -> None:
+        """Raises SourceUnavailable if places are gone, and none has answered at all."""
+        if self._gone and not self._answered:
+            raise self._unavailable(next(iter(self._gone.values())))
+
+    def _check_place(self, place: str) -> None:
+        if place not in self._gone:
+            return
         with self._lock:
+            self._missed += 1
+            missed = self._missed
+        if missed >= _MISSED_IN_A_ROW:
+            raise self._unavailable(self._gone[place])
+        raise SourceError(f"{place} does not answer, so it is not asked any more in this run: {self._gone[place]}")
+
+    def _count_failure(self, place: str, error: SourceError) -> None:
+        with self._lock:
+            self._failures[place] += 1
+            self._places.add(place)
             self._in_a_row += 1
-            return self._in_a_row
+            if self._failures[place] >= _FAILURES_IN_A_ROW:
+                self._gone.setdefault(place, str(error))
+            is_over = self._in_a_row >= _FAILURES_IN_A_ROW and len(self._places) >= _PLACES_IN_A_ROW
+        if is_over or (self._gone and not self._many_places):
+            raise self._unavailable(str(error)) from error
+
+    def _unavailable(self, detail: str) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"{detail}; {max(self._in_a_row, _FAILURES_IN_A_ROW)} reads in a row failed so, each tried again for "
+            f"{self._patience:g} s: run it again when the source answers"
+        )
 
     def halt(self) -> None:
         """Nothing is tried again from now on."""
         self._halted.set()
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, *, place: str) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
+            self._check_place(place)
             if self._stop.is_set() or self._halted.wait(min(left, _STEP)):
                 raise Stopped

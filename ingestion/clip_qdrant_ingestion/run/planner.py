@@ -6,6 +6,7 @@ It keeps 16 bytes of every object it has seen, by which the run finds at its end
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,9 @@ class Planner:
 
     `seen` has all objects listed so far, `listed` says that there are no more, and `complete` that these are all there
     are where it looked: nothing was hidden by a problem. `listed_any` says whether there was any, be it one for another
-    worker. `creates` lets it create the collection, and the fields that are new. `duplicates` finds near-duplicates
-    among what is stored and unchanged: they are marked, or left out as new ones are, without being read.
+    worker; `passed_over` counts files of other kinds. `creates` lets it create the collection, and the fields that are
+    new. `duplicates` finds near-duplicates among what is stored and unchanged: they are marked, or left out as new ones
+    are, without being read.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Planner:
         self._fingerprint = collection.embedder.fingerprint
         self._duplicates = duplicates
         self.seen = TextSet()
+        self.passed_over: Counter[str] = Counter()
         self.listed = self.complete = self.listed_any = False
         collection.writer.expect(TAG_FIELDS)
 
@@ -69,6 +72,7 @@ class Planner:
                 return
             if only is None:
                 hidden = self._count_problems(page) or hidden
+                self.passed_over.update(page.passed_over)
                 self.listed_any = self.listed_any or bool(page.objects or page.elsewhere)
                 self.seen.add_all([item.uri for item in page.objects])
                 yield self._plan(page.objects)

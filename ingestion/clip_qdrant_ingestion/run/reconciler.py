@@ -124,6 +124,7 @@ class Reconciler:
             seconds=time.monotonic() - self._started,
             stages=self._engine.stage_times(),
             interrupted=self._stop.is_set() and not done,
+            passed_over=dict(self._planner.passed_over),
         )
 
     # When all that was listed is stored. A stop leaves it to the next run.

@@ -134,7 +134,8 @@ class Report:
     mark of a duplicate; `skipped` were unchanged; `duplicates` were left out; `still_bad` were quarantined before and
     have not changed since. `gone` images are stored and no longer where they were, and `deleted` of them were
     removed, if that was asked for; None where it cannot be told. `refused` says why some were not deleted although it
-    was asked for. `fields_left_out` could not be stored with images that were.
+    was asked for. `fields_left_out` could not be stored with images that were. `passed_over` counts the files that are
+    no images to the source, by kind: a suffix, "no suffix", "link", "dead link".
     """
 
     listed: int = 0
@@ -154,6 +155,7 @@ class Report:
     seconds: float = 0.0
     stages: Mapping[str, StageTime] = field(default_factory=dict)
     interrupted: bool = False
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -204,6 +206,7 @@ class Plan:
     complete: bool = True  # whether the whole source could be listed; if not, nothing is taken for gone
     quarantined: tuple[Quarantined, ...] = ()
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # as in Report
 
     def document(self) -> dict[str, Any]:
         """The plan in JSON types."""

@@ -35,7 +35,7 @@ from clip_qdrant_ingestion.run.decisions import (
 )
 from clip_qdrant_ingestion.run.faults import Retries, Stopped, bisect_work, quarantine
 from clip_qdrant_ingestion.run.report import Duplicate, Quarantined
-from clip_qdrant_ingestion.sources.places import are_gone
+from clip_qdrant_ingestion.sources.places import are_gone, has_many_places, place_of
 from clip_qdrant_ingestion.sources.protocol import Description, Source, SourceObject
 from clip_qdrant_ingestion.sources.text_values import type_texts
 from clip_qdrant_ingestion.versions import is_same_version
@@ -113,7 +113,11 @@ class Stages:
         self._options = options
         stop = stop or threading.Event()
         # One for each: a look may cost nothing, and tell nothing of whether the source answers.
-        self._reading, self._looking = (Retries(patience=options.patience, stop=stop) for _ in range(2))
+        many = has_many_places(source)
+        self._reading, self._looking = (
+            Retries(patience=options.patience, stop=stop, many_places=many) for _ in range(2)
+        )
+        self._place_of = place_of if many else lambda uri: ""  # noqa: ARG005
         self._pixel_bytes = Budget(_PIXEL_BYTES)
         self._met = TextSet()  # hashes of the images of this run
         self._lock = threading.Lock()
@@ -123,6 +127,11 @@ class Stages:
         """What waits to be tried again is given up."""
         self._reading.halt()
         self._looking.halt()
+
+    def check_answers(self) -> None:
+        """At the end of a run: raises SourceUnavailable if no place of the source has answered."""
+        self._looking.check_answers()
+        self._reading.check_answers()
 
     def read(self, task: Task) -> Read | Task | None:
         """The bytes of an image; the task, if only its payload is to be written; None if nothing is left to do."""
@@ -135,12 +144,14 @@ class Stages:
                 return None
             if task.action is Action.REWRITE:
                 return task
-            return Read(task, self._reading(lambda: self._source.read(task.item, limits=self._options.limits)))
+            place = self._place_of(task.item.uri)
+            data = self._reading(lambda: self._source.read(task.item, limits=self._options.limits), place)
+            return Read(task, data)
         return None
 
     def _look(self, task: Task) -> Task:
         """The task with what a request for its object alone tells."""
-        item = self._looking(lambda: self._source.look(task.item))
+        item = self._looking(lambda: self._source.look(task.item), self._place_of(task.item.uri))
         if item is task.item:
             return task
         source = task.record.source

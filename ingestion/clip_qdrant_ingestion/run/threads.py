@@ -127,6 +127,8 @@ class ThreadEngine:
         self._ended = time.monotonic()
         if self._failure is not None:
             raise self._failure
+        if not self._stop.is_set():
+            self._stages.check_answers()
 
     @contextlib.contextmanager
     def measure(self, stage: str) -> Iterator[None]:

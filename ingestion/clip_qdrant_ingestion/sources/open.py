@@ -38,6 +38,7 @@ def open_source(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     hidden: bool = False,
+    follow_symlinks: bool = True,
     name: str | None = None,
     path_pattern: str | None = None,
     part: str | None = None,
@@ -62,6 +63,7 @@ def open_source(
         include=include,
         exclude=exclude,
         hidden=hidden,
+        follow_symlinks=follow_symlinks,
         uri_column=uri_column,
         base=base,
         endpoint_url=endpoint_url,
@@ -93,7 +95,8 @@ def _check_options(place: str, kind: SourceKind, options: SourceOptions) -> None
     for option, given, allowed in (
         ("include", bool(options.include), selects),
         ("exclude", bool(options.exclude), selects),
-        ("hidden", options.hidden, selects),
+        ("hidden", options.hidden, selects or kind == "shards"),
+        ("follow_symlinks", not options.follow_symlinks, kind == "folder"),
         ("uri_column", options.uri_column is not None, kind == "manifest"),
         ("base", options.base is not None, kind == "manifest"),
     ):
@@ -107,6 +110,7 @@ def _open_folder(place: str, options: SourceOptions) -> Source:
         include=options.include,
         exclude=options.exclude,
         hidden=options.hidden,
+        follow_symlinks=options.follow_symlinks,
         name=options.name,
     )
 
@@ -139,6 +143,7 @@ def _open_manifest(place: str, options: SourceOptions) -> Source:
 def _open_archives(place: str, options: SourceOptions) -> Source:
     return ShardSource(
         place,
+        hidden=options.hidden,
         name=options.name,
         fetcher=_make_fetcher(options),
         storage_options=options.bucket_options,

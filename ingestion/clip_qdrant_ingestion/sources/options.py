@@ -30,6 +30,7 @@ class SourceOptions:
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     hidden: bool = False
+    follow_symlinks: bool = True
     uri_column: str | None = None
     base: str | os.PathLike[str] | None = None
     endpoint_url: str | None = None

@@ -1,4 +1,4 @@
-"""Whether an image that is stored is still where its uri says, whichever source it came from."""
+"""Places of images: which there are, and whether an image that is stored is still where its uri says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from clip_qdrant.uris import path_of
 from clip_qdrant_ingestion.sources.protocol import Source
 
-__all__ = ["KnowsPlaces", "are_gone", "is_gone", "is_local"]
+__all__ = ["KnowsPlaces", "are_gone", "has_many_places", "is_gone", "is_local", "place_of"]
 
 _OF_THIS_MACHINE = 3  # parts of a path that must be there, such as /home/anna: another machine has other ones
 
@@ -22,6 +22,17 @@ class KnowsPlaces(Protocol):
 
     def is_gone(self, uri: str) -> bool | None:
         """Whether nothing is at the place of a uri any more; None where this source cannot tell."""
+
+
+def has_many_places(source: Source) -> bool:
+    """Whether the objects of a source lie at many places, which come and go for themselves: hosts, and buckets."""
+    return bool(getattr(source, "many_places", False))
+
+
+def place_of(uri: str) -> str:
+    """The host of an address of the web, and scheme and bucket of what is in one."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2].lower()}"
 
 
 def is_local(uri: str) -> bool:

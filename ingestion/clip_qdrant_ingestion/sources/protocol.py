@@ -88,12 +88,14 @@ class Problem:
 class Page:
     """A piece of a listing: at most OBJECTS_A_PAGE objects, and what was wrong on the way to them.
 
-    `elsewhere` counts the objects that are left to other workers (`sources.share`).
+    `elsewhere` counts the objects that are left to other workers (`sources.share`), `passed_over` the files that are no
+    images to this source, by their kind: a suffix, "no suffix", "link".
     """
 
     objects: Sequence[SourceObject] = ()
     problems: Sequence[Problem] = ()
     elsewhere: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source(Protocol):

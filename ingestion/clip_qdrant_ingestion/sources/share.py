@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.places import is_gone
+from clip_qdrant_ingestion.sources.places import has_many_places, is_gone
 from clip_qdrant_ingestion.sources.protocol import Page, Problem, Source, SourceObject
 
 __all__ = ["Share"]
@@ -71,6 +71,10 @@ class Share:
 
     def read(self, item: SourceObject, *, limits: Limits) -> bytes:
         return self._source.read(item, limits=limits)
+
+    @property
+    def many_places(self) -> bool:
+        return has_many_places(self._source)
 
     def is_gone(self, uri: str) -> bool | None:
         return is_gone(uri, self._source)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 class ShardSource:
     """The images in the archives that `location` names: a path or URL of one, of a folder of them, or a pattern.
 
+    What programs leave beside pictures (`sources.leftovers`) is passed over unless `hidden` is set.
     In a pattern `{000..010}` counts, `{a,b}` lists, and `*` stands for any text (not on the web). `name` is by default
     the location without user and query. An archive that is damaged gives the images that can be read, and a Problem.
     Transient failures of reading an archive are tried again for `patience` seconds.
@@ -47,6 +49,7 @@ class ShardSource:
         self,
         location: str | os.PathLike[str],
         *,
+        hidden: bool = False,
         name: str | None = None,
         fetcher: Fetcher | None = None,
         storage_options: Mapping[str, Any] | None = None,
@@ -57,6 +60,7 @@ class ShardSource:
             place, fetcher=fetcher or Fetcher(), storage_options=storage_options, patience=patience
         )
         self.name = name or self._archives.name
+        self._hidden = hidden
 
     def __repr__(self) -> str:
         return f"ShardSource({self._archives.shown!r})"
@@ -67,9 +71,10 @@ class ShardSource:
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
         seen, pending = TextSet(), _Pending()
+        passed_over: Counter[str] = Counter()
         listed, failure = False, None
         for uri in self._archives.uris():
-            for found, size in self._objects(uri):
+            for found, size in self._objects(uri, passed_over):
                 if isinstance(found, SourceError):
                     failure = failure or found
                     found = Problem(remove_secrets(uri), "unreadable", str(found), hides_objects=True)
@@ -80,8 +85,8 @@ class ShardSource:
                 pending.add(found, size)
         if failure is not None and not listed:
             raise failure
-        if pending.objects or pending.problems:
-            yield pending.page(seen)
+        if pending.objects or pending.problems or passed_over:
+            yield replace(pending.page(seen), passed_over=passed_over)
 
     def look(self, item: SourceObject) -> SourceObject:
         return item
@@ -118,7 +123,9 @@ class ShardSource:
             raise to_source_error(error, f"read {shown}") from error
         raise SourceError(f"cannot read {shown}: it is not in the archive")
 
-    def _objects(self, uri: str) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
+    def _objects(
+        self, uri: str, passed_over: Counter[str]
+    ) -> Iterator[tuple[SourceObject | Problem | SourceError, int]]:
         """What one archive holds, each with the bytes it takes. What ends it early comes last."""
         shown = remove_secrets(uri)
         apart, failure = None, None
@@ -129,7 +136,8 @@ class ShardSource:
                 packed = stream.compression is not None
                 streamed = packed or not self._archives.is_local
                 with contextlib.closing(Apart(None if streamed else partial(self._archives.open, uri))) as apart:
-                    for sample in read_samples(stream, streamed=streamed, apart=apart):
+                    for sample in read_samples(stream, streamed=streamed, apart=apart, hidden=self._hidden):
+                        passed_over.update(sample.passed_over)
                         yield from sample.objects(uri, version, packed=packed)
         except DamagedArchive as error:
             failure = SourceError(f"{shown} cannot be read to its end: {error}; make or copy it again")

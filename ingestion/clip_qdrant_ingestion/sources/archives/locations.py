@@ -17,6 +17,7 @@ from clip_qdrant.uris import lower_scheme, path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets, remove_secrets
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, moment_of
+from clip_qdrant_ingestion.sources.leftovers import is_leftover
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 from clip_qdrant_ingestion.sources.sizes import check_whole
@@ -156,7 +157,8 @@ class Archives:
         place = os.fspath(path_of(self.location) or "") if scheme_of(self.location) == "file" else self.location
         try:
             if Path(place).is_dir():
-                return sorted(os.fspath(path) for path in Path(place).iterdir() if is_archive(path.name))
+                found = (path for path in Path(place).iterdir() if is_archive(path.name))
+                return sorted(os.fspath(path) for path in found if not is_leftover(path.name))
             if Path(place).exists():  # a file may have braces and stars in its own name
                 return [place]
         except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, cast
@@ -22,7 +23,9 @@ from clip_qdrant.tables.tar import Member, TarStream, sample_key
 from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.sources.archives.apart import SIDECARS, Apart
 from clip_qdrant_ingestion.sources.descriptions import describe_fields, describe_text
+from clip_qdrant_ingestion.sources.leftovers import lies_in_leftovers
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Description, Problem, SourceObject
+from clip_qdrant_ingestion.sources.tree.selection import NO_SUFFIX
 
 __all__ = ["CONTENT_A_PAGE", "Sample", "fragment_of", "read_samples"]
 
@@ -49,6 +52,7 @@ class Sample:
     sidecars: int = 0
     text: int = 0
     partial: bool = False
+    passed_over: Counter[str] = field(default_factory=Counter)  # files of other kinds, by suffix
     _kept: IO[bytes] | None = None
 
     @property
@@ -67,6 +71,8 @@ class Sample:
             self.images.append((member, keeps))
         elif suffix in SIDECARS:
             self.add_sidecar(member, lambda: stream.read(member))
+        else:
+            self.passed_over[suffix or NO_SUFFIX] += 1
 
     def add_sidecar(self, member: Member, read: Callable[[], bytes]) -> None:
         """Takes a sidecar, whose content `read` gives."""
@@ -136,8 +142,9 @@ class Sample:
             yield Problem(f"{kept}#{fragment_of(member)}", "bad metadata", detail), 0
 
 
-def read_samples(stream: TarStream, *, streamed: bool, apart: Apart) -> Iterator[Sample]:
-    """The samples of an archive; a sample of very many images comes in pieces.
+def read_samples(stream: TarStream, *, streamed: bool, apart: Apart, hidden: bool = False) -> Iterator[Sample]:
+    """The samples of an archive; a sample of very many images comes in pieces. What programs leave beside pictures
+    (`sources.leftovers`) is passed over unless `hidden` is set.
 
     Each must be used before the next one is asked for. Raises DamagedArchive after all that could be read.
     """
@@ -151,7 +158,7 @@ def read_samples(stream: TarStream, *, streamed: bool, apart: Apart) -> Iterator
                 if member is None:
                     break
                 key = sample_key(member.name)
-                if key is None or apart.has_read(member):
+                if key is None or apart.has_read(member) or (not hidden and lies_in_leftovers(member.name)):
                     continue
                 if key != sample.key or sample.is_full:
                     _bring_together(sample, apart)

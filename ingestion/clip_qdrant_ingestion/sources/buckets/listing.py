@@ -13,6 +13,7 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.uris import lower_scheme
 from clip_qdrant.url_secrets import remove_secrets
+from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
 from clip_qdrant_ingestion.sources.protocol import SourceObject
@@ -24,6 +25,7 @@ from clip_qdrant_ingestion.sources.tree.walk import Entry
 __all__ = ["Bucket", "open_bucket"]
 
 _CHUNK = 1024 * 1024
+_EMPTY_PAGES = 1000  # of a listing, in a row
 
 
 class Bucket(ABC):
@@ -93,6 +95,7 @@ class _S3Bucket(Bucket):
     def entries(self, prefix: str) -> Iterator[Entry]:
         start = self._key + prefix
         token: dict[str, str] = {}
+        seen, empty = TextSet(), 0
         while True:
             page = retry_request(partial(self._page, start, token), patience=self._patience)
             files, folders = page.get("Contents", ()), page.get("CommonPrefixes", ())
@@ -105,7 +108,15 @@ class _S3Bucket(Bucket):
                 yield Entry(one["Prefix"][len(start) : -1], is_folder=True)
             if not page.get("IsTruncated"):
                 return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            following = page.get("NextContinuationToken")
+            empty = 0 if files or folders else empty + 1
+            if not following or not seen.add_all([following])[0] or empty > _EMPTY_PAGES:
+                raise SourceError(
+                    f"cannot list s3://{self._name}/{start} to its end: the service "
+                    + ("sends one empty page after the other" if following and empty else "does not go on from a page")
+                    + "; nothing is deleted for it"
+                )
+            token = {"ContinuationToken": following}
 
     def _page(self, start: str, token: Mapping[str, str]) -> Mapping[str, Any]:
         with _translate_errors(f"list s3://{self._name}/{start}"):
@@ -243,7 +254,7 @@ def open_bucket(
 
 def _entry(name: str, info: Mapping[str, Any]) -> Entry:
     """A file, by what the listing of whichever bucket says of it."""
-    return Entry(name, False, size_of(info), mtime_of(info), etag_of(info))
+    return Entry(name, size=size_of(info), mtime=mtime_of(info), etag=etag_of(info))
 
 
 def _is_itself(info: Mapping[str, Any], path: str) -> bool:

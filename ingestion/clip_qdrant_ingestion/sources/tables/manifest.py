@@ -93,6 +93,10 @@ class ManifestSource:
     def reads_at_once(self) -> int:
         return 32
 
+    @property
+    def many_places(self) -> bool:
+        return True
+
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:  # noqa: ARG002  it has no folders
         seen = TextSet()
         with contextlib.ExitStack() as stack:

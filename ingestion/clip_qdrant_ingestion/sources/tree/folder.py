@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,13 +18,16 @@ from clip_qdrant_ingestion.sources.tree.walk import Entry, TreeSource
 
 __all__ = ["FolderSource"]
 
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # a dead link, or a file that went since it was listed
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.~/-]+")
 
 
 class FolderSource(TreeSource):
     """The images below a local folder; which ones, `include`, `exclude` and `hidden` say as in `Selection`.
 
-    Symbolic links are followed; a folder that was listed already, by whatever path, is not listed again.
+    Symbolic links are followed, out of the folder too, and what they lead to has the name of the link; a folder that
+    was listed already, by whatever path, is not listed again. Without `follow_symlinks` links are passed over. A link
+    that leads nowhere is no image.
     Raises ConfigError for a pattern that cannot be used.
     """
 
@@ -34,12 +38,13 @@ class FolderSource(TreeSource):
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         hidden: bool = False,
+        follow_symlinks: bool = True,
         name: str | None = None,
     ) -> None:
         # Not resolve: a link keeps the name it was given. But photos and ../photos must be the same uris.
         self.path = Path(os.path.abspath(path))  # noqa: PTH100  Path.absolute leaves ".." in
         selection = Selection(include, exclude, hidden=hidden)
-        super().__init__(_LocalFolders(self.path), selection, name=name or to_uri(self.path))
+        super().__init__(_LocalFolders(self.path, follows=follow_symlinks), selection, name=name or to_uri(self.path))
 
     def __repr__(self) -> str:
         return f"FolderSource({str(self.path)!r})"
@@ -50,8 +55,8 @@ class _LocalFolders:
 
     reads_at_once = 4
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, follows: bool) -> None:
+        self._root, self._follows = root, follows
         uri = to_uri(root)
         self._uri = uri if uri.endswith("/") else f"{uri}/"
 
@@ -65,24 +70,28 @@ class _LocalFolders:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         path = self._path(prefix)
-        folders = PackedTexts()
+        folders, links = PackedTexts(), PackedTexts()
         try:
             with os.scandir(path) as found:
-                files = sort_texts(_files(found, folders))
+                files = sort_texts(_files(found, folders, None if self._follows else links))
         except (OSError, ValueError) as error:
             raise _cannot_list(path, error) from error
         for name in files:
             yield Entry(name)
+        for name in links:
+            yield Entry(name, is_link=True)
         for name in sort_texts(folders):
             yield Entry(name, is_folder=True)
 
-    def object(self, prefix: str, entry: Entry) -> SourceObject:
+    def object(self, prefix: str, entry: Entry) -> SourceObject | None:
         name = prefix + entry.name
         uri = self.uri(name)
         try:
             status = os.stat(f"{self._root}/{name}")  # noqa: PTH116  a Path for each file takes 4 times as long
-        except OSError:  # a dangling link, say: it is listed, and reading it tells what is wrong
-            return SourceObject(uri, name)
+        except OSError as error:
+            if error.errno in _NOWHERE:
+                return None
+            return SourceObject(uri, name)  # it is there, and reading it tells what is wrong
         return SourceObject(uri, name, size=status.st_size, mtime=status.st_mtime)
 
     def uri(self, name: str) -> str:
@@ -99,9 +108,12 @@ class _LocalFolders:
         return self._root.joinpath(*parts)
 
 
-def _files(found: Iterator[os.DirEntry[str]], folders: PackedTexts) -> Iterator[str]:
-    """The names of the files; those of folders are put into `folders`."""
+def _files(found: Iterator[os.DirEntry[str]], folders: PackedTexts, links: PackedTexts | None) -> Iterator[str]:
+    """The names of the files; those of folders are put into `folders`, those of links into `links`, if there is one."""
     for entry in found:
+        if links is not None and entry.is_symlink():
+            links.append(entry.name)
+            continue
         try:
             is_folder = entry.is_dir()
         except OSError:  # a link to itself

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.suffixes import IMAGE_SUFFIXES
+from clip_qdrant.tables.suffixes import ARCHIVE_SUFFIXES
+from clip_qdrant_ingestion.sources.leftovers import is_leftover
 
-__all__ = ["SIDECAR_SUFFIXES", "Glob", "Selection"]
+__all__ = ["NO_SUFFIX", "SIDECAR_SUFFIXES", "Glob", "Selection"]
+
+NO_SUFFIX = "no suffix"  # as a kind of file
 
 SIDECAR_SUFFIXES = frozenset({".json", ".txt", ".jsonl", ".csv", ".tsv", ".xmp"})
 
@@ -22,7 +26,8 @@ class Selection:
     the source, where "**" stands for any number of folders. With `include`, only what matches one of its patterns is
     taken: a pattern that ends in a suffix ("*.dat") takes files of that suffix as images too, any other pattern takes
     files without a suffix. Sidecars are never images. An excluded folder is not entered. Hidden files and folders
-    (".name") are left out unless `hidden` is set. Raises ConfigError for a pattern that cannot be used.
+    (".name"), and what programs leave beside pictures (`sources.leftovers`), are left out unless `hidden` is set.
+    Raises ConfigError for a pattern that cannot be used.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), *, hidden: bool = False) -> None:
@@ -31,8 +36,8 @@ class Selection:
         self._hidden = hidden
 
     def admits(self, prefix: str, name: str) -> bool:
-        """Whether a file or folder is neither hidden nor excluded. `prefix` is its folder, "" or with a last "/"."""
-        if name.startswith(".") and not self._hidden:
+        """Whether a file or folder is neither left out nor excluded. `prefix` is its folder, "" or with a last "/"."""
+        if not self._hidden and (name.startswith(".") or is_leftover(name)):
             return False
         return not any(glob.matches(prefix + name, name) for glob in self._exclude)
 
@@ -45,8 +50,23 @@ class Selection:
         if not self._include:
             return usual
         return any(
-            (usual or glob.names_suffix or not suffix) and glob.matches(prefix + name, name) for glob in self._include
+            (usual or glob.suffix is not None or not suffix) and glob.matches(prefix + name, name)
+            for glob in self._include
         )
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """The suffixes that images and sidecars may have, in lower case; "" if there may be none."""
+        named = {suffix for glob in self._include if (suffix := glob.suffix) is not None}
+        bare = {""} if any(glob.suffix is None for glob in self._include) else set()
+        return IMAGE_SUFFIXES | SIDECAR_SUFFIXES | named | bare
+
+    def kind_of_other(self, name: str) -> str | None:
+        """The kind of a file that was admitted and is neither image nor sidecar: its suffix. None for the others."""
+        suffix = _suffix(name)
+        if suffix in IMAGE_SUFFIXES or suffix in SIDECAR_SUFFIXES:
+            return None
+        return next((known for known in ARCHIVE_SUFFIXES if name.lower().endswith(known)), suffix) or NO_SUFFIX
 
     def is_sidecar(self, name: str) -> bool:
         """Whether a file that was admitted may describe images."""
@@ -66,7 +86,8 @@ class Glob:
         path = pattern.strip("/") if "/" in pattern.strip("/") else pattern.rstrip("/")
         path = path.removeprefix("/")
         self._whole_path = "/" in path
-        self.names_suffix = re.search(r"\.[^./*?\[\]]+\Z", path) is not None
+        found = re.search(r"\.[^./*?\[\]]+\Z", path)
+        self.suffix = found[0].lower() if found is not None else None  # that it names
         parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
         regex = ""
         for token in self._TOKENS.findall(path):

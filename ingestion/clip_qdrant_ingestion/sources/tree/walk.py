@@ -8,6 +8,7 @@ end before its images are given; the images of a large folder wait in a temporar
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from clip_qdrant_ingestion.sources.tree.spool import Spool
 __all__ = ["Entry", "Lister", "TreeSource"]
 
 
+_DEEPEST = 512  # folders below one another, as in the longest key of S3; links may go round and round
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file or folder as its folder's listing shows it; `name` has no "/". The rest as in SourceObject."""
@@ -35,6 +39,7 @@ class Entry:
     size: int | None = None
     mtime: float | None = None
     etag: str | None = None
+    is_link: bool = False  # which is not followed
 
 
 class Lister(Protocol):
@@ -56,8 +61,8 @@ class Lister(Protocol):
         Raises FileNotFoundError, with a sentence for the user, if there is no such folder, and SourceError.
         """
 
-    def object(self, prefix: str, entry: Entry) -> SourceObject:
-        """A file as the listing gives it to the user of the source."""
+    def object(self, prefix: str, entry: Entry) -> SourceObject | None:
+        """A file as the listing gives it to the user of the source; None if it is not there, as behind a dead link."""
 
     def uri(self, name: str) -> str:
         """The uri of a file or folder, by its path within the source."""
@@ -105,6 +110,7 @@ class _Walk:
         self._sidecars = Sidecars(self._read_all, self._broken_sidecar, whole=folders is None)
         self._objects: list[SourceObject] = []
         self._problems: list[Problem] = []
+        self._passed_over: Counter[str] = Counter()
         self._seen: set[int] = set()
 
     def pages(self) -> Iterator[Page]:
@@ -119,7 +125,7 @@ class _Walk:
             if len(self._problems) >= OBJECTS_A_PAGE:
                 yield self._page()
         self._sidecars.close()
-        if self._objects or self._problems:
+        if self._objects or self._problems or self._passed_over:
             yield self._page()
 
     def _folder(self, prefix: str) -> Generator[Page, None, Iterable[str]]:
@@ -147,6 +153,8 @@ class _Walk:
     def _is_new(self, prefix: str) -> bool:
         identity = self._lister.identity(prefix)
         if identity is None:
+            if prefix.count("/") > _DEEPEST:
+                raise SourceError(f"its folders go deeper than {_DEEPEST} levels")
             return True
         if identity in self._seen:
             return False
@@ -161,12 +169,16 @@ class _Walk:
         for entry in self._lister.entries(prefix):
             if not self._selection.admits(prefix, entry.name):
                 continue
-            if entry.is_folder:
+            if entry.is_link:
+                self._passed_over["link"] += 1
+            elif entry.is_folder:
                 children.append(entry.name)
             elif self._selection.is_sidecar(entry.name):
                 sidecars.add(entry.name)
             elif direct and self._selection.is_image(prefix, entry.name):
                 images.append((entry.name, entry.size, entry.mtime, entry.etag))
+            elif direct and (kind := self._selection.kind_of_other(entry.name)) is not None:
+                self._passed_over[kind] += 1
         self._sidecars.enter(prefix, sidecars)
         found = (Entry(name, False, *version) for name, *version in images)
         if self._wanted is None:
@@ -177,11 +189,15 @@ class _Walk:
     def _add(self, prefix: str, images: Sequence[Entry]) -> None:
         said = self._sidecars.describe([image.name for image in images])
         for image, description in zip(images, said, strict=True):
-            self._objects.append(replace(self._lister.object(prefix, image), said=description))
+            item = self._lister.object(prefix, image)
+            if item is None:
+                self._passed_over["dead link"] += 1
+            else:
+                self._objects.append(replace(item, said=description))
 
     def _page(self) -> Page:
-        page = Page(tuple(self._objects), tuple(self._problems))
-        self._objects, self._problems = [], []
+        page = Page(tuple(self._objects), tuple(self._problems), passed_over=self._passed_over)
+        self._objects, self._problems, self._passed_over = [], [], Counter()
         return page
 
     def _cannot_list(self, prefix: str, detail: str) -> None:

@@ -6,6 +6,7 @@ suffix of an image are images. Links with a query (which sort the page, say) are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 __all__ = ["HttpIndexSource"]
 
 _LARGEST_PAGE = Limits(max_bytes=64 << 20)
+_MOST_FOLDERS = 100_000
 _DEEPEST = 64  # folders below one another; a server that makes up links goes on for ever
 
 
@@ -73,12 +75,19 @@ class HttpIndexSource:
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
         objects: list[SourceObject] = []
         problems: list[Problem] = []
-        entered = TextSet()
+        entered, number = TextSet(), 0
+        passed_over: Counter[str] = Counter()
         waiting = [""] if folders is None else sorted((f"{name}/" if name else "" for name in folders), reverse=True)
         while waiting:
             folder = waiting.pop()
             if not entered.add_all([folder])[0]:
                 continue
+            number += 1
+            if number > _MOST_FOLDERS:
+                raise SourceError(
+                    f"{self._root} cannot be listed to its end: it has more than {_MOST_FOLDERS} folders, or makes "
+                    "them up; ingest a folder further down, or leave some out (--exclude)"
+                )
             try:
                 names = retry_request(lambda: self._names(folder), patience=self._patience)  # noqa: B023  called at once
             except (SourceError, ImageTooLarge) as error:
@@ -94,13 +103,17 @@ class HttpIndexSource:
                     problems.append(self._hidden(folder, f"its folders go deeper than {_DEEPEST} levels"))
                     del waiting[-len(below) :]
             for name in names:
+                if not name.endswith("/") and self._selection.admits(folder, name):
+                    kind = self._selection.kind_of_other(name)
+                    if kind is not None and not self._selection.is_image(folder, name):
+                        passed_over[kind] += 1
                 if self._is_wanted(folder, name):
                     objects.append(SourceObject(self._root + _quote_path(folder + name), folder + name))
                     if len(objects) == OBJECTS_A_PAGE:
-                        yield Page(objects, problems)
-                        objects, problems = [], []
-        if objects or problems:
-            yield Page(objects, problems)
+                        yield Page(objects, problems, passed_over=passed_over)
+                        objects, problems, passed_over = [], [], Counter()
+        if objects or problems or passed_over:
+            yield Page(objects, problems, passed_over=passed_over)
 
     def look(self, item: SourceObject) -> SourceObject:
         version = self._fetcher.head(self._with_user(item.uri))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from clip_qdrant.errors import MissingExtra, SourceError
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion.packed_texts import TextSet
+from clip_qdrant_ingestion.sources.leftovers import is_leftover
 from clip_qdrant_ingestion.worker.events.change_queue import ChangeQueue
 from clip_qdrant_ingestion.worker.events.messages import Change
 
@@ -168,4 +169,4 @@ class _Watched:
         if any(path == one or one in path.parents for one in self._ignored):
             return False
         inner = path.relative_to(self._real)
-        return self._hidden or not any(part.startswith(".") for part in inner.parts)
+        return self._hidden or not any(part.startswith(".") or is_leftover(part) for part in inner.parts)
