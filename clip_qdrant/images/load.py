@@ -69,6 +69,7 @@ class Limits:
 
     max_bytes: int = 256 * 1024 * 1024
     max_pixels: int = 200_000_000
+    max_decoding_bytes: int = 2_750_000_000  # of memory that its pixels take while they are decoded
 
 
 DEFAULT_LIMITS = Limits()
@@ -136,7 +137,13 @@ def load_image(
                 image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
             # Of four bytes a pixel: without palette, in sRGB, upright.
             copies = 0 if _choose_reduction(image, target) > 1 else 2
-            needed = count_decoding_bytes(image, image_format, data, size) + copies * 4 * image.width * image.height
+            needed = count_decoding_bytes(image, image_format, data, size)
+            if needed > limits.max_decoding_bytes:
+                raise ImageTooLarge(
+                    f"{name}, {image_format} of {size[0]} x {size[1]} pixels, takes {needed} bytes of memory to be "
+                    f"decoded; the limit is {limits.max_decoding_bytes}: make it smaller, or convert it to JPEG"
+                )
+            needed += copies * 4 * image.width * image.height
         sha256 = hashlib.sha256(data).hexdigest()
         if admit is not None:
             stack.enter_context(admit(needed))

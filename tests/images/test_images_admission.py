@@ -53,6 +53,10 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 
 
 def encoded_big(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    if image_format == "HEIF":
+        file = io.BytesIO()
+        pytest.importorskip("pillow_heif").from_pillow(image).save(file, **options)
+        return file.getvalue()
     if image_format == "JPEG without end":
         return encoded(image, "JPEG", **options)[:-2]
     if image_format == "12 bit":
@@ -224,6 +228,7 @@ BIG: dict[str, tuple[str, str, dict[str, Any]]] = {
     "webp": ("WEBP", "RGBA", {"method": 0}),
     "webp without loss": ("WEBP", "RGBA", {"method": 0, "lossless": True, "quality": 0}),
     "jpeg 2000": ("JPEG2000", "RGB", {}),
+    "heic": ("HEIF", "RGBA", {"quality": 50, "chroma": 444}),
     "avif": ("AVIF", "RGBA", {"speed": 10, "subsampling": "4:4:4"}),
 }
 
@@ -235,7 +240,7 @@ def test_decoding_a_big_image_takes_no_more_memory_than_it_asked_for(kind: str, 
     image_format, mode, options = BIG[kind]
     if image_format == "AVIF" and not HAS_AVIF:
         pytest.skip("this Pillow has no AVIF")
-    side = 2000 if kind == "tiff of 12 bits" else 4000  # whose samples are spread slowly
+    side = 2000 if kind in ("tiff of 12 bits", "heic") else 4000  # these are slow
     image = picture(side, side, "L" if mode == "I;16" else mode if mode != "P" else "RGB")
     if kind == "grey at the end":
         image.paste((128, 128, 128), (0, 3000, 4000, 4000))

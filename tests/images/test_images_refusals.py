@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -115,6 +117,7 @@ def test_heic_without_a_decoder_is_unsupported_and_names_the_way_out(
     brands: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(UnsupportedImage, match=r"pip install .clip-qdrant\[heic\]."):
         load_image(struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands)
 
@@ -316,6 +319,34 @@ def test_more_pixels_than_the_limit_are_too_large() -> None:
         with pytest.raises(ImageTooLarge, match="64 x 48"):
             load_image(image, limits=Limits(max_pixels=64 * 48 - 1))
         load_image(image, limits=Limits(max_pixels=64 * 48))
+
+
+def test_what_takes_more_memory_than_the_limit_while_it_is_decoded_is_too_large() -> None:
+    data = encoded("WEBP")
+    assert load_image(data, limits=Limits(max_decoding_bytes=64 * 48 * 12)).rgb.size == (64, 48)
+    with pytest.raises(ImageTooLarge, match=f"WEBP of 64 x 48 pixels, takes {64 * 48 * 12} bytes"):
+        load_image(data, limits=Limits(max_decoding_bytes=64 * 48 * 12 - 1))
+
+
+def test_the_limit_of_pixels_lets_a_webp_of_that_size_in() -> None:
+    """Pillow refuses one over twice its own limit, which is below ours."""
+    file = io.BytesIO()
+    Image.new("RGB", (2000, 1000)).save(file, "WEBP", lossless=True, method=0)
+    data = bytearray(file.getvalue())
+    at = data.index(b"VP8L") + 9
+    struct.pack_into("<L", data, at, (14_000 - 1) | (14_000 - 1) << 14)  # of which the data behind holds a part
+    asked: list[int] = []
+
+    def admit(size: int) -> contextlib.AbstractContextManager[None]:
+        asked.append(size)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        load_image(bytes(data), target=16, admit=admit)
+    assert asked == [14_000 * 14_000 * 12]
+    struct.pack_into("<L", data, at, (14_200 - 1) | (14_200 - 1) << 14)
+    with pytest.raises(ImageTooLarge, match="14200 x 14200 pixels; the limit is 200000000"):
+        load_image(bytes(data))
 
 
 def png_bomb(width: int, height: int) -> bytes:

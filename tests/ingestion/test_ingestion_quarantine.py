@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 from counting import CountingFolder
 from fakes import FakeEmbedder, write_image
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from program import program_in
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError, StoreUnavailable
+from clip_qdrant.images.formats import open as decoders
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
 from clip_qdrant_ingestion import FolderSource, Page, Problem, Report, SourceObject
@@ -77,6 +82,27 @@ def test_a_bad_file_is_read_once(photos: Path, collection: ImageCollection, stat
     report = run(source, collection, state)
     assert (report.skipped, report.still_bad, report.quarantined, source.images_read) == (2, 2, (), [])
     assert [row.attempts for row in state.quarantined()] == [1, 1]
+
+
+def test_what_had_no_decoder_is_read_again_by_itself_when_there_is_one(
+    photos: Path, collection: ImageCollection, state: IngestState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (photos / "phone.heic").write_bytes(head + (photos / "a.png").read_bytes())
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    versions = {"pillow-heif": ""}
+    monkeypatch.setattr(decoders, "describe_decoders", lambda: [*versions.values()])
+    run(FolderSource(photos), collection, state)
+    assert bad(state)["phone.heic"] == "unsupported"
+    assert "clip-qdrant[heic]" in next(row.detail for row in state.quarantined() if row.uri.endswith("phone.heic"))
+    assert run(FolderSource(photos), collection, state).still_bad == 3
+    versions["pillow-heif"] = "1.8.1"
+    opener = (lambda file, name: PngImageFile(io.BytesIO(file.read()[len(head) :])), None)
+    monkeypatch.setitem(Image.OPEN, "HEIF", opener)
+    report = run(FolderSource(photos), collection, state)
+    assert (report.renamed + report.added, report.still_bad, len(report.quarantined)) == (1, 0, 2)
+    assert "phone.heic" not in bad(state)
 
 
 def test_a_bad_file_is_read_again_when_it_changes_and_leaves_when_it_is_fixed(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import io
 import math
 from collections.abc import Callable
+from typing import cast
 
 from PIL import Image, ImageFile
 
@@ -22,7 +24,7 @@ from clip_qdrant.images.formats.png import open_png
 from clip_qdrant.images.formats.tiff import TiffPicture, open_tiff
 from clip_qdrant.images.formats.webp import open_webp
 
-__all__ = ["count_decoding_bytes", "open_decoder"]
+__all__ = ["count_decoding_bytes", "describe_decoders", "open_decoder"]
 
 Opener = Callable[[bytes], ImageFile.ImageFile]
 
@@ -50,11 +52,31 @@ def open_decoder(image_format: str, data: bytes, name: str) -> ImageFile.ImageFi
     return opener(data)
 
 
+def describe_decoders() -> list[str]:
+    """What decides which formats are decoded here: versions of libraries, "" for one that is not installed."""
+    from PIL import __version__ as pillow
+
+    try:
+        heif = importlib.metadata.version("pillow-heif")
+    except importlib.metadata.PackageNotFoundError:
+        heif = ""
+    return [pillow, heif]
+
+
 def _find_plugin(image_format: str) -> Opener | None:
-    if image_format in _PLUGINS:
-        return _load_plugin(image_format)
+    return _load_plugin(image_format) if image_format in _PLUGINS else _find_heif()
+
+
+def _find_heif() -> Opener | None:
+    """The decoder that somebody registered with Pillow, else that of the extra `heic`, which is not registered."""
     registered = Image.OPEN.get("HEIF")  # not cached: the user may register it at any time
-    return (lambda data: registered[0](io.BytesIO(data), "")) if registered else None
+    if registered:
+        return lambda data: registered[0](io.BytesIO(data), "")
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:  # not installed, or without what it needs
+        return None
+    return lambda data: cast("ImageFile.ImageFile", heif.HeifImageFile(io.BytesIO(data)))
 
 
 @functools.lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,13 @@ def default_state_path(location: str, cache_dir: Path | None, state: Path | None
 def context_of(limits: Limits, *more: str) -> str:
     """A short hash of what decides, beside its bytes, whether an object can be used: limits and versions of decoders.
 
-    `more` is what else does, such as the types of metadata fields.
+    So a decoder that is installed later has what was put away looked at again. `more` is what else does, such as the
+    types of metadata fields.
     """
-    from PIL import __version__ as pillow
-
     from clip_qdrant import __version__
+    from clip_qdrant.images.formats.open import describe_decoders
 
-    said = json.dumps([__version__, pillow, limits.max_bytes, limits.max_pixels, *more])
+    said = json.dumps([__version__, *describe_decoders(), *astuple(limits), *more])
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
