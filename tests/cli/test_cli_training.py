@@ -18,6 +18,7 @@ from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training import Mixture, Pair, TrainConfig, TrainingJob
 
 QUICK = ("--epochs", "1", "--batch-size", "4", "--freeze-encoders", "--device", "cpu", "--set", "threads=1")
+LEARN_FROM_ALL = ("--set", "hold_out=0")
 
 
 def write_pairs(path: Path, colours: Sequence[str] = tuple(COLOURS)) -> None:
@@ -49,17 +50,29 @@ def test_train_writes_a_checkpoint_and_tells_each_epoch(program: Program, tiny: 
 
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
-    assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
-    assert "text to image@1" in lines[0]
+    assert [line.split("  ")[0] for line in lines[:3]] == ["start", "epoch 1/2", "epoch 2/2"]
+    assert all("text to image@1" in line for line in lines[:3])
     assert lines[-2] == "settings and log are in runs/mine, a report in report.html"
     assert lines[-1] == "written to out/mine.pt; use it with --model out/mine.pt"
     trained, before = load_checkpoint("out/mine.pt"), load_checkpoint(tiny)
-    assert trained.fingerprint() != before.fingerprint()
+    kept_start = "warning: no epoch was better than the start, which is kept as it is" in outcome.err
+    assert (trained.fingerprint() == before.fingerprint()) is kept_start
     assert trained.metrics
 
 
+def test_without_val_a_part_is_held_out_and_said_to_be(program: Program, tiny: str) -> None:
+    outcome = program("train", "pairs.jsonl", "--model", tiny, "--output", "mine.pt", *QUICK)
+
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.startswith(
+        "warning: no validation pairs are given: 2 of the 8 images are held out to judge each epoch by, and not "
+        "learned from (hold_out=0, on a command line --set hold_out=0, learns from all)"
+    )
+    assert [line.split("  ")[0] for line in outcome.out.splitlines()[:2]] == ["start", "epoch 1/1"]
+
+
 def test_learning_rates_and_seed_reach_the_training(program: Program, tiny: str) -> None:
-    common = ("train", "pairs.jsonl", "--model", tiny, *QUICK)
+    common = ("train", "pairs.jsonl", "--model", tiny, *QUICK, *LEARN_FROM_ALL)
     fingerprints = []
     for number, options in enumerate([("--seed", "1"), ("--seed", "1"), ("--seed", "1", "--head-lr", "0.1")]):
         assert program(*common, "--output", f"{number}.pt", *options).code == 0
@@ -152,7 +165,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     taken: dict[str, object] = {}
 
     def run_training(job: TrainingJob, folder: Path, **options: object) -> None:
-        taken.update(options, **vars(job), mixture=job.mixture, folder=folder)
+        taken.update({**options, **vars(job), "mixture": job.mixture, "folder": folder})
         raise _Stop
 
     monkeypatch.setattr("clip_qdrant_training.run.run_training", run_training)
@@ -170,11 +183,12 @@ def test_several_sets_of_pairs_are_mixed_by_their_weights(
 ) -> None:
     write_pairs(program.folder / "more.jsonl", ["red", "blue"])
 
-    program(
+    outcome = program(
         *("train", "pairs.jsonl", "more.jsonl", "--weight", "1", "--weight", "0.5"),
-        *("--model", tiny, "--output", "x.pt"),
+        *("--model", tiny, "--output", "x.pt", *LEARN_FROM_ALL),
     )
 
+    assert handed, outcome.err
     assert parts(handed) == [(8, 1.0, "pairs.jsonl"), (2, 0.5, "more.jsonl")]
     assert handed["trained_on"] == "pairs.jsonl, more.jsonl"
     assert getattr(handed["config"], "weights") == (1.0, 0.5)  # noqa: B009
@@ -263,7 +277,9 @@ def test_without_an_output_there_is_nothing_to_train_for(program: Program, tiny:
 
 
 def test_with_json_there_is_one_document_and_epochs_go_to_stderr(program: Program, tiny: str) -> None:
-    outcome = program("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", "--json", "--run", "here", *QUICK)
+    outcome = program(
+        "train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", "--json", "--run", "here", *QUICK, *LEARN_FROM_ALL
+    )
 
     assert set(outcome.json) == {"output", "run", "fingerprint", "metrics", "seconds"}
     assert outcome.json["run"] == "here"
@@ -273,7 +289,7 @@ def test_with_json_there_is_one_document_and_epochs_go_to_stderr(program: Progra
 
 
 def test_a_second_run_into_the_same_folder_is_refused_and_can_be_resumed(program: Program, tiny: str) -> None:
-    command = ("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", *QUICK)
+    command = ("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", *QUICK, *LEARN_FROM_ALL)
     assert program(*command).code == 0
 
     refused, resumed = program(*command), program(*command, "--resume")
@@ -296,7 +312,7 @@ def test_an_interrupt_says_how_to_go_on(
 
     monkeypatch.setattr("clip_qdrant_training.run.run_training", interrupted)
 
-    outcome = program("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt")
+    outcome = program("train", "pairs.jsonl", "--model", tiny, "--output", "x.pt", *LEARN_FROM_ALL)
 
     assert outcome.code == 130
     told = (

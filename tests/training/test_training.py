@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,8 +76,8 @@ def test_training_learns_to_tell_colours_apart(tmp_path: Path, tiny: Checkpoint,
     ).checkpoint
     after = evaluate(ClipEmbedder.from_checkpoint(trained, device="cpu"), one_of_each(pairs))
     assert after["text_to_image_recall@1"] == 100 > before["text_to_image_recall@1"]
-    assert reports[-1].loss < 0.7 * reports[0].loss
-    assert [report.epoch for report in reports] == list(range(1, 61))
+    assert reports[-1].loss < 0.7 * reports[1].loss
+    assert [report.epoch for report in reports] == list(range(61))
 
 
 def test_frozen_encoders_keep_their_weights_and_heads_do_not(tmp_path: Path, tiny: Checkpoint) -> None:
@@ -104,8 +105,8 @@ def test_a_checkpoint_says_what_it_was_trained_on(tmp_path: Path, tiny: Checkpoi
     pairs = coloured_pairs(tmp_path)
     lines = [json.dumps({"image": pair.image.name, "captions": list(pair.captions)}) for pair in pairs]
     (tmp_path / "colours.jsonl").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")  # as some editors save
-    first = fit(tmp_path / "colours.jsonl", start=tiny, epochs=1, **QUICK)
-    second = fit(pairs, start=first, epochs=1, **QUICK)
+    first = fit(tmp_path / "colours.jsonl", start=tiny, epochs=1, hold_out=0.0, **QUICK)
+    second = fit(pairs, start=first, epochs=1, hold_out=0.0, **QUICK)
     assert first.trained_on == ("nothing", "colours.jsonl")
     assert second.trained_on == ("nothing", "colours.jsonl", "own pairs")
 
@@ -220,6 +221,49 @@ def test_a_loss_that_is_no_number_leaves_a_report_of_its_batch(tmp_path: Path, t
     report = json.loads((tmp_path / "run" / "nan-batch.json").read_text())
     assert report["loss"] == "nan"
     assert len(report["images"]) == len(report["captions"]) == 4
+
+
+def test_the_start_is_judged_first_and_kept_when_no_epoch_beats_it(
+    tmp_path: Path, tiny: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = coloured_pairs(tmp_path)
+    good = fit(pairs, validation=pairs, start=tiny, epochs=20, head_lr=0.01, freeze_encoders=True, **QUICK)
+    seen: list[EpochReport] = []
+    kept = fit(
+        pairs,
+        validation=pairs,
+        start=good,
+        output=tmp_path / "kept.pt",
+        epochs=2,
+        head_lr=10.0,
+        freeze_encoders=True,
+        on_epoch=seen.append,
+        **QUICK,
+    )
+    assert [(report.epoch, report.best) for report in seen] == [(0, True), (1, False), (2, False)]
+    assert math.isnan(seen[0].loss)
+    assert seen[0].metrics == kept.metrics
+    assert sum(seen[1].metrics.values()) < sum(seen[0].metrics.values())
+    assert kept.fingerprint() == good.fingerprint() == load_checkpoint(tmp_path / "kept.pt").fingerprint()
+    assert kept.trained_on == good.trained_on
+    assert caplog.messages[-1].startswith("no epoch was better than the start, which is kept as it is")
+
+
+def test_without_validation_pairs_some_are_held_out_and_said_to_be(
+    tmp_path: Path, tiny: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = coloured_pairs(tmp_path)
+    seen: list[EpochReport] = []
+    fit(pairs, start=tiny, epochs=1, on_epoch=seen.append, run=tmp_path / "run", **QUICK)
+    assert f"{len(pairs) // 3} of the {len(pairs)} images are held out to judge each epoch by" in caplog.text
+    assert [bool(report.metrics) for report in seen] == [True, True]
+    assert f"# validation: {len(pairs) // 3} pairs" in (tmp_path / "run" / "config.toml").read_text()
+
+    caplog.clear()
+    seen.clear()
+    fit(pairs, start=tiny, epochs=1, on_epoch=seen.append, hold_out=0.0, **QUICK)
+    assert "held out" not in caplog.text
+    assert [(report.epoch, dict(report.metrics)) for report in seen] == [(1, {})]
 
 
 def test_training_stops_early_when_nothing_improves(tmp_path: Path, tiny: Checkpoint) -> None:

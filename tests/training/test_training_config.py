@@ -36,6 +36,7 @@ ALL_CHANGED: dict[str, Any] = {
     "dropout": 0.25,
     "weights": (1.0, 0.5),
     "captions_per_image": 2,
+    "hold_out": 0.2,
     "crop": 0.5,
     "ratio": 1.5,
     "colour": 0.1,

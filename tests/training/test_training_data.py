@@ -532,6 +532,37 @@ def test_the_order_of_an_epoch_depends_on_seed_and_number_alone() -> None:
     assert Mixture([Part(numbered(6)), Part(numbered(6), 0.5)]).epoch(1, 1) == [1, 4, 9, 2, 11, 6, 3, 0, 5]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "share", "count"),
+    [
+        ((600,), 0.1, 60),
+        ((60,), 0.1, 20),
+        ((30,), 0.1, 10),
+        ((6,), 0.1, 2),
+        ((5,), 0.1, 0),
+        ((60,), 0.0, 0),
+        ((12_000,), 0.1, 1000),
+        ((300, 100), 0.1, 40),
+        ((590, 1), 0.1, 59),
+    ],
+)
+def test_a_part_of_a_mixture_is_held_out_the_same_for_the_same_seed(
+    sizes: tuple[int, ...], share: float, count: int
+) -> None:
+    parts = [
+        Part([Pair(f"{name}/{number}.jpg", ("a", "b")) for number in range(size)], 2.0, name)
+        for name, size in zip("xy", sizes, strict=False)
+    ]
+    mixture = Mixture(parts)
+    kept, held = mixture.hold_out(share, seed=3)
+    assert len(held) == count
+    assert sorted(str(pair.image) for pair in (*kept.pairs, *held)) == sorted(str(p.image) for p in mixture.pairs)
+    assert [(part.weight, part.name) for part in kept.parts] == [(2.0, part.name) for part in parts]
+    assert mixture.hold_out(share, seed=3)[1] == held
+    if count:
+        assert mixture.hold_out(share, seed=4)[1] != held
+
+
 def test_a_mixture_that_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least one part"):
         Mixture([])

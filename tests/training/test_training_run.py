@@ -81,7 +81,7 @@ def test_a_run_leaves_all_that_its_folder_is_said_to_hold(finished: Path) -> Non
 
     assert names >= {"config.toml", "log.jsonl", "curves.png", "samples.png", "last.state", "best.pt", "report.html"}
     assert kinds(finished)[0] == "start"
-    assert kinds(finished).count("epoch") == 2
+    assert kinds(finished).count("epoch") == 3  # with the start
     assert kinds(finished)[-1] == "end"
 
 
@@ -169,7 +169,7 @@ def test_a_finished_run_resumes_to_its_best_without_a_step(
 
     assert watched.steps == []
     assert load_checkpoint(tmp_path / "again.pt").fingerprint() == trained.fingerprint()
-    assert kinds(finished).count("epoch") == 2
+    assert kinds(finished).count("epoch") == 3  # with the start
 
 
 def test_without_matplotlib_a_run_goes_without_pictures_and_says_what_draws_them(

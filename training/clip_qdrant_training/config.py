@@ -98,6 +98,8 @@ class TrainConfig:
     # data
     weights: Annotated[tuple[float, ...], _LIST] = ()  # one for each set of pairs: how often a pair is seen in an epoch
     captions_per_image: Annotated[int, _ABOVE_0] = 1
+    # The share of the images that judges where no validation pairs are given: at least 20, at most a third or 1,000.
+    hold_out: Annotated[float, _BELOW_1] = 0.1
     crop: float = 0.6  # the smallest share of the area that is seen
     ratio: float = 1.25
     colour: float = 0.2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from clip_qdrant_training.data.pairs import Pair
 
 __all__ = ["TrainingJob"]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """`start` is left as it is. Without `validation` pairs the last epoch counts as the best.
+    """`start` is left as it is. Without `validation` pairs the last epoch counts as the best; see
+    `with_validation`.
 
     `teacher` is the model that `config.distill` learns from, by default the start. `trained_on` is the label of the
     pairs: the checkpoint keeps it behind the labels of its start. `output` is where to write the best checkpoint, in
@@ -37,6 +41,21 @@ class TrainingJob:
     def mixture(self) -> Mixture:
         """The pairs as a mixture, of one part if they are a sequence."""
         return self.pairs if isinstance(self.pairs, Mixture) else Mixture([Part(list(self.pairs))])
+
+    def with_validation(self) -> TrainingJob:
+        """The job itself, or where it has no validation pairs one with a part of its pairs held out to judge by."""
+        if self.validation is not None:
+            return self
+        mixture, held = self.mixture.hold_out(self.config.hold_out, self.config.seed)
+        if not held:
+            return self
+        logger.warning(
+            "no validation pairs are given: %d of the %d images are held out to judge each epoch by, and not learned "
+            "from (hold_out=0, on a command line --set hold_out=0, learns from all)",
+            len(held),
+            len(self.mixture.pairs),
+        )
+        return replace(self, pairs=mixture, validation=held)
 
     @property
     def labels(self) -> tuple[str, ...]:

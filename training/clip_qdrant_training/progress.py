@@ -46,7 +46,10 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did; `metrics` are the recalls on the validation pairs, empty without any."""
+    """What one epoch did; `metrics` are the recalls on the validation pairs, empty without any.
+
+    Epoch 0 is the start before the first step, judged on the validation pairs; it has neither loss nor speed (NaN).
+    """
 
     epoch: int
     epochs: int
@@ -68,7 +71,7 @@ class Watcher(Protocol):
         """After each step."""
 
     def epoch_ended(self, report: EpochReport) -> None:
-        """After each epoch and its validation."""
+        """After each epoch and its validation, and after that of the start (epoch 0)."""
 
     def ended(self) -> None:
         """After the last epoch, or when the run stops early or by an error."""

@@ -34,7 +34,10 @@ def fit(
     watcher: Watcher | None = None,
     **options: Any,
 ) -> Checkpoint:
-    """Train on `pairs` and return the best checkpoint by mean recall on `validation`, or the last one without it.
+    """Train on `pairs` and return the best checkpoint by mean recall on `validation`, the start among them.
+
+    Without `validation` a part of the pairs is held out to judge by (`hold_out`, an option), which the log says; of
+    fewer than six, or with hold_out=0, none is, and the last checkpoint is returned.
 
     `pairs` and `validation`: a path that `read_pairs` knows, an iterable of (image, caption or captions), or a Mixture.
     `start`: a checkpoint or its path, by default the bundled weights; `image_encoder` and `text_encoder` among the
@@ -58,7 +61,7 @@ def fit(
         teacher=read_teacher(config),
         trained_on=label,
         output=None if output is None else Path(output),
-    )
+    ).with_validation()
     follower = _OnEpoch(on_epoch) if watcher is None and on_epoch else watcher
     if run is None:
         return train(job, watcher=follower).checkpoint

@@ -41,7 +41,9 @@ def train(
         list[float] | None, _option("How often DATA is seen in an epoch; one for each DATA.", "X")
     ] = None,
     split: Annotated[str | None, _option("The part of DATA to train on, where it has parts.", "NAME")] = None,
-    val: Annotated[Path | None, _option("Pairs to judge each epoch by; the best one is kept.", "DATA")] = None,
+    val: Annotated[
+        Path | None, _option("Pairs to judge each epoch by, and the start; by default held out of DATA.", "DATA")
+    ] = None,
     val_split: Annotated[str | None, _option("The part to judge by, of --val or else of DATA.", "NAME")] = None,
     images: Annotated[Path | None, _option("The folder of the images, where DATA does not say.", "DIR")] = None,
     recipe: Annotated[str | None, _option("Options from a recipe: its name or a .toml file.", "NAME|FILE")] = None,
@@ -88,6 +90,8 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; epochs go to stderr.")] = False,
 ) -> None:
     """Train the model on image-caption pairs, starting from --model, and write the best checkpoint.
+
+    The best is the start itself if no epoch is better.
 
     What a run leaves (settings, log, curves, report, its state) lies in the folder of the run.
     """
@@ -235,7 +239,7 @@ def _train(
     began = time.perf_counter()
     try:
         trained = run_training(
-            _make_job(data, config, start, output),
+            _make_job(data, config, start, output).with_validation(),
             folder,
             resume=resume,
             watchers=watchers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +15,9 @@ from clip_qdrant_training.data.pairs import Pair
 __all__ = ["Mixture", "Part"]
 
 # First numbers of the seeds, so that no two kinds of draw share a stream.
-_WITHIN_A_PART, _OVER_THE_EPOCH = 1, 2
+_WITHIN_A_PART, _OVER_THE_EPOCH, _HELD_OUT = 1, 2, 3
+
+_LEAST_HELD_OUT, _MOST_HELD_OUT = 20, 1000  # images: few tell nothing, more cost time in each epoch
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,23 @@ class Mixture:
             first += len(part.pairs)
         shuffled: list[int] = _generator(_OVER_THE_EPOCH, seed, epoch).permutation(np.concatenate(chosen)).tolist()
         return shuffled
+
+    def hold_out(self, share: float, seed: int) -> tuple[Mixture, list[Pair]]:
+        """The mixture without a `share` of its images, and these with all their captions, of each part alike many.
+
+        At least 20 are held out, at most 1,000, and never more than a third; of fewer than six, or for a share of 0,
+        none. Which ones follows from the seed.
+        """
+        count = min(max(round(share * len(self.pairs)), _LEAST_HELD_OUT), _MOST_HELD_OUT, len(self.pairs) // 3)
+        if share == 0 or count < 2:
+            return self, []
+        kept, held = [], []
+        for number, part in enumerate(self.parts):
+            several = min(round(count * len(part.pairs) / len(self.pairs)), len(part.pairs) - 1)
+            chosen = set(_generator(_HELD_OUT, seed, number).permutation(len(part.pairs))[:several].tolist())
+            held += [pair for index, pair in enumerate(part.pairs) if index in chosen]
+            kept.append(replace(part, pairs=[pair for index, pair in enumerate(part.pairs) if index not in chosen]))
+        return Mixture(kept), held
 
     @staticmethod
     def _per_epoch(part: Part) -> Fraction:

@@ -129,8 +129,11 @@ class Learner:
         self.model.eval()
         return self.averaged.swap_in(self.model) if self.averaged else contextlib.nullcontext()
 
-    def checkpoint(self, weights: Mapping[str, Tensor] | None = None) -> Checkpoint:
-        """The network as it is now, or with other weights."""
+    def checkpoint(self, weights: Mapping[str, Tensor] | None = None, *, trained: bool = True) -> Checkpoint:
+        """The network as it is now, or with other weights; the start if it is not `trained`."""
+        if not trained:
+            network = self.start.model
+            return make_checkpoint(self.start, network, weights or network.state_dict(), self.start.trained_on)
         return make_checkpoint(self.start, self.model, weights or self.model.state_dict(), self.labels)
 
     def state(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def train(
     watcher: Watcher | None = None,
     on_first_batch: Callable[[Batch], None] | None = None,
 ) -> TrainingOutcome:
-    """Train, and return the best by mean recall on the validation pairs, or the last without any.
+    """Train, and return the best by mean recall on the validation pairs, the start among them; the last without any.
 
     `run` is a folder for the state of the run, which `resume` goes on from if it is there. `on_first_batch` gets what
     the first step will see, before training and in the main process; not in a resumed run, which has had its first
@@ -109,12 +109,19 @@ class Trainer:
             watcher.started(self._run_start())
         try:
             with self.learner.accelerate():
+                if self.validation.judges and not self.learner.done:
+                    self._judge_start(watcher)
                 while epoch <= self.config.epochs and not self._stops_early(epoch):
                     self._epoch(epoch, behind, watcher)
                     epoch, behind = epoch + 1, 0
         finally:
             if watcher:
                 watcher.ended()
+        if self.validation.judges and not self.validation.best_epoch:
+            logger.warning(
+                "no epoch was better than the start, which is kept as it is: more pairs, lower learning rates or "
+                "fewer epochs may help"
+            )
         return self.validation.share()
 
     def save(self, path: Path) -> None:
@@ -136,6 +143,16 @@ class Trainer:
                 f"process {learner.processes.rank} found a state after step {learner.done} in {self.run}, the main "
                 f"process one after step {begun}: put the run folder where all processes see it"
             )
+
+    def _judge_start(self, watcher: Watcher | None) -> None:
+        """What the epochs have to beat."""
+        began = time.perf_counter()
+        metrics, best = self.validation.judge(0)
+        seconds = time.perf_counter() - began
+        report = EpochReport(0, self.config.epochs, math.nan, math.nan, seconds, best, metrics=metrics)
+        logger.info("%s", report)
+        if watcher:
+            watcher.epoch_ended(report)
 
     def _epoch(self, epoch: int, behind: int, watcher: Watcher | None) -> None:
         """The steps of an epoch but for the first `behind`, then the judgement."""

@@ -32,9 +32,11 @@ class TrainingOutcome:
 
 
 class Validation:
-    """Judges the network after each epoch. The main process does so, and writes the best; the others are told.
+    """Judges the network at the start, as epoch 0, and after each epoch. The main process does so, and writes the best;
+    the others are told.
 
-    `scores` has one of each epoch so far. Without validation pairs each epoch is better than the one before it.
+    `scores` has one of each epoch that was trained. Without validation pairs each epoch is better than the one before
+    it, and the start is not judged.
     """
 
     def __init__(self, job: TrainingJob, learner: Learner, run: Path | None) -> None:
@@ -70,16 +72,23 @@ class Validation:
                 score = sum(metrics.values()) if metrics else float(epoch)
                 improved = score > self._best_score
                 if improved:
-                    checkpoint = replace(learner.checkpoint(), metrics=metrics)
+                    checkpoint = replace(learner.checkpoint(trained=epoch > 0), metrics=metrics)
                     self._best, self._best_score, self.best_epoch = (
                         TrainingOutcome(checkpoint, images, texts),
                         score,
                         epoch,
                     )
                     self.write()
-        self.scores.append(learner.processes.agree(score))
+        score = learner.processes.agree(score)
+        if epoch:
+            self.scores.append(score)
         self.best_epoch = learner.processes.agree(self.best_epoch)
         return metrics, improved
+
+    @property
+    def judges(self) -> bool:
+        """Whether there are pairs to judge by."""
+        return bool(self._pairs)
 
     def write(self) -> None:
         """Writes the best, if there is one, to the output and to the folder of the run."""
@@ -98,7 +107,7 @@ class Validation:
 
     def waiting(self, epoch: int) -> int:
         """How many epochs before this one have improved nothing."""
-        return epoch - 1 - self.best_epoch if self._pairs else 0
+        return epoch - 1 - self.best_epoch if self.judges else 0
 
     def state(self) -> dict[str, Any]:
         """What `restore` goes on from."""
@@ -118,7 +127,8 @@ class Validation:
         if not packed:
             return None
         arrays = [None if packed[name] is None else packed[name].numpy() for name in ("images", "texts")]
-        return TrainingOutcome(replace(self._learner.checkpoint(packed["weights"]), metrics=packed["metrics"]), *arrays)
+        checkpoint = self._learner.checkpoint(packed["weights"], trained=self.best_epoch > 0)
+        return TrainingOutcome(replace(checkpoint, metrics=packed["metrics"]), *arrays)
 
 
 def _pack(best: TrainingOutcome | None) -> dict[str, Any]:

@@ -76,11 +76,11 @@ class LiveTable(Display):
         best = report.best and report.metrics
         self._print(
             _columns(
-                f"{report.epoch}/{report.epochs}",
-                f"{report.loss:.4f}",
+                f"{report.epoch}/{report.epochs}" if report.epoch else "start",
+                f"{report.loss:.4f}" if report.epoch else "",
                 _recalls(report.metrics, "text_to_image"),
                 _recalls(report.metrics, "image_to_text"),
-                f"{report.images_per_second:.0f}",
+                f"{report.images_per_second:.0f}" if report.epoch else "",
                 _duration(report.seconds),
             )
             + ("  best" if best else ""),
@@ -99,10 +99,12 @@ class LiveTable(Display):
 
 def epoch_line(report: EpochReport) -> str:
     """An epoch as one line of text."""
-    line = (
-        f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.4f}  {report.seconds:.0f} s  "
-        f"{report.images_per_second:.0f} images/s"
-    )
+    line = f"start  {report.seconds:.0f} s"
+    if report.epoch:
+        line = (
+            f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.4f}  {report.seconds:.0f} s  "
+            f"{report.images_per_second:.0f} images/s"
+        )
     for name, value in report.metrics.items():
         line += f"  {name.replace('_recall', '').replace('_', ' ')} {value:.1f}"
     return line + ("  best so far" if report.best and report.metrics else "")

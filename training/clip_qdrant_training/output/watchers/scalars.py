@@ -19,9 +19,12 @@ def step_scalars(report: StepReport) -> dict[str, float]:
 
 
 def epoch_scalars(report: EpochReport) -> dict[str, float]:
+    recalls = {f"recall/{name.replace('_recall', '')}": value for name, value in report.metrics.items()}
+    if not report.epoch:  # the start, which has neither loss nor speed
+        return recalls
     return {
         "epoch/loss": report.loss,
         "epoch/images_per_second": report.images_per_second,
         "epoch/seconds": report.seconds,
-        **{f"recall/{name.replace('_recall', '')}": value for name, value in report.metrics.items()},
+        **recalls,
     }
