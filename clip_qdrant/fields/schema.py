@@ -34,6 +34,7 @@ from clip_qdrant.fields.wall_clock import wall_clock_key
 __all__ = ["CheckedMetadata", "Schema", "index_params"]
 
 _MAX_DEPTH = 16  # of nested metadata, far from Python's recursion limit
+_MOST_LEFT_OUT = 100  # fields of one image that are told of
 _WORDS = {"moment": "datetime"}  # a kind of value -> the type it asks for, where the two differ
 
 
@@ -127,18 +128,38 @@ class Schema:
                 if name not in self.fields:
                     seen.setdefault(name, []).append((uri, value))
                     parents.update(dict.fromkeys(_parents([name]), uri))
+        if lenient:
+            seen = self._keep_frequent(seen)
         found: dict[str, FieldType] = {}
         for name, values in seen.items():
             field_type = _infer_type(name, values, lenient=lenient)
-            if field_type is None or (lenient and name in parents):
+            if field_type is None:
                 continue
-            if name in parents:
+            if name in parents and not lenient:
                 uri, value = values[0]
                 raise misfit(
                     uri, name, value, "is a group of nested fields elsewhere; use another name for one of the two"
                 )
             found[name] = _widen(field_type, self.expected.get(name))
         return found
+
+    def _keep_frequent(self, seen: dict[str, list[tuple[str | None, Any]]]) -> dict[str, list[tuple[str | None, Any]]]:
+        """Where a name is a value here and a group of fields there, that of the two which most images have."""
+        known = set(_parents(self.fields))
+        groups: dict[str, list[str]] = {}
+        for name in seen:
+            for parent in _parents([name]):
+                groups.setdefault(parent, []).append(name)
+        kept = {name: values for name, values in seen.items() if name not in known}
+        for group, names in groups.items():
+            if group not in kept:
+                continue
+            if len(kept[group]) < max(len(seen[name]) for name in names):
+                del kept[group]
+            else:
+                for name in names:
+                    kept.pop(name, None)
+        return kept
 
     def normalise(
         self, metadata: Mapping[str, Any], *, uri: str | None = None, left_out: list[MetadataError] | None = None
@@ -148,7 +169,7 @@ class Schema:
         Moments become ISO 8601 text, with a zone where they name one. A field that the schema does not have (yet) is
         brought into JSON types only. What was normalised by these fields before is given back as it is.
         Raises MetadataError, naming uri, field and value, for what does not fit; with `left_out` such a field is left
-        out, and its error added to that list.
+        out, and its error added to that list (100 at most).
         """
         if self._fits(metadata):
             return metadata
@@ -183,7 +204,7 @@ class Schema:
             except MetadataError as error:
                 if left_out is None:
                     raise
-                left_out.append(error)
+                _note(error, left_out)
         return result
 
     def _convert(self, value: Any, raw: Any, uri: str | None, name: str, groups: set[str]) -> Any:
@@ -237,10 +258,16 @@ def _entries(
             )
             if left_out is None:
                 raise error
-            left_out.append(error)
+            _note(error, left_out)
             continue
         if value is not None:
             yield str(key), join_path((*above, key)), value
+
+
+def _note(error: MetadataError, left_out: list[MetadataError]) -> None:
+    """Adds the error of a field that is left out; a stranger's file may have any number of them."""
+    if len(left_out) < _MOST_LEFT_OUT:
+        left_out.append(error)
 
 
 def _parents(names: Iterable[str]) -> Iterator[str]:

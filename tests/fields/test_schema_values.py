@@ -191,3 +191,25 @@ def test_a_period_ends_where_the_next_begins() -> None:
         period = parse_period(text)
         assert period is not None
         assert period[1] is None
+
+
+def test_what_does_not_fit_is_left_out_and_told_of_a_hundred_times_at_most() -> None:
+    schema = Schema({"year": "integer", "exif.stars": "float"})
+    metadata = {"year": "late", "exif": {"stars": "many", "lens": "x"}, "ok": 1, 'a"': 2, "nested": [[1]]}
+    left_out: list[MetadataError] = []
+    assert schema.normalise(metadata, left_out=left_out) == {"exif": {"lens": "x"}, "ok": 1}
+    assert [error.field for error in left_out] == ["year", "exif.stars", "'a\"'", "nested"]
+    many: list[MetadataError] = []
+    bad: dict[str, Any] = {f"f{number}": [[1]] for number in range(1000)}
+    assert schema.normalise({**bad, "ok": 1}, left_out=many) == {"ok": 1}
+    assert len(many) == 100
+
+
+def test_of_values_that_disagree_the_most_frequent_decide_if_asked() -> None:
+    values = [{"n": "late"}, {"n": 1}, {"n": 2.5}, {"n": [3, True]}, {"n": {"a": 1}, "m": []}]
+    with pytest.raises(MetadataError, match="'n'"):
+        Schema().extend(values)
+    assert Schema().extend(values[:-1], lenient=True).fields == {"n": "float"}
+    assert Schema().extend(values, lenient=True).fields == {"n": "float"}
+    assert Schema().extend([{"n": {"a": 1}}, {"n": {"a": 2}}, {"n": 3}], lenient=True).fields == {"n.a": "integer"}
+    assert Schema({"n.a": "integer"}).extend([{"n": 1}], lenient=True).fields == {"n.a": "integer"}

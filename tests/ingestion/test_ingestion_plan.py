@@ -183,8 +183,10 @@ def test_metadata_that_does_not_fit_is_in_the_plan_as_in_the_run(
         (photos / f"{index}.json").write_text(f'{{"year": {year}}}')
     found = worker(photos, collection, state).plan()
     report = worker(photos, collection, state).run()
-    assert (found.new, report.added) == (7, 7)
-    assert [row.uri for row in found.quarantined] == [row.uri for row in report.quarantined]
+    assert (found.new, report.added) == (8, 8)
+    assert found.fields_left_out == report.fields_left_out
+    assert [(row.field, row.count) for row in found.fields_left_out] == [("year", 1)]
+    assert found.document()["fields_left_out"][0]["field"] == "year"
 
 
 Step = tuple[str, int]

@@ -14,6 +14,7 @@ from clip_qdrant_ingestion.sources.tree.selection import NO_SUFFIX
 
 if TYPE_CHECKING:
     from clip_qdrant_ingestion import Plan, Quarantined, Report
+    from clip_qdrant_ingestion.run.report import LeftOutField
 
 __all__ = ["show_place", "show_plan", "show_report"]
 
@@ -40,6 +41,7 @@ def show_plan(plan: Plan, collection: str) -> None:
     if examples:
         print_table("the first of them", ("", "image"), [(kind, show_place(uri)) for kind, uri in examples])
     _show_passed_over(plan.passed_over)
+    _show_fields(plan.fields_left_out)
     _show_quarantined(plan.quarantined)
 
 
@@ -72,9 +74,7 @@ def show_report(report: Report, collection: str, source: str) -> None:
     elif report.gone and not report.deleted and not report.interrupted:
         are = "image is" if report.gone == 1 else "images are"
         print_line(f"{report.gone} stored {are} no longer where they were; the same with --delete removes them")
-    if report.fields_left_out:
-        fields = [(row.field, row.count, show_place(row.uri), row.detail) for row in report.fields_left_out[:_SHOWN]]
-        print_table("fields left out", ("field", ">images", "first", "why"), fields)
+    _show_fields(report.fields_left_out)
     _show_quarantined(report.quarantined)
 
 
@@ -96,6 +96,13 @@ def _what_instead(kinds: Mapping[str, int]) -> str:
     hints = [f"{archives} tar {'file' if archives == 1 else 'files'}: --kind shards"] * bool(archives)
     hints += [f"{tables} {'table' if tables == 1 else 'tables'}: name the file itself"] * bool(tables)
     return "".join(f"; {hint}" for hint in hints)
+
+
+def _show_fields(rows: Sequence[LeftOutField]) -> None:
+    """The fields that cannot be stored."""
+    if rows:
+        cells = [(row.field, row.count, show_place(row.uri), row.detail) for row in rows[:_SHOWN]]
+        print_table("fields left out", ("field", ">images", "first", "why"), cells)
 
 
 def _pace(report: Report) -> str:

@@ -78,6 +78,8 @@ def preview(
     with ThreadPoolExecutor(source.reads_at_once, "plan") as pool:
         for page in planner.tasks():
             for task, kind in zip(page, pool.map(reader.kind, page), strict=True):
+                if kind is not None:  # otherwise the stages have told
+                    outcomes.count_fields(task.item.uri, task.left_out)
                 if kind == "new" and len(fresh) < _COMPARED:
                     fresh.append(task)
                 elif kind is not None:
@@ -104,6 +106,7 @@ def preview(
         complete=planner.complete,
         quarantined=tuple(outcomes.quarantined),
         passed_over=dict(planner.passed_over),
+        fields_left_out=outcomes.fields_left_out(),
         examples={kind: tuple(uris) for kind, uris in examples.items()},
     )
 

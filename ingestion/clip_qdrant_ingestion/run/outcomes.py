@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import MetadataError, shorten
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant_ingestion.run.report import Duplicate, LeftOutField, Quarantined
 from clip_qdrant_ingestion.run.stages import ObjectOutcome
 
@@ -77,6 +78,12 @@ class Outcomes:
             self._changed.append(uri)
             self.changed.append(uri)
 
+    def count_fields(self, uri: str, left_out: Iterable[MetadataError]) -> None:
+        """Counts fields that cannot be stored with an image that is not told of."""
+        with self._lock:
+            for error in left_out:
+                self._count_field(uri, error)
+
     def counts(self) -> Counter[str]:
         """By count of a Report, "quarantined", and "objects": all that were told of."""
         with self._lock:
@@ -136,7 +143,7 @@ class Outcomes:
         if before is not None:
             self._fields[name] = replace(before, count=before.count + 1)
             return
-        detail = shorten(str(error).removeprefix(f"{uri}: "), _LONGEST_DETAIL)
+        detail = mask_secrets(shorten(str(error).removeprefix(f"{uri}: "), _LONGEST_DETAIL))
         self._fields[name] = LeftOutField(name, 1, uri, detail)
         logger.warning("the field %s of %s is not stored: %s", name, uri, detail)
 

@@ -205,11 +205,13 @@ class Plan:
     listed: int = 0
     complete: bool = True  # whether the whole source could be listed; if not, nothing is taken for gone
     quarantined: tuple[Quarantined, ...] = ()
+    fields_left_out: tuple[LeftOutField, ...] = ()
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passed_over: Mapping[str, int] = field(default_factory=dict)  # as in Report
 
     def document(self) -> dict[str, Any]:
         """The plan in JSON types."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "quarantined"} | {
-            "quarantined": [asdict(row) for row in self.quarantined]
+        rows = ("quarantined", "fields_left_out")
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name not in rows} | {
+            name: [asdict(row) for row in getattr(self, name)] for name in rows
         }
