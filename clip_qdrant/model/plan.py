@@ -46,7 +46,7 @@ def check_attention(config: Any) -> None:
     if not isinstance(config, Mapping):
         return
     for name, value in config.items():
-        if str(name).strip("_").startswith(("attn_implementation", "experts_implementation")):
+        if str(name).strip("_").startswith("attn_implementation"):
             for each in value.values() if isinstance(value, Mapping) else [value]:
                 if each not in _ATTENTION and not isinstance(each, bool):
                     raise ConfigError(f"its configuration asks for {name}={each!r}: eager and sdpa are possible")

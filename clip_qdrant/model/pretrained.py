@@ -56,7 +56,7 @@ class HubEncoder(nn.Module):
     @property
     def vocabulary(self) -> int:
         """How many token ids the text encoder knows."""
-        return int(self.model.text_model.get_input_embeddings().weight.shape[0])
+        return int(self.model.config.text_config.vocab_size)
 
     def config_dict(self) -> dict[str, Any]:
         """The transformers configuration, without what differs from version to version."""
