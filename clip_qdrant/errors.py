@@ -28,6 +28,7 @@
         ├── StoreLocked                 an embedded store is open in another process
         ├── StoreDamaged                files of an embedded store are damaged or gone
         ├── StoreFull                   the disk of an embedded store has no room for a write
+        ├── TooFewIndexes               a server allows fewer payload indexes than ingestion needs
         ├── CollectionNotFound
         ├── CollectionExists
         ├── InvalidPoint (ValueError)   a vector or id the store must not be given
@@ -67,6 +68,7 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
+    "TooFewIndexes",
     "TrainingError",
     "TruncatedImage",
     "UnsupportedByEdge",
@@ -216,6 +218,10 @@ class StoreDamaged(StoreError):
 
 class StoreFull(StoreError):
     """The disk of an embedded store has no room for a write. Nothing of it was done."""
+
+
+class TooFewIndexes(StoreError):
+    """A server allows fewer payload indexes than ingestion needs."""
 
 
 class CollectionNotFound(StoreError):

@@ -22,6 +22,7 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -32,7 +33,7 @@ from clip_qdrant.url_secrets import mask_secrets
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Count", "Settings", "Text", "expand_home", "refuse_bool", "setting"]
+__all__ = ["Count", "Settings", "Text", "Texts", "expand_home", "refuse_bool", "setting"]
 
 PREFIX = "CLIP_QDRANT_"
 TOML_NAME = "clip-qdrant.toml"
@@ -57,7 +58,15 @@ def refuse_bool(value: Any) -> Any:
     return value
 
 
+def _split(value: Any) -> Any:
+    """In the environment several values stand in one text, with commas between them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Texts = Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_split)]
 Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 
 
@@ -96,6 +105,11 @@ class Settings(BaseSettings):
     )
     replication_factor: Count | None = setting(
         None, "copies of each shard of a collection that is created", "a whole number of at least 1"
+    )
+    indexes: Texts = setting(
+        (),
+        "fields that are indexed first, where a Qdrant server allows fewer indexes than there are fields",
+        "names, with commas between them",
     )
     batch_size: Count = setting(64, "images in one call of the model", "a whole number of at least 1")
     timeout: Count = setting(10, "seconds to wait for a Qdrant server", "a whole number of at least 1")

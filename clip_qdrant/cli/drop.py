@@ -25,6 +25,7 @@ def drop(
     """
     settings = wiring.settings_of(context, {"collection": collection})
     client = wiring.open_client(settings)
+    from clip_qdrant.collection.strict_mode import StrictMode
     from clip_qdrant.store.calls import call
 
     where = plain(settings.shown_location)
@@ -35,7 +36,11 @@ def drop(
         if collection not in names:
             there = ", ".join(map(plain, sorted(names))) or "none"
             raise CollectionNotFound(f"there is no collection {plain(collection)!r} in {where}; there are: {there}")
-        count = call(lambda: client.count(collection, exact=True), what=f"counting in collection {collection!r}").count
+        config = call(lambda: client.get_collection(collection), what=f"opening collection {collection!r}").config
+        exact = StrictMode.read(config).exact
+        what = f"counting in collection {collection!r}"
+        number = call(lambda: client.count(collection, exact=exact), what=what).count
+        count = f"{number}" if exact else f"about {number}"
         if not yes and not _confirm(f"delete collection {plain(collection)!r} with {count} images from {where}?"):
             print_line("nothing was deleted")
             raise typer.Exit(1)

@@ -103,29 +103,41 @@ def _store(settings: Settings, errors: list[ClipQdrantError]) -> dict[str, Any]:
 
 
 def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) -> dict[str, Any]:
+    from clip_qdrant.collection.strict_mode import StrictMode
     from clip_qdrant.store.calls import call
 
     found: dict[str, Any] = {"name": name}
     try:
-        found["images"] = call(lambda: client.count(name, exact=True), what=f"counting in collection {name!r}").count
-        config = call(lambda: client.get_collection(name), what=f"opening collection {name!r}").config
+        info = call(lambda: client.get_collection(name), what=f"opening collection {name!r}")
+        config, exact = info.config, StrictMode.read(info.config).exact
+        found["images"] = call(lambda: client.count(name, exact=exact), what=f"counting in collection {name!r}").count
     except ClipQdrantError as error:
         errors.append(error)
         return {**found, "error": str(error)}
     profile = (config.metadata or {}).get("clip_qdrant")
     if isinstance(profile, Mapping):
         found |= {key: profile[key] for key in ("fingerprint", "dim", "fields") if key in profile}
-    if notes := _notes(name, config):
+    if not exact:
+        found["about"] = True
+    if notes := _notes(name, info, profile):
         found["notes"] = notes
     return found
 
 
-def _notes(name: str, config: models.CollectionConfig) -> list[str]:
+def _notes(name: str, info: models.CollectionInfo, profile: Any) -> list[str]:
     """What a reader should know of a collection that works, but not as it should."""
     from clip_qdrant.collection.indexing import explain_indexing
+    from clip_qdrant.collection.strict_mode import StrictMode, explain_missing
+    from clip_qdrant.fields.schema import Schema
 
-    found = explain_indexing(config)
-    return [f"collection {name!r} is {found}"] if found is not None else []
+    unindexed = explain_indexing(info.config)
+    notes = [f"collection {name!r} is {unindexed}"] if unindexed is not None else []
+    if isinstance(profile, Mapping):
+        wanted = Schema(dict(profile.get("fields") or {})).indexes()
+        missing = [key for key in wanted if key not in (info.payload_schema or {})]
+        lacking = explain_missing(name, missing, len(wanted), StrictMode.read(info.config))
+        notes += [lacking] if lacking is not None else []
+    return notes
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -156,7 +168,8 @@ def _row(collection: dict[str, Any], mine: str | None) -> tuple[object, ...]:
         return collection["name"], collection.get("images", ""), collection["error"], ""
     theirs = collection.get("fingerprint")
     embedder = "not made by clip-qdrant" if theirs is None else "this model" if theirs == mine else theirs[:12]
-    return collection["name"], collection["images"], embedder, _text(collection.get("fields", {}))
+    images = f"about {collection['images']}" if collection.get("about") else collection["images"]
+    return collection["name"], images, embedder, _text(collection.get("fields", {}))
 
 
 def _text(value: object) -> str:

@@ -115,13 +115,15 @@ def facet(
     """Count the images of each value of FIELD, most frequent first."""
     settings = wiring.settings_of(context, {"collection": collection})
     with wiring.open_collection(settings) as images:
-        values = images.facet(field, where=where, limit=limit)
+        values, exact = images.facet(field, where=where, limit=limit), images.counts_exactly
     if as_json:
         rows = [{"value": value.value, "count": value.count} for value in values]
-        print_json({"collection": settings.collection, "field": field, "where": where, "values": rows})
+        print_json({"collection": settings.collection, "field": field, "where": where, "exact": exact, "values": rows})
     elif values:
         title = field + (f"  where {where}" if where else "")
-        print_table(title, ("value", ">images"), [(value.value, value.count) for value in values])
+        print_table(
+            title, ("value", ">images" if exact else ">about"), [(value.value, value.count) for value in values]
+        )
     else:
         print_line(f"no image has a value of {plain(field)}")
 

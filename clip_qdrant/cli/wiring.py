@@ -135,6 +135,7 @@ def open_collection(
                 shard_number=settings.shard_number,
                 replication_factor=settings.replication_factor,
                 stopped=stopped,
+                indexes=settings.indexes,
             )
         yield images
     finally:

@@ -9,6 +9,7 @@ write completes what is missing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +22,19 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.indexing import explain_indexing
 from clip_qdrant.collection.options import CollectionOptions
+from clip_qdrant.collection.strict_mode import StrictMode, choose_indexes, explain_missing
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
     ConfigError,
     FingerprintMismatch,
     StoreError,
+    StoreUnavailable,
+    TooFewIndexes,
 )
 from clip_qdrant.fields.schema import CheckedMetadata, Schema, index_params
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, FieldType
+from clip_qdrant.fields.wall_clock import wall_clock_key
 from clip_qdrant.store.calls import call
 
 if TYPE_CHECKING:
@@ -41,6 +46,7 @@ FORMAT = 2
 _KEY = "clip_qdrant"
 _ATTEMPTS = 5
 _OPENING_PATIENCE = 2.0  # seconds
+_INDEXING_PATIENCE = 60.0  # seconds; a server that limits writes a minute (write_rate_limit) counts each index
 
 _T = TypeVar("_T")
 
@@ -61,10 +67,12 @@ class _State:
     indexed: frozenset[str] = frozenset()  # full payload keys
     payload_fields: Mapping[str, FieldType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    strict: StrictMode = field(default_factory=StrictMode)
+    to_index: tuple[str, ...] = ()  # indexes that are missing and may be made
 
     @property
     def complete(self) -> bool:
-        return self.exists and self.stored == self.schema.fields and self.indexed >= self.schema.indexes().keys()
+        return self.exists and self.stored == self.schema.fields and not self.to_index
 
 
 class CollectionDescription:
@@ -103,6 +111,21 @@ class CollectionDescription:
         return self._state.payload_fields
 
     @property
+    def strict(self) -> StrictMode:
+        """The limits that the server set to the collection, as they were when it was last looked at."""
+        return self._state.strict
+
+    @property
+    def filterable(self) -> Mapping[str, FieldType]:
+        """The fields that a filter may name: all, or those with an index where the server asks for one."""
+        state = self._state
+        if state.strict.unindexed or not state.exists:
+            return state.payload_fields
+        wanted = state.schema.indexes()
+        bare = [key for key in wanted if key not in state.indexed]
+        return {k: kind for k, kind in state.payload_fields.items() if k not in bare and wall_clock_key(k) not in bare}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What keeps the collection from working as it should, each with what to do."""
         return self._state.notes
@@ -111,6 +134,20 @@ class CollectionDescription:
         """Calls one method of the client by `store.calls.call`; a client without a server by one thread at a time."""
         with _in_process if self._in_process else nullcontext():
             return call(operation, what=what, patience=self._patience, stopped=self._options.stopped)
+
+    def ask_within_limits(self, operation: Callable[[StrictMode], _T], *, what: str) -> _T:
+        """`ask` for a call that strict mode limits; where it is refused, the limits may be new, and are read again."""
+        strict = self._state.strict
+        try:
+            return self.ask(lambda: operation(strict), what=what)
+        except (StoreUnavailable, CollectionNotFound):
+            raise
+        except StoreError:
+            self.open()
+            now = self._state.strict
+            if now == strict:
+                raise
+            return self.ask(lambda: operation(now), what=what)
 
     def expect(self, fields: Mapping[str, FieldType]) -> None:
         """Types for fields that may come: a new field gets the type named here if its first values fit it."""
@@ -138,7 +175,25 @@ class CollectionDescription:
         payload_fields = schema.payload_fields()
         if self._in_process:
             indexed = frozenset(schema.indexes())
-        self._state = _State(True, schema, stored, indexed, payload_fields, self._note(info))
+        strict, indexes = StrictMode.read(info.config), schema.indexes()
+        missing = [key for key in indexes if key not in indexed]
+        lacking = explain_missing(self.name, missing, len(indexes), strict)
+        unindexed = explain_indexing(info.config)
+        notes = [f"collection {self.name!r} is {unindexed}"] if unindexed is not None else []
+        self._state = _State(
+            True,
+            schema,
+            stored,
+            indexed,
+            payload_fields,
+            notes=tuple(notes if lacking is None else [*notes, lacking]),
+            strict=strict,
+            to_index=tuple(missing),
+        )
+        if missing and strict.indexes is not None:
+            with contextlib.suppress(TooFewIndexes):  # told when somebody writes
+                may = choose_indexes(indexes, indexed, strict, first=self._options.indexes)
+                self._state = replace(self._state, to_index=tuple(may))
         return True
 
     def require(self) -> None:
@@ -207,10 +262,6 @@ class CollectionDescription:
             )
         return dict(profile.get("fields") or {})
 
-    def _note(self, info: models.CollectionInfo) -> tuple[str, ...]:
-        found = explain_indexing(info.config)
-        return (f"collection {self.name!r} is {found}",) if found is not None else ()
-
     def _profile(self, schema: Schema) -> dict[str, Any]:
         return {
             _KEY: {
@@ -240,15 +291,21 @@ class CollectionDescription:
         if self._in_process:  # it keeps no payload indexes, and warns when asked to
             return
         indexes = schema.indexes()
-        for key, kind in indexes.items():
-            if key not in self._state.indexed:
-                self._create_index(key, kind)
-        self._state = replace(self._state, indexed=self._state.indexed | indexes.keys())
+        chosen = choose_indexes(indexes, self._state.indexed, self._state.strict, first=self._options.indexes)
+        for key in chosen:
+            self._create_index(key, indexes[key])
+        indexed = self._state.indexed.union(chosen)
+        left = [key for key in indexes if key not in indexed]
+        if chosen and (lacking := explain_missing(self.name, left, len(indexes), self._state.strict)) is not None:
+            _log.warning("%s", lacking)
+        self._state = replace(self._state, indexed=indexed, to_index=())
 
     def _create_index(self, key: str, kind: FieldType) -> None:
-        self.ask(
+        call(
             lambda: self._client.create_payload_index(self.name, key, field_schema=index_params(kind), wait=True),
             what=f"indexing {key!r} in collection {self.name!r}",
+            patience=max(self._patience, _INDEXING_PATIENCE),
+            stopped=self._options.stopped,
         )
 
     def _describe(self, schema: Schema) -> None:

@@ -51,6 +51,7 @@ class ImageCollection:
     `patience` is how many seconds a call that fails because the store is away or busy is tried again, with growing
     pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it,
     and once `stopped` says so nothing is tried again.
+    `indexes` names fields that get their payload index first, where a server allows fewer than there are fields.
     `writer` stores records and vectors that are made already, as ingestion does.
     All methods may be called from several threads. Any of them may raise StoreError.
 
@@ -69,12 +70,13 @@ class ImageCollection:
         shard_number: int | None = None,
         replication_factor: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        indexes: Sequence[str] = (),
     ) -> None:
         if not name:
             raise ConfigError("a collection needs a name that is not empty")
         declared = Schema(check_declared_fields({} if fields is None else fields))
         check_embedder(embedder)
-        options = CollectionOptions(patience, shard_number, replication_factor, stopped)
+        options = CollectionOptions(patience, shard_number, replication_factor, stopped, tuple(indexes))
         self.name = name
         self.embedder = embedder
         self.client = client
@@ -160,19 +162,20 @@ class ImageCollection:
                 must=[selection] if selection is not None else None,
                 must_not=[models.HasIdCondition(has_id=[*mentioned])],
             )
-        response = self._description.ask(
-            lambda: self.client.query_points(
+        points = self._reader.query(
+            lambda size, start: self.client.query_points(
                 self.name,
                 query=vector.tolist(),
                 query_filter=selection,
-                limit=limit,
-                offset=offset or None,
+                limit=size,
+                offset=start or None,
                 with_payload=True,
                 score_threshold=score_threshold,
             ),
-            what=f"searching collection {self.name!r}",
+            limit=limit,
+            offset=offset,
         )
-        return [make_hit(point, point.score) for point in response.points]
+        return [make_hit(point, point.score) for point in points]
 
     def get(self, image: str | os.PathLike[str]) -> Hit | None:
         """The stored image of this uri, path or point id, without a score; None if it is not there."""
@@ -181,24 +184,37 @@ class ImageCollection:
         return next((make_hit(record, None) for record in found), None)
 
     def count(self, where: Where | None = None) -> int:
-        """The number of images that `where` holds for, exact; of all without it."""
+        """The number of images that `where` holds for; of all without it. Exact if `counts_exactly`."""
         self._description.require()
-        return self._count(self._reader.build_filter(where))
+        return self._reader.count(self._reader.build_filter(where))
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count` and `facet` are exact: a Qdrant server may refuse that in its strict mode, and estimates."""
+        return self._description.strict.exact
 
     def facet(self, field: str, *, where: Where | None = None, limit: int = 20) -> list[Facet]:
         """The values of a keyword, integer or bool field and how many images have each, most frequent first.
+
+        A server that limits what one call gives (strict mode, max_query_limit) gives no more values than that.
 
         Raises FilterError for a field that is not there or has another type.
         """
         limit = check_whole_number("limit", limit, at_least=1)
         self._description.require()
-        key = self._reader.resolve(lambda: resolve_field(field, self.fields))
+        key = self._reader.resolve(lambda fields: resolve_field(field, fields))
         kind = self.fields[key]
         if kind not in _FACETED:
             raise FilterError(f"field {field!r} is of type {kind}; values are counted for {', '.join(_FACETED)} only")
         selection = self._reader.build_filter(where)
-        response = self._description.ask(
-            lambda: self.client.facet(self.name, key=key, facet_filter=selection, limit=limit, exact=True),
+        response = self._description.ask_within_limits(
+            lambda strict: self.client.facet(
+                self.name,
+                key=key,
+                facet_filter=selection,
+                limit=min(limit, strict.page or limit),
+                exact=strict.exact,
+            ),
             what=f"counting the values of {field!r} in collection {self.name!r}",
         )
         return [Facet(hit.value, hit.count) for hit in response.hits]
@@ -257,14 +273,8 @@ class ImageCollection:
         found = {str(r.id): r.vector for r in self._reader.retrieve(list(set(ids.values())), with_vectors=True)}
         return {name: np.asarray(found[key], np.float32) for name, key in ids.items() if key in found}
 
-    def _count(self, selection: models.Filter | None) -> int:
-        return self._description.ask(
-            lambda: self.client.count(self.name, count_filter=selection, exact=True),
-            what=f"counting in collection {self.name!r}",
-        ).count
-
     def _delete(self, selection: models.Filter) -> int:
-        number = self._count(selection)
+        number = self._reader.count_exactly(selection)
         if number:
             self._description.ask(
                 lambda: self.client.delete(

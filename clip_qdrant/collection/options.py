@@ -20,6 +20,7 @@ class CollectionOptions:
     shard_number: int | None = None
     replication_factor: int | None = None
     stopped: Callable[[], bool] = lambda: False
+    indexes: tuple[str, ...] = ()  # fields
 
     def __post_init__(self) -> None:
         if not (is_number(self.patience) and 0 <= self.patience < math.inf):

@@ -102,16 +102,21 @@ class CollectionWriter:
                     models.FieldCondition(key="fingerprint", match=models.MatchValue(value=self.embedder.fingerprint)),
                 ]
                 selection, limit = models.Filter(must=conditions), 2 * len(missing)
-                records, _ = self._reader.scroll(selection, None, True, True, limit=limit)
+                records, following = self._reader.scroll(selection, None, True, True, limit=limit)
                 for record in records:
                     payload = dict(record.payload or {})
                     found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
-                if len(records) < limit:
+                if following is None:
                     break
                 missing -= found.keys()
         except CollectionNotFound:
             self._description.forget()
         return found
+
+    def complete(self) -> None:
+        """Makes what a collection that is there lacks: payload indexes that were dropped, or not made to the end."""
+        if self._description.open():
+            self._description.prepare([], uris=[])
 
     def prepare(self, records: Sequence[ImageRecord]) -> None:
         """Makes the collection fit to hold these records: creates it, and the fields that are new.

@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
 
-from clip_qdrant.settings import Count, Settings, Text, expand_home, refuse_bool, setting
+from clip_qdrant.settings import Count, Settings, Text, Texts, expand_home, refuse_bool, setting
 from clip_qdrant_ingestion.sources.options import SourceKind
 
 __all__ = ["IngestSettings"]
-
-
-def _split(value: Any) -> Any:
-    """In the environment several values stand in one text, with commas between them."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
 
 
 def _parse_share(value: Any) -> Any:
@@ -32,7 +24,6 @@ def _parse_share(value: Any) -> Any:
 
 
 _Seconds = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, allow_inf_nan=False)]
-_Patterns = Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_split)]
 
 
 class IngestSettings(Settings):
@@ -51,8 +42,8 @@ class IngestSettings(Settings):
         None, "what the source is; unset: told by its name", "folder, bucket, manifest, shards or index"
     )
     source_name: Text | None = setting(None, "the name stored with every image; unset: where the source lies", "a text")
-    include: _Patterns = setting((), "only files of these patterns", "patterns, with commas between them")
-    exclude: _Patterns = setting((), "no files and folders of these patterns", "patterns, with commas between them")
+    include: Texts = setting((), "only files of these patterns", "patterns, with commas between them")
+    exclude: Texts = setting((), "no files and folders of these patterns", "patterns, with commas between them")
     hidden: bool = setting(
         False, "whether hidden files, and what programs leave beside pictures, are taken too", "true or false"
     )

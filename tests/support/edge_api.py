@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from edge_strict import RateLimited, StrictModeRefusal, StrictModes
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from qdrant_client import models
@@ -28,6 +29,7 @@ from clip_qdrant.store.edge.client import EdgeClient
 
 __all__ = ["EdgeApi", "error_body"]
 
+_REMEMBERED = ("optimizers_config", "strict_mode_config")  # what the engine knows nothing of
 _INDEXING_THRESHOLD = 10_000  # kB; the default of a server
 _POINTS: TypeAdapter[PointInsertOperations] = TypeAdapter(PointInsertOperations)
 _SELECTOR: TypeAdapter[PointsSelector] = TypeAdapter(PointsSelector)
@@ -36,8 +38,9 @@ _SELECTOR: TypeAdapter[PointsSelector] = TypeAdapter(PointsSelector)
 class EdgeApi:
     """What each route of Qdrant's REST API does, on an EdgeClient."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, strict: dict[str, Any] | None = None) -> None:
         self.client = EdgeClient(folder)
+        self._strict = StrictModes(strict or {})
         self._lock = threading.Lock()
         # The engine has no optimizer to configure, so what is asked of it is only remembered.
         self._optimizers_file = folder / "optimizers.json"
@@ -51,6 +54,8 @@ class EdgeApi:
         parts = [unquote(part) for part in urlsplit(path).path.strip("/").split("/")]
         status, said = 200, ""
         try:
+            if parts[0] == "collections" and len(parts) > 2 and self.client.collection_exists(parts[1]):
+                self._strict.check(method, parts, body, self._indexes(parts))
             result = self._result(method, parts, body)
             if parts == [""]:
                 return 200, to_json(result)
@@ -103,22 +108,30 @@ class EdgeApi:
     # Collections
 
     def _create(self, name: str, asked: models.CreateCollection) -> bool:
-        others = {key: getattr(asked, key) for key in asked.model_fields_set - {"vectors", "optimizers_config"}}
+        others = {key: getattr(asked, key) for key in asked.model_fields_set - {"vectors", *_REMEMBERED}}
         self.client.create_collection(name, asked.vectors, **others)
         self._optimize(name, asked.optimizers_config)
+        self._strict.set(name, asked.strict_mode_config)
         return True
 
     def _update(self, name: str, asked: models.UpdateCollection) -> bool:
-        others = {key: getattr(asked, key) for key in asked.model_fields_set - {"optimizers_config"}}
+        others = {key: getattr(asked, key) for key in asked.model_fields_set - {*_REMEMBERED}}
         self.client.update_collection(name, **others)
+        self._strict.set(name, asked.strict_mode_config)
         if asked.optimizers_config is not None:
             self._optimize(name, asked.optimizers_config)
         return True
+
+    def _indexes(self, parts: list[str]) -> dict[str, Any]:
+        """The payload indexes of a collection, if it has limits that ask for them."""
+        return self.client.get_collection(parts[1]).payload_schema if self._strict.of(parts[1]) else {}
 
     def _describe(self, name: str) -> models.CollectionInfo:
         info = self.client.get_collection(name)
         chosen = {"indexing_threshold": _INDEXING_THRESHOLD, **self._optimizers.get(name, {})}
         info.config.optimizer_config = info.config.optimizer_config.model_copy(update=chosen)
+        if limits := self._strict.of(name):
+            info.config.strict_mode_config = models.StrictModeConfigOutput(**limits)
         return info
 
     def _optimize(self, name: str, asked: models.OptimizersConfigDiff | None) -> None:
@@ -220,6 +233,10 @@ def _chosen(asked: models.SetPayload | models.DeletePayload) -> Any:
 def _refusal(error: StoreError) -> tuple[int, str]:
     """Status and words of a server for what EdgeClient refused."""
     words = str(error)
+    if isinstance(error, RateLimited):
+        return 429, f"Rate limiting exceeded: {words}"
+    if isinstance(error, StrictModeRefusal):
+        return 400, f"Bad request: {words}"
     named = re.search(r"""(['"])(.*?)\1""", words)
     name = named[2] if named else ""
     if isinstance(error, CollectionNotFound):

@@ -9,6 +9,7 @@ kill -9. Every write is done when it is answered, also with wait=false. What the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import socket
@@ -32,7 +33,8 @@ class EdgeServer:
 
     `port` is a free one unless given. `fail_share` (0 to 1) of the requests go wrong, in four ways alike often: 503
     before or after the work is done, the connection cut before or after it. `seed` chooses which. `latency` is in
-    seconds, for every request. The three may be changed; they hold from the next `restart`.
+    seconds, for every request. These may be changed; they hold from the next `restart`. `strict` is the strict mode of
+    collections that do not say theirs.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class EdgeServer:
         fail_share: float = 0.0,
         seed: int = 0,
         latency: float = 0.0,
+        strict: dict[str, Any] | None = None,
     ) -> None:
+        self.strict = strict or {}
         self.folder = folder
         self.fail_share = fail_share
         self.seed = seed
@@ -77,6 +81,7 @@ class EdgeServer:
     def _start(self, port: int) -> subprocess.Popen[str]:
         options = {"port": port, "fail-share": self.fail_share, "seed": self.seed, "latency": self.latency}
         command = [sys.executable, __file__, str(self.folder), "--until-stdin-ends"]
+        command += [f"--strict={json.dumps(self.strict)}"]
         command += [f"--{name}={value}" for name, value in options.items()]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -131,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(answer)))
+        if status == 429:
+            self.send_header("retry-after", "1")
         self.end_headers()
         self.wfile.write(answer)
 
@@ -163,11 +170,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="chooses which")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each request takes at least")
     parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
+    parser.add_argument("--strict", type=json.loads, default={}, help="strict mode of new collections, as JSON")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     if asked.until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    api = EdgeApi(asked.folder)
+    api = EdgeApi(asked.folder, strict=asked.strict)
     parts = {"reply": staticmethod(api.answer), "faults": _Faults(asked.fail_share, asked.seed)}
     handler = type("Handler", (_Handler,), {**parts, "latency": asked.latency})
     with api.client, _Server(("127.0.0.1", asked.port), handler) as server:

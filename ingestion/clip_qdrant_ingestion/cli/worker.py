@@ -136,4 +136,5 @@ def _open_images(settings: IngestSettings) -> ImageCollection:
     from clip_qdrant.collection.images import ImageCollection
 
     client = wiring.open_client(settings)
-    return ImageCollection(settings.collection, wiring.open_embedder(settings), client, patience=settings.patience)
+    embedder = wiring.open_embedder(settings)
+    return ImageCollection(settings.collection, embedder, client, patience=settings.patience, indexes=settings.indexes)

@@ -22,10 +22,12 @@ from clip_qdrant.errors import (
     SourceError,
     SourceUnavailable,
     StateError,
+    StoreDamaged,
     StoreError,
     StoreFull,
     StoreLocked,
     StoreUnavailable,
+    TooFewIndexes,
     UnsupportedByEdge,
 )
 from clip_qdrant.url_secrets import mask_secrets
@@ -38,7 +40,15 @@ __all__ = ["Retries", "Stopped", "bisect_work", "quarantine"]
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_OF_THE_STORE = (StoreUnavailable, StoreLocked, StoreFull, CollectionNotFound, UnsupportedByEdge)
+_OF_THE_STORE = (
+    StoreUnavailable,
+    StoreLocked,
+    StoreFull,
+    StoreDamaged,
+    TooFewIndexes,
+    CollectionNotFound,
+    UnsupportedByEdge,
+)
 _FAILURES_IN_A_ROW = 50
 _PLACES_IN_A_ROW = 10
 _MISSED_IN_A_ROW = 10_000

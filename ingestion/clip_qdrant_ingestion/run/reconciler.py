@@ -88,6 +88,7 @@ class Reconciler:
         try:
             if not self._options.bulk:
                 put_indexing_back(self._collection)
+            self._collection.writer.complete()
             with bulk_load(self._collection) if self._options.bulk else contextlib.nullcontext():
                 self._engine.run(self._planner.tasks(self._extent.folders))
                 found, nothing_left = self._follow_up()
