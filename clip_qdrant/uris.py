@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 __all__ = ["LONGEST_URI", "lower_scheme", "path_of", "point_id", "to_uri"]
 
@@ -14,6 +14,7 @@ __all__ = ["LONGEST_URI", "lower_scheme", "path_of", "point_id", "to_uri"]
 LONGEST_URI = 1 << 14
 
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(?i:urn|file):")
+_QUERY = re.compile("[?#]")
 _POINT_NAMESPACE = uuid.UUID("6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51")
 
 
@@ -45,7 +46,11 @@ def lower_scheme(name: str) -> str:
 
 def path_of(uri: str) -> Path | None:
     """The local path behind a `file:` uri, None for any other."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
+    scheme, _, rest = uri.partition(":")
+    if scheme.lower() != "file":
         return None
-    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
+    path = _QUERY.split(rest, maxsplit=1)[0]
+    if path.startswith("//"):  # behind it is a host, as a rule an empty one
+        _, slash, below = path[2:].partition("/")
+        path = slash + below
+    return Path(os.fsdecode(unquote_to_bytes(path)))

@@ -8,10 +8,11 @@ import pytest
 from fakes import write_image
 from s3 import new_bucket
 
+from clip_qdrant.errors import ConfigError, MetadataError
 from clip_qdrant.images.load import Limits
-from clip_qdrant.uris import to_uri
+from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant_ingestion.sources.open import kind_of_source, open_source
-from clip_qdrant_ingestion.sources.tables.addresses import resolve_address
+from clip_qdrant_ingestion.sources.tables.addresses import name_within, resolve_address
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,33 @@ def test_every_slash_of_a_prefix_counts(tmp_path: Path, monkeypatch: pytest.Monk
     [page] = table.pages()
     assert [item.uri for item in page.objects] == [f"{bucket.url}//in/a.png"]
     assert table.read(page.objects[0], limits=Limits()) == image
+
+
+@pytest.mark.parametrize("address", ["https://[", "http://[::1/a.jpg", "//[x", "file://[/a.jpg", "HTTPS://]/"])
+@pytest.mark.parametrize("base", ["https://x.example/t.csv", "file:///data/t.csv", "s3://b/t.csv"])
+def test_an_address_that_cannot_be_read_is_a_problem_of_its_row(address: str, base: str) -> None:
+    try:
+        uri = resolve_address(address, base)
+    except MetadataError:
+        return
+    assert name_within(uri, base) is not None
+
+
+def test_a_location_that_is_no_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is no address"):
+        open_source("https://[/photos/", kind="index")
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///a%20b", "/a b"),
+        ("FILE:/a", "/a"),
+        ("file://host/a?x#y", "/a"),
+        ("file://[/a", "/a"),
+        ("s3://a/b", None),
+        ("/a", None),
+    ],
+)
+def test_the_path_of_a_uri(uri: str, path: str | None) -> None:
+    assert path_of(uri) == (None if path is None else Path(path))

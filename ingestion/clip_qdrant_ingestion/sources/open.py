@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.uris import lower_scheme, path_of
@@ -79,12 +80,22 @@ def open_source(
 def make_source(location: str | os.PathLike[str], options: SourceOptions) -> Source:
     """The source at a location, as its options say. Raises as `open_source`."""
     place = lower_scheme(os.fspath(location))
+    _check_place(place)
     kind = options.kind or kind_of_source(place)
     _check_options(place, kind, options)
     source = _OPENERS[kind](place, options)
     if options.path_pattern is not None:
         source = PatternedSource(source, PathPattern(options.path_pattern))
     return source if options.share is None else Share(source, *Share.parse(options.share))
+
+
+def _check_place(place: str) -> None:
+    """Raises ConfigError for what looks like an address and is none."""
+    try:
+        urlsplit(place)
+    except ValueError as error:
+        if scheme_of(place) in WEB:
+            raise ConfigError(f"{place!r} is no address: {error}") from error
 
 
 def _check_options(place: str, kind: SourceKind, options: SourceOptions) -> None:

@@ -32,7 +32,7 @@ def resolve_address(address: str, base: str) -> str:
     address = lower_scheme(address)
     scheme, base_scheme = scheme_of(address), scheme_of(base)
     if scheme in WEB:
-        return address
+        return _check_web(address, address)
     if scheme == "file":
         return to_uri(path_of(address) or address)
     if scheme:
@@ -46,14 +46,25 @@ def resolve_address(address: str, base: str) -> str:
         return address
     path = address.replace("\\", "/")
     if base_scheme in WEB:
-        uri = urljoin(base, path)
+        try:
+            uri = urljoin(base, path)
+        except ValueError as error:
+            raise MetadataError(f"{address!r} is no address of an image: {error}") from error
         if not is_web(uri):
             raise MetadataError(f"{address!r} is no address of an image")
-        return uri
+        return _check_web(uri, address)
     if base_scheme == "file" or path.startswith("/"):
         folder = path_of(f"{base.rpartition('/')[0]}/") or Path()
         return to_uri(os.path.join(folder, path))  # noqa: PTH118  to_uri takes out the dots of a str
     return _in_bucket(path, base)
+
+
+def _check_web(uri: str, address: str) -> str:
+    try:
+        urlsplit(uri)
+    except ValueError as error:  # a bracket of IPv6 alone
+        raise MetadataError(f"{address!r} is no address of an image: {error}") from error
+    return uri
 
 
 def _may_be_named(scheme: str, place: str, base: str) -> bool:

@@ -123,13 +123,20 @@ def _image_folder(entries: Sequence[CaptionEntry], path: Path, images: str | Pat
     tried = entries[:_TRIED]
     folders = [Path(images)] if images is not None else list(_folders_around(path.parent, near))
     for folder in folders:
-        if any((folder / entry.name).exists() for entry in tried):
+        if any(_is_there(folder / entry.name) for entry in tried):
             return folder
     looked = ", ".join(str(folder) for folder in folders if folder.is_dir()) or f"{folders[0]}, which is no folder"
     raise TrainingError(
         f"none of the first {len(tried)} images of {path} is there, such as {tried[0].name!r}. Looked in {looked}: "
         "say with images where they are"
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
 
 
 def _folders_around(folder: Path, near: Sequence[str]) -> Iterator[Path]:
