@@ -6,8 +6,9 @@ from pathlib import Path
 
 from clip_qdrant.errors import ConfigError
 
-__all__ = ["bundled_checkpoint", "sample_gallery"]
+__all__ = ["BUNDLED", "bundled_checkpoint", "sample_gallery"]
 
+BUNDLED = "bundled"  # what the model of this package is called where a checkpoint is named
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import numpy as np
 from PIL import Image
 
-from clip_qdrant.content import bundled_checkpoint
+from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
 from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ClipEmbedder"]
 
 logger = logging.getLogger(__name__)
-BUNDLED = "bundled"
 _TEXTS_A_BATCH = 64
 Progress = Callable[[int], None]
 

@@ -110,7 +110,7 @@ def convert_value(value: Any, field_type: FieldType | None, uri: str | None, nam
         return _place(value, uri, name)
     elif wanted == "float" and kind in ("integer", "float"):
         if float(value) != value:
-            raise misfit(uri, name, value, "is not exact as a float of 64 bits; declare the field as integer")
+            raise misfit(uri, name, value, "is not exact as a float of 64 bits; declare the field as integer in Python")
         return float(value)
     elif wanted == kind:
         return bool(value) if kind == "bool" else int(value)
@@ -143,16 +143,16 @@ def _format_moment(moment: date) -> str | None:
 
 def _way_out(field_type: FieldType | None, kind: str | None) -> str:
     if field_type == "datetime":
-        return "give a date, a datetime or ISO 8601 text such as 2024-05-01, or declare the field as keyword"
+        return "give a date, a datetime or ISO 8601 text such as 2024-05-01, or declare the field as keyword in Python"
     if field_type == "geo":
-        return 'pass {"lat": …, "lon": …}'
+        return 'give {"lat": …, "lon": …}'
     if field_type == "integer" and kind == "float":
-        return "give an int, or declare the field as float"
+        return "give an int, or declare the field as float in Python"
     python_type = {"keyword": "a str", "text": "a str", "integer": "an int", "float": "a number", "bool": "a bool"}
     wanted = python_type[field_type or "keyword"]
     if kind is None:
         return f"give {wanted} or use another name"
-    return f"give {wanted}, or declare the field as {'datetime' if kind == 'moment' else kind}"
+    return f"give {wanted}, or declare the field as {'datetime' if kind == 'moment' else kind} in Python"
 
 
 def explain_unsupported(value: Any, field_type: FieldType | None = None) -> str:

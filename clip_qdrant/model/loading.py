@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model import tutorial
 from clip_qdrant.model.checkpoint import FORMAT, Checkpoint
@@ -24,7 +25,9 @@ _REQUIRED = ("config", "preprocessing", "tokenization", "tokenizer", "weights", 
 
 
 def read_checkpoint(source: str) -> Checkpoint:
-    """The checkpoint at a path or behind "hf:<name or folder>". Raises CheckpointError."""
+    """The checkpoint at a path, behind "hf:<name or folder>", or "bundled". Raises CheckpointError."""
+    if source == BUNDLED:
+        return load_checkpoint(bundled_checkpoint())
     if source.startswith("hf:"):
         from clip_qdrant.model.pretrained import load_pretrained  # parts of transformers that a file does not need
 

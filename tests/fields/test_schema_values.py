@@ -82,8 +82,8 @@ def test_a_value_that_fits_is_stored(field_type: FieldType, value: Any, stored: 
         ("datetime", np.datetime64("NaT"), "no moment"),
         ("geo", {"lat": 91, "lon": 0}, "lat must be a number of degrees from -90 to 90"),
         ("geo", {"lat": 0, "lon": float("nan")}, "lon must be a number"),
-        ("geo", {"lat": 0}, 'pass {"lat": …, "lon": …}'),
-        ("geo", "52,13", 'pass {"lat": …, "lon": …}'),
+        ("geo", {"lat": 0}, 'give {"lat": …, "lon": …}'),
+        ("geo", "52,13", 'give {"lat": …, "lon": …}'),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(field_type: FieldType, value: Any, says: str) -> None:

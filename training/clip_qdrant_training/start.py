@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clip_qdrant.content import bundled_checkpoint
+from clip_qdrant.content import BUNDLED
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import read_checkpoint
@@ -91,7 +91,7 @@ def read_start(start: Checkpoint | str | Path | None, config: TrainConfig) -> Ch
         )
     if isinstance(start, Checkpoint):
         return start
-    return read_checkpoint(str(bundled_checkpoint() if start in (None, "bundled") else start))
+    return read_checkpoint(BUNDLED if start is None else str(start))
 
 
 class _OnEpoch:
