@@ -106,6 +106,11 @@ def test_samples_of_many_bits_are_scaled_by_their_own_range(bits: int) -> None:
         assert load_image(data).rgb.getpixel((3, 3))[0] == pytest.approx(value * 255 / top, abs=0.6)
 
 
+@pytest.mark.parametrize("space", [SRGB, GREY, 15, 99])
+def test_a_colour_space_that_does_not_fit_the_components_keeps_no_image_out(space: int) -> None:
+    assert load_image(jp2(codestream(index(77)), b"", space=space)).rgb.getpixel((0, 0)) == (77, 77, 77)
+
+
 def test_more_than_four_components_are_unsupported() -> None:
     data = bytearray(codestream(index(0)))
     struct.pack_into(">H", data, 40, 7)

@@ -121,6 +121,20 @@ def test_a_tiff_with_fewer_strips_or_tiles_than_its_size_needs_is_truncated(comp
             load_image(make_tiff((whole, [block] * there)))
 
 
+def test_a_plane_that_means_nothing_may_be_missing() -> None:
+    plane = zlib.compress(bytes([200]) * 256)
+    of_two = tags(16, 16, samples=2, compression=DEFLATE, planar=2, extra=0)
+    assert (
+        load_image(make_tiff(({**of_two, 273: [8, 0], 279: [len(plane), 0]}, [plane]))).rgb.getpixel((9, 9))[0] == 200
+    )
+
+
+def test_more_samples_than_are_decoded_are_unsupported(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UnsupportedImage, match="7 samples"):
+        load_image(make_tiff((tags(2, 2, samples=7), [bytes(28)])))
+    assert caplog.records == []
+
+
 def test_a_strip_that_is_not_in_the_file_is_told() -> None:
     data = make_tiff((tags(16, 48, rows=16), [bytes(256)] * 3))
     first = data.index(struct.pack("<LLL", 8, 264, 520))

@@ -9,17 +9,20 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 from PIL import Image, ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from clip_qdrant.errors import UnsupportedImage
+from clip_qdrant.images.formats.parts import PartsFile
 from clip_qdrant.images.formats.white import set_white
 
 __all__ = ["Jpeg2000Picture", "open_jpeg2000"]
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _CMYK = 12  # of enumerated colour spaces
+_CONVERTED = (_CMYK, 18)  # the latter is YCbCr
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -32,17 +35,25 @@ def open_jpeg2000(data: bytes) -> ImageFile.ImageFile:
     if b"pclr" in boxes:
         if len(bits) != 1 or bits[0] > 8:
             raise UnsupportedImage(f"a palette for {len(bits)} components of {bits} bits is not supported")
-        image = Jpeg2000Picture(io.BytesIO(data[data.find(_CODESTREAM) :]))  # where it is an image of grey
+        image = _open_codestream(data)
         image.lookup = _read_palette(boxes[b"pclr"], boxes.get(b"cmap", b""), bits[0])
         is_cmyk = len(image.lookup) == 4 and _read_colour_space(boxes.get(b"colr", b"")) == _CMYK
         image.colours = "CMYK" if is_cmyk else _MODES[len(image.lookup)]
         return image
-    image = Jpeg2000Picture(io.BytesIO(data))
+    if _read_colour_space(boxes.get(b"colr", b"")) in _CONVERTED:
+        image = Jpeg2000Picture(io.BytesIO(data))
+    else:
+        image = _open_codestream(data)
     if image.mode.startswith("I;16"):
         set_white(image, ((1 << bits[0]) - 1) << (16 - bits[0]))
     elif any(depth < 8 for depth in bits):
         image.bits = bits
     return image
+
+
+def _open_codestream(data: bytes) -> Jpeg2000Picture:
+    """The image without the boxes around it, whose colour spaces Pillow holds against the number of components."""
+    return Jpeg2000Picture(cast("Any", PartsFile([memoryview(data)[max(0, data.find(_CODESTREAM)) :]])))
 
 
 class Jpeg2000Picture(Jpeg2KImageFile):

@@ -52,6 +52,7 @@ _METADATA = (_XMP, 33723, 34377)  # XMP, IPTC, Photoshop
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _PICTURES = frozenset({0, 1, 2, 3, 5, 6, 8})  # grey (0: white is zero), RGB, palette, CMYK, YCbCr, Lab
 _RAW, _OLD_JPEG = 1, 6
+_MOST_SAMPLES = 6  # of a pixel; of more Pillow logs an error
 _MOST_EXIF = 1 << 16  # bytes of one tag
 _COMPRESSIONS = {
     33003: "JPEG 2000", 33005: "JPEG 2000", 34661: "JBIG", 34712: "JPEG 2000", 34713: "raw data of a camera",
@@ -152,6 +153,8 @@ def _pick_fields(page: Directory) -> dict[int, Field]:
     if compression not in COMPRESSION_INFO:
         name = _COMPRESSIONS.get(compression, f"of number {compression}")
         raise UnsupportedImage(f"a TIFF with the compression {name} is not supported; convert it to JPEG or PNG")
+    if (samples := page.integer(_SAMPLES, 1)) > _MOST_SAMPLES:
+        raise UnsupportedImage(f"a TIFF of {samples} samples a pixel is not supported; convert it to JPEG or PNG")
     fields = {tag: page.fields[tag] for tag in _AS_THEY_ARE if tag in page.fields}
     for tag in _WHOLE_NUMBERS:
         if numbers := page.integers(tag):
@@ -184,7 +187,9 @@ def _check_blocks(page: Directory, size: int) -> None:
     across, down = math.ceil(page.integer(_WIDTH, 0) / width), math.ceil(page.integer(_LENGTH, 0) / length)
     is_planar = page.integer(_PLANAR, 1) == 2
     samples = page.integer(_SAMPLES, 1)
-    needed = across * down * (samples if is_planar else 1)
+    extra = page.integers(_EXTRA)
+    planes = samples if any(extra) else samples - len(extra)  # what means nothing is not looked at
+    needed = across * down * (planes if is_planar else 1)
     if len(offsets) < needed:
         raise TruncatedImage(f"the TIFF has {len(offsets)} of the {needed} strips or tiles that its size needs")
     is_raw = page.integer(_COMPRESSION, 1) == _RAW
