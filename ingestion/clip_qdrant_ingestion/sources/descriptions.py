@@ -24,6 +24,7 @@ __all__ = ["describe_cells", "describe_fields", "describe_text"]
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LOOKED_AT = 4000  # characters
 _DEGREES = (("lat", "lon"), ("latitude", "longitude"), ("lat", "lng"), ("lat", "long"))
+_STANDARD = frozenset({"taken_at", "location"}.union(*_DEGREES))
 
 
 def describe_fields(fields: Mapping[str, Any], captions: Sequence[str] = ("caption",)) -> Description:
@@ -122,6 +123,8 @@ def _split(fields: Mapping[str, Any], captions: Sequence[str]) -> tuple[Any, Any
 def _name_standard_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with date and place under the names that every image has for them."""
     named = dict(fields)
+    if _STANDARD.isdisjoint(name.strip().lower() for name in named):  # as a rule, and a row may have many columns
+        return named
     for wanted in ("taken_at", "location"):
         name = find_column(named, (wanted,))
         if name is not None and name != wanted:
