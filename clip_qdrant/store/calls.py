@@ -135,10 +135,10 @@ def _translate(error: Exception, what: str) -> StoreError:
 
 
 def _refusal(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
-    if status == 401:
-        missing = "provide" in words.lower()
-        now = "set CLIP_QDRANT_API_KEY, or api_key= of connect()" if missing else "give the key that the server has"
-        return StoreUnavailable(f"{what}: Qdrant {'wants' if missing else 'refused'} an API key (401: {words}); {now}")
+    if status == 401 or (status == 403 and "invalid" in words.lower()):
+        refused = "wants an API key" if "provide" in words.lower() else "refused the API key"
+        way_out = "set CLIP_QDRANT_API_KEY, or api_key= of connect(), to one that the server knows"
+        return StoreUnavailable(f"{what}: Qdrant {refused} ({status}: {words}); {way_out}")
     if status == 403:
         return StoreUnavailable(
             f"{what}: the API key has no right to this (403: {words}); it may only read, or is for other collections: "

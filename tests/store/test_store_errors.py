@@ -68,7 +68,11 @@ def test_the_result_comes_back() -> None:
             StoreUnavailable,
             "set CLIP_QDRANT_API",
         ),
-        (refusal(401, "Invalid API key or JWT"), StoreUnavailable, "give the key that the server has"),
+        (
+            refusal(401, "Invalid API key or JWT"),
+            StoreUnavailable,
+            "refused the API key .*that the server knows",
+        ),
         (
             refusal(403, "Forbidden: Global write access is required"),
             StoreUnavailable,
