@@ -96,6 +96,8 @@ def _hash_source(source: str) -> str:
     name = source.removeprefix("hf:")
     path = Path(name)
     digest = hashlib.sha256()
+    if not source.startswith("hf:") and not path.exists():  # told without importing torch
+        raise CheckpointError(mask_secrets(f"there is no checkpoint at {source}{suggest_name(source)}"))
     try:
         if source.startswith("hf:") and not path.is_dir():
             from huggingface_hub import hf_hub_download, try_to_load_from_cache
