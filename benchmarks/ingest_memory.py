@@ -1,84 +1,100 @@
-"""Peak memory of ingestion, by number of images.
+"""Prints the peak of memory of a run whose server sends other sizes than it tells.
 
-    python benchmarks/ingest_memory.py DATA_FOLDER [--counts 1000 10000] [--model bundled] [--server]
+python benchmarks/ingest_memory.py [OBJECTS] [MIB] [READERS]
 
-Each count is ingested in a process of its own, into a new embedded store, which that process holds too, or with
-`--server` into one behind a server (that of the tests) in another process; then what grows is the worker's alone.
-DATA_FOLDER is used as often as it takes, by symbolic links with other names. Peak is what the operating system says of
-the process (ru_maxrss).
+HEAD says 1,000 bytes of each object, GET sends MIB mebibytes that are no image. The server is another process; the
+embedder is a stand-in, so what is measured is the reading.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
+import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
-
-from qdrant_client.client_base import QdrantBase
+import numpy as np
+from PIL import Image
+from qdrant_client import QdrantClient
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.embedder import ClipEmbedder
-from clip_qdrant.store.connect import connect
-from clip_qdrant.store.edge.client import EdgeClient
-from clip_qdrant_ingestion import FolderSource, ingest
+from clip_qdrant.images.load import ImageInput
+from clip_qdrant_ingestion import ManifestSource, ingest
+from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 
-def measured(folder: Path, count: int, model: str, *, server: bool) -> tuple[float, float]:
-    """Peak in MB after loading the model, and after the run."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
-    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        store = Path(scratch) / "store"
-        if server:
-            from edge_server import EdgeServer
+class Embedder:
+    """Never asked for a vector: no object is an image."""
 
-            client: QdrantBase = connect(stack.enter_context(EdgeServer(store)).url)
-        else:
-            client = stack.enter_context(EdgeClient(store))
-        images = Path(scratch) / "images"
-        for number in range(count):
-            link = images / f"{number // 1000:04}" / f"{number:07}{files[number % len(files)].suffix}"
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(files[number % len(files)].resolve())
-        embedder = ClipEmbedder.load(model)
-        embedder.embed_images([files[0]])
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        report = ingest(FolderSource(images), ImageCollection("images", embedder, client))
-        assert report.listed == count
-        assert not report.quarantined, report.quarantined[:3]
-        return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    dim = 8
+    image_size = 16
+    fingerprint = "0" * 64
+
+    def preprocess(self, rgb: Image.Image) -> np.ndarray:
+        raise NotImplementedError
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def embed_images(self, images: Iterable[ImageInput]) -> np.ndarray:
+        raise NotImplementedError
+
+    def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
+        raise NotImplementedError
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--model", default="bundled")
-    parser.add_argument("--server", action="store_true")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # what a process of its own is given
-    options = parser.parse_args()
-    if options.one:
-        print(*measured(options.folder, options.one, options.model, server=options.server))
-        return
-    table = Table("images", "MB with the model", "peak MB", "times the first", title="peak memory of ingestion")
-    first = None
-    for count in options.counts:
-        command = [sys.executable, __file__, str(options.folder), "--one", str(count), "--model", options.model]
-        command += ["--server"] if options.server else []
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        before, peak = map(float, done.stdout.split())
-        first = first or peak
-        table.add_row(f"{count:,}", f"{before:.0f}", f"{peak:.0f}", f"{peak / first:.3f}")
-    Console().print(table)
+def serve(address: Connection, size: int) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for _ in range(size):
+                    self.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+                self.wfile.write(b"0\r\n\r\n")
+            except OSError:  # it has seen enough
+                self.close_connection = True
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    address.send(server.server_address[1])
+    server.serve_forever()
+
+
+def main(objects: int = 64, size: int = 63, readers: int = 32) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, size), daemon=True)
+    server.start()
+    port = ours.recv()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "t.csv"
+        table.write_text("\n".join(["url", *(f"http://127.0.0.1:{port}/{n}.jpg" for n in range(objects))]))
+        collection = ImageCollection("photos", Embedder(), QdrantClient(":memory:"))
+        source = ManifestSource(table, fetcher=Fetcher(allow_private=True, timeout=300))
+        report = ingest(source, collection, readers=readers)
+    server.terminate()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    reasons = report.summary()["reasons"]
+    print(f"{objects} objects of {size} MiB, {readers} readers: {before:.0f} MiB before, {peak:.0f} MiB at the peak, ")
+    print(f"{time.monotonic() - start:.1f} s, {reasons}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

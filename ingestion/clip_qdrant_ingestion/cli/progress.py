@@ -24,6 +24,7 @@ def ingest_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         bars.SpinnerColumn(),
         bars.BarColumn(bar_width=30),
         bars.TextColumn("{task.completed:,.0f} of {task.fields[listed]}"),
+        bars.TextColumn("{task.fields[left]}"),
         bars.TextColumn("[bold]{task.fields[rate]:.1f}[/] images/s"),
         bars.TextColumn("{task.fields[pace]}"),
         bars.TextColumn("{task.fields[skipped]:,} unchanged"),
@@ -34,14 +35,15 @@ def ingest_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task("", total=None, listed="0", rate=0.0, pace="", skipped=0, quarantined="")
+        task = bar.add_task("", total=None, listed="0", left="", rate=0.0, pace="", skipped=0, quarantined="")
 
         def show(event: Progress) -> None:
             bar.update(
                 task,
-                total=None if event.listing else max(event.listed, event.done),
+                total=max(event.listed, event.done) or None,
                 completed=event.done,
                 listed=f"{event.listed:,}{'+' if event.listing else ''}",
+                left=_left(event),
                 rate=event.images_per_second,
                 pace=_pace(event),
                 skipped=event.skipped,
@@ -49,6 +51,18 @@ def ingest_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
             )
 
         yield show
+
+
+def _left(event: Progress) -> str:
+    """How long the rest may take, by the pace of those that needed work; while it is listed, at least that long."""
+    waiting, worked = event.listed - event.done, event.done - event.skipped - event.still_bad
+    if waiting <= 0 or worked <= 0:
+        return ""
+    seconds = round(waiting * event.seconds / worked)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    return f"{'more than' if event.listing else 'about'} {shown} left"
 
 
 def _pace(event: Progress) -> str:

@@ -78,8 +78,11 @@ class ChunkWorker:
             chunk.add_seconds("read", seconds)
             done: Read | Decoded | Task | None = found
             if isinstance(done, Read):
+                if self._stop.is_set():
+                    self._stages.release(done)
+                    continue
                 with chunk.measure("decode"):
-                    done = None if self._stop.is_set() else self._stages.decode(done)
+                    done = self._stages.decode(done)
             if isinstance(done, Decoded):
                 chunk.decoded.append(done)
             elif isinstance(done, Task):

@@ -69,7 +69,7 @@ class Channel(Generic[_T]):
 
     def __iter__(self) -> Iterator[_T]:
         while items := self.take(1):
-            yield items[0]
+            yield items.pop()  # and what is done with is not held until the next comes
 
     def done(self) -> None:
         """One producer will put no more."""

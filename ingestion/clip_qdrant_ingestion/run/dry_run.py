@@ -128,14 +128,18 @@ class _Reader:
             return "changed"
         done = self._stages.read(task)
         if isinstance(done, Read):
-            sha256 = hashlib.sha256(done.data).hexdigest()
+            sha256 = self._hash(done)
             return "described" if has_same_bytes(task.stored, sha256, fingerprint=self._fingerprint) else "changed"
         return None if done is None else "described"
 
     def sha256(self, task: Task) -> str | None:
         """The hash of an object; None if it cannot be read, of which the stages have told."""
         done = self._stages.read(task)
-        return hashlib.sha256(done.data).hexdigest() if isinstance(done, Read) else None
+        return self._hash(done) if isinstance(done, Read) else None
+
+    def _hash(self, read: Read) -> str:
+        self._stages.release(read)
+        return hashlib.sha256(read.data).hexdigest()
 
 
 def _find_gone(

@@ -17,7 +17,7 @@ import numpy as np
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.unchanged import has_same_bytes
-from clip_qdrant.errors import MetadataError, StoreError, StoreLocked, StoreUnavailable
+from clip_qdrant.errors import ImageTooLarge, MetadataError, StoreError, StoreLocked, StoreUnavailable
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
 from clip_qdrant.images.metadata.file_names import read_name_date
@@ -42,6 +42,10 @@ from clip_qdrant_ingestion.versions import is_same_version
 
 __all__ = ["Decoded", "DuplicateFinder", "Embedded", "ObjectOutcome", "Read", "Stages", "metadata_types"]
 
+_READ_BYTES = 128 * 1024 * 1024  # of images that are being read, or wait to be decoded
+_LEAST = 1024 * 1024  # that is reserved for a read, whatever size is told
+_MORE = 8  # times as much is reserved when that was too little
+_UNKNOWN_SIZE = 16 * 1024 * 1024  # what an object whose size nobody knows is taken for, before one was read
 _PIXEL_BYTES = 384 * 1024 * 1024  # decoded at once, by all threads
 
 Kind = Literal["added", "updated", "renamed", "copied", "payload_updated", "skipped"]
@@ -62,10 +66,11 @@ class ObjectOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A task with the bytes of its image."""
+    """A task with the bytes of its image, of which `held` are taken from the budget until they are decoded."""
 
     task: Task
     data: bytes = field(repr=False)
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +123,15 @@ class Stages:
             Retries(patience=options.patience, stop=stop, many_places=many) for _ in range(2)
         )
         self._place_of = place_of if many else lambda uri: ""  # noqa: ARG005
-        self._pixel_bytes = Budget(_PIXEL_BYTES)
+        self._read_bytes, self._pixel_bytes = Budget(_READ_BYTES), Budget(_PIXEL_BYTES)
+        self._unknown_size = _UNKNOWN_SIZE
         self._met = TextSet()  # hashes of the images of this run
         self._lock = threading.Lock()
         self._fingerprint = collection.embedder.fingerprint
 
     def halt(self) -> None:
-        """What waits to be tried again is given up."""
+        """What waits to be tried again, or for room, is given up."""
+        self._read_bytes.halt()
         self._reading.halt()
         self._looking.halt()
 
@@ -144,10 +151,44 @@ class Stages:
                 return None
             if task.action is Action.REWRITE:
                 return task
-            place = self._place_of(task.item.uri)
-            data = self._reading(lambda: self._source.read(task.item, limits=self._options.limits), place)
-            return Read(task, data)
+            return self._fetch(task)
         return None
+
+    def release(self, read: Read) -> None:
+        """Gives the bytes of an image back that is not decoded."""
+        self._read_bytes.release(read.held)
+
+    def _fetch(self, task: Task) -> Read:
+        """Reads an image, never more of it than was reserved: its size may be told wrong, or not at all.
+
+        One that turns out to be larger is read again, when there is more room for it.
+        """
+        item, limits, place = task.item, self._options.limits, self._place_of(task.item.uri)
+        room = max(self._unknown_size if item.size is None else item.size, _LEAST)
+        while True:
+            held = self._read_bytes.acquire(room)
+            most = limits.max_bytes if held == _READ_BYTES else min(held, limits.max_bytes)
+            within = replace(limits, max_bytes=most)
+            data = None
+            try:
+                data = self._reading(lambda: self._source.read(item, limits=within), place)  # noqa: B023  called at once
+            except ImageTooLarge:
+                if most == limits.max_bytes:
+                    raise
+            finally:
+                if data is None:
+                    self._read_bytes.release(held)
+            if data is not None:
+                if item.size is None:
+                    self._learn_size(len(data))
+                takes = max(len(data), min(item.size or 0, held))
+                return Read(task, data, self._read_bytes.correct(held, takes))
+            room *= _MORE
+
+    def _learn_size(self, size: int) -> None:
+        """Takes the next object whose size is not known for four times the mean of those so far."""
+        with self._lock:
+            self._unknown_size += (4 * size - self._unknown_size) // 8
 
     def _look(self, task: Task) -> Task:
         """The task with what a request for its object alone tells."""
@@ -192,7 +233,12 @@ class Stages:
 
     def decode(self, read: Read) -> Decoded | Task | None:
         """The pixels of an image; the task, if its bytes are those that are stored; None if they are no good."""
-        task, data = read.task, read.data
+        try:
+            return self._decode(read.task, read.data)
+        finally:
+            self.release(read)
+
+    def _decode(self, task: Task, data: bytes) -> Decoded | Task | None:
         with self._quarantine_errors(task.item):
             if task.stored is not None:
                 sha256 = hashlib.sha256(data).hexdigest()

@@ -12,13 +12,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from clip_qdrant.errors import SourceError
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant_ingestion.options import IngestOptions
-from clip_qdrant_ingestion.run.channel import Budget, Channel, Halted
+from clip_qdrant_ingestion.run.channel import Channel, Halted
 from clip_qdrant_ingestion.run.decisions import Task, is_rewrite
 from clip_qdrant_ingestion.run.report import StageTime, stage_times
 from clip_qdrant_ingestion.run.stages import Decoded, Embedded, Read, Stages
@@ -31,8 +32,8 @@ _TICK = 0.1  # seconds: the longest a stop or a failure goes unnoticed
 _LINGER = 1.0  # seconds that an image waits for its batch to fill
 _EMBEDDERS = 2  # while one waits for its batch, the other's is embedded
 _WRITERS = 2
-_READ_BYTES = 128 * 1024 * 1024  # of images that are read and not decoded yet
-_UNKNOWN_SIZE = 16 * 1024 * 1024  # what an object whose size nobody knows is taken for, before one was read
+_AHEAD = 20_000  # tasks that are planned before their turn, so that it is known how many there will be
+_AHEAD_BYTES = 32 * 1024 * 1024  # of images that an archive gives with its listing
 
 
 class ThreadEngine:
@@ -55,7 +56,7 @@ class ThreadEngine:
         workers, readers = options.workers or cpu_count(), options.readers or reads_at_once
         self._threads = {"plan": 1, "read": readers, "decode": workers, "embed": _EMBEDDERS, "write": _WRITERS}
         self._to_read: Channel[Task] = Channel(2 * readers)
-        self._to_decode: Channel[tuple[Read, int]] = Channel(2 * max(readers, workers), producers=readers)
+        self._to_decode: Channel[Read] = Channel(2 * max(readers, workers), producers=readers)
         self._to_embed: Channel[Decoded | Task] = Channel(2 * options.batch_size, producers=readers + workers)
         self._to_write: Channel[tuple[list[Embedded], list[Task]]] = Channel(_WRITERS, producers=_EMBEDDERS + 1)
         self._channels: dict[str, Channel[Any]] = {
@@ -64,8 +65,6 @@ class ThreadEngine:
             "embed": self._to_embed,
             "write": self._to_write,
         }
-        self._bytes = Budget(_READ_BYTES)
-        self._unknown_size = _UNKNOWN_SIZE
         self._lock = threading.Lock()
         self._busy: defaultdict[str, float] = defaultdict(float)
         self._failure: BaseException | None = None
@@ -143,15 +142,33 @@ class ThreadEngine:
     # The calling thread
 
     def _feed(self, tasks: Iterator[list[Task]]) -> None:
+        """Plans, ahead of what can be read, and hands out what is planned; an error of planning comes after that."""
+        waiting: deque[Task] = deque()
+        size, planned, failure = 0, False, None
         try:
             while not self._stop.is_set() and self._failure is None:
-                with self.measure("plan"):
-                    page = next(tasks, None)
-                if page is None:
-                    return
-                self._tick()
-                self._offer(self._to_write, [([], batch) for batch in self._rewrites(page)])
-                self._offer(self._to_read, [task for task in page if not is_rewrite(task)])
+                plans = not planned and len(waiting) < _AHEAD and size < _AHEAD_BYTES
+                if waiting and self._to_read.put(waiting[0], timeout=0 if plans else _TICK):
+                    size -= len(waiting.popleft().item.content or b"")
+                elif plans:
+                    page: list[Task] | None = None
+                    try:
+                        with self.measure("plan"):
+                            page = next(tasks, None)
+                    except SourceError as error:
+                        failure = error
+                    planned = page is None
+                    self._tick()
+                    self._offer(self._to_write, [([], batch) for batch in self._rewrites(page or [])])
+                    new = [task for task in page or [] if not is_rewrite(task)]
+                    size += sum(len(task.item.content or b"") for task in new)
+                    waiting.extend(new)
+                elif not waiting:
+                    break
+                else:
+                    self._tick()
+            if failure is not None:
+                raise failure
         except Halted:
             pass  # a stage has failed
         finally:
@@ -210,43 +227,28 @@ class ThreadEngine:
     def _halt(self) -> None:
         for channel in self._channels.values():
             channel.halt()
-        self._bytes.halt()
         self._stages.halt()
 
     def _read(self) -> None:
         for task in self._to_read:
             if self._stop.is_set():
                 continue  # it is left for the next run
-            size = self._bytes.acquire(self._unknown_size if task.item.size is None else task.item.size)
-            handed_on = False
-            try:
-                with self.measure("read"):
-                    done = self._stages.read(task)
-                if isinstance(done, Read):
-                    if task.item.size is None:
-                        size = self._learn_size(size, len(done.data))
-                    handed_on = self._to_decode.put((done, size))
-                elif done is not None:
-                    self._to_embed.put(done)
-            finally:
-                if not handed_on:
-                    self._bytes.release(size)
-
-    def _learn_size(self, held: int, size: int) -> int:
-        """Holds what an object has turned out to take, and takes the next for four times the mean of those so far."""
-        with self._lock:
-            self._unknown_size += (4 * size - self._unknown_size) // 8
-        return self._bytes.correct(held, size)
+            with self.measure("read"):
+                done = self._stages.read(task)
+            if isinstance(done, Read):
+                self._to_decode.put(done)
+            elif done is not None:
+                self._to_embed.put(done)
+            del done, task  # or each thread would hold an image while it reads the next
 
     def _decode(self) -> None:
-        for read, size in self._to_decode:
-            done = None
-            try:
-                if not self._stop.is_set():
-                    with self.measure("decode"):
-                        done = self._stages.decode(read)
-            finally:
-                self._bytes.release(size)
+        for read in self._to_decode:
+            if self._stop.is_set():
+                self._stages.release(read)
+                continue
+            with self.measure("decode"):
+                done = self._stages.decode(read)
+            del read
             if done is not None:
                 self._to_embed.put(done)
 

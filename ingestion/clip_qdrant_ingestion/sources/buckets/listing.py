@@ -16,6 +16,7 @@ from clip_qdrant.url_secrets import remove_secrets
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
+from clip_qdrant_ingestion.sources.pieces import Pieces
 from clip_qdrant_ingestion.sources.protocol import SourceObject
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import scheme_of
@@ -154,18 +155,19 @@ class _S3Bucket(Bucket):
 async def _content(answer: Mapping[str, Any], uri: str, limits: Limits) -> bytes:
     """The body of an answer: not more than the limit, and not less than was announced."""
     body, length = answer["Body"], answer["ContentLength"]
-    chunks: list[bytes] = []
+    pieces = Pieces()
     size = 0
     try:
         check_size(uri, length, limits)
         while chunk := await body.read(_CHUNK):
             size += len(chunk)
             check_size(uri, size, limits)
-            chunks.append(chunk)
+            pieces.append(chunk)
+        check_whole(uri, size, length)
+        return pieces.take()
     finally:
         body.close()
-    check_whole(uri, size, length)
-    return b"".join(chunks)
+        pieces.close()
 
 
 class _OtherBucket(Bucket):

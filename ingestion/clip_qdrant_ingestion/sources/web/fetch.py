@@ -25,6 +25,7 @@ import httpcore
 from clip_qdrant.errors import AddressRefused, ImageTooLarge, SourceError, first_line
 from clip_qdrant.images.load import Limits
 from clip_qdrant.url_secrets import mask_secrets
+from clip_qdrant_ingestion.sources.pieces import join_pieces
 from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.web.connections import CheckedConnections, time_limit
 
@@ -86,7 +87,7 @@ class Fetcher:
     def fetch(self, url: str, *, limits: Limits) -> bytes:
         """The whole object. Raises SourceError, and ImageTooLarge above the limit of bytes."""
         with self._answer("GET", url, self.timeout) as response:
-            return b"".join(_body(response, url, limits.max_bytes))
+            return join_pieces(_body(response, url, limits.max_bytes))
 
     def open(self, url: str, *, max_bytes: int, timeout: float, patience: float) -> IO[bytes]:
         """The whole object, which may be larger than memory, in a temporary file that has no name.

@@ -1,0 +1,85 @@
+"""The bytes of images in work are bounded, whatever sizes a source tells."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from fakes import FakeEmbedder, MadeSource
+from qdrant_client.client_base import QdrantBase
+
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.errors import ImageTooLarge
+from clip_qdrant.images.load import Limits
+from clip_qdrant_ingestion import SourceObject, ingest
+from clip_qdrant_ingestion.run import stages as stages
+from clip_qdrant_ingestion.run.dry_run import plan
+from clip_qdrant_ingestion.sources.pieces import join_pieces
+
+MIB = 1 << 20
+
+
+class Liar(MadeSource):
+    """Tells sizes that are not those of its images, and notes how much may be in its hands at once."""
+
+    def __init__(self, number: int, told: int | None, real: int) -> None:
+        super().__init__(number, size=0, readers=16)
+        self._told, self._real = told, real
+        self._objects = [SourceObject(item.uri, item.name, size=told, mtime=1.0) for item in self._objects]
+        self._now = 0
+        self.peak = 0
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        taken = min(self._real, limits.max_bytes)
+        with self._lock:
+            self._now += taken
+            self.peak = max(self.peak, self._now)
+        try:
+            if self._real > limits.max_bytes:
+                raise ImageTooLarge(f"{item.uri} has more bytes than the limit of {limits.max_bytes}")
+            data = super().read(item, limits=limits)
+            return data + bytes(self._real - len(data))
+        finally:
+            with self._lock:
+                self._now -= taken
+
+
+@pytest.fixture
+def collection(memory_client: QdrantBase) -> ImageCollection:
+    return ImageCollection("photos", FakeEmbedder(), memory_client)
+
+
+@pytest.mark.parametrize(("told", "real"), [(1000, 3 * MIB), (None, 3 * MIB), (1000, 9 * MIB), (12 * MIB, 9 * MIB)])
+def test_no_more_is_read_than_was_reserved(
+    collection: ImageCollection, monkeypatch: pytest.MonkeyPatch, told: int | None, real: int
+) -> None:
+    monkeypatch.setattr(stages, "_READ_BYTES", 8 * MIB)
+    source = Liar(12, told, real)
+    report = ingest(source, collection)
+    assert (report.added, report.quarantined) == (12, ())
+    assert source.peak <= max(8 * MIB, real)  # one that is larger than all has it for itself
+    planned = plan(Liar(12, told, real), collection)  # which reads those whose size nobody tells
+    assert planned.unchanged + planned.described == 12
+
+
+def test_what_is_larger_than_the_limit_is_refused_as_before(collection: ImageCollection) -> None:
+    report = ingest(Liar(3, 1000, 9 * MIB), collection, limits=Limits(max_bytes=5 * MIB))
+    assert [row.reason for row in report.quarantined] == ["too large"] * 3
+
+
+def test_what_is_read_is_given_back_when_a_run_is_stopped(
+    collection: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_READ_BYTES", 4 * MIB)
+    stop = threading.Event()
+    source = Liar(60, 1000, 3 * MIB)
+    report = ingest(source, collection, batch_size=2, stop=stop, progress=lambda event: event.done and stop.set())
+    assert report.interrupted
+    assert ingest(Liar(30, 1000, 3 * MIB), collection).quarantined == ()
+
+
+def test_pieces_are_joined(tmp_path: Path) -> None:
+    pieces = [bytes([number]) * (700_000 + number) for number in range(9)]
+    assert join_pieces(pieces) == b"".join(pieces)
+    assert join_pieces([]) == b""
