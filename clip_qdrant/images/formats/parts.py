@@ -6,7 +6,6 @@ import bisect
 import io
 import itertools
 from collections.abc import Iterable
-from typing import Any
 
 __all__ = ["PartsFile"]
 
@@ -36,22 +35,18 @@ class PartsFile(io.RawIOBase):
         return self._at
 
     def readall(self) -> bytes:
-        number = bisect.bisect_right(self._starts, self._at) - 1
-        if number >= len(self._parts):
-            return b""
-        start = self._at - self._starts[number]
-        self._at = self._starts[-1]
-        return b"".join([self._parts[number][start:], *self._parts[number + 1 :]])
+        return self.read(max(0, self._starts[-1] - self._at))
 
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        done = 0
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        pieces = []
         number = bisect.bisect_right(self._starts, self._at) - 1
-        while done < len(view) and number < len(self._parts):
+        while size > 0 and number < len(self._parts):
             start = self._at - self._starts[number]
-            piece = self._parts[number][start : start + len(view) - done]
-            view[done : done + len(piece)] = piece
-            done += len(piece)
+            piece = self._parts[number][start : start + size]
+            pieces.append(piece)
+            size -= len(piece)
             self._at += len(piece)
             number += 1
-        return done
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
