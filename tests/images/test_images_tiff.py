@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,41 @@ def test_threads_hear_of_their_own_pictures_alone() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(load, files)) == [False, True] * 40
+
+
+@pytest.mark.skipif(not KNOWS_LIBTIFF, reason="the libtiff of this Pillow cannot be reached")
+def test_the_first_pictures_of_a_process_may_come_in_several_threads_at_once(tmp_path: Path) -> None:
+    (tmp_path / "fax.tif").write_bytes(damaged_fax())
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE, tmp_path / "fax.tif"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "truncated " * 800, "")
+
+
+AT_ONCE = """
+import sys, threading
+from pathlib import Path
+from clip_qdrant.errors import ImageError
+from clip_qdrant.images.load import load_image
+
+data = Path(sys.argv[1]).read_bytes()
+start = threading.Barrier(8)
+
+def load():
+    start.wait()
+    for _ in range(100):
+        try:
+            load_image(data)
+        except ImageError as error:
+            print(error.reason, end=" ")
+
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=load) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
 
 
 def test_odd_tags_make_nobody_warn() -> None:

@@ -31,6 +31,7 @@ class _Listening(threading.local):
 
 
 _LISTENING = _Listening()
+_INSTALLING = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -55,9 +56,14 @@ def check_messages(messages: Sequence[str]) -> None:
     raise TruncatedImage(f"it is damaged: {said}")
 
 
-@functools.lru_cache(maxsize=1)
 def _install_handler() -> Any:
-    """The handler, which must live as long as the process; None where libtiff cannot be reached."""
+    """The handler, one for the whole process; None where libtiff cannot be reached."""
+    with _INSTALLING:  # of two threads the handler of one would be put in, and that of the other kept
+        return _make_handler()
+
+
+@functools.lru_cache(maxsize=1)
+def _make_handler() -> Any:
     try:
         # Looked up in the module of Pillow and what it is linked to: the libtiff that Pillow uses.
         library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
@@ -80,6 +86,7 @@ def _install_handler() -> Any:
             messages.append(text.value.decode("utf-8", "replace").strip(". "))
 
     handler = _HANDLER(handle)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(handler))  # threads may decode while the interpreter ends
     if address := set_handler(handler):
         before = _HANDLER(address)
     return handler
