@@ -210,7 +210,7 @@ def test_the_first_pictures_of_a_process_may_come_in_several_threads_at_once(tmp
     done = subprocess.run(
         [sys.executable, "-c", AT_ONCE, tmp_path / "fax.tif"], capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "truncated " * 800, "")
+    assert (done.returncode, done.stdout.count("truncated"), done.stderr) == (0, 800, "")
 
 
 AT_ONCE = """
