@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -55,7 +56,13 @@ def retry(
         before_sleep=lambda state: logger.info("%s failed, trying again: %s", what, _error_of(state)),
         reraise=True,
     )
-    return attempts(operation)
+    try:
+        return attempts(operation)
+    except BaseException as error:
+        # Frames of tenacity hold the error that holds them. With them it would hold what its catchers have at hand,
+        # such as the bytes of an image that is read again, until the collector comes by.
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

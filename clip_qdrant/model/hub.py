@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging as hub_logging
 from transformers.utils.hub import cached_file
 
 from clip_qdrant.errors import CheckpointError, first_line
@@ -57,7 +58,8 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str]]:
                 f"cannot load {label}: its configuration describes a network of {numbers:,} numbers, and its files "
                 f"have only {room:,} bytes"
             )
-        model, told = auto.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
+        with _without_bars():  # a second's work, drawn on stderr beside a log
+            model, told = auto.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
         return model, set(told["missing_keys"])
 
 
@@ -65,6 +67,18 @@ def load_hub_tokenizer(name: str, label: str) -> Any:
     """The tokenizer. Raises CheckpointError."""
     with _reading(label):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    bars: Any = hub_logging  # without types
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -83,3 +86,14 @@ def test_pieces_are_joined(tmp_path: Path) -> None:
     pieces = [bytes([number]) * (700_000 + number) for number in range(9)]
     assert join_pieces(pieces) == b"".join(pieces)
     assert join_pieces([]) == b""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak of memory is asked for in the way of Unix")
+def test_the_peak_of_a_worker_is_what_the_documentation_says() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "ingest_memory.py"
+    run = subprocess.run([sys.executable, script, "32", "63", "32"], capture_output=True, text=True, check=True)
+    told = re.search(r"(\d+) MiB at the peak", run.stdout)
+    assert told is not None, run.stdout
+    assert int(told[1]) < 640
+    assert "{'not an image': 32}" in run.stdout

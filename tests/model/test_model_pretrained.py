@@ -113,6 +113,11 @@ def test_the_rows_are_those_of_transformers_in_both_runtimes(
         assert np.allclose(clip.embed_texts(texts), expected_texts, atol=1e-4)
 
 
+def test_loading_draws_nothing_on_stderr(clip_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ClipEmbedder.load(f"hf:{clip_folder}", runtime="torch", device="cpu")
+    assert capfd.readouterr().err == ""
+
+
 def test_clip_crops_siglip_squashes(clip_folder: Path, siglip_folder: Path) -> None:
     clip = ClipEmbedder.load(f"hf:{clip_folder}", runtime="torch", device="cpu")
     siglip = ClipEmbedder.load(f"hf:{siglip_folder}", runtime="torch", device="cpu")
