@@ -153,7 +153,6 @@ def test_images_of_an_earlier_gallery_are_gone(program: Program, monkeypatch: py
 @pytest.mark.slow
 def test_with_the_bundled_weights_it_finds_what_it_looks_for(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
-    environment["CLIP_QDRANT_CACHE_DIR"] = str(tmp_path / "cache")
 
     def clip_qdrant(*arguments: str) -> str:
         return subprocess.run(

@@ -135,7 +135,7 @@ def test_missing_wrong_and_foreign_keys_are_named(tmp_path: Path, lineage: Linea
     assert "unknown: extra.weight" in refused({**good, "extra.weight": torch.zeros(2)})
     assert "image_encoder.model.conv1.weight" in refused({**good, "image_encoder.model.conv1.weight": torch.zeros(1)})
     assert "image_projection.projection.weight" in refused({"fc.weight": torch.zeros(2, 2)})
-    assert "not tensors: text_projection.fc.bias" in refused({**good, "text_projection.fc.bias": "text"})
+    assert "not plain tensors: text_projection.fc.bias" in refused({**good, "text_projection.fc.bias": "text"})
     assert "image_encoder.model.conv1.weight" in refused({**good, "image_encoder.model.conv1.weight": "text"})
     words = "text_encoder.model.embeddings.word_embeddings.weight"
     assert "knows 10 tokens" in refused({**good, words: torch.zeros(10, 64)})

@@ -233,7 +233,7 @@ def test_a_facet_without_an_index_says_how_to_make_one(client: EdgeClient) -> No
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(client: EdgeClient, limit: int) -> None:
     for use in (client.query_points, client.scroll):
-        with pytest.raises(StoreError, match=f"limit {limit}"):
+        with pytest.raises(StoreError, match=f"limit is {limit}"):
             use("c", limit=limit)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import os
 import struct
@@ -19,6 +20,7 @@ __all__ = ["Expectation", "write_corpus"]
 
 SIZE = (64, 48)
 EMPTY, NO_IMAGE, TRUNCATED, UNSUPPORTED = "empty", "not an image", "truncated", "unsupported"
+HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 TOO_LARGE, UNREADABLE, NOT_LISTED = "too large", "unreadable", "not listed"
 
 
@@ -276,7 +278,7 @@ def _something_else() -> Iterator[Case]:
         "zeros": (bytes(5000), NO_IMAGE),
         "noise": (np.random.default_rng(1).integers(1, 60, 5000, dtype=np.uint8).tobytes(), NO_IMAGE),
         "compressed": (gzip.compress(encoded(picture(95), "JPEG"), mtime=0), NO_IMAGE),
-        "photo of a phone": (ftyp + b"heic\0\0\0\0mif1heic" + bytes(400), UNSUPPORTED),
+        "photo of a phone": (ftyp + b"heic\0\0\0\0mif1heic" + bytes(400), TRUNCATED if HAS_HEIF else UNSUPPORTED),
         "jpeg xl": (b"\xff\x0a" + bytes(40), UNSUPPORTED),
         "jpeg xl in a box": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40), UNSUPPORTED),
         "icon": (b"\0\0\1\0\1\0" + bytes(40), UNSUPPORTED),
@@ -318,7 +320,7 @@ def _no_files(folder: Path) -> dict[str, Expectation]:
     (folder / ".hidden.jpg").write_bytes(encoded(picture(300), "JPEG"))
     for name, target in {"dangling link.jpg": "nowhere.jpg", "link to itself.jpg": "link to itself.jpg"}.items():
         (folder / name).symlink_to(target)
-        expected[name] = bad(UNREADABLE)
+        expected[name] = bad(NOT_LISTED)
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe.jpg")
         expected["pipe.jpg"] = bad(UNREADABLE)

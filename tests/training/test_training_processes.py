@@ -176,7 +176,7 @@ def test_a_run_gives_the_weights_of_one_process_and_only_the_main_one_writes(tmp
     assert first["metrics"] == alone["metrics"]
     assert first["steps"] == pytest.approx(alone["steps"], abs=1e-5)
     assert first["fingerprint"] == second["fingerprint"]
-    assert stopped["epochs"] == [1, 2]
+    assert stopped["epochs"] == [0, 1]
     assert stopped["fingerprint"] == stopped_too["fingerprint"]
     assert second["steps"] == second["epochs"] == stopped_too["steps"] == []
     assert load_checkpoint(tmp_path / "output-0.pt").fingerprint() == stopped["fingerprint"]
