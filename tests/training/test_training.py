@@ -253,17 +253,20 @@ def test_without_validation_pairs_some_are_held_out_and_said_to_be(
     tmp_path: Path, tiny: Checkpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     pairs = coloured_pairs(tmp_path)
-    seen: list[EpochReport] = []
-    fit(pairs, start=tiny, epochs=1, on_epoch=seen.append, run=tmp_path / "run", **QUICK)
+    job = TrainingJob(tiny, pairs).with_validation()
+    assert job.validation is not None
+    assert sorted(map(str, (*job.mixture.pairs, *job.validation))) == sorted(map(str, pairs))
+    assert len(job.validation) == len(pairs) // 3
     assert f"{len(pairs) // 3} of the {len(pairs)} images are held out to judge each epoch by" in caplog.text
-    assert [bool(report.metrics) for report in seen] == [True, True]
-    assert f"# validation: {len(pairs) // 3} pairs" in (tmp_path / "run" / "config.toml").read_text()
 
     caplog.clear()
-    seen.clear()
-    fit(pairs, start=tiny, epochs=1, on_epoch=seen.append, hold_out=0.0, **QUICK)
-    assert "held out" not in caplog.text
-    assert [(report.epoch, dict(report.metrics)) for report in seen] == [(1, {})]
+    for given in (
+        TrainingJob(tiny, pairs, config=TrainConfig(hold_out=0.0)),
+        TrainingJob(tiny, pairs, validation=pairs[:2]),
+        TrainingJob(tiny, pairs[:5]),
+    ):
+        assert given.with_validation() is given
+    assert caplog.text == ""
 
 
 def test_training_stops_early_when_nothing_improves(tmp_path: Path, tiny: Checkpoint) -> None:

@@ -89,6 +89,7 @@ def _is_loopback(host: str) -> bool:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64  # that wait to be accepted; of more, some wait for a second or longer
 
     def __init__(
         self,
