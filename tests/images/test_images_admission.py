@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peak_memory import PEAK_MEMORY
 from PIL import Image, features
 from tiffs import make_tiff
 
@@ -192,9 +193,8 @@ def test_bands_give_the_picture_that_the_whole_gives(
     assert in_bands.info == whole.info
 
 
-PEAK = """
-import contextlib, resource, sys
-from pathlib import Path
+PEAK = f"""{PEAK_MEMORY}
+import contextlib, sys
 from clip_qdrant.images.load import load_image
 
 asked = []
@@ -206,9 +206,9 @@ def admit(size):
 
 load_image(Path(sys.argv[2]), target=16)
 data = Path(sys.argv[1]).read_bytes()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 load_image(data, target=224, admit=admit)
-print(asked[0], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(asked[0], (peak_memory() - before) * 1024)
 """
 BIG: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rgb": ("PNG", "RGB", {"compress_level": 1}),
@@ -234,7 +234,7 @@ BIG: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is asked for in the way of Linux")
 @pytest.mark.parametrize("kind", BIG)
 def test_decoding_a_big_image_takes_no_more_memory_than_it_asked_for(kind: str, tmp_path: Path) -> None:
     image_format, mode, options = BIG[kind]
