@@ -492,7 +492,7 @@ def test_a_table_in_a_bucket_is_read_through_failures_and_cuts(
     elif name == "t.jsonl.gz":
         data = gzip.compress("\n".join(json.dumps({"uri": each}) for each in names).encode())
     else:
-        data = parquet(tmp_path / name, {"uri": names}, rows=8).read_bytes()
+        data = parquet(tmp_path / name, {"uri": names}, rows=30).read_bytes()
     bucket.put(name, data)
     monkeypatch.setattr("clip_qdrant_ingestion.sources.buckets.filesystems._BUFFER", 1 << 15)
     with FlakyProxy(bucket.endpoint, fail_share=0.2, cut_share=0.2).running() as proxy:
