@@ -271,3 +271,13 @@ def test_a_key_that_metadata_may_have_can_be_indexed_and_asked_for(edge_client: 
 def test_what_is_no_filter_is_refused(stores: dict[str, QdrantBase]) -> None:
     with pytest.raises(UnsupportedByEdge, match="dict"):
         stores["edge"].count("c", count_filter={"must": []})  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize("engine", ["memory", "edge", "indexed edge"])
+def test_more_conditions_than_there_are_hold_for_nothing(stores: dict[str, QdrantBase], engine: str) -> None:
+    pets = models.FieldCondition(key="tag", match=models.MatchAny(any=["pets"]))
+    assert selected(stores[engine], models.Filter(should=[pets]))
+    least = models.MinShould(conditions=[pets], min_count=2)
+    assert selected(stores[engine], models.Filter(should=[pets], min_should=least)) == []
+    negated = models.Filter(must_not=[models.Filter(should=[pets], min_should=least)])
+    assert len(selected(stores[engine], negated)) == stores[engine].count("c").count

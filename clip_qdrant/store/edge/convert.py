@@ -163,6 +163,9 @@ def to_filter(condition: models.Filter | None) -> engine.Filter | None:
     if not isinstance(condition, models.Filter):
         raise UnsupportedByEdge(f"filters of type {type(condition).__name__}")
     least = condition.min_should
+    if least is not None and least.min_count > len(least.conditions):
+        # More than there are: nothing. With a payload index the engine may answer with what `should` selects.
+        return engine.Filter(must=[engine.HasIdCondition(set())])
     return engine.Filter(
         must=_clause(condition.must),
         should=_clause(condition.should),
