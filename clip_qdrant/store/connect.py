@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import ssl
@@ -14,6 +13,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.hosts import is_loopback
 from clip_qdrant.url_secrets import mask_secrets
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _server(
     if key:
         # As a header: the client's own api_key argument warns on each plain-http URL, the local one too.
         headers["api-key"] = key
-        if parts.scheme.lower() == "http" and not _is_local(host):
+        if parts.scheme.lower() == "http" and not is_loopback(host):
             logger.warning("the API key travels unencrypted to %s; use https", host)
     client = QdrantClient(
         url=url,
@@ -130,12 +130,3 @@ def _limit_connecting(request: httpx.Request, send: Callable[[httpx.Request], ht
     if (limits.get("connect") or _CONNECT_SECONDS) >= _CONNECT_SECONDS:
         request.extensions["timeout"] = {**limits, "connect": _CONNECT_SECONDS}
     return send(request)
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

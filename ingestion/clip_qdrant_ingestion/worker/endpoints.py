@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
-from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from typing import Any, cast
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.hosts import is_loopback
 from clip_qdrant_ingestion.worker.events.messages import LONGEST_MESSAGE, Change, parse_events
 from clip_qdrant_ingestion.worker.health import Health
 from clip_qdrant_ingestion.worker.metrics import CONTENT_TYPE
@@ -57,7 +57,7 @@ def serve(
     `Authorization: Bearer TOKEN`, or the token as a password (Basic), as SNS sends it; without one they are taken on
     loopback alone. Raises ConfigError if it cannot listen there.
     """
-    refuses = on_events is not None and token is None and not _is_loopback(host)
+    refuses = on_events is not None and token is None and not is_loopback(host)
     if refuses:
         logger.warning(
             "events are refused at %s, where anybody may send them: set CLIP_QDRANT_EVENTS_TOKEN to take them", host
@@ -78,13 +78,6 @@ def serve(
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Server(ThreadingHTTPServer):
@@ -231,9 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
         self.send_response(status)
         if status == HTTPStatus.UNAUTHORIZED:
-            self.send_header(
-                "WWW-Authenticate", 'Basic realm="events"'
-            )  # SNS sends its password only when asked for it
+            # SNS sends its password only when it is asked for it.
+            self.send_header("WWW-Authenticate", 'Basic realm="events"')
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
