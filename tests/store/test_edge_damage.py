@@ -186,7 +186,7 @@ def test_the_command_says_what_it_found_and_what_to_do(
 WRITER = """
 import sys
 from qdrant_client import models
-import clip_qdrant.store.edge.client as edge
+import clip_qdrant.store.edge.points as edge
 edge._POINTS_A_FLUSH = 10
 client = edge.EdgeClient(sys.argv[1])
 print("open", flush=True)

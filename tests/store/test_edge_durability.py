@@ -127,7 +127,7 @@ def test_a_crash_while_a_collection_is_deleted_leaves_a_store_that_opens(
     client = EdgeClient(tmp_path)
     client.create_collection("c", COSINE)
     with monkeypatch.context() as patch:
-        patch.setattr("clip_qdrant.store.edge.folder.shutil.rmtree", crash)
+        patch.setattr("clip_qdrant.store.edge.files.folder.shutil.rmtree", crash)
         with pytest.raises(Crash):
             client.delete_collection("c")
     del client
@@ -233,8 +233,8 @@ def unflushed(client: EdgeClient) -> int:
 
 
 def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 100)
-    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_WRITE", 30)
+    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 100)
+    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_WRITE", 30)
     points = [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(210)]
     with EdgeClient(tmp_path) as client:
         client.create_collection("c", COSINE)
@@ -257,7 +257,7 @@ def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.Mo
 def test_changes_of_payloads_and_deletions_are_flushed_on_the_way_too(
     edge_client: EdgeClient, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
-    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 10)
+    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 10)
     edge_client.create_collection("c", COSINE)
     edge_client.upsert("c", [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(3)])
     for i in range(5):
@@ -267,7 +267,7 @@ def test_changes_of_payloads_and_deletions_are_flushed_on_the_way_too(
 
 
 def test_changes_by_filter_are_flushed_on_the_way_too(edge_client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 3)
+    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 3)
     edge_client.create_collection("c", COSINE)
     edge_client.set_payload("c", {"n": 1}, points=models.Filter())
     edge_client.delete("c", models.Filter())

@@ -18,7 +18,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.errors import MetadataError, StoreError, UnsupportedByEdge
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.store.edge.client import EdgeClient
-from clip_qdrant.store.edge.convert import to_filter
+from clip_qdrant.store.edge.convert.filters import to_filter
 
 WORDS = ["dog", "cat", "green", "grass", "beach", "Übung", "don't", "x1"]
 TAGS = ["pets", "trips", "", "Pets", "a b", "ünï", "trip"]

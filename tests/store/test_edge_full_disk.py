@@ -16,8 +16,8 @@ from qdrant_client import models
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import StoreFull
-from clip_qdrant.store.edge import room
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.edge.files import room
 from clip_qdrant_ingestion import ingest
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
@@ -33,7 +33,7 @@ def points(*ids: int, text: str = "") -> list[models.PointStruct]:
 def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What is free on every disk: `free`, in bytes. None lies in memory."""
     said = SimpleNamespace(free=1 << 40)
-    monkeypatch.setattr("clip_qdrant.store.edge.room.shutil.disk_usage", lambda _: said)
+    monkeypatch.setattr("clip_qdrant.store.edge.files.room.shutil.disk_usage", lambda _: said)
     monkeypatch.setattr(room, "_file_system", lambda _: "ext4")
     return said
 

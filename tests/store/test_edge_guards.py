@@ -155,7 +155,7 @@ def test_a_collection_that_cannot_be_recreated_stays_as_it_is(
 
 
 def test_optimize_of_the_engine_is_never_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_qdrant.store.edge.client._POINTS_A_FLUSH", 5)
+    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 5)
     for opening in range(2):
         with EdgeClient(tmp_path) as client:
             if opening == 0:

@@ -18,7 +18,7 @@ from qdrant_client import models
 
 from clip_qdrant.errors import CollectionExists, CollectionNotFound, StoreError, StoreLocked
 from clip_qdrant.store.edge.client import EdgeClient
-from clip_qdrant.store.edge.lock import FileLock
+from clip_qdrant.store.edge.files.lock import FileLock
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 

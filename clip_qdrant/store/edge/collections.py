@@ -15,8 +15,8 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import StoreError, UnsupportedByEdge
-from clip_qdrant.store.edge.convert import from_index_info, is_index, to_index
-from clip_qdrant.store.edge.folder import EdgeFolder
+from clip_qdrant.store.edge.convert.indexes import from_index_info, is_index, to_index
+from clip_qdrant.store.edge.files.folder import EdgeFolder
 
 __all__ = ["DONE", "EdgeCollections", "check_options"]
 

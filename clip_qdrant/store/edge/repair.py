@@ -15,11 +15,12 @@ from pydantic_core import to_json
 from qdrant_client import models
 
 from clip_qdrant.errors import StoreDamaged, StoreError, StoreFull
-from clip_qdrant.store.edge.catalog import CollectionEntry
-from clip_qdrant.store.edge.convert import from_index_info, from_record, to_index
-from clip_qdrant.store.edge.flush_record import read_record
-from clip_qdrant.store.edge.folder import EdgeFolder, engine_errors
-from clip_qdrant.store.edge.open_shard import OpenShard
+from clip_qdrant.store.edge.convert.indexes import from_index_info, to_index
+from clip_qdrant.store.edge.convert.results import from_record
+from clip_qdrant.store.edge.files.catalog import CollectionEntry
+from clip_qdrant.store.edge.files.flush_record import read_record
+from clip_qdrant.store.edge.files.folder import EdgeFolder, engine_errors
+from clip_qdrant.store.edge.files.open_shard import OpenShard
 
 __all__ = ["Repair", "repair_collection"]
 

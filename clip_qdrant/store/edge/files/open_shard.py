@@ -14,9 +14,9 @@ from pathlib import Path
 
 from qdrant_edge import EdgeShard
 
-from clip_qdrant.store.edge.catalog import CatalogFile
-from clip_qdrant.store.edge.flush_record import FlushRecord, path_of_record
-from clip_qdrant.store.edge.lock import FileLock
+from clip_qdrant.store.edge.files.catalog import CatalogFile
+from clip_qdrant.store.edge.files.flush_record import FlushRecord, path_of_record
+from clip_qdrant.store.edge.files.lock import FileLock
 
 __all__ = ["OpenShard", "SharedStore", "share_store"]
 

@@ -41,11 +41,11 @@ from clip_qdrant.errors import (
     StoreFull,
     StoreLocked,
 )
-from clip_qdrant.store.edge.catalog import Catalog, CollectionEntry
-from clip_qdrant.store.edge.flush_record import FlushRecord, path_of_record, read_record
-from clip_qdrant.store.edge.lock import FileLock, is_held
-from clip_qdrant.store.edge.open_shard import OpenShard, share_store
-from clip_qdrant.store.edge.room import check_room, check_room_to_open
+from clip_qdrant.store.edge.files.catalog import Catalog, CollectionEntry
+from clip_qdrant.store.edge.files.flush_record import FlushRecord, path_of_record, read_record
+from clip_qdrant.store.edge.files.lock import FileLock, is_held
+from clip_qdrant.store.edge.files.open_shard import OpenShard, share_store
+from clip_qdrant.store.edge.files.room import check_room, check_room_to_open
 
 __all__ = ["EdgeFolder", "engine_errors"]
 

@@ -1,0 +1,157 @@
+"""Filters and their conditions."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+from typing import Any
+
+import qdrant_edge as engine
+from qdrant_client import models
+
+from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.store.edge.convert.ids import to_point_id
+
+__all__ = ["to_filter"]
+
+
+def to_filter(condition: models.Filter | None) -> engine.Filter | None:
+    """A filter as the engine takes it. UnsupportedByEdge for what it has no counterpart of."""
+    if condition is None:
+        return None
+    if not isinstance(condition, models.Filter):
+        raise UnsupportedByEdge(f"filters of type {type(condition).__name__}")
+    least = condition.min_should
+    if least is not None and least.min_count > len(least.conditions):
+        # More than there are: nothing. With a payload index the engine may answer with what `should` selects.
+        return engine.Filter(must=[engine.HasIdCondition(set())])
+    return engine.Filter(
+        must=_clause(condition.must),
+        should=_clause(condition.should),
+        must_not=_clause(condition.must_not),
+        min_should=engine.MinShould(_clause(least.conditions) or [], least.min_count) if least else None,
+    )
+
+
+def _clause(conditions: object) -> list[Any] | None:
+    if conditions is None:
+        return None
+    return [_condition(one) for one in (conditions if isinstance(conditions, list) else [conditions])]
+
+
+def _condition(one: object) -> Any:
+    match one:
+        case models.Filter():
+            return to_filter(one)
+        case models.FieldCondition():
+            return _field(one)
+        case models.HasIdCondition():
+            return engine.HasIdCondition({to_point_id(value) for value in one.has_id})
+        case models.IsEmptyCondition():
+            return engine.IsEmptyCondition(one.is_empty.key)
+        case models.IsNullCondition():
+            return engine.IsNullCondition(one.is_null.key)
+        case models.HasVectorCondition():
+            return engine.HasVectorCondition(one.has_vector)
+        case models.NestedCondition():
+            return engine.NestedCondition(one.nested.key, to_filter(one.nested.filter) or engine.Filter())
+        case models.SliceCondition():
+            return engine.SliceCondition(one.slice.total, one.slice.index)  # type: ignore[attr-defined]  # not in its stubs
+    raise UnsupportedByEdge(f"the condition {type(one).__name__}")
+
+
+def _field(one: models.FieldCondition) -> Any:
+    booleans = (
+        [value for value in one.match.any if isinstance(value, bool)] if isinstance(one.match, models.MatchAny) else []
+    )
+    if booleans:
+        # Only a model made without validation gets here; a list of them would match as integers.
+        return engine.Filter(should=[engine.FieldCondition(one.key, match=_value(value)) for value in booleans])
+    box, circle, polygon, count = one.geo_bounding_box, one.geo_radius, one.geo_polygon, one.values_count
+    return engine.FieldCondition(
+        one.key,
+        match=_match(one.match) if one.match else None,
+        range=_range(one.range) if one.range else None,
+        geo_bounding_box=engine.GeoBoundingBox(_geo(box.top_left), _geo(box.bottom_right)) if box else None,
+        geo_radius=engine.GeoRadius(_geo(circle.center), circle.radius) if circle else None,
+        geo_polygon=engine.GeoPolygon(_ring(polygon.exterior), [_ring(hole) for hole in polygon.interiors or []])
+        if polygon
+        else None,
+        values_count=engine.ValuesCount(lt=count.lt, gt=count.gt, lte=count.lte, gte=count.gte) if count else None,
+        is_empty=one.is_empty,
+        is_null=one.is_null,
+    )
+
+
+def _match(match: object) -> Any:
+    match match:
+        case models.MatchValue():
+            return _value(match.value)
+        case models.MatchAny():
+            return engine.MatchAny(match.any)
+        case models.MatchExcept():
+            return engine.MatchExcept(match.except_)
+        case models.MatchText():
+            return engine.MatchText(match.text)
+        case models.MatchTextAny():
+            return engine.MatchTextAny(match.text_any)
+        case models.MatchPhrase():
+            return engine.MatchPhrase(match.phrase)
+        case models.MatchPrefix():
+            return engine.MatchPrefix(match.prefix)
+        case models.MatchSubstring():
+            return engine.MatchSubstring(match.substring)
+    raise UnsupportedByEdge(f"the match {type(match).__name__}")
+
+
+class _Bool:
+    """A boolean as the engine takes it: a Python bool is an int too, and would become 1 or 0, which no boolean equals.
+
+    Its binding, PyO3, also takes for a boolean what says it is `numpy.bool_`. numpy's own is an int too before
+    numpy 2.3, which Python 3.10 does not have.
+    """
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value
+
+
+_Bool.__module__, _Bool.__name__ = "numpy", "bool_"
+
+
+def _value(value: bool | int | str) -> engine.MatchValue:
+    return engine.MatchValue(_Bool(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]  # see _Bool
+
+
+def _range(bounds: models.RangeInterface) -> Any:
+    if isinstance(bounds, models.Range):
+        return engine.RangeFloat(**_tightest(bounds.gt, bounds.gte, bounds.lt, bounds.lte))
+    moments = _tightest(_moment(bounds.gt), _moment(bounds.gte), _moment(bounds.lt), _moment(bounds.lte))
+    return engine.RangeDateTime(**{name: moment.isoformat() for name, moment in moments.items()})
+
+
+def _tightest(gt: Any, gte: Any, lt: Any, lte: Any) -> dict[str, Any]:
+    # Of two bounds on one side the engine's payload indexes obey the open one alone, however far out it is.
+    if gt is not None and gte is not None:
+        gt, gte = (gt, None) if gt >= gte else (None, gte)
+    if lt is not None and lte is not None:
+        lt, lte = (lt, None) if lt <= lte else (None, lte)
+    named = {"gt": gt, "gte": gte, "lt": lt, "lte": lte}
+    return {name: bound for name, bound in named.items() if bound is not None}
+
+
+def _moment(value: datetime | date | None) -> datetime | None:
+    if value is not None and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+    if value is not None and value.tzinfo is None:
+        value = value.replace(tzinfo=timezone.utc)
+    return value
+
+
+def _geo(point: models.GeoPoint) -> engine.GeoPoint:
+    return engine.GeoPoint(lon=point.lon, lat=point.lat)
+
+
+def _ring(line: models.GeoLineString) -> list[engine.GeoPoint]:
+    return [_geo(point) for point in line.points]
