@@ -186,13 +186,14 @@ def test_the_command_says_what_it_found_and_what_to_do(
 WRITER = """
 import sys
 from qdrant_client import models
-import clip_qdrant.store.edge.points as edge
+from clip_qdrant.store.edge import points as edge
+from clip_qdrant.store.edge.client import EdgeClient
 edge._POINTS_A_FLUSH = 10
-client = edge.EdgeClient(sys.argv[1])
+client = EdgeClient(sys.argv[1])
 print("open", flush=True)
 for n in range(int(sys.argv[2]), 10**9, 7):
-    points = [models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"n": i}) for i in range(n, n + 7)]
-    client.upsert("c", points)
+    some = [models.PointStruct(id=i, vector=[1.0, i, 0, 0], payload={"n": i}) for i in range(n, n + 7)]
+    client.upsert("c", some)
     client.delete("c", [n - 3])
 """
 
