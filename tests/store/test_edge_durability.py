@@ -152,9 +152,9 @@ def test_a_deleted_collection_leaves_nothing_on_disk(tmp_path: Path) -> None:
     [
         b"{",
         b"[]",
-        b'{"format": 1}',
-        b'{"format": 1, "collections": {"c": {}}, "aliases": {}}',
-        b'{"format": 1, "caf\xe9": 1}',
+        b'{"format": 2}',
+        b'{"format": 2, "collections": {"c": {}}, "aliases": {}}',
+        b'{"format": 2, "caf\xe9": 1}',
         b"[" * 100_000,
     ],
     ids=["cut", "a list", "without collections", "without entries", "not UTF-8", "nested"],
@@ -208,9 +208,9 @@ def test_a_lock_that_the_system_cannot_give_is_a_store_error(
 
 
 def test_a_catalog_of_a_newer_version_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text('{"format": 2}')
+    (tmp_path / "store.json").write_text('{"format": 3}')
 
-    with EdgeClient(tmp_path) as client, pytest.raises(StoreError, match="format 2, this version reads 1; upgrade"):
+    with EdgeClient(tmp_path) as client, pytest.raises(StoreError, match="format 3, this version reads 2; upgrade"):
         client.get_collections()
 
 

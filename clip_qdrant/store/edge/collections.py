@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import StoreError, UnsupportedByEdge
+from clip_qdrant.store.edge.convert.configs import check_config, describe_config
 from clip_qdrant.store.edge.convert.indexes import from_index_info, is_index, to_index
 from clip_qdrant.store.edge.files.folder import EdgeFolder
 
@@ -23,7 +25,6 @@ __all__ = ["DONE", "EdgeCollections", "check_options"]
 # Arguments of QdrantClient that change nothing here: every write is complete when the call returns.
 _HARMLESS = frozenset({"wait", "ordering", "timeout", "consistency", "parallel", "method", "max_retries"})
 _DEFAULTS = {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1, "using": "", "prefetch": []}
-_NAME_CHARACTERS_REFUSED = frozenset('<>:"/\\|?*\x00\x1f')  # those a server refuses
 _INDEX_BYTES = 32  # of each point
 DONE = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
@@ -43,29 +44,95 @@ class EdgeCollections(QdrantBase):
         self,
         collection_name: str,
         vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        shard_number: int | None = None,
+        sharding_method: models.ShardingMethod | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+        on_disk_payload: bool | None = None,
+        hnsw_config: models.HnswConfigDiff | None = None,
+        optimizers_config: models.OptimizersConfigDiff | None = None,
+        wal_config: models.WalConfigDiff | None = None,
+        quantization_config: models.QuantizationConfig | None = None,
+        timeout: int | None = None,
+        strict_mode_config: models.StrictModeConfig | None = None,
+        metadata: dict[str, Any] | None = None,
+        payload: models.PayloadStorageParams | None = None,
+        id_tracker: models.IdTrackerParams | None = None,
         **kwargs: Any,
     ) -> bool:
-        """An empty collection with one unnamed dense vector. Raises CollectionExists."""
-        check_options(kwargs)
-        self._create(collection_name, _check_params(collection_name, vectors_config), _to_json_metadata(metadata))
-        return True
+        """An empty collection. Raises CollectionExists, or StoreError for a configuration that makes none.
 
-    def _create(self, name: str, params: models.VectorParams, metadata: dict[str, Any] | None) -> None:
-        self._folder.create(name, size=params.size, distance=params.distance.value, metadata=metadata)
+        Limits of strict mode and the settings of the write-ahead log are kept and told by `get_collection`, and change
+        nothing here. Those of indexes, quantization and optimizers count from the next `optimize` on.
+        """
+        cluster = {
+            "shard_number": shard_number,
+            "sharding_method": sharding_method,
+            "replication_factor": replication_factor,
+            "write_consistency_factor": write_consistency_factor,
+        }
+        check_options({**cluster, **kwargs})
+        asked = {
+            "vectors": vectors_config,
+            "sparse_vectors": sparse_vectors_config,
+            "on_disk_payload": on_disk_payload,
+            "hnsw_config": hnsw_config,
+            "optimizers_config": optimizers_config,
+            "wal_config": wal_config,
+            "quantization_config": quantization_config,
+            "strict_mode_config": strict_mode_config,
+            "payload": payload,
+            "id_tracker": id_tracker,
+        }
+        config, described = check_config(collection_name, asked), to_json_metadata(metadata)
+        self._folder.create(collection_name, config, described)
+        return True
 
     def recreate_collection(
         self,
         collection_name: str,
         vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        shard_number: int | None = None,
+        sharding_method: models.ShardingMethod | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+        on_disk_payload: bool | None = None,
+        hnsw_config: models.HnswConfigDiff | None = None,
+        optimizers_config: models.OptimizersConfigDiff | None = None,
+        wal_config: models.WalConfigDiff | None = None,
+        quantization_config: models.QuantizationConfig | None = None,
+        timeout: int | None = None,
+        strict_mode_config: models.StrictModeConfig | None = None,
+        metadata: dict[str, Any] | None = None,
+        payload: models.PayloadStorageParams | None = None,
+        id_tracker: models.IdTrackerParams | None = None,
         **kwargs: Any,
     ) -> bool:
         """Delete the collection if it is there and create it empty. What cannot be created deletes nothing."""
-        check_options(kwargs)
-        params, described = _check_params(collection_name, vectors_config), _to_json_metadata(metadata)
+        cluster = {
+            "shard_number": shard_number,
+            "sharding_method": sharding_method,
+            "replication_factor": replication_factor,
+            "write_consistency_factor": write_consistency_factor,
+        }
+        check_options({**cluster, **kwargs})
+        asked = {
+            "vectors": vectors_config,
+            "sparse_vectors": sparse_vectors_config,
+            "on_disk_payload": on_disk_payload,
+            "hnsw_config": hnsw_config,
+            "optimizers_config": optimizers_config,
+            "wal_config": wal_config,
+            "quantization_config": quantization_config,
+            "strict_mode_config": strict_mode_config,
+            "payload": payload,
+            "id_tracker": id_tracker,
+        }
+        config, described = check_config(collection_name, asked), to_json_metadata(metadata)
         self._folder.delete(collection_name)
-        self._create(collection_name, params, described)
+        self._folder.create(collection_name, config, described)
         return True
 
     def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
@@ -82,9 +149,9 @@ class EdgeCollections(QdrantBase):
         with self._folder.edit() as catalog:
             name = catalog.resolve(collection_name)
             entry = catalog.collections[name]
-            merged = {**(entry.metadata or {}), **(_to_json_metadata(metadata) or {})}
+            merged = {**(entry.metadata or {}), **(to_json_metadata(metadata) or {})}
             kept = {key: value for key, value in merged.items() if value is not None}
-            catalog.collections[name] = type(entry)(entry.folder, entry.size, entry.distance, kept)
+            catalog.collections[name] = replace(entry, metadata=kept)
         return True
 
     def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
@@ -100,7 +167,7 @@ class EdgeCollections(QdrantBase):
         return models.CollectionsResponse(collections=[models.CollectionDescription(name=name) for name in names])
 
     def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
-        """Size, vector parameters, payload indexes and metadata of a collection."""
+        """Size, configuration, payload indexes and metadata of a collection."""
         check_options(kwargs)
         with self._folder.use(collection_name) as (entry, shard):
             info = shard.info()
@@ -111,17 +178,7 @@ class EdgeCollections(QdrantBase):
             points_count=info.points_count,
             segments_count=info.segments_count,
             payload_schema={name: from_index_info(index) for name, index in info.payload_schema.items()},
-            config=models.CollectionConfig(
-                params=models.CollectionParams(
-                    vectors=models.VectorParams(size=entry.size, distance=models.Distance(entry.distance))
-                ),
-                # The engine's defaults, which nothing here changes.
-                hnsw_config=models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10000),
-                optimizer_config=models.OptimizersConfig(
-                    deleted_threshold=0.2, vacuum_min_vector_number=1000, default_segment_number=0, flush_interval_sec=5
-                ),
-                metadata=dict(entry.metadata) if entry.metadata is not None else None,
-            ),
+            config=describe_config(entry),
         )
 
     def update_collection_aliases(
@@ -193,25 +250,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise UnsupportedByEdge(f"the option {name}={value!r}")
 
 
-def _check_params(
-    name: str, vectors_config: models.VectorParams | Mapping[str, models.VectorParams] | None
-) -> models.VectorParams:
-    """The parameters of the one vector, once they and the name are known to make a collection."""
-    if not isinstance(vectors_config, models.VectorParams):
-        raise UnsupportedByEdge("collections without exactly one unnamed dense vector")
-    chosen = vectors_config.model_dump(exclude_none=True, exclude={"size", "distance"})
-    if chosen:
-        raise UnsupportedByEdge(f"vectors with {', '.join(chosen)}")
-    if not 1 <= vectors_config.size <= 65536:
-        raise StoreError(f"vector size {vectors_config.size} is not from 1 to 65536")
-    if _NAME_CHARACTERS_REFUSED & set(name) or name in ("", ".", ".."):
-        raise StoreError(f'{name!r} is no collection name; it must not be empty or contain <>:"/\\|?*')
-    if len(name) > 255:
-        raise StoreError(f"collection name {name[:20]!r}... has more than 255 characters")
-    return vectors_config
-
-
-def _to_json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def to_json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Metadata in JSON types. StoreError for what has none."""
     try:
         plain: dict[str, Any] | None = to_jsonable_python(metadata)

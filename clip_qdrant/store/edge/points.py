@@ -16,6 +16,7 @@ from clip_qdrant.store.edge.collections import DONE, EdgeCollections, check_opti
 from clip_qdrant.store.edge.convert.filters import to_filter
 from clip_qdrant.store.edge.convert.ids import to_point_id
 from clip_qdrant.store.edge.convert.points import to_payload, to_points
+from clip_qdrant.store.edge.convert.vectors import count_bytes
 from clip_qdrant.store.edge.files.open_shard import OpenShard
 
 __all__ = ["EdgePoints"]
@@ -46,7 +47,7 @@ class EdgePoints(EdgeCollections):
         check_options(kwargs)
         with self._folder.change(collection_name) as (entry, shard, opened):
             checked = to_points(points, entry)
-            self._folder.check_room(collection_name, lambda: _size_of(points, entry.size))
+            self._folder.check_room(collection_name, lambda: _size_of(checked))
             only = to_filter(update_filter)
             mode = _UPDATE_MODES[models.UpdateMode(update_mode)] if update_mode is not None else None
             for start in range(0, len(checked), _POINTS_A_WRITE):
@@ -145,8 +146,6 @@ def _selection(points: Any) -> Any:
     raise UnsupportedByEdge(f"points chosen by {type(points).__name__}")
 
 
-def _size_of(points: models.Batch | Sequence[models.PointStruct], dim: int) -> int:
+def _size_of(points: Sequence[engine.Point]) -> int:
     """Bytes of vectors and payloads."""
-    payloads = points.payloads or [] if isinstance(points, models.Batch) else [one.payload for one in points]
-    number = len(points.ids) if isinstance(points, models.Batch) else len(points)
-    return 4 * dim * number + sum(len(to_json(payload)) for payload in payloads)
+    return sum(count_bytes(one.vector) + len(to_json(one.payload)) for one in points)

@@ -15,9 +15,9 @@ from clip_qdrant.errors import StoreError, UnsupportedByEdge
 from clip_qdrant.store.edge.collections import EdgeCollections, check_options
 from clip_qdrant.store.edge.convert.filters import to_filter
 from clip_qdrant.store.edge.convert.ids import to_point_id
-from clip_qdrant.store.edge.convert.points import to_rows
 from clip_qdrant.store.edge.convert.results import from_scored
 from clip_qdrant.store.edge.convert.selectors import to_with_payload, to_with_vector
+from clip_qdrant.store.edge.convert.vectors import to_query_vector
 from clip_qdrant.store.edge.reads import check_limit
 
 __all__ = ["EdgeQueries"]
@@ -69,7 +69,7 @@ class EdgeQueries(EdgeCollections):
                 raise UnsupportedByEdge(f"queries of type {type(query).__name__}")
             nearest = None
             if query is not None:
-                nearest = engine.Query.Nearest(to_rows(["query"], [query], entry)[0].tolist())
+                nearest = engine.Query.Nearest(to_query_vector(query, entry))
             request = engine.QueryRequest(
                 limit=limit,
                 offset=offset or 0,

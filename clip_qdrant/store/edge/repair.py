@@ -17,7 +17,8 @@ from qdrant_client import models
 from clip_qdrant.errors import StoreDamaged, StoreError, StoreFull
 from clip_qdrant.store.edge.convert.indexes import from_index_info, to_index
 from clip_qdrant.store.edge.convert.results import from_record
-from clip_qdrant.store.edge.files.catalog import CollectionEntry
+from clip_qdrant.store.edge.convert.vectors import count_bytes
+from clip_qdrant.store.edge.entry import CollectionEntry
 from clip_qdrant.store.edge.files.flush_record import read_record
 from clip_qdrant.store.edge.files.folder import EdgeFolder, engine_errors
 from clip_qdrant.store.edge.files.open_shard import OpenShard
@@ -71,7 +72,7 @@ def repair_collection(
             good = [
                 one.id
                 for one in _read(old, ids)
-                if _has_direction(one, entry) and is_whole(from_record(one), described)
+                if _has_sound_vectors(one, entry) and is_whole(from_record(one), described)
             ]
             if damage is None and len(good) < len(ids):
                 damage = f"{len(ids) - len(good)} of {len(ids)} points cannot be read"
@@ -123,17 +124,29 @@ def _read(shard: engine.EdgeShard | None, ids: Iterable[Any]) -> Iterator[engine
         yield from records
 
 
-def _has_direction(record: engine.Record, entry: CollectionEntry) -> bool:
-    """Whether a vector is one that was stored: a file that lost its content gives zeros."""
-    vector = np.asarray(_vector_of(record), np.float32)
-    if vector.shape != (entry.size,) or not np.isfinite(vector).all():
+def _has_sound_vectors(record: engine.Record, entry: CollectionEntry) -> bool:
+    """Whether the vectors are some that were stored: a file that lost its content gives zeros."""
+    return all(_is_sound(vector, entry.dense.get(name)) for name, vector in _vectors_of(record).items())
+
+
+def _is_sound(vector: Any, params: models.VectorParams | None) -> bool:
+    if isinstance(vector, engine.SparseVector):
+        return bool(np.isfinite(vector.values).all())
+    rows = np.atleast_2d(np.asarray(vector, np.float32))  # (rows of a multivector or 1, size)
+    if params is None or rows.shape[1] != params.size or not np.isfinite(rows).all():
         return False
-    return entry.distance != "Cosine" or abs(float(np.linalg.norm(vector)) - 1) < 1e-2
+    if params.distance != models.Distance.COSINE:
+        return True
+    norms = np.linalg.norm(rows, axis=1)
+    if params.datatype in (None, models.Datatype.FLOAT32, models.Datatype.FLOAT16):
+        return bool((np.abs(norms - 1) < 1e-2).all())
+    return bool(norms.all())
 
 
-def _vector_of(record: engine.Record) -> list[Any]:
-    """The one dense vector of a point; empty where it has none any more."""
-    return record.vector if isinstance(record.vector, list) else []
+def _vectors_of(record: engine.Record) -> dict[str, Any]:
+    """The vectors of a point by name; it may have none any more."""
+    vectors: Any = record.vector
+    return vectors if isinstance(vectors, dict) else {"": vectors} if vectors else {}
 
 
 def _fill(
@@ -152,8 +165,8 @@ def _fill(
             index = to_index(info.params if info.params is not None else info.data_type.value)
             shard.update(engine.UpdateOperation.create_field_index(key, index))
         for number, chunk in enumerate(_chunks(records), 1):
-            room(sum(4 * len(_vector_of(one)) + len(to_json(one.payload)) for one in chunk))
-            points = [engine.Point(one.id, _vector_of(one), one.payload or {}) for one in chunk]
+            room(sum(count_bytes(_vectors_of(one)) + len(to_json(one.payload)) for one in chunk))
+            points = [engine.Point(one.id, _vectors_of(one), one.payload or {}) for one in chunk]
             shard.update(engine.UpdateOperation.upsert_points(points, None, None))
             if number % _CHUNKS_A_FLUSH == 0:
                 new.flush()

@@ -1,67 +1,22 @@
-"""Vectors, payloads and points, checked before they are written."""
+"""Payloads and points, checked before they are written."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import qdrant_edge as engine
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 
-from clip_qdrant.errors import InvalidPoint, UnsupportedByEdge, first_line
+from clip_qdrant.errors import InvalidPoint, first_line
 from clip_qdrant.store.edge.convert.ids import to_point_id
-from clip_qdrant.store.edge.files.catalog import CollectionEntry
+from clip_qdrant.store.edge.convert.vectors import to_vectors
+from clip_qdrant.store.edge.entry import CollectionEntry
 
-__all__ = ["to_payload", "to_points", "to_rows"]
-
-_MAX_FLOAT32 = float(np.finfo(np.float32).max)
-
-
-def to_rows(names: Sequence[str], vectors: Iterable[object], entry: CollectionEntry) -> npt.NDArray[np.float32]:
-    """Vectors checked against their collection, (n, size) float32; rows have norm 1 if the distance is Cosine.
-
-    `names` say in an error which vector it was. Raises InvalidPoint, or UnsupportedByEdge for sparse, multi and
-    inferred vectors.
-    """
-    rows = [_row(name, vector, entry.size) for name, vector in zip(names, vectors, strict=True)]
-    matrix = np.stack(rows)
-    bad = np.flatnonzero(~(np.abs(matrix) <= _MAX_FLOAT32).all(axis=1))
-    if bad.size:
-        raise InvalidPoint(f"{names[bad[0]]}: the vector has values that are not finite float32 numbers")
-    if entry.distance == "Cosine":
-        # Divided by the largest value first: squares of very large or very small values leave even float64.
-        peaks = np.abs(matrix).max(axis=1, keepdims=True)
-        if not peaks.all():
-            name = names[int(np.flatnonzero(peaks[:, 0] == 0)[0])]
-            raise InvalidPoint(f"{name}: the vector is all zeros and has no direction to compare by cosine")
-        matrix /= peaks
-        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix.astype(np.float32)
-
-
-def _row(name: str, vector: object, size: int) -> npt.NDArray[np.float64]:
-    if isinstance(vector, Mapping):
-        if set(vector) != {""}:
-            raise InvalidPoint(
-                f"{name}: vector names {sorted(vector)} do not fit, the collection has one unnamed vector"
-            )
-        vector = vector[""]
-    if not isinstance(vector, list | tuple | np.ndarray):
-        raise UnsupportedByEdge(f"vectors of type {type(vector).__name__}")
-    try:
-        row = np.asarray(vector, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise InvalidPoint(f"{name}: the vector is not a list of numbers ({error})") from error
-    if row.ndim == 2:
-        raise UnsupportedByEdge("multivectors")
-    if row.shape != (size,):
-        raise InvalidPoint(f"{name}: the vector has shape {row.shape}, the collection takes {size} numbers")
-    return row
+__all__ = ["to_payload", "to_points"]
 
 
 def to_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +33,7 @@ def _jsonable(name: str, payload: Mapping[str, Any] | None) -> Any:
         raise InvalidPoint(f"{name}: the payload cannot be stored as JSON ({error})") from error
 
 
-def _point(name: str, key: int | uuid.UUID, vector: list[float], payload: dict[str, Any]) -> engine.Point:
+def _point(name: str, key: int | uuid.UUID, vector: Any, payload: dict[str, Any]) -> engine.Point:
     # The engine refuses NaN, lone surrogates and keys that are no text here, when the point is made. Making it takes
     # most of the time of a write (0.15 ms for a payload of twenty values), so it is made once.
     try:
@@ -92,24 +47,29 @@ def to_points(points: models.Batch | Sequence[models.PointStruct], entry: Collec
     if isinstance(points, models.Batch):
         ids = list(points.ids)
         payloads: list[Any] = list(points.payloads) if points.payloads else [None] * len(ids)
-        vectors: Any = points.vectors
-        if isinstance(vectors, Mapping):
-            if set(vectors) != {""}:
-                raise InvalidPoint(f"vector names {sorted(vectors)} do not fit, the collection has one unnamed vector")
-            vectors = vectors[""]
-        columns: list[Any] = list(vectors)
-        if not len(ids) == len(columns) == len(payloads):
-            raise InvalidPoint(f"{len(ids)} ids, {len(columns)} vectors and {len(payloads)} payloads do not match")
+        vectors = _split_columns(points.vectors, len(ids))
+        if not len(ids) == len(vectors) == len(payloads):
+            raise InvalidPoint(f"{len(ids)} ids, {len(vectors)} vectors and {len(payloads)} payloads do not match")
     else:
         points = [_point_struct(point) for point in points]
-        ids, payloads, columns = [p.id for p in points], [p.payload for p in points], [p.vector for p in points]
+        ids, payloads, vectors = [p.id for p in points], [p.payload for p in points], [p.vector for p in points]
     keys = [to_point_id(value) for value in ids]
     names = [f"point {value}" for value in ids]
     if not names:
         raise InvalidPoint("there are no points to write")
-    rows = to_rows(names, columns, entry).tolist()
+    checked = to_vectors(names, vectors, entry)
     plain = map(_jsonable, names, payloads)
-    return [_point(*parts) for parts in zip(names, keys, rows, plain, strict=True)]
+    return [_point(*parts) for parts in zip(names, keys, checked, plain, strict=True)]
+
+
+def _split_columns(vectors: Any, number: int) -> list[Any]:
+    """The vectors of each point, of a list of them or of columns by name."""
+    if not isinstance(vectors, Mapping):
+        return list(vectors)
+    for name, column in vectors.items():
+        if len(column) != number:
+            raise InvalidPoint(f"{number} ids, {len(column)} vectors {name!r} do not match")
+    return [{name: column[at] for name, column in vectors.items()} for at in range(number)]
 
 
 def _point_struct(point: object) -> models.PointStruct:

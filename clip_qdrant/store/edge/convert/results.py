@@ -14,7 +14,7 @@ __all__ = ["from_record", "from_scored"]
 
 def from_record(record: engine.Record) -> models.Record:
     """A stored point."""
-    return models.Record(id=from_point_id(record.id), payload=record.payload, vector=_dense(record.vector))
+    return models.Record(id=from_point_id(record.id), payload=record.payload, vector=_vectors(record.vector))
 
 
 def from_scored(point: engine.ScoredPoint) -> models.ScoredPoint:
@@ -24,10 +24,19 @@ def from_scored(point: engine.ScoredPoint) -> models.ScoredPoint:
         version=point.version,
         score=point.score,
         payload=point.payload,
-        vector=_dense(point.vector),
+        vector=_vectors(point.vector),
     )
 
 
-def _dense(vector: Any) -> list[float] | None:
-    # No collection here has any other kind.
-    return vector if vector is None else list(vector)
+def _vectors(vector: Any) -> Any:
+    """The vectors of a point: a list where it has the unnamed one alone, else a dict by name."""
+    if isinstance(vector, dict):
+        vectors = {name: _sparse(one) if isinstance(one, engine.SparseVector) else one for name, one in vector.items()}
+        return vectors[""] if set(vectors) == {""} else vectors
+    return vector
+
+
+def _sparse(vector: engine.SparseVector) -> models.SparseVector:
+    return models.SparseVector.model_construct(
+        indices=list(vector.indices), values=[float(value) for value in vector.values]
+    )

@@ -5,25 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clip_qdrant.errors import CollectionNotFound, StoreDamaged, StoreError
+from clip_qdrant.store.edge.entry import CollectionEntry
 
-__all__ = ["Catalog", "CatalogFile", "CollectionEntry"]
+__all__ = ["Catalog", "CatalogFile"]
 
-_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionEntry:
-    """One collection: its shard folder, vector length, distance ("Cosine", "Dot" ...) and metadata."""
-
-    folder: str
-    size: int
-    distance: str
-    metadata: dict[str, Any] | None = None
+_FORMAT = 2
+_WAY_OUT = "upgrade clip-qdrant, or ingest into another folder (--location)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +65,8 @@ class CatalogFile:
         try:
             data = json.loads(text.decode())
             if data["format"] != _FORMAT:
-                raise StoreError(
-                    f"{path} has format {data['format']!r}, this version reads {_FORMAT}; upgrade clip-qdrant"
-                )
-            entries = {name: CollectionEntry(**entry) for name, entry in data["collections"].items()}
+                raise StoreError(f"{path} has format {data['format']!r}, this version reads {_FORMAT}; {_WAY_OUT}")
+            entries = {name: CollectionEntry.from_json(entry) for name, entry in data["collections"].items()}
             found = Catalog(entries, dict(data["aliases"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreDamaged(f"{path} is damaged ({error}); restore it from a backup") from error
@@ -96,7 +85,7 @@ class CatalogFile:
 
     def write(self, catalog: Catalog) -> None:
         """Replace the file. After a crash it holds the old catalog or the new one."""
-        collections = {name: asdict(entry) for name, entry in catalog.collections.items()}
+        collections = {name: entry.to_json() for name, entry in catalog.collections.items()}
         data = {"format": _FORMAT, "collections": collections, "aliases": catalog.aliases}
         temporary = self._path.with_suffix(".json.tmp")
         with temporary.open("w", encoding="utf-8") as file:

@@ -25,8 +25,12 @@ _KEPT = (
     "version.info",  # the engine passes over a segment without it
     _IDS,
     "mutable_id_tracker.versions",
-    "vector_storage/vectors/status.dat",
-    "vector_storage/vectors/chunk_*.mmap",
+    "vector_storage*/*vectors/status.dat",  # of dense vectors, multivectors, and those that are stored compressed
+    "vector_storage*/*vectors/chunk_*.mmap",
+    "vector_storage*/offsets/status.dat",  # of multivectors
+    "vector_storage*/offsets/chunk_*.mmap",
+    "vector_storage*/store/page_*.dat",  # of sparse vectors
+    "vector_storage*/store/tracker.dat",
     "payload_storage/page_*.dat",
     "payload_storage/tracker.dat",
 )

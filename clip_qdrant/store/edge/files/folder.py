@@ -1,6 +1,6 @@
 """The folder of an embedded store: which collections it holds, and who may open them.
 
-    <root>/store.json                        collections, their metadata, aliases; replaced atomically
+    <root>/store.json                        collections, how they are configured, aliases; replaced atomically
     <root>/store.lock                        held for the moment of a change to store.json
     <root>/collections/<name>-<8 hex>/       one engine shard a collection
     <root>/collections/<name>-<8 hex>.flushed   what it had on disk at its last flush (`flush_record.py`)
@@ -29,7 +29,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qdrant_edge import Distance, EdgeConfig, EdgeShard, EdgeVectorParams
+from qdrant_client import models
+from qdrant_edge import EdgeShard
 
 from clip_qdrant.errors import (
     ClipQdrantError,
@@ -41,7 +42,9 @@ from clip_qdrant.errors import (
     StoreFull,
     StoreLocked,
 )
-from clip_qdrant.store.edge.files.catalog import Catalog, CollectionEntry
+from clip_qdrant.store.edge.convert.configs import create_shard
+from clip_qdrant.store.edge.entry import CollectionEntry
+from clip_qdrant.store.edge.files.catalog import Catalog
 from clip_qdrant.store.edge.files.flush_record import FlushRecord, path_of_record, read_record
 from clip_qdrant.store.edge.files.lock import FileLock, is_held
 from clip_qdrant.store.edge.files.open_shard import OpenShard, share_store
@@ -89,7 +92,7 @@ class EdgeFolder:
             yield catalog
             self._catalog.write(catalog)
 
-    def create(self, name: str, *, size: int, distance: str, metadata: dict[str, Any] | None) -> None:
+    def create(self, name: str, config: models.CreateCollection, metadata: dict[str, Any] | None) -> None:
         """Make an empty collection. A crash on the way leaves no collection."""
         with self._hold_store():
             catalog = self._catalog.copy()
@@ -98,7 +101,7 @@ class EdgeFolder:
             self._sweep(catalog)
             check_room(self._shared.root, f"create collection {name!r}")
             self._catalog.write_first()
-            entry = CollectionEntry(_name_folder(name), size, distance, metadata)
+            entry = CollectionEntry(_name_folder(name), config, metadata)
             opened = self._create_shard(name, entry)
             catalog.collections[name] = entry
             self._catalog.write(catalog)
@@ -106,9 +109,8 @@ class EdgeFolder:
 
     def _create_shard(self, name: str, entry: CollectionEntry) -> OpenShard:
         held, path = self._lock(name, entry.folder), self._shards / entry.folder
-        params = EdgeVectorParams(size=entry.size, distance=getattr(Distance, entry.distance))
         with engine_errors(f"create collection {name!r}"):
-            opened = OpenShard(EdgeShard.create(str(path), EdgeConfig(vectors=params)), held, path, FlushRecord())
+            opened = OpenShard(create_shard(path, entry), held, path, FlushRecord())
             opened.changed = True
             opened.flush()
         return opened
