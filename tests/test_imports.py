@@ -123,7 +123,7 @@ def tell(found: list[Import]) -> list[str]:
 def test_the_walk_sees_what_it_should() -> None:
     assert len({each.module for each in IMPORTS}) > 100
     seen = {(each.module, each.name, each.deferred) for each in IMPORTS}
-    assert ("clip_qdrant.collection.images", "clip_qdrant.collection.query", False) in seen
+    assert ("clip_qdrant.collection.images", "clip_qdrant.collection.reader", False) in seen
     assert ("clip_qdrant.embedder", "clip_qdrant_training", True) in seen
     assert ("clip_qdrant_ingestion.cli.ingest", "clip_qdrant_ingestion", True) in seen
     # for the type checker only

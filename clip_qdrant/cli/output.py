@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.hits import Hit
 
 __all__ = [
-    "hit_json",
     "metadata_text",
     "place",
     "plain",
@@ -82,11 +81,6 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + metadata_text(value) + "}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON types: id, score, the path of a local file (null for others), and the payload as it is stored."""
-    return {"id": hit.id, "score": hit.score, "path": None if hit.path is None else str(hit.path), **hit.payload}
 
 
 def print_json(document: object) -> None:

@@ -10,7 +10,6 @@ import typer
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.columns import choose_columns, fill_rows, path_line
 from clip_qdrant.cli.output import (
-    hit_json,
     plain,
     print_json,
     print_line,
@@ -95,7 +94,7 @@ def search(
                 "collection": settings.collection,
                 "query": title,
                 "where": where,
-                "hits": [hit_json(hit) for hit in hits],
+                "hits": hits.to_dicts(),
             }
         )
         return
@@ -131,7 +130,8 @@ def facet(
 def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Sequence[str] | None = None) -> None:
     """Hits as a table on stdout."""
     if not hits:
-        print_line(f"{plain(title)}: nothing found")
+        reason = getattr(hits, "reason", None)
+        print_line(f"{plain(title)}: nothing found" + (f"; {plain(reason)}" if reason else ""))
         return
     print_table(title, *fill_rows(hits, columns, first=first))
 

@@ -196,12 +196,9 @@ class CollectionDescription:
                 self._state = replace(self._state, to_index=tuple(may))
         return True
 
-    def require(self) -> None:
-        """Raises CollectionNotFound if the collection is not there; looks again if it was not before."""
-        if not self.exists and not self.open():
-            raise CollectionNotFound(
-                f"there is no collection {self.name!r} yet; ingesting makes it (clip-qdrant ingest, or add())"
-            )
+    def is_there(self) -> bool:
+        """Whether the collection is there; looks again if it was not before."""
+        return self.exists or self.open()
 
     def forget(self) -> None:
         """Notes that the collection is gone."""

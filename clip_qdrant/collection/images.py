@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.description import CollectionDescription
-from clip_qdrant.collection.hits import Facet, Hit
-from clip_qdrant.collection.options import CollectionOptions, is_number
+from clip_qdrant.collection.hits import Facet, Hit, Hits
+from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
-from clip_qdrant.collection.query import Query, as_vector, to_unit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
+from clip_qdrant.collection.search.options import SearchOptions
+from clip_qdrant.collection.search.run import Searcher
 from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.writer import CollectionWriter
 from clip_qdrant.embedder_protocol import Embedder, check_embedder
@@ -34,6 +33,7 @@ from clip_qdrant.filters.build import Where, holds_always, resolve_field
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.add import AddResult
+    from clip_qdrant.collection.query import Query
     from clip_qdrant.images.load import ImageInput
 
 __all__ = ["ImageCollection"]
@@ -52,7 +52,8 @@ class ImageCollection:
     pauses, before it raises StoreUnavailable; opening waits 2 at most. A request that times out took its time off it,
     and once `stopped` says so nothing is tried again.
     `indexes` names fields that get their payload index first, where a server allows fewer than there are fields.
-    `writer` stores records and vectors that are made already, as ingestion does.
+    `writer` stores records and vectors that are made already, as ingestion does; `searcher` ranks by what is none of
+    the queries of `search`.
     All methods may be called from several threads. Any of them may raise StoreError.
 
     Raises FingerprintMismatch if the collection was made by another embedder, StoreError if it was not made by this
@@ -82,6 +83,7 @@ class ImageCollection:
         self.client = client
         self._description = CollectionDescription(name, client, embedder, declared=declared, options=options)
         self._reader = CollectionReader(client, self._description)
+        self.searcher = Searcher(self._reader, embedder)
         self.writer = CollectionWriter(embedder, self._reader)
         self._told: set[str] = set()
 
@@ -132,61 +134,39 @@ class ImageCollection:
 
     def search(
         self,
-        query: str | Query | ImageInput | Sequence[float],
+        query: str | Query | ImageInput | Sequence[float] | None = None,
         *,
         where: Where | None = None,
         limit: int = 10,
         offset: int = 0,
         score_threshold: float | None = None,
-    ) -> list[Hit]:
-        """The images most similar to a query, best first, among those that `where` holds for.
+    ) -> Hits:
+        """The images most similar to a query, best first, among those that `where` holds for; all without a query.
 
         A `str` is always a text. A Path, bytes, PIL image or uint8 array is an image; a float array or list (dim,)
         is a vector; a Query combines them. Stored images that a Query names are left out of its result.
         `score_threshold` is the least cosine similarity to return, -1 to 1.
+        A collection that is not there yet gives no hits; `Hits.reason` says why there are none.
 
-        Raises QueryError, FilterError, ImageError, CollectionNotFound.
+        Raises QueryError, FilterError, ImageError.
         """
-        limit = check_whole_number("limit", limit, at_least=1)
-        offset = check_whole_number("offset", offset, at_least=0)
-        if score_threshold is not None:
-            if not is_number(score_threshold) or not math.isfinite(score_threshold):
-                raise QueryError(f"score_threshold must be a finite number, not {score_threshold!r}")
-            score_threshold = float(score_threshold)
-        self._description.require()
         self._tell_notes()
-        selection = self._reader.build_filter(where)
-        vector, mentioned = self._query_vector(query)
-        if mentioned:
-            selection = models.Filter(
-                must=[selection] if selection is not None else None,
-                must_not=[models.HasIdCondition(has_id=[*mentioned])],
-            )
-        points = self._reader.query(
-            lambda size, start: self.client.query_points(
-                self.name,
-                query=vector.tolist(),
-                query_filter=selection,
-                limit=size,
-                offset=start or None,
-                with_payload=True,
-                score_threshold=score_threshold,
-            ),
-            limit=limit,
-            offset=offset,
-        )
-        return [make_hit(point, point.score) for point in points]
+        options = SearchOptions(limit=limit, offset=offset, score_threshold=score_threshold)
+        return self.searcher.search(query, where=where, options=options)
 
     def get(self, image: str | os.PathLike[str]) -> Hit | None:
         """The stored image of this uri, path or point id, without a score; None if it is not there."""
-        self._description.require()
-        found = self._reader.retrieve([id_of(image)], with_payload=True)
+        wanted = [id_of(image)]
+        none: list[models.Record] = []
+        found = self._reader.read_if_there(lambda: [*self._reader.retrieve(wanted, with_payload=True)], otherwise=none)
         return next((make_hit(record, None) for record in found), None)
+
+    def __len__(self) -> int:
+        return self.count()
 
     def count(self, where: Where | None = None) -> int:
         """The number of images that `where` holds for; of all without it. Exact if `counts_exactly`."""
-        self._description.require()
-        return self._reader.count(self._reader.build_filter(where))
+        return self._reader.read_if_there(lambda: self._reader.count(self._reader.build_filter(where)), otherwise=0)
 
     @property
     def counts_exactly(self) -> bool:
@@ -201,7 +181,9 @@ class ImageCollection:
         Raises FilterError for a field that is not there or has another type.
         """
         limit = check_whole_number("limit", limit, at_least=1)
-        self._description.require()
+        return self._reader.read_if_there(lambda: self._facet(field, where, limit), otherwise=[])
+
+    def _facet(self, field: str, where: Where | None, limit: int) -> list[Facet]:
         key = self._reader.resolve(lambda fields: resolve_field(field, fields))
         kind = self.fields[key]
         if kind not in _FACETED:
@@ -225,7 +207,9 @@ class ImageCollection:
         """
         if isinstance(uris, str | os.PathLike):
             raise QueryError(f"uris takes an iterable: [{str(uris)!r}]")
-        self._description.require()
+        return self._reader.read_if_there(lambda: self._delete_named(uris, where), otherwise=0)
+
+    def _delete_named(self, uris: Iterable[str | os.PathLike[str]] | None, where: Where | None) -> int:
         selection = self._reader.build_filter(where)
         if uris is None:
             if selection is None or holds_always(selection):
@@ -254,24 +238,6 @@ class ImageCollection:
             if note not in self._told:
                 self._told.add(note)
                 logger.warning("%s", note)
-
-    def _query_vector(self, query: Any) -> tuple[np.ndarray, list[str]]:
-        """The unit vector of a query, float32 (dim,), and the point ids it mentions."""
-        if isinstance(query, str):
-            query = Query.text(query)
-        elif isinstance(query, list | tuple) or (isinstance(query, np.ndarray) and query.dtype.kind == "f"):
-            vector = as_vector(query)
-            if vector.shape != (self.embedder.dim,):
-                raise QueryError(f"the query vector has {len(vector)} numbers, the collection's {self.embedder.dim}")
-            return to_unit(vector).astype(np.float32), []
-        elif not isinstance(query, Query):
-            query = Query.image(query)
-        return query.evaluate(self.embedder, self._stored_vectors), [id_of(name) for name in query.names()]
-
-    def _stored_vectors(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        ids = {name: id_of(name) for name in names}
-        found = {str(r.id): r.vector for r in self._reader.retrieve(list(set(ids.values())), with_vectors=True)}
-        return {name: np.asarray(found[key], np.float32) for name, key in ids.items() if key in found}
 
     def _delete(self, selection: models.Filter) -> int:
         number = self._reader.count_exactly(selection)

@@ -12,7 +12,7 @@ from qdrant_client.http.models import QueryResponse  # models.QueryResponse is a
 from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.points import batches
 from clip_qdrant.collection.strict_mode import StrictMode
-from clip_qdrant.errors import FilterError
+from clip_qdrant.errors import CollectionNotFound, FilterError
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.filters.build import Where, build_filter
 
@@ -29,6 +29,16 @@ class CollectionReader:
         self.client = client
         self.description = description
         self.name = description.name
+
+    def read_if_there(self, read: Callable[[], _T], *, otherwise: _T) -> _T:
+        """What `read` gives; `otherwise` where there is no collection yet, or it is gone meanwhile."""
+        if not self.description.is_there():
+            return otherwise
+        try:
+            return read()
+        except CollectionNotFound:
+            self.description.forget()
+            return otherwise
 
     def retrieve(
         self, ids: Sequence[str], *, with_payload: bool = False, with_vectors: bool = False

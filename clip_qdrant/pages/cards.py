@@ -6,6 +6,7 @@ local file is shown as a small JPEG made here, never embedded as it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from clip_qdrant.pages.thumbnails import PREVIEW_SIDE, make_thumbnail
 from clip_qdrant.uris import path_of
 from clip_qdrant.url_secrets import mask_secrets
 
-__all__ = ["alt_text", "card_html", "link_html", "list_facts", "list_settings_text", "make_hit_thumbnail"]
+__all__ = ["alt_text", "card_html", "grid_html", "link_html", "list_facts", "list_settings_text", "make_hit_thumbnail"]
 
 _LINKED = ("http", "https", "file")
 _SHOWN = ("http", "https")
@@ -64,6 +65,16 @@ def card_html(hit: ShownImage) -> str:
     folder = escape(show_folder(hit))
     lines.append(f'<div style="{_CARD_FAINT}">{link_html(hit, style="color:inherit")}<br>{folder}</div>')
     return f'<div style="{_CARD}">{picture}<div style="{_CARD_BODY}">{"".join(lines)}</div></div>'
+
+
+def grid_html(hits: Iterable[ShownImage], *, reason: str | None = None) -> str:
+    """Hits side by side, for notebooks; `reason` says why there are none."""
+    cards = "".join(map(card_html, hits))
+    return (
+        f"<div>{cards}</div>"
+        if cards
+        else f"<div>Nothing was found: {escape(reason or 'no image is like that')}.</div>"
+    )
 
 
 def make_hit_thumbnail(hit: ShownImage) -> str | None:

@@ -134,7 +134,7 @@ def test_a_collection_of_another_model_is_dropped_as_its_error_advises(
 
 
 def test_an_absent_collection_is_said_to_be_made_by_ingesting(program: Program) -> None:
-    assert "clip-qdrant ingest" in program("search", "red").err
+    assert "clip-qdrant ingest" in program("search", "red").out
 
 
 def test_info_begins_with_what_is_in_the_store_and_ends_with_settings(program: Program) -> None:

@@ -131,7 +131,7 @@ def test_nothing_found_is_said(program: Program) -> None:
     outcome = program("search", "red", "--where", "year > 3000")
 
     assert outcome.code == 0
-    assert outcome.out == "red where year > 3000: nothing found\n"
+    assert outcome.out == "red where year > 3000: nothing found; the filter selects no image\n"
 
 
 def test_the_page_holds_the_result_and_loads_nothing(program: Program) -> None:

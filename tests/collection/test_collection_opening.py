@@ -13,7 +13,6 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.description import FORMAT
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import (
-    CollectionNotFound,
     ConfigError,
     FilterError,
     FingerprintMismatch,
@@ -76,19 +75,32 @@ def test_opened_again_it_knows_its_fields(client: QdrantBase) -> None:
         photos.add([solid_image("blue")], metadata=[{"year": "last"}])
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda photos: photos.search("red"),
-        lambda photos: photos.get("urn:x"),
-        lambda photos: photos.count(),
-        lambda photos: photos.facet("fingerprint"),
-        lambda photos: photos.delete(where="image.width = 1"),
-    ],
-)
-def test_reading_a_collection_that_is_not_there_says_so(client: QdrantBase, use: Any) -> None:
-    with pytest.raises(CollectionNotFound, match="photos"):
-        use(ImageCollection("photos", FakeEmbedder(), client))
+NOTHING = [
+    (lambda photos: photos.search("red"), []),
+    (lambda photos: photos.search(where="year > 2020"), []),
+    (lambda photos: photos.get("urn:x"), None),
+    (len, 0),
+    (lambda photos: photos.count("year > 2020"), 0),
+    (lambda photos: photos.facet("fingerprint"), []),
+    (lambda photos: photos.delete(where="image.width = 1"), 0),
+]
+
+
+@pytest.mark.parametrize(("use", "nothing"), NOTHING)
+def test_a_collection_that_is_not_there_yet_holds_nothing(client: QdrantBase, use: Any, nothing: Any) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+
+    assert use(photos) == nothing
+    assert "no collection 'photos' yet" in str(photos.search("red").reason)
+
+
+@pytest.mark.parametrize(("use", "nothing"), NOTHING)
+def test_a_collection_that_is_deleted_meanwhile_holds_nothing(client: QdrantBase, use: Any, nothing: Any) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add([solid_image("red")], metadata=[{"year": 2024}])
+    client.delete_collection("photos")
+
+    assert use(photos) == nothing
 
 
 def test_a_collection_made_after_it_was_looked_for_is_found(client: QdrantBase) -> None:

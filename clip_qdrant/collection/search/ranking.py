@@ -1,0 +1,31 @@
+"""Ranking: by what the points of a collection are put in order, as `query_points` takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from qdrant_client import models
+
+__all__ = ["Ranking"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """`query`, `prefetch` and `using` are those of `query_points`; a prefetch holds its own filter already.
+
+    `without` are the ids of points that are never in the result. `vector` is the unit vector that hits are compared
+    with, float32 (dim,), where there is one.
+    """
+
+    query: Any
+    prefetch: tuple[models.Prefetch, ...] = ()
+    using: str | None = None
+    without: tuple[str, ...] = ()
+    vector: np.ndarray | None = None
+
+    @classmethod
+    def by_vector(cls, vector: np.ndarray, *, without: tuple[str, ...] = ()) -> Ranking:
+        """By cosine similarity to a unit vector, float32 (dim,)."""
+        return cls(query=vector.tolist(), without=without, vector=vector)
