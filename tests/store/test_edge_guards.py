@@ -320,7 +320,6 @@ def test_any_other_name_makes_a_collection_of_its_own(client: EdgeClient, name: 
         ("order_by", lambda c: c.scroll("c", order_by="year")),
         ("shard_key_selector", lambda c: c.count("c", shard_key_selector="x")),
         ("inference", lambda c: c.upsert("c", [point(vector=models.Document(text="a dog", model="m"))])),
-        ("stemmer", lambda c: c.create_payload_index("c", "t", TEXT_WITH_STEMMER)),
         ("recover_snapshot", lambda c: c.recover_snapshot("c", "file:///x")),
         ("query_points_groups", lambda c: c.query_points_groups("c", group_by="x")),
         ("update_vectors", lambda c: c.update_vectors("c", [])),
@@ -334,7 +333,6 @@ def test_what_the_engine_cannot_do_is_named_with_the_way_out(client: EdgeClient,
     assert not client.collection_exists("x")
 
 
-TEXT_WITH_STEMMER = models.TextIndexParams(
     type=models.TextIndexType.TEXT,
     stemmer=models.SnowballParams(type=models.Snowball.SNOWBALL, language=models.SnowballLanguage.ENGLISH),
 )

@@ -5,50 +5,86 @@ from __future__ import annotations
 from typing import Any
 
 import qdrant_edge as engine
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from qdrant_client import models
 
-from clip_qdrant.errors import StoreError, UnsupportedByEdge
+from clip_qdrant.errors import StoreError
 
 __all__ = ["from_index_info", "is_index", "to_index"]
 
+_SCHEMAS: TypeAdapter[Any] = TypeAdapter(models.PayloadFieldSchema)
+
 
 def to_index(schema: object) -> Any:
-    """The type or parameters of a payload index. UnsupportedByEdge for parameters that do not carry over."""
-    if isinstance(schema, str):  # models.PayloadSchemaType is a str too
-        if schema not in (kinds := [kind.value for kind in models.PayloadSchemaType]):
-            raise StoreError(f"{schema!r} is no type of payload index; there are {', '.join(kinds)}")
-        return getattr(engine.PayloadSchemaType, models.PayloadSchemaType(schema).value.capitalize())
-    if type(schema).__name__ not in dir(models) or not hasattr(engine, type(schema).__name__):
-        raise UnsupportedByEdge(f"a payload index given as {type(schema).__name__}")
-    options: dict[str, Any] = schema.model_dump(exclude_none=True, exclude={"type"})  # type: ignore[attr-defined]  # checked: a pydantic model of models.*IndexParams
-    for name in ("stopwords", "stemmer", "memory", "scoring"):
-        if name in options:
-            raise UnsupportedByEdge(f"a payload index with {name}")
-    if "tokenizer" in options:
-        options["tokenizer"] = getattr(engine.TokenizerType, models.TokenizerType(options["tokenizer"]).capitalize())
-    return getattr(engine, type(schema).__name__)(**options)
+    """The type or parameters of a payload index, from a model or a dict of one. Raises StoreError if it is neither."""
+    try:
+        asked = _SCHEMAS.validate_python(schema)
+    except ValidationError as error:
+        kinds = ", ".join(kind.value for kind in models.PayloadSchemaType)
+        raise StoreError(
+            f"{schema!r} is no type of payload index; there are {kinds}, and models.TextIndexParams and the like"
+        ) from error
+    if isinstance(asked, models.PayloadSchemaType):
+        return getattr(engine.PayloadSchemaType, asked.value.capitalize())
+    return getattr(engine, type(asked).__name__)(**_to_options(asked))
+
+
+def _to_options(params: BaseModel) -> dict[str, Any]:
+    names = [name for name in type(params).model_fields if name != "type" and getattr(params, name) is not None]
+    return {name: _to_option(getattr(params, name)) for name in names}
+
+
+def _to_option(value: Any) -> Any:
+    match value:
+        case models.TokenizerType() | models.Memory() | models.Language() | models.SnowballLanguage():
+            return getattr(getattr(engine, type(value).__name__), value.value.capitalize())
+        case models.StopwordsSet():
+            return engine.StopwordsSet({_to_option(one) for one in value.languages or []}, set(value.custom or []))
+        case models.SnowballParams():
+            return engine.SnowballParams(_to_option(value.language))
+        case models.DisabledStemmerParams():
+            return engine.DisabledStemmer()
+        case models.TextScoringParams():
+            return engine.TextScoringParams()
+    return value
 
 
 def is_index(there: engine.PayloadIndexInfo, wanted: object) -> bool:
     """Whether a payload index is the one that `wanted`, from `to_index`, asks for."""
-    if there.params is None or type(there.params) is not type(wanted):
+    if there.params is None or isinstance(wanted, engine.PayloadSchemaType):
         return there.params is None and there.data_type == wanted
-    # The engine's parameters are equal only to themselves.
-    names = [name for name in dir(wanted) if not name.startswith("_")]
-    return all(getattr(there.params, name) == getattr(wanted, name) for name in names)
+    return _from_params(there.params) == _from_params(wanted)
 
 
 def from_index_info(info: engine.PayloadIndexInfo) -> models.PayloadIndexInfo:
     """What a collection tells of one payload index."""
-    kind = models.PayloadSchemaType(str(info.data_type).rpartition(".")[2].lower())
-    params = None
-    if isinstance(info.params, engine.TextIndexParams):
-        params = models.TextIndexParams(
-            type=models.TextIndexType.TEXT,
-            tokenizer=models.TokenizerType(str(info.params.tokenizer).rpartition(".")[2].lower()),
-            lowercase=info.params.lowercase,
-            phrase_matching=info.params.phrase_matching,
-            min_token_len=info.params.min_token_len,
-            max_token_len=info.params.max_token_len,
-        )
-    return models.PayloadIndexInfo(data_type=kind, params=params, points=info.points)
+    params = None if info.params is None else _from_params(info.params)
+    return models.PayloadIndexInfo(data_type=_from_option(info.data_type), params=params, points=info.points)
+
+
+def _from_params(params: Any) -> models.PayloadSchemaParams:
+    form = getattr(models, type(params).__name__)
+    kind = type(params).__name__.removesuffix("IndexParams").lower()
+    return form(type=kind, **_from_options(params))  # type: ignore[no-any-return]  # one of models.*IndexParams
+
+
+def _from_options(params: Any) -> dict[str, Any]:
+    there = {name: getattr(params, name) for name in dir(params) if not name.startswith("_")}
+    return {name: _from_option(value) for name, value in there.items() if value is not None}
+
+
+def _from_option(value: Any) -> Any:
+    match value:
+        case bool() | int() | str():
+            return value
+        case engine.StopwordsSet():
+            languages = sorted((_from_option(one) for one in value.languages or ()), key=str)
+            return models.StopwordsSet(languages=languages or None, custom=sorted(value.custom or ()) or None)
+        case engine.SnowballParams():
+            return models.SnowballParams(type=models.Snowball.SNOWBALL, language=_from_option(value.language))
+        case engine.DisabledStemmer():
+            return models.DisabledStemmerParams(type=models.NoStemmer.NONE)
+        case engine.TextScoringParams():
+            return models.TextScoringParams(type=models.TextScoringType.BM25)
+    form = getattr(models, type(value).__name__)
+    return form(str(value).rpartition(".")[2].lower())  # a member of an enum, which the engine calls "Memory.Cold"
