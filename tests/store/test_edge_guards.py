@@ -333,11 +333,6 @@ def test_what_the_engine_cannot_do_is_named_with_the_way_out(client: EdgeClient,
     assert not client.collection_exists("x")
 
 
-    type=models.TextIndexType.TEXT,
-    stemmer=models.SnowballParams(type=models.Snowball.SNOWBALL, language=models.SnowballLanguage.ENGLISH),
-)
-
-
 def test_every_method_of_the_client_api_is_done_or_refused(client: EdgeClient) -> None:
     names = [name for name in vars(QdrantBase) if not name.startswith("_")]
 
