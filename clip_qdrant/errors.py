@@ -29,10 +29,12 @@
         ├── StoreDamaged                files of an embedded store are damaged or gone
         ├── StoreFull                   the disk of an embedded store has no room for a write
         ├── TooFewIndexes               a server allows fewer payload indexes than ingestion needs
-        ├── CollectionNotFound
-        ├── CollectionExists
-        ├── InvalidPoint (ValueError)   a vector or id the store must not be given
-        └── UnsupportedByEdge           the embedded engine cannot do it; a Qdrant server can
+        ├── CollectionNotFound (ValueError)
+        ├── CollectionExists (ValueError)
+        ├── PointNotFound (KeyError)    a change of a point that is not there
+        ├── InvalidRequest (ValueError) arguments of a call that make no request
+        │   └── InvalidPoint            a vector or id the store must not be given
+        └── UnsupportedByEdge (NotImplementedError)   the embedded engine cannot do it; a Qdrant server can
 
 A message says what failed, with which value, and what to do next.
 """
@@ -55,10 +57,12 @@ __all__ = [
     "ImageError",
     "ImageTooLarge",
     "InvalidPoint",
+    "InvalidRequest",
     "MetadataError",
     "MissingExtra",
     "ModelError",
     "NotAnImage",
+    "PointNotFound",
     "QueryError",
     "SourceError",
     "SourceUnavailable",
@@ -224,19 +228,32 @@ class TooFewIndexes(StoreError):
     """A server allows fewer payload indexes than ingestion needs."""
 
 
-class CollectionNotFound(StoreError):
+# The embedded client raises what the client without a server does, ValueError and the like, for those who catch these.
+
+
+class CollectionNotFound(StoreError, ValueError):
     """There is no collection of this name."""
 
 
-class CollectionExists(StoreError):
+class CollectionExists(StoreError, ValueError):
     """A collection of this name is there already."""
 
 
-class InvalidPoint(StoreError, ValueError):
+class PointNotFound(StoreError, KeyError):
+    """A point that is to be changed is not there. Those that are there were changed."""
+
+    __str__ = Exception.__str__  # KeyError would quote the message
+
+
+class InvalidRequest(StoreError, ValueError):
+    """Arguments of a call to the store that make no request: a limit below 1, points chosen by nothing."""
+
+
+class InvalidPoint(InvalidRequest):
     """A vector or an id that the store must not be given."""
 
 
-class UnsupportedByEdge(StoreError):
+class UnsupportedByEdge(StoreError, NotImplementedError):
     """The embedded engine cannot do this; a Qdrant server can."""
 
     def __init__(self, what: str) -> None:

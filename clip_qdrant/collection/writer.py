@@ -18,7 +18,7 @@ from qdrant_client import models
 from clip_qdrant.collection.points import check_uri, check_vectors, count_bytes, split_requests
 from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.collection.standard_fields import fill_standard_fields
-from clip_qdrant.errors import CollectionNotFound, MetadataError, UnsupportedByEdge
+from clip_qdrant.errors import CollectionNotFound, MetadataError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where
 from clip_qdrant.records import ImageRecord
@@ -166,12 +166,8 @@ class CollectionWriter:
             models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[record.id]))
             for record, payload in zip(records, payloads, strict=True)
         ]
-        try:
-            for some in split_requests(operations, [count_bytes(payload, 0) for payload in payloads]):
-                self._update(some)
-        except UnsupportedByEdge:  # an embedded store has no round trips to save
-            for record, payload in zip(records, payloads, strict=True):
-                self._overwrite(record, payload)
+        for some in split_requests(operations, [count_bytes(payload, 0) for payload in payloads]):
+            self._update(some)
 
     def _update(self, operations: list[models.OverwritePayloadOperation]) -> None:
         self._description.ask(
@@ -204,9 +200,3 @@ class CollectionWriter:
         except CollectionNotFound:
             self._description.forget()
             write()
-
-    def _overwrite(self, record: ImageRecord, payload: dict[str, Any]) -> None:
-        self._description.ask(
-            lambda: self._client.overwrite_payload(self._name, payload=payload, points=[record.id], wait=True),
-            what=f"storing the payload of {record.uri} in collection {self._name!r}",
-        )

@@ -21,6 +21,7 @@ from clip_qdrant.errors import (
     ClipQdrantError,
     CollectionExists,
     CollectionNotFound,
+    PointNotFound,
     StoreError,
     StoreUnavailable,
 )
@@ -130,8 +131,9 @@ def _translate(error: Exception, what: str) -> StoreError:
     if isinstance(error, json.JSONDecodeError):
         return StoreError(f"{what}: the answer is not one of Qdrant ({error}); is the address right?")
     # What the clients without a server (QdrantClient(":memory:") and path=) raise.
-    text = f"there is no point {error}" if isinstance(error, KeyError) else str(error)
-    return _find_named_error(what, text) or StoreError(f"{what}: {text}")
+    if isinstance(error, KeyError):
+        return PointNotFound(f"{what}: there is no point {error}")
+    return _find_named_error(what, str(error)) or StoreError(f"{what}: {error}")
 
 
 def _refusal(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
@@ -177,6 +179,8 @@ def _find_named_error(what: str, words: str) -> StoreError | None:
         return CollectionNotFound(f"{what}: {words}")
     if re.search(r"\bcollection\b.*already exists", words, re.IGNORECASE | re.DOTALL):
         return CollectionExists(f"{what}: {words}")
+    if re.search(r"\bno point with id\b", words, re.IGNORECASE):
+        return PointNotFound(f"{what}: {words}")
     return None
 
 

@@ -234,7 +234,7 @@ def unflushed(client: EdgeClient) -> int:
 
 def test_long_runs_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 100)
-    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_WRITE", 30)
+    monkeypatch.setattr("clip_qdrant.store.edge.convert.changes._POINTS_AN_OPERATION", 30)
     points = [models.PointStruct(id=i, vector=[1.0, i, 0, 0]) for i in range(210)]
     with EdgeClient(tmp_path) as client:
         client.create_collection("c", COSINE)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.errors import MetadataError, StoreError, UnsupportedByEdge
+from clip_qdrant.errors import InvalidRequest, MetadataError, StoreError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.store.edge.convert.filters import to_filter
@@ -269,8 +269,14 @@ def test_a_key_that_metadata_may_have_can_be_indexed_and_asked_for(edge_client: 
 
 
 def test_what_is_no_filter_is_refused(stores: dict[str, QdrantBase]) -> None:
-    with pytest.raises(UnsupportedByEdge, match="dict"):
-        stores["edge"].count("c", count_filter={"must": []})  # type: ignore[arg-type]  # on purpose
+    for wrong in ({"must": 5}, "album = 'a'"):
+        with pytest.raises(InvalidRequest, match=r"is no models\.Filter"):
+            stores["edge"].count("c", count_filter=wrong)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_dict_stands_for_a_filter(stores: dict[str, QdrantBase]) -> None:
+    chosen = {"must": [{"key": "tag", "match": {"value": "pets"}}]}
+    assert selected(stores["edge"], chosen) == selected(stores["edge"], models.Filter.model_validate(chosen))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("engine", ["memory", "edge", "indexed edge"])

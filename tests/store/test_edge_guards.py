@@ -322,7 +322,6 @@ def test_any_other_name_makes_a_collection_of_its_own(client: EdgeClient, name: 
         ("inference", lambda c: c.upsert("c", [point(vector=models.Document(text="a dog", model="m"))])),
         ("recover_snapshot", lambda c: c.recover_snapshot("c", "file:///x")),
         ("query_points_groups", lambda c: c.query_points_groups("c", group_by="x")),
-        ("update_vectors", lambda c: c.update_vectors("c", [])),
         ("create_shard_key", lambda c: c.create_shard_key("c", "x")),
     ],
 )

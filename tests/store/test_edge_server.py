@@ -111,13 +111,13 @@ def test_the_indexing_threshold_is_told_as_it_was_set_also_after_a_restart(edge_
 
 def test_what_the_engine_cannot_do_is_answered_as_such(client, photos):  # noqa: F811
     with pytest.raises(UnexpectedResponse) as caught:
-        client.update_vectors(photos, [models.PointVectors(id=1, vector=[1.0, 0, 0, 0])])
+        client.create_shard_key(photos, "x")
 
     assert caught.value.status_code == 501
-    with pytest.raises(StoreError, match="update vectors: Qdrant answered 501: Not implemented"):
+    with pytest.raises(StoreError, match="make a key: Qdrant answered 501: Not implemented"):
         call(
-            lambda: client.update_vectors(photos, [models.PointVectors(id=1, vector=[1.0, 0, 0, 0])]),
-            what="update vectors",
+            lambda: client.create_shard_key(photos, "x"),
+            what="make a key",
         )
 
 

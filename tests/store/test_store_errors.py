@@ -15,6 +15,7 @@ from clip_qdrant.errors import (
     CollectionNotFound,
     FilterError,
     InvalidPoint,
+    PointNotFound,
     StoreError,
     StoreLocked,
     StoreUnavailable,
@@ -61,7 +62,7 @@ def test_the_result_comes_back() -> None:
         (refusal(404, "Not found: Collection `photos` doesn't exist!"), CollectionNotFound, "`photos` doesn't exist"),
         (refusal(409, "Wrong input: Collection `photos` already exists!"), CollectionExists, "already exists"),
         (refusal(400, "Wrong input: Collection `photos` already exists!"), CollectionExists, "already exists"),
-        (refusal(404, "Not found: No point with id 5 found"), StoreError, "No point with id 5"),
+        (refusal(404, "Not found: No point with id 5 found"), PointNotFound, "No point with id 5"),
         (refusal(400, "Wrong input: Vector dimension error"), StoreError, "Vector dimension error"),
         (
             refusal(401, "Must provide an API key or an Authorization token"),
@@ -132,7 +133,7 @@ def test_errors_of_the_in_memory_client_become_ours() -> None:
     client.create_collection("photos", vectors_config=PARAMS)
     with pytest.raises(CollectionExists):
         call(lambda: client.create_collection("photos", vectors_config=PARAMS), what="create")
-    with pytest.raises(StoreError, match="there is no point 5"):
+    with pytest.raises(PointNotFound, match="there is no point 5"):
         call(lambda: client.set_payload("photos", {}, points=[5]), what="set payload")
     client.close()
     with pytest.raises(StoreError, match="is closed"):

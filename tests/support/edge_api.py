@@ -181,53 +181,37 @@ class EdgeApi:
     def _write(self, name: str, action: str, body: bytes) -> Any:
         match action:
             case "PUT":
-                return self._change(name, models.UpsertOperation(upsert=_POINTS.validate_json(body)))
+                return self._change(name, models.UpsertOperation(upsert=_POINTS.validate_json(body)))[0]
             case "POST delete":
-                return self._change(name, models.DeleteOperation(delete=_SELECTOR.validate_json(body)))
+                return self._change(name, models.DeleteOperation(delete=_SELECTOR.validate_json(body)))[0]
             case "POST payload":
                 asked = _parsed(models.SetPayload, body)
-                return self._change(name, models.SetPayloadOperation(set_payload=asked))
+                return self._change(name, models.SetPayloadOperation(set_payload=asked))[0]
             case "PUT payload":
                 asked = _parsed(models.SetPayload, body)
-                return self._change(name, models.OverwritePayloadOperation(overwrite_payload=asked))
+                return self._change(name, models.OverwritePayloadOperation(overwrite_payload=asked))[0]
             case "POST payload/delete":
                 keys = _parsed(models.DeletePayload, body)
-                return self._change(name, models.DeletePayloadOperation(delete_payload=keys))
+                return self._change(name, models.DeletePayloadOperation(delete_payload=keys))[0]
+            case "PUT vectors":
+                vectors = _parsed(models.UpdateVectors, body)
+                return self._change(name, models.UpdateVectorsOperation(update_vectors=vectors))[0]
+            case "POST vectors/delete":
+                names = _parsed(models.DeleteVectors, body)
+                return self._change(name, models.DeleteVectorsOperation(delete_vectors=names))[0]
             case "POST payload/clear":
-                return self._change(name, models.ClearPayloadOperation(clear_payload=_SELECTOR.validate_json(body)))
+                return self._change(name, models.ClearPayloadOperation(clear_payload=_SELECTOR.validate_json(body)))[0]
             case "POST batch":
-                # As on a server: the first that fails ends the batch, and those before it are done.
-                return [self._change(name, one) for one in _parsed(models.UpdateOperations, body).operations]
+                return self._change(name, *_parsed(models.UpdateOperations, body).operations)
         raise UnsupportedByEdge(f"{action} of points")
 
-    def _change(self, name: str, operation: Any) -> models.UpdateResult:
-        client = self.client
-        match operation:
-            case models.UpsertOperation(upsert=asked):
-                points = asked.points if isinstance(asked, models.PointsList) else asked.batch
-                return client.upsert(name, points, asked.update_filter, asked.update_mode, shard_key=asked.shard_key)
-            case models.DeleteOperation(delete=asked):
-                return client.delete(name, asked, shard_key=asked.shard_key)
-            case models.SetPayloadOperation(set_payload=asked):
-                return client.set_payload(name, asked.payload, _chosen(asked), asked.key, shard_key=asked.shard_key)
-            case models.OverwritePayloadOperation(overwrite_payload=asked):
-                return client.overwrite_payload(name, asked.payload, _chosen(asked), shard_key=asked.shard_key)
-            case models.DeletePayloadOperation(delete_payload=asked):
-                return client.delete_payload(name, asked.keys, _chosen(asked), shard_key=asked.shard_key)
-            case models.ClearPayloadOperation(clear_payload=asked):
-                return client.clear_payload(name, asked, shard_key=asked.shard_key)
-        raise UnsupportedByEdge(type(operation).__name__)
+    def _change(self, name: str, *operations: Any) -> Any:
+        return self.client.batch_update_points(name, operations)
 
 
 def _parsed(model: Any, body: bytes) -> Any:
     parsed: BaseModel = model.model_validate_json(body)
     return parsed
-
-
-def _chosen(asked: models.SetPayload | models.DeletePayload) -> Any:
-    if asked.points is None and asked.filter is None:
-        raise StoreError("No filter or points specified")
-    return asked.points if asked.points is not None else asked.filter
 
 
 def _refusal(error: StoreError) -> tuple[int, str]:

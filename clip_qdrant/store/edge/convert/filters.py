@@ -6,9 +6,10 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 import qdrant_edge as engine
+from pydantic import ValidationError
 from qdrant_client import models
 
-from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.errors import InvalidRequest, UnsupportedByEdge, first_line
 from clip_qdrant.store.edge.convert.ids import to_point_id
 
 __all__ = ["to_filter"]
@@ -19,7 +20,10 @@ def to_filter(condition: models.Filter | None) -> engine.Filter | None:
     if condition is None:
         return None
     if not isinstance(condition, models.Filter):
-        raise UnsupportedByEdge(f"filters of type {type(condition).__name__}")
+        try:
+            condition = models.Filter.model_validate(condition)
+        except ValidationError as error:
+            raise InvalidRequest(f"{repr(condition)[:80]} is no models.Filter ({first_line(error)})") from error
     least = condition.min_should
     if least is not None and least.min_count > len(least.conditions):
         # More than there are: nothing. With a payload index the engine may answer with what `should` selects.

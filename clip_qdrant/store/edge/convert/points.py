@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import qdrant_edge as engine
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from qdrant_client import models
 
@@ -16,7 +16,9 @@ from clip_qdrant.store.edge.convert.ids import to_point_id
 from clip_qdrant.store.edge.convert.vectors import to_vectors
 from clip_qdrant.store.edge.entry import CollectionEntry
 
-__all__ = ["to_payload", "to_points"]
+__all__ = ["to_payload", "to_point_vectors", "to_points"]
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def to_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def _point(name: str, key: int | uuid.UUID, vector: Any, payload: dict[str, Any]
 
 def to_points(points: models.Batch | Sequence[models.PointStruct], entry: CollectionEntry) -> list[engine.Point]:
     """Checked points of the engine. Raises InvalidPoint naming the wrong one, before anything is written."""
+    if isinstance(points, Mapping) and "ids" in points:
+        points = _validate(models.Batch, points)
     if isinstance(points, models.Batch):
         ids = list(points.ids)
         payloads: list[Any] = list(points.payloads) if points.payloads else [None] * len(ids)
@@ -51,8 +55,9 @@ def to_points(points: models.Batch | Sequence[models.PointStruct], entry: Collec
         if not len(ids) == len(vectors) == len(payloads):
             raise InvalidPoint(f"{len(ids)} ids, {len(vectors)} vectors and {len(payloads)} payloads do not match")
     else:
-        points = [_point_struct(point) for point in points]
-        ids, payloads, vectors = [p.id for p in points], [p.payload for p in points], [p.vector for p in points]
+        structs = [_point_struct(point) for point in points]
+        ids, payloads = [p.id for p in structs], [p.payload for p in structs]
+        vectors = [{} if p.vector is None else p.vector for p in structs]
     keys = [to_point_id(value) for value in ids]
     names = [f"point {value}" for value in ids]
     if not names:
@@ -72,13 +77,28 @@ def _split_columns(vectors: Any, number: int) -> list[Any]:
     return [{name: column[at] for name, column in vectors.items()} for at in range(number)]
 
 
-def _point_struct(point: object) -> models.PointStruct:
+def to_point_vectors(points: Sequence[models.PointVectors], entry: CollectionEntry) -> list[engine.PointVectors]:
+    """Vectors of points by their ids. Raises InvalidPoint naming the wrong one, before anything is written."""
+    structs = [one if isinstance(one, models.PointVectors) else _validate(models.PointVectors, one) for one in points]
+    if not structs:
+        raise InvalidPoint("there are no vectors to write")
+    names = [f"point {one.id}" for one in structs]
+    keys = [to_point_id(one.id) for one in structs]
+    vectors = to_vectors(names, [one.vector for one in structs], entry)
+    return [engine.PointVectors(key, vector) for key, vector in zip(keys, vectors, strict=True)]
+
+
+def _point_struct(point: object) -> models.PointStruct | models.Record:
     """A point as it is, or made of the dict of one, as a server takes it. Raises InvalidPoint."""
-    if isinstance(point, models.PointStruct):
-        return point
+    # Points of one client are written with another as they were read.
+    return point if isinstance(point, models.PointStruct | models.Record) else _validate(models.PointStruct, point)
+
+
+def _validate(kind: type[_M], given: object) -> _M:
     try:
-        return models.PointStruct.model_validate(point)
+        return kind.model_validate(given)
     except ValidationError as error:
-        where = ", ".join(str(part) for part in error.errors()[0]["loc"]) or type(point).__name__
-        told = f"{repr(point)[:80]} is no point ({where}): give models.PointStruct(id, vector, payload)"
+        where = ", ".join(str(part) for part in error.errors()[0]["loc"]) or type(given).__name__
+        fields = ", ".join(kind.model_fields)
+        told = f"{repr(given)[:80]} is no point ({where}): give models.{kind.__name__}({fields})"
         raise InvalidPoint(told) from None

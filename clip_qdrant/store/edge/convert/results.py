@@ -31,7 +31,8 @@ def from_scored(point: engine.ScoredPoint) -> models.ScoredPoint:
 def _vectors(vector: Any) -> Any:
     """The vectors of a point: a list where it has the unnamed one alone, else a dict by name."""
     if isinstance(vector, dict):
-        vectors = {name: _sparse(one) if isinstance(one, engine.SparseVector) else one for name, one in vector.items()}
+        ordered = sorted(vector.items())  # the engine has them in any order
+        vectors = {name: _sparse(one) if isinstance(one, engine.SparseVector) else one for name, one in ordered}
         return vectors[""] if set(vectors) == {""} else vectors
     return vector
 

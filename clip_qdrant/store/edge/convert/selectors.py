@@ -1,15 +1,34 @@
-"""Which parts of a point are read: its payload, its vectors."""
+"""Which points are meant, and which parts of a point are read: its payload, its vectors."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import qdrant_edge as engine
 from qdrant_client import models
 
-from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.errors import InvalidRequest
+from clip_qdrant.store.edge.convert.filters import to_filter
+from clip_qdrant.store.edge.convert.ids import to_point_id
 
-__all__ = ["to_with_payload", "to_with_vector"]
+__all__ = ["to_selection", "to_with_payload", "to_with_vector"]
+
+
+def to_selection(points: object) -> Any:
+    """The engine's Filter, or a list of ids, for any of the forms in which points can be chosen."""
+    match points:
+        case models.FilterSelector(filter=chosen) | {"filter": chosen}:
+            return to_filter(chosen)
+        case models.PointIdsList(points=ids) | {"points": ids}:
+            return to_selection(ids)
+        case models.Filter() | dict():
+            return to_filter(points)  # type: ignore[arg-type]  # a dict stands for one
+        case int() | str() | uuid.UUID():
+            return [to_point_id(points)]
+        case list() | tuple() if len(points):
+            return [to_point_id(one) for one in points]
+    raise InvalidRequest("choose points by a list of ids that is not empty, or by a models.Filter")
 
 
 def to_with_payload(choice: object) -> Any:
@@ -19,19 +38,22 @@ def to_with_payload(choice: object) -> Any:
             return False
         case bool():
             return choice
-        case list() | tuple():
+        case list() | tuple() if all(isinstance(one, str) for one in choice):
             return list(choice)
-        case models.PayloadSelectorInclude():
-            return engine.PayloadSelector.Include(choice.include)
-        case models.PayloadSelectorExclude():
-            return engine.PayloadSelector.Exclude(choice.exclude)
-    raise UnsupportedByEdge(f"with_payload of type {type(choice).__name__}")
+        case models.PayloadSelectorInclude(include=names) | {"include": names}:
+            return engine.PayloadSelector.Include(names)
+        case models.PayloadSelectorExclude(exclude=names) | {"exclude": names}:
+            return engine.PayloadSelector.Exclude(names)
+    raise InvalidRequest(f"with_payload is True, False, a list of fields or a selector of them, not {choice!r}")
 
 
-def to_with_vector(choice: object) -> bool:
-    """Whether to read the vector. Only the unnamed one can be asked for."""
-    if choice is None or isinstance(choice, bool):
-        return bool(choice)
-    if choice in ([""], ("",)):
-        return True
-    raise UnsupportedByEdge(f"named vectors (with_vectors={choice!r})")
+def to_with_vector(choice: object) -> bool | list[str]:
+    """Which vectors to read: bool or list of names; the unnamed one is ""."""
+    match choice:
+        case None:
+            return False
+        case bool():
+            return choice
+        case list() | tuple() if all(isinstance(one, str) for one in choice):
+            return list(choice)
+    raise InvalidRequest(f"with_vectors is True, False or a list of names of vectors, not {choice!r}")
