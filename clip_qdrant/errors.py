@@ -209,7 +209,11 @@ class StoreError(ClipQdrantError):
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer, or refuses the credentials."""
+    """The store does not answer, or refuses the credentials. `transient`: the same call may do if it is made again."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
 
 
 class StoreLocked(StoreError):

@@ -22,6 +22,8 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.edge.process.client import SharedEdgeClient
+from clip_qdrant.store.edge.process.host import host_store
 
 # A machine that is busy with something else is no reason for a property to fail.
 settings.register_profile("unhurried", parent=settings(), deadline=None)
@@ -123,6 +125,15 @@ def edge_client(tmp_path: Path) -> Iterator[EdgeClient]:
     """An empty embedded store."""
     with EdgeClient(tmp_path / "store") as client:
         yield client
+
+
+@pytest.fixture
+def shared_client(tmp_path: Path) -> Iterator[SharedEdgeClient]:
+    """An empty embedded store that somebody else has open: threads of this process, which cost less than another."""
+    host = host_store(tmp_path / "store")
+    with SharedEdgeClient(tmp_path / "store") as client:
+        yield client
+    host.close()
 
 
 @pytest.fixture

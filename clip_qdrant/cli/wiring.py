@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 import typer
 
@@ -25,9 +25,19 @@ if TYPE_CHECKING:
     from clip_qdrant.images.load import Limits
     from clip_qdrant.settings import Settings
 
-__all__ = ["Options", "limits_of", "open_client", "open_collection", "open_embedder", "options_given", "settings_of"]
+__all__ = [
+    "Options",
+    "Sharing",
+    "limits_of",
+    "open_client",
+    "open_collection",
+    "open_embedder",
+    "options_given",
+    "settings_of",
+]
 
 _Kind = TypeVar("_Kind", bound="Settings")
+Sharing: TypeAlias = Literal["none", "process", "host"]
 
 _QUIET = 2.0  # seconds after which the user is told what takes so long
 
@@ -93,10 +103,18 @@ def open_embedder(settings: Settings) -> Embedder:
         )
 
 
-def open_client(settings: Settings) -> QdrantBase:
-    """A client of the store that `settings` name. Whoever opens it closes it."""
-    from clip_qdrant.store.connect import connect
+def open_client(settings: Settings, *, sharing: Sharing = "none") -> QdrantBase:
+    """A client of the store that `settings` name. Whoever opens it closes it.
 
+    `sharing` is how other programs may use an embedded store meanwhile: by a process of the store's own, or because
+    this program answers for it. What is open that way already is joined in any case.
+    """
+    from clip_qdrant.store.connect import connect, is_folder
+
+    if sharing == "host" and is_folder(settings.location):
+        from clip_qdrant.store.edge.process.host import host_store
+
+        return host_store(settings.location)
     return connect(
         settings.location,
         api_key=settings.api_key,
@@ -104,6 +122,7 @@ def open_client(settings: Settings) -> QdrantBase:
         ca_file=settings.ca_file,
         prefer_grpc=settings.prefer_grpc,
         grpc_port=settings.grpc_port,
+        shared=sharing == "process" and is_folder(settings.location),
     )
 
 
@@ -114,15 +133,17 @@ def open_collection(
     patience: float = 2.0,
     stopped: Callable[[], bool] = lambda: False,
     texts: bool = False,
+    sharing: Sharing = "none",
 ) -> Iterator[ImageCollection]:
-    """The collection that `settings` name, its client closed at the end. The rest is as in ImageCollection.
+    """The collection that `settings` name, its client closed at the end. `sharing` is as in `open_client`, the rest as
+    in ImageCollection.
 
     `texts` says that texts will be embedded: their encoder opens while the store does.
     """
     embedder = open_embedder(settings)
     if texts:
         threading.Thread(target=_open_text_encoder, args=(embedder,), daemon=True).start()
-    client = open_client(settings)
+    client = open_client(settings, sharing=sharing)
     from clip_qdrant.collection.images import ImageCollection
 
     try:

@@ -58,10 +58,10 @@ def call(
 ) -> _T:
     """The result of `operation`, one call of a Qdrant client. `what` says in an error what was tried ("count photos").
 
-    Refused and broken connections, timeouts and the statuses 429, 502, 503 and 504 are tried again with growing pauses,
-    as long as the next try begins within `patience` seconds of the first and `stopped` does not say that it is enough.
-    What a try takes counts: a timeout is tried again only where the client's own timeout is shorter than `patience`. So
-    `operation` must do no harm when it is run twice.
+    Refused and broken connections, a process of the store that ended, timeouts and the statuses 429, 502, 503 and 504
+    are tried again with growing pauses, as long as the next try begins within `patience` seconds of the first and
+    `stopped` does not say that it is enough. What a try takes counts: a timeout is tried again only where the client's
+    own timeout is shorter than `patience`. So `operation` must do no harm when it is run twice.
 
     Raises StoreUnavailable (no answer, or wrong credentials, which are never tried again), CollectionNotFound,
     CollectionExists, or StoreError with the server's own words. Errors of this package, those of EdgeClient among them,
@@ -96,6 +96,8 @@ def _read_pause(error: BaseException) -> float:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, ResponseHandlingException):
         error = error.source
+    if isinstance(error, StoreUnavailable):  # of a client that has a process of its own
+        return error.transient
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _PASSING_STATUSES
     if isinstance(error, grpc.RpcError):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-__all__ = ["connect", "is_folder"]
+__all__ = ["connect", "is_embedded", "is_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def connect(
     ca_file: str | Path | None = None,
     prefer_grpc: bool = False,
     grpc_port: int = 6334,
+    shared: bool = False,
 ) -> QdrantBase:
     """A client for a Qdrant server (`http(s)://host:port`), a local folder, or `:memory:`.
 
@@ -47,6 +48,10 @@ def connect(
     rest is for a server: `api_key`; `timeout`, seconds for the answer to one request (connecting gets 2 at most);
     `ca_file`, certificates (PEM) of a private authority that are trusted beside the usual ones; `prefer_grpc`, which
     saves a quarter of the time of a search, over `grpc_port`. Makes no network call.
+
+    `shared` is for a folder: several processes may use it at once. The first call starts a process that has the store
+    open, or joins the one there is; it ends with the last of its users. Without `shared` such a process is joined if
+    there is one, else the store is opened in this process, and is closed to others until the client is closed.
 
     Raises ConfigError for a location that is none of the three, and for a `ca_file` that holds no certificate.
     """
@@ -56,6 +61,8 @@ def connect(
         raise ConfigError(f"the location of the store is {location!r}: give a URL, a folder or :memory:")
     if isinstance(location, str):
         if location == ":memory:":
+            if shared:
+                raise ConfigError("a store in memory cannot be shared with other processes; give a folder")
             return _InMemoryClient(":memory:")
         if scheme := _HAS_SCHEME.match(location):
             if scheme[1].lower() not in ("http", "https"):
@@ -67,6 +74,12 @@ def connect(
             )
         if not location.strip():
             raise ConfigError("the location of the store is empty; give a URL, a folder or :memory:")
+    from clip_qdrant.store.edge.process.address import is_answered
+
+    if shared or is_answered(Path(location).expanduser()):
+        from clip_qdrant.store.edge.process.client import SharedEdgeClient
+
+        return SharedEdgeClient(location)
     from clip_qdrant.store.edge.client import EdgeClient
 
     return EdgeClient(location)
@@ -75,6 +88,14 @@ def connect(
 def is_folder(location: str | Path) -> bool:
     """Whether a location that `connect` takes is an embedded store."""
     return isinstance(location, Path) or (location != ":memory:" and _HAS_SCHEME.match(location) is None)
+
+
+def is_embedded(client: QdrantBase) -> bool:
+    """Whether a client is one of an embedded store, be it open in this process or in one of its own."""
+    from clip_qdrant.store.edge.client import EdgeClient
+    from clip_qdrant.store.edge.process.client import SharedEdgeClient
+
+    return isinstance(client, EdgeClient | SharedEdgeClient)
 
 
 class _InMemoryClient(QdrantClient):

@@ -1,4 +1,4 @@
-"""What every client must do alike: EdgeClient, QdrantClient(":memory:") and a server."""
+"""What every client must do alike: EdgeClient, alone and shared, QdrantClient(":memory:") and a server."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def field(key: str, **condition: Any) -> models.Filter:
 
 def equals(key: str, value: Any) -> models.Filter:
     return field(key, match=models.MatchValue(value=value))
+
+
+@pytest.fixture(params=["edge", "shared", "memory", "server", "grpc"])
+def client(request: pytest.FixtureRequest) -> QdrantBase:
+    """Each kind of client in turn, the server's where there is one."""
+    return request.getfixturevalue(f"{request.param}_client")
 
 
 @pytest.fixture

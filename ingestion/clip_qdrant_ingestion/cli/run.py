@@ -74,7 +74,14 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
             if watches:
                 _wait_for_store(settings, ended_by.stop, health)
             worker = stack.enter_context(
-                open_worker(settings, retry_failed=retry_failed, noted=noted, stop=ended_by.stop, health=health)
+                open_worker(
+                    settings,
+                    retry_failed=retry_failed,
+                    noted=noted,
+                    stop=ended_by.stop,
+                    health=health,
+                    sharing="process" if watches else "host",
+                )
             )
         except KeyboardInterrupt:
             if ended_by.signal is None:

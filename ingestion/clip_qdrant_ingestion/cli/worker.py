@@ -39,10 +39,12 @@ def open_worker(
     stop: threading.Event,
     health: Health | None = None,
     remembers: bool = True,
+    sharing: wiring.Sharing = "none",
 ) -> Iterator[Worker]:
     """The worker that `settings` describe, its store and its cluster closed at the end.
 
     `noted` goes to the state file; without `remembers` none is made. `health` is told of the model and the store.
+    `sharing` is how other programs may use an embedded store meanwhile.
     """
     source = _open_source(settings)
     path: Path | str = default_state_path(settings.location, settings.cache_dir, settings.state)
@@ -51,7 +53,7 @@ def open_worker(
     with (
         _cluster(settings) as cluster,
         IngestState(path) as state,
-        wiring.open_collection(settings, patience=settings.patience, stopped=stop.is_set) as images,
+        wiring.open_collection(settings, patience=settings.patience, stopped=stop.is_set, sharing=sharing) as images,
     ):
         if health is not None:
             health.note_model()

@@ -18,7 +18,7 @@ from qdrant_client.local.qdrant_local import QdrantLocal
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ClipQdrantError, ConfigError, StoreLocked
-from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.connect import is_embedded
 from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.ray.board import Chunk, Question
 from clip_qdrant_ingestion.run.decisions import Task, is_rewrite
@@ -180,7 +180,7 @@ def _open_collection(job: Job) -> ImageCollection:
         raise ConfigError(f"{error}; {_REFUSAL}") from error
     client = collection.client
     local = isinstance(client, QdrantClient) and isinstance(getattr(client, "_client", None), QdrantLocal)
-    if local or isinstance(client, EdgeClient):
+    if local or is_embedded(client):
         raise ConfigError(f"collection {collection.name!r} is in an embedded store; {_REFUSAL}")
     return collection
 

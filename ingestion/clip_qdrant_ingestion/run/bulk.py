@@ -19,7 +19,7 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.indexing import KEPT_THRESHOLD, kept_threshold
 from clip_qdrant.errors import CollectionNotFound, StoreError, UnsupportedByEdge
 from clip_qdrant.store.calls import call
-from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.connect import is_embedded
 
 __all__ = ["bulk_load", "put_indexing_back"]
 
@@ -37,7 +37,7 @@ def bulk_load(collection: ImageCollection) -> Iterator[None]:
 
     Raises UnsupportedByEdge for an embedded store, which builds none anyway; StoreError.
     """
-    if isinstance(collection.client, EdgeClient):
+    if is_embedded(collection.client):
         raise UnsupportedByEdge("bulk load: it keeps no index that could be switched off")
     collection.writer.prepare([])  # so that there is one
     config = _read_config(collection)
@@ -57,7 +57,7 @@ def bulk_load(collection: ImageCollection) -> Iterator[None]:
 
 def put_indexing_back(collection: ImageCollection) -> None:
     """Switches on again the indexing that a bulk load switched off which was killed. Raises StoreError."""
-    if isinstance(collection.client, EdgeClient):
+    if is_embedded(collection.client):
         return
     try:
         kept = kept_threshold(_read_config(collection))
