@@ -126,6 +126,11 @@ class CollectionDescription:
         return {k: kind for k, kind in state.payload_fields.items() if k not in bare and wall_clock_key(k) not in bare}
 
     @property
+    def compares_all(self) -> bool:
+        """Whether the client compares all vectors whatever it is told (QdrantClient without a server)."""
+        return self._in_process
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What keeps the collection from working as it should, each with what to do."""
         return self._state.notes

@@ -21,7 +21,7 @@ from clip_qdrant.collection.hits import Facet, Hit, Hits
 from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
-from clip_qdrant.collection.search.options import SearchOptions
+from clip_qdrant.collection.search.options import Collapse, SearchOptions
 from clip_qdrant.collection.search.run import Searcher
 from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.writer import CollectionWriter
@@ -140,19 +140,72 @@ class ImageCollection:
         limit: int = 10,
         offset: int = 0,
         score_threshold: float | None = None,
+        order_by: str | None = None,
+        candidates: int | None = None,
+        diversity: float | None = None,
+        collapse: Collapse | None = None,
+        group_by: str | None = None,
+        group_size: int = 3,
+        exact: bool = False,
+        ef: int | None = None,
+        rescore: bool | None = None,
+        oversampling: float | None = None,
+        payload: bool | Sequence[str] = True,
+        vectors: bool = False,
+        explain: bool = False,
     ) -> Hits:
         """The images most similar to a query, best first, among those that `where` holds for; all without a query.
 
         A `str` is always a text. A Path, bytes, PIL image or uint8 array is an image; a float array or list (dim,)
         is a vector; a Query combines them. Stored images that a Query names are left out of its result.
-        `score_threshold` is the least cosine similarity to return, -1 to 1.
-        A collection that is not there yet gives no hits; `Hits.reason` says why there are none.
+        A collection that is not there yet gives no hits; `Hits.reason` says why there are none. docs/search.md shows
+        each option:
+
+        `score_threshold` is the least cosine similarity, -1 to 1. `order_by` is a field ("taken_at", "-taken_at" for
+        the newest first): of all images without a query, else of the images that match, which are those that pass the
+        threshold or the `candidates` best. `diversity` (0 to 1) chooses among the best `candidates` those that are
+        unlike each other. `collapse` shows one of those with the same "bytes", of the same "shot", or that look
+        "similar"; its `copies` are the others. `group_by` gives the best `group_size` hits of each of `limit` values
+        of a field, also as `Hits.groups`. `exact` compares all vectors, `ef` says how far an index looks, `rescore`
+        and `oversampling` how quantized vectors are compared. `payload` names the fields that hits carry (all, or
+        none but the uri), `vectors` adds theirs. `explain` fills `Hits.explanation` and `Hit.shares`.
 
         Raises QueryError, FilterError, ImageError.
         """
         self._tell_notes()
-        options = SearchOptions(limit=limit, offset=offset, score_threshold=score_threshold)
+        options = SearchOptions(
+            limit=limit,
+            offset=offset,
+            score_threshold=score_threshold,
+            order_by=order_by,
+            candidates=candidates,
+            diversity=diversity,
+            collapse=collapse,
+            group_by=group_by,
+            group_size=group_size,
+            exact=exact,
+            ef=ef,
+            rescore=rescore,
+            oversampling=oversampling,
+            payload=payload,
+            vectors=vectors,
+            explain=explain,
+        )
         return self.searcher.search(query, where=where, options=options)
+
+    def search_batch(
+        self,
+        queries: Iterable[str | Query | ImageInput | Sequence[float]],
+        *,
+        where: Where | None = None,
+        options: SearchOptions | None = None,
+    ) -> list[Hits]:
+        """The hits of each query, as `search` gives them: all are embedded at once, and asked in one call.
+
+        What orders, groups or collapses the hits takes a call or more for each query. Raises as `search` does.
+        """
+        self._tell_notes()
+        return self.searcher.search_batch([*queries], where=where, options=options or SearchOptions())
 
     def get(self, image: str | os.PathLike[str]) -> Hit | None:
         """The stored image of this uri, path or point id, without a score; None if it is not there."""

@@ -26,6 +26,7 @@ __all__ = [
     "check_vectors",
     "check_whole_number",
     "count_bytes",
+    "dense_vector",
     "id_of",
     "make_hit",
     "split_requests",
@@ -48,7 +49,14 @@ def id_of(image: str | os.PathLike[str]) -> str:
     return point_id(to_uri(Path(image)))
 
 
-def make_hit(point: models.ScoredPoint | models.Record, score: float | None) -> Hit:
+def make_hit(
+    point: models.ScoredPoint | models.Record,
+    score: float | None,
+    *,
+    copies: tuple[str, ...] = (),
+    shares: Mapping[str, float] | None = None,
+    vector: np.ndarray | None = None,
+) -> Hit:
     """A point as a hit; one that another program wrote may lack every part of the payload profile."""
     payload = point.payload or {}
     return Hit(
@@ -58,7 +66,17 @@ def make_hit(point: models.ScoredPoint | models.Record, score: float | None) -> 
         caption=payload.get("caption"),
         metadata=payload.get("metadata") or {},
         payload=payload,
+        copies=copies,
+        shares=shares or {},
+        vector=vector,
     )
+
+
+def dense_vector(vector: Any) -> np.ndarray | None:
+    """The vector of the image in what a point came with, float32 (dim,): its unnamed one where there are others."""
+    if isinstance(vector, Mapping):
+        vector = vector.get("")
+    return None if vector is None else np.asarray(vector, np.float32)
 
 
 def check_vectors(records: Sequence[ImageRecord], vectors: np.ndarray, *, dim: int) -> np.ndarray:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Query", "Term"]
+__all__ = ["Query", "QueryVector", "Term", "evaluate_queries"]
 
 Kind = Literal["text", "image", "id", "vector"]
 # Gives the stored vectors of the images named, by name; float32 (dim,) each. A name that is not there is left out.
@@ -156,46 +156,66 @@ class Query:
         return list(dict.fromkeys(str(term.value) for term in self.terms if term.kind == "id"))
 
     def evaluate(self, embedder: Embedder, fetch: Fetch) -> np.ndarray:
-        """The query as one unit vector, float32 (dim,): all texts in one batch, all images in one, one `fetch`.
+        """The query as one unit vector, float32 (dim,); see `evaluate_queries`."""
+        return evaluate_queries([self], embedder, fetch)[0].vector
 
-        Raises QueryError if a stored image is missing, a vector has another length than `embedder.dim`, or the
-        terms cancel; ImageError if an image cannot be read.
-        """
-        if not self.terms:
-            raise QueryError("the query has no terms; start from Query.text, Query.image, Query.id or Query.vector")
-        texts = self._collect_terms("text")
-        images = self._collect_terms("image")
-        names = self.names()
-        found: dict[tuple[Kind, Hashable], np.ndarray] = {}
-        if texts:
-            found.update(zip(texts, embedder.embed_texts([str(t.value) for t in texts.values()]), strict=True))
-        if images:
-            found.update(zip(images, embedder.embed_images([t.value for t in images.values()]), strict=True))
-        if names:
-            stored = fetch(names)
-            missing = [name for name in names if name not in stored]
-            if missing:
-                raise QueryError(f"no stored image {missing[0]!r}; give the uri, path or point id of one that is there")
-            found.update({("id", name): stored[name] for name in names})
-        # Relative to the largest weight, so that neither huge nor tiny weights leave the range of floats.
-        scale = max(abs(term.weight) for term in self.terms) or 1.0
-        if not math.isfinite(scale):
-            raise QueryError(f"the weights of {self!r} are not finite; use smaller ones")
-        total = np.zeros(embedder.dim, np.float64)
-        for term in self.terms:
-            part = term.value if term.kind == "vector" else found[term.kind, term.key]
-            if part.shape != (embedder.dim,):
-                raise QueryError(f"{term} has shape {part.shape}; this embedder's vectors have ({embedder.dim},)")
-            total += term.weight / scale * to_unit(part)
-        length = float(np.linalg.norm(total))
-        if not math.isfinite(length):
-            raise QueryError(f"the vector of {self!r} is not finite: the embedder, or a stored vector, is at fault")
-        if length <= _CANCELLED:
-            raise QueryError(f"the terms of {self!r} cancel, which leaves no direction to search in; change a weight")
-        return (total / length).astype(np.float32)
 
-    def _collect_terms(self, kind: Kind) -> dict[tuple[Kind, Hashable], Term]:
-        return {(kind, term.key): term for term in self.terms if term.kind == kind}
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """`vector` is the unit vector of a query, `parts` are those of its terms that add up to it; float32 (dim,)."""
+
+    vector: np.ndarray
+    parts: Mapping[str, np.ndarray]
+
+
+def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch) -> list[QueryVector]:
+    """The vectors of queries: the texts of all in one batch, the images of all in one, one `fetch`.
+
+    Raises QueryError if a query has no terms, a stored image is missing, a vector has another length than
+    `embedder.dim`, or the terms cancel; ImageError if an image cannot be read.
+    """
+    if not all(query.terms for query in queries):
+        raise QueryError("the query has no terms; start from Query.text, Query.image, Query.id or Query.vector")
+    terms = {(term.kind, term.key): term for query in queries for term in query.terms}
+    texts, images, ids = ([key for key in terms if key[0] == kind] for kind in ("text", "image", "id"))
+    found = {key: term.value for key, term in terms.items() if key[0] == "vector"}
+    if texts:
+        found.update(zip(texts, _embed_texts([terms[key] for key in texts], embedder), strict=True))
+    if images:
+        found.update(zip(images, embedder.embed_images([terms[key].value for key in images]), strict=True))
+    if ids:
+        names = [str(terms[key].value) for key in ids]
+        stored = fetch(names)
+        missing = [name for name in names if name not in stored]
+        if missing:
+            raise QueryError(f"no stored image {missing[0]!r}; give the uri, path or point id of one that is there")
+        found.update({key: stored[name] for key, name in zip(ids, names, strict=True)})
+    return [_add_up(query, found, embedder.dim) for query in queries]
+
+
+def _embed_texts(terms: Sequence[Term], embedder: Embedder) -> np.ndarray:
+    return embedder.embed_texts([str(term.value) for term in terms])
+
+
+def _add_up(query: Query, found: Mapping[tuple[Kind, Hashable], np.ndarray], dim: int) -> QueryVector:
+    # Relative to the largest weight, so that neither huge nor tiny weights leave the range of floats.
+    scale = max(abs(term.weight) for term in query.terms) or 1.0
+    if not math.isfinite(scale):
+        raise QueryError(f"the weights of {query!r} are not finite; use smaller ones")
+    parts: dict[str, np.ndarray] = {}
+    for term in query.terms:
+        vector = found[term.kind, term.key]
+        if vector.shape != (dim,):
+            raise QueryError(f"{term} has shape {vector.shape}; this embedder's vectors have ({dim},)")
+        parts[str(term)] = parts.get(str(term), 0) + term.weight / scale * to_unit(vector)
+    total = np.sum([*parts.values()], axis=0)
+    length = float(np.linalg.norm(total))
+    if not math.isfinite(length):
+        raise QueryError(f"the vector of {query!r} is not finite: the embedder, or a stored vector, is at fault")
+    if length <= _CANCELLED:
+        raise QueryError(f"the terms of {query!r} cancel, which leaves no direction to search in; change a weight")
+    shares = {name: (part / length).astype(np.float32) for name, part in parts.items()}
+    return QueryVector((total / length).astype(np.float32), shares)
 
 
 def as_vector(values: Iterable[float] | np.ndarray) -> np.ndarray:

@@ -41,12 +41,14 @@ class CollectionReader:
             return otherwise
 
     def retrieve(
-        self, ids: Sequence[str], *, with_payload: bool = False, with_vectors: bool = False
+        self, ids: Sequence[Any], *, with_payload: bool | list[str] = False, with_vectors: bool = False
     ) -> Iterator[models.Record]:
         for chunk in batches(ids, IDS_PER_CALL):
             yield from self._retrieve_chunk(chunk, with_payload, with_vectors)
 
-    def _retrieve_chunk(self, ids: list[str], with_payload: bool, with_vectors: bool) -> list[models.Record]:
+    def _retrieve_chunk(
+        self, ids: list[Any], with_payload: bool | list[str], with_vectors: bool
+    ) -> list[models.Record]:
         return self.description.ask(
             lambda: self.client.retrieve(self.name, ids=ids, with_payload=with_payload, with_vectors=with_vectors),
             what=f"reading from collection {self.name!r}",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ class Ranking:
     """`query`, `prefetch` and `using` are those of `query_points`; a prefetch holds its own filter already.
 
     `without` are the ids of points that are never in the result. `vector` is the unit vector that hits are compared
-    with, float32 (dim,), where there is one.
+    with, float32 (dim,), where there is one; `parts` are the terms that add up to it, by what they are called.
     """
 
     query: Any
@@ -24,8 +25,11 @@ class Ranking:
     using: str | None = None
     without: tuple[str, ...] = ()
     vector: np.ndarray | None = None
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def by_vector(cls, vector: np.ndarray, *, without: tuple[str, ...] = ()) -> Ranking:
+    def by_vector(
+        cls, vector: np.ndarray, *, without: tuple[str, ...] = (), parts: Mapping[str, np.ndarray] | None = None
+    ) -> Ranking:
         """By cosine similarity to a unit vector, float32 (dim,)."""
-        return cls(query=vector.tolist(), without=without, vector=vector)
+        return cls(query=vector.tolist(), without=without, vector=vector, parts=parts or {})

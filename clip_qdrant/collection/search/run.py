@@ -1,4 +1,4 @@
-"""Searcher: runs one search over a collection, from a query to hits."""
+"""Searcher: runs searches over a collection, from queries to hits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from clip_qdrant.collection.hits import Hits
-from clip_qdrant.collection.points import id_of, make_hit
-from clip_qdrant.collection.query import Query, as_vector
+from clip_qdrant.collection.hits import Explanation, Hits
+from clip_qdrant.collection.points import dense_vector, id_of
+from clip_qdrant.collection.query import Query, as_vector, evaluate_queries
+from clip_qdrant.collection.search.candidates import choose_among_best
+from clip_qdrant.collection.search.explain import explain_index
+from clip_qdrant.collection.search.groups import group_hits
+from clip_qdrant.collection.search.listing import list_images
 from clip_qdrant.collection.search.options import SearchOptions
+from clip_qdrant.collection.search.payload import choose_payload
 from clip_qdrant.collection.search.ranking import Ranking
+from clip_qdrant.collection.search.request import Clock, StoreRequest
+from clip_qdrant.errors import QueryError
 from clip_qdrant.filters.build import Where
 
 if TYPE_CHECKING:
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
 
 __all__ = ["Searcher", "to_query"]
+
+_FAR = 10_000  # an offset from which on it is asked first whether so many images are there
 
 
 class Searcher:
@@ -31,73 +40,115 @@ class Searcher:
 
     def search(self, query: Any, *, where: Where | None, options: SearchOptions) -> Hits:
         """See `ImageCollection.search`."""
-        wanted = to_query(query)
+        wanted, clock = to_query(query), Clock()
         return self._reader.read_if_there(
-            lambda: self._rank(self._make_ranking(wanted), self._reader.build_filter(where), options),
+            lambda: self._run(self._make_rankings([wanted], clock)[0], where, options, clock),
             otherwise=self._find_no_collection(),
+        )
+
+    def search_batch(self, queries: Sequence[Any], *, where: Where | None, options: SearchOptions) -> list[Hits]:
+        """See `ImageCollection.search_batch`."""
+        wanted, clock = [to_query(query) for query in queries], Clock()
+        if not wanted:
+            return []
+        return self._reader.read_if_there(
+            lambda: self._run_batch(self._make_rankings(wanted, clock), where, options, clock),
+            otherwise=[self._find_no_collection() for _ in wanted],
         )
 
     def rank(self, ranking: Ranking, *, where: Where | None, options: SearchOptions) -> Hits:
         """The hits of a ranking among the images that `where` holds for."""
         return self._reader.read_if_there(
-            lambda: self._rank(ranking, self._reader.build_filter(where), options),
-            otherwise=self._find_no_collection(),
+            lambda: self._run(ranking, where, options, Clock()), otherwise=self._find_no_collection()
         )
-
-    def _rank(self, ranking: Ranking, selection: models.Filter | None, options: SearchOptions) -> Hits:
-        selection = leave_out(selection, ranking.without)
-        points = self._reader.query(
-            lambda size, start: self._reader.client.query_points(
-                self._reader.name,
-                query=ranking.query,
-                using=ranking.using,
-                prefetch=list(ranking.prefetch) or None,
-                query_filter=selection,
-                limit=size,
-                offset=start or None,
-                with_payload=True,
-                score_threshold=options.score_threshold,
-            ),
-            limit=options.limit,
-            offset=options.offset,
-        )
-        if not points:
-            return Hits(reason=self._explain_empty(selection, options))
-        return Hits(make_hit(point, None if ranking.query is None else point.score) for point in points)
-
-    def _make_ranking(self, query: Query | None) -> Ranking:
-        if query is None:
-            return Ranking(query=None)
-        vector = query.evaluate(self._embedder, self.fetch_vectors)
-        return Ranking.by_vector(vector, without=tuple(id_of(name) for name in query.names()))
 
     def fetch_vectors(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The stored vectors of images by uri, path or point id, float32 (dim,); what is not there is left out."""
         ids = {name: id_of(name) for name in names}
-        found = {str(r.id): r.vector for r in self._reader.retrieve(list(set(ids.values())), with_vectors=True)}
-        return {name: np.asarray(found[key], np.float32) for name, key in ids.items() if key in found}
+        records = self._reader.retrieve(list(set(ids.values())), with_vectors=True)
+        found = {str(record.id): dense_vector(record.vector) for record in records}
+        return {name: vector for name, key in ids.items() if (vector := found.get(key)) is not None}
+
+    def _make_rankings(self, queries: Sequence[Query | None], clock: Clock) -> list[Ranking]:
+        """A ranking for each query, by the order of ids for None: all are embedded at once."""
+        with clock.measure("embedding"):
+            vectors = iter(evaluate_queries([one for one in queries if one], self._embedder, self.fetch_vectors))
+        rankings = []
+        for query in queries:
+            if query is None:
+                rankings.append(Ranking(query=None))
+                continue
+            made = next(vectors)
+            without = tuple(id_of(name) for name in query.names())
+            rankings.append(Ranking.by_vector(made.vector, without=without, parts=made.parts))
+        return rankings
+
+    def _make_request(
+        self, ranking: Ranking, selection: models.Filter | None, options: SearchOptions, clock: Clock
+    ) -> StoreRequest:
+        payload = choose_payload(options.payload, self._reader)
+        return StoreRequest(self._reader, ranking, selection, options, payload=payload, clock=clock)
+
+    def _run(self, ranking: Ranking, where: Where | None, options: SearchOptions, clock: Clock) -> Hits:
+        with clock.measure("filter"):
+            selection = self._reader.build_filter(where)
+        return self._finish(self._make_request(ranking, selection, options, clock))
+
+    def _finish(self, request: StoreRequest, points: Sequence[models.ScoredPoint] | None = None) -> Hits:
+        """The hits of a request; of the `points` that it gave, where it is answered already."""
+        options = request.options
+        if points is not None:
+            hits = Hits(request.make_hits(points))
+        elif options.offset >= _FAR and options.offset >= self._reader.count(request.selection):
+            hits = Hits()
+        elif request.ranking.query is None:
+            _check_listing(options)
+            hits = Hits(list_images(request))
+        elif options.group_by is not None:
+            hits = group_hits(request)
+        elif options.order_by is not None or options.collapse is not None:
+            hits = Hits(choose_among_best(request))
+        else:
+            hits = Hits(request.read_hits(options.limit, options.offset))
+        if not hits:
+            hits.reason = self._explain_empty(request)
+        if options.explain:
+            index = explain_index(self._reader, request.selection, options)
+            hits.explanation = Explanation(request.clock.seconds, index)
+        return hits
+
+    def _run_batch(
+        self, rankings: Sequence[Ranking], where: Where | None, options: SearchOptions, clock: Clock
+    ) -> list[Hits]:
+        with clock.measure("filter"):
+            selection = self._reader.build_filter(where)
+        requests = [self._make_request(ranking, selection, options, clock) for ranking in rankings]
+        many_calls = options.order_by or options.group_by or options.collapse or options.offset >= _FAR
+        page = self._reader.description.strict.page
+        if many_calls or (page is not None and options.limit > page) or any(one.query is None for one in rankings):
+            return [self._finish(request) for request in requests]
+        with clock.measure("store"):
+            answers = self._reader.description.ask(
+                lambda: self._reader.client.query_batch_points(
+                    self._reader.name, requests=[request.as_model() for request in requests]
+                ),
+                what=f"searching collection {self._reader.name!r}",
+            )
+        return [self._finish(request, one.points) for request, one in zip(requests, answers, strict=True)]
 
     def _find_no_collection(self) -> Hits:
-        return Hits(
-            reason=f"there is no collection {self._reader.name!r} yet; ingesting makes it (clip-qdrant ingest, or add())"
-        )
+        name = self._reader.name
+        return Hits(reason=f"there is no collection {name!r} yet; ingesting makes it (clip-qdrant ingest, or add())")
 
-    def _explain_empty(self, selection: models.Filter | None, options: SearchOptions) -> str:
-        number = self._reader.count(selection)
+    def _explain_empty(self, request: StoreRequest) -> str:
+        number, options = self._reader.count(request.selection), request.options
         if not number:
-            return "the collection is empty" if selection is None else "the filter selects no image"
-        if options.offset >= number:
-            return f"the filter selects {number} images, and the offset is {options.offset}"
+            return "the collection is empty" if request.selection is None else "the filter selects no image"
+        if options.offset and options.score_threshold is None:
+            return f"the offset is {options.offset}, and there are no more than {number} images"
+        if options.group_by is not None:
+            return f"none of {number} images has a value of {options.group_by}"
         return f"none of {number} images has a score of at least {options.score_threshold}"
-
-
-def leave_out(selection: models.Filter | None, ids: Sequence[str]) -> models.Filter | None:
-    """The filter without the points of these ids."""
-    if not ids:
-        return selection
-    return models.Filter(
-        must=[selection] if selection is not None else None, must_not=[models.HasIdCondition(has_id=[*ids])]
-    )
 
 
 def to_query(query: Any) -> Query | None:
@@ -109,3 +160,10 @@ def to_query(query: Any) -> Query | None:
     if isinstance(query, list | tuple) or (isinstance(query, np.ndarray) and query.dtype.kind == "f"):
         return Query.vector(as_vector(query))
     return Query.image(query)
+
+
+def _check_listing(options: SearchOptions) -> None:
+    """Raises QueryError for options that mean nothing where nothing is compared."""
+    for name in ("score_threshold", "diversity", "collapse", "group_by"):
+        if getattr(options, name) is not None:
+            raise QueryError(f"{name} is for the images that a query finds: give a query, or leave {name} out")
