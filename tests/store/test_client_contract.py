@@ -379,6 +379,12 @@ def test_facets_count_values_most_frequent_first(client, indexed_photos):
     assert hits("year", facet_filter=equals("album", "b")) == [(2024, 1), (2027, 1)]
 
 
+def test_a_facet_has_no_value_that_is_gone(client, indexed_photos):
+    client.delete(indexed_photos, equals("album", "b"), wait=True)
+
+    assert {hit.value for hit in client.facet(indexed_photos, "album", exact=True).hits} == {"a", "c"}
+
+
 def test_a_facet_counts_a_point_with_several_values_under_each(client, indexed_photos):
     client.upsert(indexed_photos, [models.PointStruct(id=1, vector=[1.0, 0, 0, 0], payload={"album": ["a", "z"]})])
 

@@ -100,7 +100,10 @@ class EdgeReads(EdgeCollections):
                     f"uuid (create_payload_index({collection_name!r}, {key!r}, 'keyword'))"
                 )
             hits = shard.facet(engine.FacetRequest(key, limit, exact, to_filter(facet_filter))).hits
-        return models.FacetResponse(hits=[models.FacetValueHit(value=hit.value, count=hit.count) for hit in hits])
+        # The engine goes on telling of values that no point has any more.
+        return models.FacetResponse(
+            hits=[models.FacetValueHit(value=hit.value, count=hit.count) for hit in hits if hit.count]
+        )
 
 
 def check_limit(limit: int) -> None:
