@@ -143,12 +143,21 @@ class MetadataError(ClipQdrantError, ValueError):
 class FilterError(ClipQdrantError, ValueError):
     """A where expression is wrong. `column` (from 1) points into its text, where there is one.
 
-    `unknown_field` is the name of a field that is not there, if that is what is wrong.
+    `unknown_field` is the name of a field that is not there, if that is what is wrong, `operand` the place (from 0) of
+    a wrong value among those of one condition.
     """
 
-    def __init__(self, message: str, *, column: int | None = None, unknown_field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        column: int | None = None,
+        unknown_field: str | None = None,
+        operand: int | None = None,
+    ) -> None:
         self.column = column
         self.unknown_field = unknown_field
+        self.operand = operand
         super().__init__(message)
 
 

@@ -3,20 +3,21 @@
 Every writer (ImageCollection.add, the ingestion pipeline) stores an image as the same payload:
 `uri, caption, metadata{...}, image{width, height, format, bytes, sha256, phash, tags{...}}, taken_at,
 location{lat, lon}, source{name, etag, size, mtime, metadata{...}}, duplicate_of, fingerprint, ingested_at,
-local_time{taken_at, metadata{...}}`. Unknown parts are left out, never null. `taken_at` has a zone where one is known,
-`local_time` never (`fields.wall_clock`).
+local_time{taken_at, metadata{...}}, calendar{taken_at}, words{caption, metadata{...}}`. Unknown parts are left out,
+never null. `taken_at` has a zone where one is known, `local_time` never; the last three are there for filters
+(`fields.derived`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
 from clip_qdrant.fields.dates import join_dates, parse_datetime
-from clip_qdrant.fields.types import Location
-from clip_qdrant.fields.wall_clock import WALL_CLOCK, read_wall_clocks, wall_clock_key
+from clip_qdrant.fields.derived import add_derived
+from clip_qdrant.fields.types import RESERVED_FIELDS, FieldType, Location
 from clip_qdrant.uris import point_id
 
 __all__ = ["ImageInfo", "ImageRecord", "SourceInfo", "add_image", "add_stored_image", "read_said", "read_source"]
@@ -75,11 +76,11 @@ class ImageRecord:
         return point_id(self.uri)
 
     def payload(
-        self, *, fingerprint: str, ingested_at: datetime, moments: Iterable[str] = ("taken_at",)
+        self, *, fingerprint: str, ingested_at: datetime, fields: Mapping[str, FieldType] = RESERVED_FIELDS
     ) -> dict[str, Any]:
         """The payload profile of this image, JSON types only. `metadata` must hold JSON types already.
 
-        `moments` are the payload keys whose values are datetimes (`Schema.moments`).
+        `fields` are the types of all fields by full payload key (`Schema.payload_fields`).
         """
         parts: dict[str, Any] = {
             "uri": self.uri,
@@ -94,8 +95,7 @@ class ImageRecord:
             "ingested_at": ingested_at.isoformat(),
         }
         payload = {name: value for name, value in parts.items() if value is not None}
-        clocks = read_wall_clocks(payload, (key for key in moments if key != wall_clock_key(key)))
-        return {**payload, WALL_CLOCK: clocks} if clocks else payload
+        return add_derived(payload, fields)
 
 
 def _list_parts(part: ImageInfo | SourceInfo) -> dict[str, Any]:

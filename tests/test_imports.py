@@ -60,6 +60,9 @@ LEAVES = (
     "clip_qdrant.fields.dates",
     "clip_qdrant.fields.names",
     "clip_qdrant.fields.wall_clock",
+    "clip_qdrant.fields.calendar",
+    "clip_qdrant.fields.words",
+    "clip_qdrant.fields.derived",
 )
 
 

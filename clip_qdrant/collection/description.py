@@ -1,6 +1,6 @@
 """What a collection says of itself, kept as metadata of the Qdrant collection, and its payload indexes.
 
-    {"clip_qdrant": {"format": 2, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
+    {"clip_qdrant": {"format": 3, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
 
 A new field gets its index first, then its entry in `fields`, and only then come images that have it. A crash or a
 second writer in between leaves an index without an entry, never the other way round; opening reads both, and the next
@@ -32,9 +32,10 @@ from clip_qdrant.errors import (
     StoreUnavailable,
     TooFewIndexes,
 )
+from clip_qdrant.fields.derived import index_keys
 from clip_qdrant.fields.schema import CheckedMetadata, Schema, index_params
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, FieldType
-from clip_qdrant.fields.wall_clock import wall_clock_key
+from clip_qdrant.fields.words import words_key
 from clip_qdrant.store.calls import call
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "CollectionDescription"]
 
-FORMAT = 2
+FORMAT = 3
 _KEY = "clip_qdrant"
 _ATTEMPTS = 5
 _OPENING_PATIENCE = 2.0  # seconds
@@ -121,9 +122,8 @@ class CollectionDescription:
         state = self._state
         if state.strict.unindexed or not state.exists:
             return state.payload_fields
-        wanted = state.schema.indexes()
-        bare = [key for key in wanted if key not in state.indexed]
-        return {k: kind for k, kind in state.payload_fields.items() if k not in bare and wall_clock_key(k) not in bare}
+        fields = state.payload_fields.items()
+        return {key: kind for key, kind in fields if index_keys(key, kind).keys() <= state.indexed}
 
     @property
     def compares_all(self) -> bool:
@@ -327,11 +327,16 @@ def _admit(
 
 def _list_indexed_fields(payload_schema: Mapping[str, models.PayloadIndexInfo]) -> dict[str, FieldType]:
     """Metadata fields that have an index: those whose entry was lost or not yet written are found here."""
-    return {
+    found: dict[str, FieldType] = {
         key.removeprefix(METADATA_PREFIX): info.data_type.value
         for key, info in payload_schema.items()
         if key.startswith(METADATA_PREFIX) and info.data_type.value in FIELD_TYPES
     }
+    start, end = words_key(METADATA_PREFIX + "*").split("*")
+    found.update(
+        {key[len(start) : -len(end)]: "text" for key in payload_schema if key.startswith(start) and key.endswith(end)}
+    )
+    return found
 
 
 def _is_in_process(client: QdrantBase) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from qdrant_client import models
 
 from clip_qdrant.errors import TooFewIndexes
-from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
-from clip_qdrant.fields.wall_clock import wall_clock_key
+from clip_qdrant.fields.derived import index_keys
+from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, FieldType
 
 __all__ = ["NECESSARY_INDEXES", "StrictMode", "choose_indexes", "explain_missing"]
 
@@ -49,7 +49,7 @@ def choose_indexes(
 
     `wanted` and `there` are payload keys. Raises TooFewIndexes where not even the necessary ones may be made.
     """
-    order = dict.fromkeys([*NECESSARY_INDEXES, *_keys_of(first, wanted), *wanted])
+    order = dict.fromkeys([*NECESSARY_INDEXES, *_keys_of(first), *wanted])
     missing = [key for key in order if key in wanted and key not in there]
     if strict.indexes is None:
         return missing
@@ -64,11 +64,11 @@ def choose_indexes(
     return chosen
 
 
-def _keys_of(names: Iterable[str], wanted: Mapping[str, FieldType]) -> Iterable[str]:
-    """The payload keys of fields as a filter names them, with those of their wall clocks."""
+def _keys_of(names: Iterable[str]) -> Iterable[str]:
+    """The keys of the indexes that fields, named as in a filter, may have."""
     for name in names:
-        key = name if name in wanted else METADATA_PREFIX + name
-        yield from (key, wall_clock_key(key))
+        for key in (name, METADATA_PREFIX + name):
+            yield from (index for field_type in FIELD_TYPES for index in index_keys(key, field_type))
 
 
 def explain_missing(name: str, missing: Collection[str], wanted: int, strict: StrictMode) -> str | None:

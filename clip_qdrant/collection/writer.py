@@ -179,8 +179,8 @@ class CollectionWriter:
         """What is to be stored, after making the collection fit to hold it."""
         records = self._prepare(records)
         now = datetime.now(timezone.utc)
-        fingerprint, moments = self.embedder.fingerprint, self._description.schema.moments()
-        return [record.payload(fingerprint=fingerprint, ingested_at=now, moments=moments) for record in records]
+        fingerprint, fields = self.embedder.fingerprint, self._description.schema.payload_fields()
+        return [record.payload(fingerprint=fingerprint, ingested_at=now, fields=fields) for record in records]
 
     def _prepare(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
         for record in records:

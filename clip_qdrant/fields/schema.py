@@ -16,6 +16,7 @@ from typing import Any, TypeGuard, cast
 from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
+from clip_qdrant.fields.derived import index_keys
 from clip_qdrant.fields.names import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import FIELD_TYPES, METADATA_PREFIX, RESERVED_FIELDS, FieldType
 from clip_qdrant.fields.values import (
@@ -29,22 +30,19 @@ from clip_qdrant.fields.values import (
     name_in_error,
     unbox,
 )
-from clip_qdrant.fields.wall_clock import wall_clock_key
 
-__all__ = ["CheckedMetadata", "Schema", "index_params"]
+__all__ = ["MOST_FIELDS", "CheckedMetadata", "Schema", "index_params"]
 
+MOST_FIELDS = 256  # of a collection; each has a payload index, which is about 2 MB in an embedded store
 _MAX_DEPTH = 16  # of nested metadata, far from Python's recursion limit
 _MOST_LEFT_OUT = 100  # fields of one image that are told of
 _WORDS = {"moment": "datetime"}  # a kind of value -> the type it asks for, where the two differ
 
 
-def index_params(field_type: FieldType) -> models.PayloadSchemaType | models.TextIndexParams:
-    """What to create the payload index of a field of this type with."""
-    if field_type == "text":
-        # The tokens that an in-memory QdrantClient uses: whole words, in lower case.
-        return models.TextIndexParams(
-            type=models.TextIndexType.TEXT, tokenizer=models.TokenizerType.WORD, lowercase=True
-        )
+def index_params(field_type: FieldType) -> models.PayloadSchemaType | models.KeywordIndexParams:
+    """What to create a payload index of this type (`Schema.indexes`) with."""
+    if field_type == "keyword":
+        return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True)  # for ^= and ~
     return models.PayloadSchemaType(field_type)
 
 
@@ -95,13 +93,10 @@ class Schema:
         """Full payload keys of all indexed fields, the reserved ones included."""
         return {**RESERVED_FIELDS, **{METADATA_PREFIX + name: field_type for name, field_type in self.fields.items()}}
 
-    def moments(self) -> list[str]:
-        """Full payload keys of all fields that hold moments, the reserved ones included."""
-        return [key for key, field_type in self.payload_fields().items() if field_type == "datetime"]
-
     def indexes(self) -> dict[str, FieldType]:
-        """What has a payload index: all fields, and the wall clocks of moments."""
-        return {**self.payload_fields(), **{wall_clock_key(key): "datetime" for key in self.moments()}}
+        """The payload keys that have an index, and its type: see `fields.derived`."""
+        fields = self.payload_fields().items()
+        return {key: kind for name, field_type in fields for key, kind in index_keys(name, field_type).items()}
 
     def extend(
         self, metadatas: Iterable[Mapping[str, Any]], *, uris: Sequence[str] | None = None, lenient: bool = False
@@ -109,7 +104,8 @@ class Schema:
         """This schema and the fields that are new in `metadatas`, with the type of their values.
 
         `uris` (one per metadata) are named in errors. Raises MetadataError where values of a field have no type in
-        common; if `lenient`, such a field gets the type that most of its values have.
+        common, or where there are more than MOST_FIELDS. If `lenient`, such a field gets the type that most of its
+        values have, and of too many those stay out that the fewest images have; `normalise` leaves them out if told to.
         """
         new = self.new_fields(metadatas, uris=uris, lenient=lenient)
         return replace(self, fields={**self.fields, **new}) if new else self
@@ -141,7 +137,17 @@ class Schema:
                     uri, name, value, "is a group of nested fields elsewhere; use another name for one of the two"
                 )
             found[name] = _widen(field_type, self.expected.get(name))
-        return found
+        room = max(0, MOST_FIELDS - len(self.fields))
+        if lenient:  # those that may come have to find room too
+            room = max(0, room - len(self.expected.keys() - self.fields.keys() - found.keys()))
+        if len(found) <= room:
+            return found
+        if lenient:
+            kept = sorted(found, key=lambda name: -len(seen[name]))[:room]
+            return {name: found[name] for name in found if name in set(kept)}
+        beyond = list(found)[room]
+        uri, value = seen[beyond][0]
+        raise misfit(uri, beyond, value, _explain_full(len(self.fields) + len(found)))
 
     def _keep_frequent(self, seen: dict[str, list[tuple[str | None, Any]]]) -> dict[str, list[tuple[str | None, Any]]]:
         """Where a name is a value here and a group of fields there, that of the two which most images have."""
@@ -200,6 +206,9 @@ class Schema:
                     continue
                 result[key] = self._convert(value, raw, uri, name, groups)
                 if name not in self.fields:
+                    if left_out is not None and len(self.fields) + len(unknown) >= MOST_FIELDS:
+                        del result[key]
+                        raise misfit(uri, name, raw, _explain_full(len(self.fields) + len(unknown) + 1))
                     unknown.add(name)
             except MetadataError as error:
                 if left_out is None:
@@ -262,6 +271,14 @@ def _entries(
             continue
         if value is not None:
             yield str(key), join_path((*above, key)), value
+
+
+def _explain_full(number: int) -> str:
+    """What to say of a field for which a collection of `number` fields has no room."""
+    return (
+        f"would be one of {number} fields, and a collection has {MOST_FIELDS} at most, each with an index; leave out "
+        "what nobody filters by, or put it into one field as text"
+    )
 
 
 def _note(error: MetadataError, left_out: list[MetadataError]) -> None:

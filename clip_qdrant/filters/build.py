@@ -13,11 +13,16 @@ from typing import Any, Union
 from qdrant_client import models
 
 from clip_qdrant.errors import FilterError, MetadataError
+from clip_qdrant.fields.calendar import find_calendar_part
+from clip_qdrant.fields.derived import index_keys
 from clip_qdrant.fields.names import canonical_name, join_path, split_path
 from clip_qdrant.fields.types import METADATA_PREFIX, RESERVED_FIELDS, FieldType
-from clip_qdrant.fields.values import describe_value, is_place, unbox
-from clip_qdrant.fields.wall_clock import wall_clock_key
-from clip_qdrant.filters.conditions import OPERATORS, build_test, join_all, join_any, negate
+from clip_qdrant.fields.values import describe_value, unbox
+from clip_qdrant.fields.words import words_key
+from clip_qdrant.filters.areas import read_area
+from clip_qdrant.filters.calendar import CALENDAR_OPERATORS
+from clip_qdrant.filters.conditions import OPERATORS, build_calendar_test, build_test, join_all, join_any, negate
+from clip_qdrant.filters.geo import AREAS
 from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
 
 __all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
@@ -25,7 +30,9 @@ __all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
 Where = Union[str, Mapping[str, Any], models.Filter]  # noqa: UP007  # a Filter class has no | before it is built
 
 _TOO_DEEP = f"the conditions are nested deeper than {MAX_DEPTH} levels"
-_ALL_OPERATORS = dict.fromkeys(operator for operators in OPERATORS.values() for operator in operators)
+_ALL_OPERATORS = dict.fromkeys(
+    operator for operators in OPERATORS.values() for operator in operators if operator not in AREAS[1:]
+)
 
 
 def build_filter(where: Where | None, fields: Mapping[str, FieldType]) -> models.Filter | None:
@@ -133,20 +140,32 @@ def _from_tree(tree: Node, text: str, fields: Mapping[str, FieldType]) -> models
     if isinstance(tree, Negation):
         return negate(_from_tree(tree.part, text, fields))
     try:
-        key = resolve_field(tree.field, fields)
+        key = _find(tree.field, fields)
     except FilterError as error:
         raise error_at(text, tree.field_at, str(error), unknown_field=error.unknown_field) from error
-    return _check_test(tree, key, fields[key], lambda problem, at: error_at(text, at, problem))
+    return _check_test(tree, key, fields, lambda problem, at: error_at(text, at, problem))
+
+
+def _find(name: str, fields: Mapping[str, FieldType]) -> str:
+    """As `resolve_field`, but the name of a calendar part (`taken_at.month`) stands for itself."""
+    return name if find_calendar_part(name) and "taken_at" in fields else resolve_field(name, fields)
 
 
 def _check_test(
-    test: Test, key: str, field_type: FieldType, refusal: Callable[[str, int], FilterError]
+    test: Test, key: str, fields: Mapping[str, FieldType], refusal: Callable[[str, int], FilterError]
 ) -> models.Condition:
     """The condition of one test on the field at `key`, if its type has the operator."""
+    if (part := find_calendar_part(key)) is not None:
+        if test.operator not in CALENDAR_OPERATORS:
+            raise refusal(f"{key} has no {test.operator}; it has {', '.join(CALENDAR_OPERATORS)}", test.operator_at)
+        return build_calendar_test(part, key, test, refusal)
+    field_type = fields[key]
     operators = OPERATORS[field_type]
     name = _display(key)
     if test.operator not in operators:
         hint = f"; to compare whole values declare {name} as keyword" if field_type == "text" else ""
+        if field_type == "datetime" and test.operator in ("~", "^="):
+            hint = f"; a month is asked for by {name} = '2024-05'"
         raise refusal(
             f"{name} is a {field_type} field and has no {test.operator}; it has {', '.join(operators)}{hint}",
             test.operator_at,
@@ -180,7 +199,7 @@ def _part(where: Any, place: str, fields: Mapping[str, FieldType], levels: int) 
 
 def _field_tests(name: str, asked: Any, fields: Mapping[str, FieldType]) -> Iterable[models.Condition]:
     """The conditions of one entry of a where dict: a value, a list (any of), or operators with their values."""
-    key = resolve_field(name, fields)
+    key = _find(name, fields)
     try:
         asked = unbox(asked, None, name)
         if asked is None:
@@ -193,7 +212,7 @@ def _field_tests(name: str, asked: Any, fields: Mapping[str, FieldType]) -> Iter
             raise FilterError(f"where[{name!r}] is an empty dict; name an operator, as in {{'>=': 2022}}")
         for operator, operand in asked.items():
             refusal = _dict_refusal(f"where[{name!r}][{operator!r}]")
-            yield _check_test(_operator_test(name, operator, operand, refusal), key, fields[key], refusal)
+            yield _check_test(_operator_test(name, operator, operand, refusal), key, fields, refusal)
     except MetadataError as error:
         raise FilterError(f"where[{name!r}]: {error}") from error
 
@@ -221,22 +240,8 @@ def _operator_test(name: str, operator: Any, operand: Any, refusal: Callable[[st
             raise refusal(f"takes a list of {count or 'at least one'} values, not {describe_value(operand)}", 0)
         values = [unbox(value, None, name) for value in operand]
     elif operator == "within":
-        values = _circle(operand, refusal)
+        operator, values = read_area(operand, refusal)
     return Test(name, operator, tuple(values), 0, 0, (0,) * len(values))
-
-
-def _circle(operand: Any, refusal: Callable[[str, int], FilterError]) -> list[Any]:
-    """Metres, latitude and longitude from {"km": 5, "of": (lat, lon)}; `of` may be a Location or its dict too."""
-    if isinstance(operand, Mapping) and set(operand) in ({"km", "of"}, {"m", "of"}):
-        centre = unbox(operand["of"], None, None)
-        if isinstance(centre, Mapping) and is_place(centre):
-            centre = [centre["lat"], centre["lon"]]
-        if isinstance(centre, list) and len(centre) == 2:
-            unit = "km" if "km" in operand else "m"
-            radius, lat, lon = (unbox(value, None, None) for value in (operand[unit], *centre))
-            is_number = isinstance(radius, (int, float)) and not isinstance(radius, bool)
-            return [radius * 1000 if unit == "km" and is_number else radius, lat, lon]
-    raise refusal(f'takes {{"km": 5, "of": (lat, lon)}} or "m" in place of "km", not {describe_value(operand)}', 0)
 
 
 def _check_filter(where: models.Filter, fields: Mapping[str, FieldType], levels: int, inside: str = "") -> None:
@@ -272,7 +277,12 @@ def _check_key(key: str, fields: Mapping[str, FieldType]) -> None:
         path = canonical_name(key.replace("[]", ""))
     except ValueError as error:
         raise FilterError(_explain_unknown(key, fields), unknown_field=key) from error
-    if path in fields or path in (wall_clock_key(known) for known, kind in fields.items() if kind == "datetime"):
+    if any(path == known.replace("[]", "") for name, kind in fields.items() for known in index_keys(name, kind)):
         return
+    if fields.get(path) == "text":
+        raise FilterError(
+            f"models.Filter: {path} is a text field, whose words are indexed at {words_key(path)} (docs/filters.md); "
+            f'write {{"and": [models.Filter(…), "{_display(path)} ~ \'…\'"]}}'
+        )
     hint = f" (the full payload key {METADATA_PREFIX}{path} is there)" if METADATA_PREFIX + path in fields else ""
     raise FilterError(f"models.Filter: {_explain_unknown(key, fields)}{hint}", unknown_field=key)

@@ -9,7 +9,6 @@ A date without a zone is compared with what a clock showed where the value was t
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, TypeAlias
@@ -17,25 +16,31 @@ from typing import Any, TypeAlias
 from qdrant_client import models
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.fields.calendar import CalendarPart
 from clip_qdrant.fields.dates import parse_period
+from clip_qdrant.fields.derived import index_keys
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.fields.values import INT64_MAX, INT64_MIN, describe_value, is_utf8
+from clip_qdrant.fields.values import describe_value
 from clip_qdrant.fields.wall_clock import wall_clock_key
+from clip_qdrant.filters.calendar import build_calendar
+from clip_qdrant.filters.geo import AREAS, build_within
 from clip_qdrant.filters.language import Test
+from clip_qdrant.filters.operands import check_number, check_order, check_text, unfit
+from clip_qdrant.filters.words import build_words
 
-__all__ = ["OPERATORS", "build_test", "join_all", "join_any", "negate"]
+__all__ = ["OPERATORS", "build_calendar_test", "build_test", "join_all", "join_any", "negate"]
 
 _EQUALITY = ("=", "!=", "in", "not in")
 _ORDER = ("<", "<=", ">", ">=", "between")
 _PRESENCE = ("is null", "is not null", "exists")
 
 OPERATORS: Mapping[FieldType, tuple[str, ...]] = {
-    "keyword": (*_EQUALITY, *_PRESENCE),
+    "keyword": (*_EQUALITY, "^=", "~", *_PRESENCE),
     "integer": (*_EQUALITY, *_ORDER, *_PRESENCE),
     "float": (*_EQUALITY, *_ORDER, *_PRESENCE),
     "datetime": (*_EQUALITY, *_ORDER, *_PRESENCE),
     "bool": ("=", "!=", *_PRESENCE),
-    "geo": ("within", *_PRESENCE),
+    "geo": (*AREAS, *_PRESENCE),
     "text": ("~", *_PRESENCE),
 }
 
@@ -76,33 +81,43 @@ def build_test(key: str, name: str, field_type: FieldType, test: Test, refusal: 
     `name` is what messages call the field; `refusal(problem, at)` makes the error for the value at `at`.
     """
     if test.operator in _PRESENCE:
-        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+        place = next(iter(index_keys(key, field_type)))
+        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=place))
         return empty if test.operator == "is null" else negate(empty)
     try:
         if field_type == "geo":
-            return _within(key, test)
+            return build_within(key, test.operator, test.values)
         if field_type == "text":
-            return _words(key, name, test)
+            return build_words(key, name, test.values[0])
+        if test.operator in ("^=", "~"):
+            return _part(key, name, test)
         if test.operator in _ORDER:
             return _range(key, name, field_type, test)
         equal = _equal(key, name, field_type, test)
-    except _UnfitValue as unfit:
-        raise refusal(str(unfit), test.values_at[unfit.index]) from unfit
+    except FilterError as error:
+        if error.operand is None:
+            raise
+        raise refusal(str(error), test.values_at[error.operand]) from error
     return negate(equal) if test.operator in ("!=", "not in") else equal
 
 
-class _UnfitValue(Exception):
-    """A value that its field cannot be compared with; `index` is its place among the values of the test."""
-
-    def __init__(self, index: int, problem: str) -> None:
-        self.index = index
-        super().__init__(problem)
+def build_calendar_test(part: CalendarPart, name: str, test: Test, refusal: Refusal) -> models.Condition:
+    """The condition for `test` on a part of `taken_at`; its operator is one of CALENDAR_OPERATORS."""
+    if test.operator in _PRESENCE:
+        return build_test("taken_at", "taken_at", "datetime", test, refusal)
+    try:
+        found = build_calendar(part, name, test.operator, test.values)
+    except FilterError as error:
+        if error.operand is None:
+            raise
+        raise refusal(str(error), test.values_at[error.operand]) from error
+    return negate(found) if test.operator in ("!=", "not in") else found
 
 
 def _equal(key: str, name: str, field_type: FieldType, test: Test) -> models.Condition:
     if field_type == "float":
         # Match knows no floats
-        numbers = [_number(i, name, field_type, value) for i, value in enumerate(test.values)]
+        numbers = [check_number(i, name, field_type, value) for i, value in enumerate(test.values)]
         return join_any([_field(key, range=models.Range(gte=number, lte=number)) for number in numbers])
     if field_type == "datetime":
         periods = [_period(i, name, value) for i, value in enumerate(test.values)]
@@ -116,21 +131,27 @@ def _equal(key: str, name: str, field_type: FieldType, test: Test) -> models.Con
 def _matchable(index: int, name: str, field_type: FieldType, value: Any) -> Any:
     """A value to compare for equality with a keyword, integer or bool field."""
     if field_type == "integer":
-        number = _number(index, name, field_type, value)
+        number = check_number(index, name, field_type, value)
         if number != int(number):
-            raise _UnfitValue(index, f"{name} is an integer field and never equals {value}")
+            raise unfit(index, f"{name} is an integer field and never equals {value}")
         return int(number)
     if field_type == "bool":
         if not isinstance(value, bool):
-            raise _UnfitValue(
-                index, f"{name} is a bool field: compare it with true or false, not {describe_value(value)}"
-            )
+            raise unfit(index, f"{name} is a bool field: compare it with true or false, not {describe_value(value)}")
         return value
     if not isinstance(value, str):
-        raise _UnfitValue(
-            index, f"{name} is a keyword field: compare it with text in quotes, not {describe_value(value)}"
-        )
-    return _text(index, value)
+        raise unfit(index, f"{name} is a keyword field: compare it with text in quotes, not {describe_value(value)}")
+    return check_text(index, value)
+
+
+def _part(key: str, name: str, test: Test) -> models.Condition:
+    """The condition that a keyword begins with a text (^=), or has it anywhere (~)."""
+    text = _matchable(0, name, "keyword", test.values[0])
+    if not text:
+        raise unfit(0, f"{test.operator} takes a text that is not empty; for any {name} write: {name} exists")
+    if test.operator == "^=":
+        return _field(key, match=models.MatchPrefix(prefix=text))
+    return _field(key, match=models.MatchSubstring(substring=text))
 
 
 def _range(key: str, name: str, field_type: FieldType, test: Test) -> models.Condition:
@@ -138,16 +159,16 @@ def _range(key: str, name: str, field_type: FieldType, test: Test) -> models.Con
     if field_type == "datetime":
         periods = [_period(i, name, value) for i, value in enumerate(test.values)]
         if len({_has_zone(period) for period in periods}) > 1:
-            raise _UnfitValue(1, "between takes two dates with a zone, or two without; give both a zone, such as Z")
-        _check_order(periods[0][0] > periods[-1][0])
+            raise unfit(1, "between takes two dates with a zone, or two without; give both a zone, such as Z")
+        check_order(periods[0][0] > periods[-1][0])
         return _within_moments(key, list(zip(operators, periods, strict=True)))
-    numbers = [_number(i, name, field_type, value) for i, value in enumerate(test.values)]
-    _check_order(numbers[0] > numbers[-1])
+    numbers = [check_number(i, name, field_type, value) for i, value in enumerate(test.values)]
+    check_order(numbers[0] > numbers[-1])
     limits: dict[str, int | float] = {}
     for i, (operator, number) in enumerate(zip(operators, numbers, strict=True)):
         if field_type == "integer":
             if abs(number) >= _EXACT:
-                raise _UnfitValue(i, f"{operator} is exact only below 2^53; compare {name} by = or in")
+                raise unfit(i, f"{operator} is exact only below 2^53; compare {name} by = or in")
             operator, number = _whole(operator, number)
         limits[_BOUNDS[operator]] = number
     return _field(key, range=models.Range(**limits))
@@ -185,42 +206,6 @@ def _moments(operator: str, period: _Period) -> dict[str, datetime]:
     return {"lt" if operator == "<=" else "gte": end}
 
 
-def _check_order(reversed_: bool) -> None:
-    if reversed_:
-        raise _UnfitValue(0, "between a and b selects nothing where a is greater than b; swap the two")
-
-
-def _within(key: str, test: Test) -> models.Condition:
-    metres, lat, lon = (_number(i, "within", "geo", value) for i, value in enumerate(test.values))
-    if metres <= 0:
-        raise _UnfitValue(0, "the distance must be greater than 0")
-    for i, (part, number, limit) in enumerate((("latitude", lat, 90), ("longitude", lon, 180)), start=1):
-        if abs(number) > limit:
-            raise _UnfitValue(i, f"the {part} {number} is not from -{limit} to {limit} degrees; write (lat, lon)")
-    return _field(key, geo_radius=models.GeoRadius(center=models.GeoPoint(lat=lat, lon=lon), radius=metres))
-
-
-def _words(key: str, name: str, test: Test) -> models.Condition:
-    value = test.values[0]
-    if not isinstance(value, str):
-        raise _UnfitValue(0, f"{name} is a text field: search it for text in quotes, not {describe_value(value)}")
-    if not re.search(r"[^\W_]", value):
-        raise _UnfitValue(0, f"{value!r} holds no word to search {name} for")
-    return _field(key, match=models.MatchText(text=_text(0, value)))
-
-
-def _number(index: int, name: str, field_type: FieldType, value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        kind = "takes numbers" if field_type == "geo" else f"is {_a(field_type)} field: compare it with a number"
-        hint = ", without quotes" if isinstance(value, str) else ""
-        raise _UnfitValue(index, f"{name} {kind}{hint}, not {describe_value(value)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _UnfitValue(index, f"{value} is not a number to compare with")
-    if not INT64_MIN <= value <= INT64_MAX and (isinstance(value, int) or field_type == "integer"):
-        raise _UnfitValue(index, f"{describe_value(value)} is beyond the integers of 64 bits")
-    return value
-
-
 def _period(index: int, name: str, value: Any) -> _Period:
     if isinstance(value, datetime):
         last = _LAST_MOMENT if value.tzinfo is not None else datetime.max
@@ -228,23 +213,13 @@ def _period(index: int, name: str, value: Any) -> _Period:
     text = value.isoformat() if isinstance(value, date) else value
     period = parse_period(text) if isinstance(text, str) else None
     if period is None:
-        quoted = f"; put the date in quotes: '{value}'" if type(value) is int else ""
-        raise _UnfitValue(
+        quoted = f"; put the date in quotes: '{value}'" if type(value) is int and abs(value) < 10_000 else ""
+        raise unfit(
             index,
             f"{name} is a datetime field: compare it with a date such as '2024', '2024-05', '2024-05-01' "
             f"or '2024-05-01T10:00:00Z', not {describe_value(value)}{quoted}",
         )
     return period
-
-
-def _text(index: int, value: str) -> str:
-    if not is_utf8(value):
-        raise _UnfitValue(index, f"{value!r} is not valid Unicode text (a lone surrogate)")
-    return str.__str__(value)
-
-
-def _a(field_type: FieldType) -> str:
-    return f"an {field_type}" if field_type == "integer" else f"a {field_type}"
 
 
 def _field(key: str, **condition: Any) -> models.FieldCondition:

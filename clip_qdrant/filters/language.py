@@ -23,6 +23,7 @@ __all__ = ["KEYWORDS", "MAX_DEPTH", "Junction", "Negation", "Node", "Scalar", "T
 
 # Every level costs two levels of JSON, and a Qdrant server refuses JSON nested deeper than 128.
 MAX_DEPTH = 32
+_LONGEST = 256 * 1024  # characters of an expression; parsing one takes about 4 µs a character
 # Words that cannot begin a field name without backticks.
 KEYWORDS = frozenset({"and", "or", "not", "in", "between", "is", "null", "exists", "true", "false"})
 
@@ -43,6 +44,9 @@ GRAMMAR = r"""
     | _EXISTS "(" NAME ")"                                  -> exists
     | NAME MATCHES STRING                                   -> comparison
     | NAME WITHIN NUMBER UNIT _OF "(" NUMBER "," NUMBER ")" -> within
+    | NAME WITHIN BOX "(" NUMBER "," NUMBER "," NUMBER "," NUMBER ")" -> within_area
+    | NAME WITHIN POLYGON "(" corner ("," corner)* ")"      -> within_area
+corner: "(" NUMBER "," NUMBER ")"
 values: "(" value ("," value)* ")"
 ?value: STRING | NUMBER | TRUE | FALSE
 
@@ -57,10 +61,12 @@ _EXISTS: /exists\b/i
 WITHIN: /within\b/i
 _OF: /of\b/i
 UNIT: /(km|m)\b/i
+BOX: /box\b/i
+POLYGON: /polygon\b/i
 TRUE: /true\b/i
 FALSE: /false\b/i
 COMPARISON: /[<>]=?|!?=/
-MATCHES: "~"
+MATCHES: /~|\^=/
 NUMBER: /[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?/i
 STRING: /'([^']|'')*'|"([^"]|"")*"/
 NAME: /(?!(KEYWORD)\b)([^\W\d]\w*|`([^`]|``)+`)(\.(\w+|`([^`]|``)+`))*/i
@@ -77,8 +83,9 @@ Scalar: TypeAlias = "str | int | float | bool"
 class Test:
     """One condition on a field.
 
-    `operator` is one of = != < <= > >= in, not in, between, is null, exists, ~, within; the values of `within` are
-    metres, latitude, longitude. `field` is a JSON path. The `…_at` are offsets into the text.
+    `operator` is one of = != < <= > >= in, not in, between, is null, exists, ~, ^=, within, within box, within polygon;
+    `filters.geo` says what the values of the last three are. `field` is a JSON path. The `…_at` are offsets into the
+    text.
     """
 
     field: str
@@ -112,6 +119,11 @@ Node: TypeAlias = "Test | Junction | Negation"
 
 def parse(text: str) -> Node:
     """The tree of a where expression; FilterError, with the column, for a text that is none."""
+    if len(text) > _LONGEST:
+        raise FilterError(
+            f"this where has {len(text)} characters, and {_LONGEST} is the most; in Python a dict may hold more "
+            "values: {'album': [...]}"
+        )
     try:
         tree = cast(Node, _parser().parse(text))  # what the transformer makes of it, which lark cannot tell
     except UnexpectedInput as error:
@@ -212,6 +224,13 @@ class _Tree(Transformer[Token, Node]):
         metres = test.values[0] * (1000 if unit.lower() == "km" else 1)
         return Test(test.field, "within", (metres, *test.values[1:]), test.field_at, test.operator_at, test.values_at)
 
+    def within_area(self, name: Token, operator: Token, area: Token, *numbers: Token | Sequence[Token]) -> Node:
+        tokens = [each for number in numbers for each in ([number] if isinstance(number, Token) else number)]
+        return _test(name, f"within {area.lower()}", _at(operator), tokens)
+
+    def corner(self, lat: Token, lon: Token) -> Sequence[Token]:
+        return lat, lon
+
 
 @lru_cache(maxsize=1)
 def _parser() -> Lark:
@@ -223,9 +242,10 @@ def _parser() -> Lark:
 # What can stand at a place, in the user's words: if all of these terminals can, say that.
 _EXPECTED: tuple[tuple[str, str], ...] = (
     ("NAME", "a field name"),
-    ("COMPARISON", "an operator (=, !=, <, <=, >, >=, ~, in, not in, between, is null, exists, within)"),
+    ("COMPARISON", "an operator (=, !=, <, <=, >, >=, ~, ^=, in, not in, between, is null, exists, within)"),
     ("TRUE", "a value (text in quotes, a number, true or false)"),
     ("STRING", "text in quotes"),
+    ("BOX", "a number, box or polygon"),
     ("NUMBER", "a number"),
     ("UNIT", "a unit (km or m)"),
     ("_OF", "of"),
@@ -238,7 +258,7 @@ _EXPECTED: tuple[tuple[str, str], ...] = (
     ("_OR", "or"),
     ("$END", "the end"),
 )
-_IMPLIED = {"NAME": {"LPAR"}, "COMPARISON": {"IN", "_NOT"}, "TRUE": {"STRING", "NUMBER"}}
+_IMPLIED = {"NAME": {"LPAR"}, "BOX": {"NUMBER", "POLYGON"}, "COMPARISON": {"IN", "_NOT"}, "TRUE": {"STRING", "NUMBER"}}
 
 
 def _syntax_error(text: str, error: UnexpectedInput) -> FilterError:

@@ -46,6 +46,8 @@ _OF_A_CLIENT = (
 # What TLS and h11 say where the other side speaks plain HTTP, and the other way round.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "record layer failure", "HTTP_REQUEST", "UNEXPECTED_MESSAGE")
 _TLS = ("illegal request line", "illegal status line")
+# What a server says to a condition that it does not know, over HTTP and gRPC.
+_UNKNOWN_CONDITION = ("did not match any variant of untagged enum", "Malformed Match condition", "Malformed condition")
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNKNOWN_AUTHORITY = ("self-signed", "self signed", "unable to get local issuer", "unable to get issuer")
 _WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
@@ -152,6 +154,11 @@ def _refusal(what: str, status: int, words: str, is_qdrant: bool) -> StoreError:
         return StoreUnavailable(f"{what}: Qdrant is not ready ({status}: {words}); try again later")
     if status == 404 and not is_qdrant:
         return StoreUnavailable(f"{what}: what answers is no Qdrant server (404: {words}); is the address right?")
+    if status in (400, 422) and any(each in words for each in _UNKNOWN_CONDITION):
+        return StoreError(
+            f"{what}: Qdrant answered {status}: {words}; if the server is older than this request, update it, or leave "
+            "the condition out: ^= needs Qdrant 1.19, ~ on a keyword field 1.20"
+        )
     if status in (400, 404, 409) and (named := _find_named_error(what, words)):
         return named
     return StoreError(f"{what}: Qdrant answered {status}: {words}")

@@ -60,6 +60,7 @@ def test_a_payload_follows_the_profile(photos: ImageCollection, tmp_path: Path) 
         "caption": "a red card",
         "metadata": {"year": 2024},
         "fingerprint": photos.embedder.fingerprint,
+        "words": {"caption": ["a", "red", "card"]},
     }
 
 

@@ -75,6 +75,8 @@ def test_a_whole_record_is_stored_as_its_payload(photos: ImageCollection) -> Non
         "source": {"name": "bucket", "etag": "x1", "size": 1000, "mtime": 1.5},
         "fingerprint": photos.embedder.fingerprint,
         "local_time": {"taken_at": "2024-05-01T12:00:00", "metadata": {"day": "2024-05-01T00:00:00"}},
+        "calendar": {"taken_at": [501, 10312]},  # a Wednesday, 12 o'clock
+        "words": {"caption": ["a", "card"]},
     }
 
 

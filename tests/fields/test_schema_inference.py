@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from clip_qdrant.errors import ConfigError, MetadataError
 from clip_qdrant.fields.schema import Schema, index_params
-from clip_qdrant.fields.types import FIELD_TYPES, RESERVED_FIELDS, Location
+from clip_qdrant.fields.types import RESERVED_FIELDS, Location
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,21 @@ def test_payload_fields_are_the_reserved_and_the_metadata_fields() -> None:
     assert fields == {**RESERVED_FIELDS, "metadata.caption": "keyword", 'metadata."odd name"': "text"}
 
 
-def test_every_type_has_an_index() -> None:
-    for field_type in FIELD_TYPES:
-        params = index_params(field_type)
-        if field_type == "text":
-            assert isinstance(params, models.TextIndexParams)
-            assert params.tokenizer == models.TokenizerType.WORD
+def test_every_type_of_index_has_its_parameters() -> None:
+    for field_type in set(Schema({"a": "text", "b": "float", "c": "bool"}).indexes().values()):
+        if field_type == "keyword":
+            assert index_params(field_type) == models.KeywordIndexParams(type="keyword", prefix=True)
         else:
-            assert params == models.PayloadSchemaType(field_type)
+            assert index_params(field_type) == models.PayloadSchemaType(field_type)
+
+
+def test_a_text_is_indexed_by_its_words_and_a_date_by_what_the_clock_showed() -> None:
+    assert Schema({"notes": "text", "sent": "datetime"}).indexes() == {
+        **{key: kind for key, kind in RESERVED_FIELDS.items() if key != "caption"},
+        "words.caption": "keyword",
+        "local_time.taken_at": "datetime",
+        "calendar.taken_at": "integer",
+        "words.metadata.notes[].w": "keyword",
+        "metadata.sent": "datetime",
+        "local_time.metadata.sent": "datetime",
+    }

@@ -10,6 +10,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.fields.derived import add_derived
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.filters.build import build_filter
 from clip_qdrant.filters.conditions import OPERATORS
@@ -23,14 +24,14 @@ FIELDS = Schema(
         "liked": "bool",
         "odd name": "keyword",
         "exif.camera": "keyword",
+        "camera": "keyword",
         "tenant": "keyword",
     }
 ).payload_fields()
 ROWS = re.findall(r"^\| (`.+?`+) \| `(\{.*?\})` \| ", DOC, re.MULTILINE)
 PETS = {
     "caption": "The cat was SLEEPING",
-    "taken_at": "2024-06-01T01:59:59+02:00",
-    "local_time": {"taken_at": "2024-05-31T23:59:59"},
+    "taken_at": "2024-05-31T23:59:59+02:00",
     "location": {"lat": 52.521, "lon": 13.405},
     "metadata": {
         "album": "pets",
@@ -39,18 +40,19 @@ PETS = {
         "liked": True,
         "odd name": "x",
         "exif": {"camera": "X100"},
+        "camera": "Canon EOS R6",
     },
 }
 OLD = {
     "caption": "asleep, a cat",
-    "taken_at": "2024-05-31T23:30:00-05:00",
-    "local_time": {"taken_at": "2024-06-01T00:00:00"},
+    "uri": "file:///photos/2021/sea.jpg",
+    "taken_at": "2024-12-24T18:30:00-05:00",
     "metadata": {"album": "sea", "year": 2020},
 }
-BARE = {"caption": "sleeping", "location": {"lat": 0.0, "lon": 0.0}, "metadata": {"tags": []}}
+BARE = {"caption": "黒い猫, sleeping", "location": {"lat": 0.0, "lon": 0.0}, "metadata": {"tags": []}}
 SELECTED = [
-    "P", "OB", "O", "O", "P", "P", "O", "P", "OB", "P", "B", "PO", "PO", "PO", "P", "P", "P", "P", "P", "P", "P", "P",
-    "OB", "P",
+    "P", "OB", "O", "O", "P", "P", "O", "P", "OB", "P", "B", "PO", "PO", "PO", "P", "B", "P", "O", "O",
+    "P", "P", "P", "P", "O", "O", "POB", "O", "O", "P", "P", "P", "P", "P", "OB", "P",
 ]  # fmt: skip
 
 
@@ -73,7 +75,7 @@ def test_each_example_selects_the_same_as_text_and_as_dict(row: tuple[str, str],
     assert build_filter(ast.literal_eval(row[1]), FIELDS) == built
     client = QdrantClient(":memory:")
     client.create_collection("c", vectors_config=models.VectorParams(size=2, distance=models.Distance.COSINE))
-    payloads = {"P": PETS, "O": OLD, "B": BARE}
+    payloads = {name: add_derived(payload, FIELDS) for name, payload in {"P": PETS, "O": OLD, "B": BARE}.items()}
     client.upsert(
         "c", [models.PointStruct(id=i, vector=[1, 0], payload=payload) for i, payload in enumerate(payloads.values())]
     )

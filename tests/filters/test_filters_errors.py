@@ -53,7 +53,7 @@ FIELDS = Schema(
         ("album = 'a'\nand yaer = 3", 17, "did you mean year?"),
         ("Album = 'a'", 1, "did you mean album?"),
         ("nothing_like_it = 3", 1, "the fields are a.b, album"),
-        ("album > 'a'", 7, "album is a keyword field and has no >; it has =, !=, in, not in, is null"),
+        ("album > 'a'", 7, "album is a keyword field and has no >; it has =, !=, in, not in, ^=, ~, is null"),
         ("year ~ 'x'", 6, "has no ~"),
         ("liked in (true)", 7, "bool field and has no in"),
         ("location = 'x'", 10, "it has within"),
@@ -73,7 +73,28 @@ FIELDS = Schema(
         ("location within 1 km of (91, 2)", 26, "latitude 91 is not from -90 to 90"),
         ("location within 1 km of (9, 182)", 29, "longitude 182"),
         ("album = '\ud800'", 9, "surrogate"),
-        ("metadata.album ~ 'x'", 16, "has no ~"),
+        ("album ~ ''", 9, "a text that is not empty"),
+        ("album ^= ''", 10, "for any album write: album exists"),
+        ("caption ^= 'x'", 9, "has no ^="),
+        ("taken_at ~ '2024'", 10, "taken_at = '2024-05'"),
+        ("taken_at.month = 13", 18, "taken_at.month takes a number from 1 to 12 or text such as 'dec', not 13"),
+        ("taken_at.month = 'foo'", 18, "from 1 to 12"),
+        ("taken_at.weekday > 'sun'", 20, "taken_at.weekday is from 1 to 7; none is >"),
+        ("taken_at.hour = 1.5", 17, "from 0 to 23"),
+        ("taken_at.yearday = 12", 20, "a month and a day such as '12-24'"),
+        ("taken_at.yearday = '02-30'", 20, "a month and a day"),
+        ("taken_at.month ~ 'x'", 16, "taken_at.month has no ~; it has ="),
+        ("taken_at.century = 20", 1, "there is no indexed field taken_at.century"),
+        ("ingested_at.month = 1", 1, "there is no indexed field"),
+        ("location within box (1, 2, 3)", 29, "expected ','"),
+        ("location within box (3, 2, 1, 4)", 22, "the south 3 is not below the north 1"),
+        ("location within box (1, 2, 3, 2)", 25, "no width"),
+        ("location within box (1, 2, 300, 4)", 28, "latitude 300"),
+        ("location within polygon ((1, 2), (3, 4))", 27, "at least 3 corners"),
+        ("location within polygon ((80, 0), (80, 120), (80, -120))", 27, "goes round a pole"),
+        ("location within circle", 17, "expected a number, box or polygon"),
+        ("caption ~ '" + "a" * 70_000 + "'", 11, "no field holds more than"),
+        ("caption ~ '" + " ".join(f"w{i}" for i in range(100)) + "'", 11, "~ takes 64 words, not 100"),
     ],
 )
 def test_a_wrong_text_is_refused_at_its_column(text: str, column: int, says: str) -> None:
@@ -106,6 +127,27 @@ def test_only_a_part_of_a_long_text_is_shown() -> None:
         build_filter("year = 1 and " * 1000 + "! and year = 2" * 100, FIELDS)
     assert raised.value.column == 13_001
     assert max(map(len, str(raised.value).split("\n")[1:])) < 130
+
+
+def test_a_megabyte_of_text_is_refused_at_once() -> None:
+    with pytest.raises(FilterError, match="262144 is the most; in Python a dict may hold more"):
+        build_filter("album = '" + "a" * 1_000_000 + "'", FIELDS)
+    for operator in ("=", "in", "^=", "~"):
+        with pytest.raises(FilterError, match="no field holds more than 65536 bytes; shorten it"):
+            build_filter({"album": {operator: ["a" * 10**6] if operator == "in" else "a" * 10**6}}, FIELDS)
+    assert build_filter({"album": [f"album {i}" for i in range(100_000)]}, FIELDS) is not None
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", float("nan"), b"x", object(), {"=": {"=": 1}}, [[1]], 10**400, float("inf"), {"within": [1]}]
+)
+@pytest.mark.parametrize("field", ["album", "year", "caption", "location", "taken_at", "taken_at.month", "liked"])
+def test_values_of_every_wrong_kind_are_refused(field: str, value: Any) -> None:
+    for operator in ("=", "~", "^=", "in", "between", "<", "within"):
+        given = [value, value] if operator in ("in", "between") else value
+        with pytest.raises(FilterError) as raised:
+            build_filter({field: {operator: given}}, FIELDS)
+        assert len(str(raised.value)) < 400
 
 
 @pytest.mark.parametrize("text", ["(year = 1 and not " * 30 + "year = 1" + ")" * 30])
@@ -145,6 +187,10 @@ def test_nothing_is_no_filter(where: Any) -> None:
         ({"album": [None]}, "compare it with text"),
         ({"taken_at": np.datetime64("NaT")}, "no moment"),
         ({"location": {"within": 5}}, 'takes {"km": 5, "of": (lat, lon)}'),
+        ({"location": {"within": {"box": [1, 2]}}}, '{"box": (south, west, north, east)}'),
+        ({"location": {"within": {"polygon": [(1, 2), 3]}}}, '{"polygon": [(lat, lon), …]}'),
+        ({"location": {"within": {"polygon": [(1, 2), (3, 4), (5, float("nan"))]}}}, "nan is not a number"),
+        ({"location": {"within box": [1, 2, 3, 4]}}, "there is no such operator"),
         ({"and": []}, "where['and'] must be a list of at least one where"),
         ({"or": [{}]}, "where['or'][0] is empty"),
         ({"not": ""}, "where['not'] is empty"),
@@ -165,6 +211,9 @@ def test_a_dict_takes_numpy_dates_and_locations() -> None:
     assert build_filter({"taken_at": date(2024, 5, 1)}, FIELDS) == build_filter("taken_at = '2024-05-01'", FIELDS)
     exact = build_filter({"taken_at": {">": datetime(2024, 5, 1)}}, FIELDS)
     assert exact == build_filter("taken_at > '2024-05-01T00:00:00.0'", FIELDS)
+    box = build_filter("location within box (1, 2, 3, 4)", FIELDS)
+    for sides in ({"south": 1, "west": 2, "north": 3, "east": 4}, {"top_left": (3, 2), "bottom_right": Location(1, 4)}):
+        assert build_filter({"location": {"within": {"box": sides}}}, FIELDS) == box
     near = build_filter({"location": {"within": {"km": 5, "of": Location(1.0, 2.0)}}}, FIELDS)
     assert near == build_filter("location within 5 km of (1.0, 2.0)", FIELDS)
 
@@ -228,6 +277,15 @@ def test_a_models_filter_on_a_field_without_index_is_refused(condition: models.C
     counted = models.MinShould(conditions=[condition], min_count=1)
     with pytest.raises(FilterError, match="there is no indexed field"):
         build_filter(models.Filter(min_should=counted), FIELDS)
+
+
+def test_a_models_filter_asks_for_the_words_of_a_text() -> None:
+    for key in ("words.caption", "words.metadata.notes[].w", "calendar.taken_at", "local_time.taken_at"):
+        condition = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+        assert build_filter(models.Filter(must=[condition]), {**FIELDS, "metadata.notes": "text"}) is not None
+    condition = models.FieldCondition(key="caption", match=models.MatchText(text="cat"))
+    with pytest.raises(FilterError, match=r"its? words are indexed at words\.caption|whose words are indexed"):
+        build_filter(models.Filter(must=[condition]), FIELDS)
 
 
 def test_the_reserved_fields_can_all_be_asked_for() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
+import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.fields.derived import add_derived
 from clip_qdrant.fields.schema import Schema, index_params
-from clip_qdrant.fields.wall_clock import WALL_CLOCK, read_wall_clocks
 from clip_qdrant.filters.build import build_filter
 from clip_qdrant.store.edge.client import EdgeClient
 
@@ -29,11 +30,13 @@ SCHEMA = Schema(
         "liked": "bool",
         "shot": "datetime",
         "notes": "text",
+        "odd text": "text",
         "place": "geo",
     }
 )
+EXAMPLES = int(os.environ.get("CLIP_QDRANT_TEST_EXAMPLES", "40"))  # a longer run: 10000
 FIELDS = SCHEMA.payload_fields()
-WORDS = ["cat", "dog", "it's", 'a "quote"', "größe", ""]
+WORDS = ["cat", "dog", "it's", 'a "quote"', "größe", "", "Cat 100%_*\\", "猫の目"]
 INTEGERS = [-3, 0, 1, 2, 2022, 2**62]
 FLOATS = [-1.5, 0.0, 0.1, 2.0, 3.25]
 MOMENTS = [
@@ -43,9 +46,30 @@ MOMENTS = [
     "2024-05-31T23:30:00-02:00",
     "2023-12-31T23:30:00-05:00",
     "2024-05-01T10:00:30",
+    "2024-02-29T00:00:00",
+    "2022-12-24T18:30:00+09:00",
 ]
-PLACES = {"berlin": (52.52, 13.405), "potsdam": (52.39, 13.06), "sydney": (-33.87, 151.21)}
-PROSE = ["A cat, asleep.", "the DOG and the cat", "größe_zwei", "---"]
+PLACES = {
+    "berlin": (52.52, 13.405),
+    "potsdam": (52.39, 13.06),
+    "sydney": (-33.87, 151.21),
+    "suva": (-18.14, 178.44),
+    "apia": (-13.83, -171.77),
+    "north pole": (90.0, 20.0),
+    "south pole": (-90.0, 0.0),
+}
+PROSE = [
+    *(
+        "A cat, asleep.",
+        "the DOG and a bird",
+        "größe_zwei",
+        "---",
+        "Cafe\u0301 am Meer",
+        "黒い子猫が寝ている",
+        "子供と犬",
+    ),
+    *("고양이가 잔다", "แมวนอนหลับ", "बिल्ली सो रही है", "ﬁve cats½", "x" * 100 + " end", "Straße"),
+]
 
 
 def some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -62,6 +86,7 @@ PAYLOADS = st.fixed_dictionaries(
         "liked": some(st.booleans()),
         "shot": some(st.sampled_from(MOMENTS)),
         "notes": some(st.sampled_from(PROSE)),
+        "odd text": some(st.sampled_from(PROSE)),
         "place": some(st.sampled_from([{"lat": lat, "lon": lon} for lat, lon in PLACES.values()])),
     }
 )
@@ -77,7 +102,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
 }
-NAMES = {"odd name": "`odd name`"}
+NAMES = {"odd name": "`odd name`", "odd text": "`odd text`"}
 
 
 def elements(metadata: dict[str, Any], name: str) -> list[Any]:
@@ -195,11 +220,173 @@ def presences(draw: st.DrawFn) -> Expression:
     return text, {name: {"exists": True}}, lambda metadata: bool(elements(metadata, name))
 
 
+UNSPACED = ("HIRAGANA", "KATAKANA", "CJK", "HANGUL", "THAI")
+
+
+def words_of(text: str) -> set[str]:
+    """Runs of letters and digits; of scripts without spaces each character and each pair."""
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    folded = unicodedata.normalize("NFC", "".join(c for c in folded if not 0x300 <= ord(c) < 0x370))
+    words: set[str] = set()
+    word, before = "", ""
+    for c in folded + " ":
+        unspaced = unicodedata.name(c, "").startswith(UNSPACED)
+        if unspaced:
+            words |= {c, before + c}
+        if not unspaced and (c.isalnum() or unicodedata.name(c, "").startswith("DEVANAGARI")):
+            word += c
+        elif word:
+            words.add(word[:64])
+            word = ""
+        before = c if unspaced else ""
+    return words
+
+
 @st.composite
 def searches(draw: st.DrawFn) -> Expression:
-    query = draw(st.sampled_from(["cat", "CAT dog", "größe", "zwei", "do"]))
-    wanted = set(query.lower().split())
-    return of_field("notes", "~", query, lambda x: wanted <= set(re.findall(r"[^\W_]+", x.lower())))
+    name = draw(st.sampled_from(["notes", "odd text"]))
+    query = draw(
+        st.sampled_from(
+            [
+                *(
+                    "cat",
+                    "CAT dog",
+                    "dog bird",
+                    "größe",
+                    "GROSSE",
+                    "zwei",
+                    "do",
+                    "cafe MEER",
+                    "Café",
+                    "five",
+                    "strasse",
+                ),
+                *(
+                    "猫",
+                    "子猫",
+                    "子",
+                    "犬 子",
+                    "猫犬",
+                    "寝ている",
+                    "고양이",
+                    "แมว",
+                    "बिल्ली",
+                    "रह",
+                    "x" * 64,
+                    "cat-asleep",
+                    "1⁄2",
+                ),
+            ]
+        )
+    )
+    wanted = words_of(query)
+    return of_field(name, "~", query, lambda x: wanted <= words_of(x))
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> Expression:
+    name = draw(st.sampled_from(["album", "odd name"]))
+    piece = draw(st.sampled_from(["c", "cat", "Cat", "gr", "ö", "t's", " ", "100%", "_*\\", "猫", "の目", "at"]))
+    if draw(st.booleans()):
+        return of_field(name, "^=", piece, lambda x: x.startswith(piece))
+    return of_field(name, "~", piece, lambda x: piece in x)
+
+
+PARTS: dict[str, Callable[[datetime], int]] = {
+    "month": lambda at: at.month,
+    "day": lambda at: at.day,
+    "weekday": lambda at: at.isoweekday(),
+    "hour": lambda at: at.hour,
+    "yearday": lambda at: at.month * 100 + at.day,
+}
+PART_VALUES: dict[str, list[tuple[Any, int]]] = {
+    "month": [(5, 5), ("dec", 12), ("May", 5), (2, 2), (1, 1), (12, 12)],
+    "day": [(1, 1), (31, 31), (24, 24), (29, 29)],
+    "weekday": [("sun", 7), (1, 1), ("Saturday", 6), (3, 3), (7, 7)],
+    "hour": [(0, 0), (10, 10), (18, 18), (23, 23)],
+    "yearday": [("12-24", 1224), ("02-29", 229), ("05-01", 501), ("12-31", 1231), ("01-01", 101)],
+}
+
+
+@st.composite
+def calendar_parts(draw: st.DrawFn) -> Expression:
+    part = draw(st.sampled_from(sorted(PARTS)))
+    operator = draw(st.sampled_from(["=", "!=", "<=", ">=", "<", ">", "in", "not in", "between"]))
+    several = operator in ("in", "not in", "between")
+    size = 2 if operator == "between" else draw(st.integers(1, 3)) if several else 1
+    values = [draw(st.sampled_from(PART_VALUES[part])) for _ in range(size)]
+    if (values[0][1] in (0, 1, 101) and operator == "<") or (values[0][1] in (12, 31, 7, 23, 1231) and operator == ">"):
+        operator = "="
+    numbers = [number for _, number in values]
+    name = f"taken_at.{part}"
+
+    def holds(payload: dict[str, Any]) -> bool:
+        if payload.get("taken_at") is None:
+            return False
+        at = PARTS[part](clock(payload["taken_at"]))
+        if operator == "between":
+            low, high = numbers
+            return low <= at <= high if low <= high else at >= low or at <= high
+        if several:
+            return at in numbers
+        return COMPARE["=" if operator == "!=" else operator](at, numbers[0])
+
+    given = [value for value, _ in values] if several else values[0][0]
+    spelled = [literal(value) for value, _ in values]
+    if operator == "between":
+        text = f"{name} between {spelled[0]} and {spelled[1]}"
+    else:
+        text = f"{name} {operator} " + (f"({', '.join(spelled)})" if several else spelled[0])
+    negative = operator in ("!=", "not in")
+    return text, {name: {operator: given}}, lambda payload: holds(payload) != negative
+
+
+BOXES = [
+    (52.0, 13.0, 53.0, 13.405),
+    (-33.87, 151.0, 60.0, 152.0),
+    (-20.0, 170.0, -10.0, -170.0),
+    (0.0, -180.0, 90.0, 180.0),
+]
+POLYGONS = [
+    [(52.0, 13.0), (53.0, 13.0), (53.0, 14.0), (52.0, 14.0)],
+    [(52.3, 13.0), (52.45, 13.0), (52.45, 13.2), (52.6, 13.2), (52.6, 13.6), (52.3, 13.6)],
+    [(-20.0, 170.0), (-10.0, 170.0), (-10.0, -170.0), (-20.0, -170.0)],
+    [(0.0, -179.0), (-40.0, 150.0), (-40.0, -179.0)],
+]
+
+
+def in_box(lat: float, lon: float, box: tuple[float, float, float, float]) -> bool:
+    south, west, north, east = box
+    return south <= lat <= north and (west <= lon <= east if west <= east else lon >= west or lon <= east)
+
+
+def in_polygon(lat: float, lon: float, corners: list[tuple[float, float]]) -> bool:
+    """The crossings of a ray, all longitudes from 0 to 360 where the polygon crosses 180."""
+    crosses = any(abs(a[1] - b[1]) > 180 for a, b in zip(corners, [*corners[1:], corners[0]], strict=True))
+    if crosses:
+        corners, lon = [(a, b % 360) for a, b in corners], lon % 360
+    inside = False
+    for (lat1, lon1), (lat2, lon2) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        if (lat1 > lat) != (lat2 > lat) and lon < lon1 + (lat - lat1) / (lat2 - lat1) * (lon2 - lon1):
+            inside = not inside
+    return inside
+
+
+@st.composite
+def areas(draw: st.DrawFn) -> Expression:
+    if draw(st.booleans()):
+        box = draw(st.sampled_from(BOXES))
+        return of_field(
+            "place", "within", {"box": list(box)}, lambda x: in_box(x["lat"], x["lon"], box), f"within box {box!r}"
+        )
+    corners = draw(st.sampled_from(POLYGONS))
+    return of_field(
+        "place",
+        "within",
+        {"polygon": corners},
+        lambda x: in_polygon(x["lat"], x["lon"], corners),
+        f"within polygon ({', '.join(map(repr, corners))})",
+    )
 
 
 @st.composite
@@ -231,7 +418,9 @@ def combined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expressi
 
 
 EXPRESSIONS = st.recursive(
-    st.one_of(comparisons(), dates(), presences(), searches(), circles()), combined, max_leaves=6
+    st.one_of(comparisons(), dates(), presences(), searches(), pieces(), calendar_parts(), circles(), areas()),
+    combined,
+    max_leaves=6,
 )
 
 
@@ -247,11 +436,12 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def payload_of(metadata: dict[str, Any]) -> dict[str, Any]:
-    payload: dict[str, Any] = {"metadata": metadata}
-    return {**payload, WALL_CLOCK: read_wall_clocks(payload, SCHEMA.moments())}
+    """What is stored for metadata; its first shot is when the image was taken."""
+    shots = elements(metadata, "shot")
+    return add_derived({"metadata": metadata, **({"taken_at": shots[0]} if shots else {})}, FIELDS)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payloads=st.lists(PAYLOADS, min_size=1, max_size=12), expressions=st.lists(EXPRESSIONS, min_size=1, max_size=6))
 def test_a_filter_selects_what_its_expression_says(
     client: Any, payloads: list[dict[str, Any]], expressions: list[Expression]
@@ -261,7 +451,9 @@ def test_a_filter_selects_what_its_expression_says(
     points = [models.PointStruct(id=i, vector=[1.0, 0.0], payload=payload_of(m)) for i, m in enumerate(stored)]
     client.upsert("c", points=points)
     for text, form, holds in expressions:
-        expected = {i for i, metadata in enumerate(stored) if holds(metadata)}
+        expected = {
+            i for i, each in enumerate(stored) if holds({**each, "taken_at": next(iter(elements(each, "shot")), None)})
+        }
         for where in (text, form):
             found, _ = client.scroll("c", scroll_filter=build_filter(where, FIELDS), limit=100)
             assert {point.id for point in found} == expected, where

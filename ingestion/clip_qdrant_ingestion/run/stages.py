@@ -323,9 +323,15 @@ class Stages:
         bisect_work(tasks, self._write_payloads, lambda task, error: self._put_away(task.item, error))
 
     def _write_images(self, group: Sequence[Embedded]) -> None:
-        self._collection.writer.write([one.task.record for one in group], np.stack([one.vector for one in group]))
-        for one in group:
-            self._tell(ObjectOutcome(one.task.item.uri, one.kind, one.moved_from, one.task.left_out))
+        left_out = [[*one.task.left_out] for one in group]
+        # Other images may have filled the collection with fields since this one was decoded.
+        records = [
+            self._collection.writer.check(one.task.record, left_out=faults)
+            for one, faults in zip(group, left_out, strict=True)
+        ]
+        self._collection.writer.write(records, np.stack([one.vector for one in group]))
+        for one, faults in zip(group, left_out, strict=True):
+            self._tell(ObjectOutcome(one.task.item.uri, one.kind, one.moved_from, tuple(faults)))
 
     def _write_payloads(self, group: Sequence[Task]) -> None:
         try:
