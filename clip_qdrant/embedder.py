@@ -23,6 +23,7 @@ from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
 from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
@@ -63,6 +64,7 @@ class ClipEmbedder:
         self.preprocessing = Preprocessing.from_dict(meta["preprocessing"])
         self.trained_on: tuple[str, ...] = tuple(meta["trained_on"])
         self.metrics: Mapping[str, float] = dict(meta["metrics"])
+        self.prompts = Prompts.from_dict(meta.get("prompts"))
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
         self.batch_size = batch_size

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection.async_face import run_in_thread
 from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.hits import Facet, Hit, Hits
 from clip_qdrant.collection.options import CollectionOptions
@@ -284,6 +285,15 @@ class ImageCollection:
                 lambda: self.client.delete_collection(self.name), what=f"deleting collection {self.name!r}"
             )
         self._description.forget()
+
+    # The same for async code, each in a thread of asyncio's pool.
+    asearch = run_in_thread(search)
+    asearch_batch = run_in_thread(search_batch)
+    aadd = run_in_thread(add)
+    aget = run_in_thread(get)
+    acount = run_in_thread(count)
+    afacet = run_in_thread(facet)
+    adelete = run_in_thread(delete)
 
     def _tell_notes(self) -> None:
         """Warns, once for each, of what keeps the collection from working as it should."""

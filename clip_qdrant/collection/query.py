@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from clip_qdrant.collection.options import is_number
 from clip_qdrant.errors import QueryError
+from clip_qdrant.model_inputs.prompts import read_prompts
 
 if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Query", "QueryVector", "Term", "evaluate_queries"]
 
 Kind = Literal["text", "image", "id", "vector"]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 # Gives the stored vectors of the images named, by name; float32 (dim,) each. A name that is not there is left out.
 Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 
@@ -43,13 +46,16 @@ class Term:
     key: Hashable
     value: Any = field(compare=False, repr=False)
     weight: float = 1.0
+    box: Box | None = None  # of an image: the part that counts
+    raw: bool = False  # of a text: no prompt of the embedder is put around it
 
     def __str__(self) -> str:
+        more = (f", box={self.box}" if self.box else "") + (", raw=True" if self.raw else "")
         if self.kind == "vector":
             return f"Query.vector(<{len(self.value)} numbers>)"
         if self.kind == "image" and not isinstance(self.value, str | os.PathLike):
-            return f"Query.image(<{type(self.value).__name__}>)"
-        return f"Query.{self.kind}({str(self.value)!r})"
+            return f"Query.image(<{type(self.value).__name__}>{more})"
+        return f"Query.{self.kind}({str(self.value)!r}{more})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,25 +79,31 @@ class Query:
     __array_ufunc__ = None
 
     @classmethod
-    def text(cls, text: str) -> Query:
-        """What a text describes. Raises QueryError for an empty one."""
+    def text(cls, text: str, *, raw: bool = False) -> Query:
+        """What a text describes, within the prompts of the embedder if it has any; `raw` takes it as it is.
+
+        Raises QueryError for an empty one.
+        """
         if not isinstance(text, str):
             raise QueryError(f"Query.text takes a string, not {type(text).__name__}; Query.image takes images")
         if not text.strip():
             raise QueryError(f"the query text {text!r} is empty; say what the images should show")
-        return cls((Term("text", text, text),))
+        return cls((Term("text", (text, raw), text, raw=raw),))
 
     @classmethod
-    def image(cls, image: ImageInput) -> Query:
-        """What an image shows: a path, bytes, a PIL image or a uint8 array (H, W, 3). Read when the query runs."""
-        if isinstance(image, str) and image.startswith("file:"):  # the uri of a hit
-            return cls((Term("image", image, image),))
+    def image(cls, image: ImageInput, *, box: Sequence[float] | None = None) -> Query:
+        """What an image shows: a path, bytes, a PIL image or a uint8 array (H, W, 3). Read when the query runs.
+
+        `box` is the part of it that counts: left, top, right, bottom in pixels of the image as it is seen (upright),
+        counted from its upper left corner, as the width and height of a hit are.
+        """
+        part = None if box is None else check_box(box)
         if isinstance(image, str | os.PathLike):
-            path = Path(image)
-            return cls((Term("image", path, path),))
-        if isinstance(image, bytes):
-            return cls((Term("image", image, image),))
-        return cls((Term("image", id(image), image),))
+            # The uri of a hit is an image too.
+            path = image if isinstance(image, str) and image.startswith("file:") else Path(image)
+            return cls((Term("image", (path, part), path, box=part),))
+        key = image if isinstance(image, bytes) else id(image)
+        return cls((Term("image", (key, part), image, box=part),))
 
     @classmethod
     def id(cls, image: str | os.PathLike[str]) -> Query:
@@ -171,8 +183,8 @@ class QueryVector:
 def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch) -> list[QueryVector]:
     """The vectors of queries: the texts of all in one batch, the images of all in one, one `fetch`.
 
-    Raises QueryError if a query has no terms, a stored image is missing, a vector has another length than
-    `embedder.dim`, or the terms cancel; ImageError if an image cannot be read.
+    Raises QueryError if a query has no terms, a box reaches beyond its image, a stored image is missing, a vector has
+    another length than `embedder.dim`, or the terms cancel; ImageError if an image cannot be read.
     """
     if not all(query.terms for query in queries):
         raise QueryError("the query has no terms; start from Query.text, Query.image, Query.id or Query.vector")
@@ -182,7 +194,7 @@ def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch)
     if texts:
         found.update(zip(texts, _embed_texts([terms[key] for key in texts], embedder), strict=True))
     if images:
-        found.update(zip(images, embedder.embed_images([terms[key].value for key in images]), strict=True))
+        found.update(zip(images, embedder.embed_images([_read_image(terms[key]) for key in images]), strict=True))
     if ids:
         names = [str(terms[key].value) for key in ids]
         stored = fetch(names)
@@ -194,7 +206,39 @@ def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch)
 
 
 def _embed_texts(terms: Sequence[Term], embedder: Embedder) -> np.ndarray:
-    return embedder.embed_texts([str(term.value) for term in terms])
+    """float32 (n, dim), unit rows; of a text within several prompts the mean (Radford et al. 2021, section 3.1.4)."""
+    prompts = read_prompts(embedder)
+    written = [[term.value] if term.raw or prompts is None else prompts.wrap(term.value) for term in terms]
+    vectors = embedder.embed_texts([text for texts in written for text in texts])
+    ends = np.cumsum([len(texts) for texts in written])
+    means = [part.mean(axis=0) for part in np.split(vectors, ends[:-1])]
+    return np.stack([to_unit(mean) for mean in means]).astype(np.float32)
+
+
+def _read_image(term: Term) -> Any:
+    """The image of a term as an embedder takes it; its part as uint8 (h, w, 3)."""
+    if term.box is None:
+        return term.value
+    from clip_qdrant.images.load import load_image
+
+    upright = load_image(term.value).rgb
+    left, top, right, bottom = term.box
+    if right > upright.width or bottom > upright.height:
+        raise QueryError(
+            f"the box {term.box} of {term} reaches beyond the image, which is {upright.width} x {upright.height} pixels"
+        )
+    return np.asarray(upright.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))))
+
+
+def check_box(box: Sequence[float]) -> Box:
+    """A box as four numbers; QueryError for what is none."""
+    numbers = tuple(box) if isinstance(box, Sequence | np.ndarray) and not isinstance(box, str) else ()
+    if len(numbers) != 4 or not all(is_number(one) and math.isfinite(one) for one in numbers):
+        raise QueryError(f"box takes left, top, right and bottom in pixels, not {box!r}")
+    left, top, right, bottom = numbers
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise QueryError(f"the box {numbers} holds nothing: 0 <= left < right, and 0 <= top < bottom, in pixels")
+    return left, top, right, bottom
 
 
 def _add_up(query: Query, found: Mapping[tuple[Kind, Hashable], np.ndarray], dim: int) -> QueryVector:

@@ -1,8 +1,8 @@
 """Checkpoints: one self-describing file that holds everything to embed with.
 
 The file is a `torch.save` of plain containers and tensors: `format, config, preprocessing, tokenization, tokenizer,
-weights, trained_on, metrics, fingerprint`. It is read with `weights_only=True`, so nothing in it is ever executed,
-and needs no network: the tokenizer is inside.
+weights, trained_on, metrics, prompts, fingerprint`. It is read with `weights_only=True`, so nothing in it is ever
+executed, and needs no network: the tokenizer is inside.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
 __all__ = ["FORMAT", "Checkpoint", "EncoderPair"]
@@ -45,6 +46,7 @@ class Checkpoint:
     tokenizer: str  # the text of a tokenizer.json
     trained_on: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    prompts: Prompts | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ class Checkpoint:
             "tokenization": self.tokenization.to_dict(),
             "trained_on": list(self.trained_on),
             "metrics": dict(self.metrics),
+            "prompts": None if self.prompts is None else self.prompts.to_dict(),
         }
 
     def fingerprint(self) -> str:

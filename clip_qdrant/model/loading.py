@@ -17,6 +17,7 @@ from clip_qdrant.model.plan import build_plan, check_attention, check_values
 from clip_qdrant.model.probe import probe_checkpoint
 from clip_qdrant.model.weights import compare_weights, fill_network, read_content
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
 __all__ = ["build_network", "load_checkpoint", "read_checkpoint"]
@@ -60,13 +61,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         tokenization = Tokenization(**content["tokenization"])
         trained_on = tuple(map(str, content.get("trained_on", ())))
         metrics = {str(name): float(value) for name, value in dict(content.get("metrics", {})).items()}
+        prompts = Prompts.from_dict(content.get("prompts"))
         plan = build_plan(lambda: build_network(dict(config), preprocessing), len(weights))
     except Exception as error:  # the libraries raise whatever a description makes them meet
         raise CheckpointError(f"{path} describes a network that cannot be built: {first_line(error)}") from error
     compare_weights(plan, weights, path)
     model = build_network(dict(config), preprocessing)
     fill_network(model, weights)
-    checkpoint = Checkpoint(model, preprocessing, tokenization, tokenizer, trained_on=trained_on, metrics=metrics)
+    checkpoint = Checkpoint(
+        model, preprocessing, tokenization, tokenizer, trained_on=trained_on, metrics=metrics, prompts=prompts
+    )
     if checkpoint.fingerprint() != content["fingerprint"]:
         raise CheckpointError(f"{path} is damaged: its weights are not those its fingerprint was made of")
     probe_checkpoint(checkpoint, path)

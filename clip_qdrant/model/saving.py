@@ -41,6 +41,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
         "weights": weights,
         "trained_on": list(checkpoint.trained_on),
         "metrics": dict(checkpoint.metrics),
+        "prompts": None if checkpoint.prompts is None else checkpoint.prompts.to_dict(),
         "fingerprint": fingerprint,
     }
     path = Path(path)
