@@ -234,6 +234,9 @@ class EdgePoints(EdgeCollections):
         if change.ids is not None:
             found = {record.id for record in shard.retrieve([*change.ids], False, False)}
             there = [one for one in change.ids if one in found]
+        elif change.only is not None:
+            request = engine.ScrollRequest(limit=each + 1, filter=change.only, with_payload=False, with_vector=False)
+            there = [record.id for record in shard.scroll(request)[0]]
         for operation in change.make(there):
             shard.update(operation)
         # Those that a filter chose are not counted.

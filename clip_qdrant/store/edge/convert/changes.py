@@ -44,13 +44,14 @@ class PointChange:
 
     `ids` are the points that must be there, None where it does not matter; `make` gives the operations, told which of
     them are. `points` is how many change, None if a filter chooses them. `size` is how many bytes are written for all,
-    or for each of those chosen by a filter.
+    or for each of those chosen by a filter. With `only`, `make` is told the ids of the points that pass it.
     """
 
     make: Callable[[Sequence[Any]], Iterator[engine.UpdateOperation]]
     ids: Sequence[Any] | None
     points: int | None
     size: Callable[[], int] = lambda: 0
+    only: engine.Filter | None = None
 
 
 def to_upsert(
@@ -109,7 +110,21 @@ def to_delete_vectors(vectors: Sequence[str], points: Any, entry: CollectionEntr
     for name in names:
         if name not in entry.dense and name not in entry.sparse:
             raise InvalidPoint(f"there is no vector {name!r} in the collection to delete")
-    return _change_chosen(chosen, "delete_vectors", [names])
+    # The index keeps the terms of a deleted sparse vector, and they find the point again once it has another one. Those
+    # of a vector that is replaced leave it, so it is replaced by an empty one first.
+    empty: dict[str, Any] = {name: engine.SparseVector([], []) for name in names if name in entry.sparse}
+    if not empty:
+        return _change_chosen(chosen, "delete_vectors", [names])
+
+    def make(there: Sequence[Any]) -> Iterator[engine.UpdateOperation]:
+        for start in range(0, len(there), _POINTS_AN_OPERATION):
+            some = list(there[start : start + _POINTS_AN_OPERATION])
+            yield engine.UpdateOperation.update_vectors([engine.PointVectors(one, empty) for one in some])
+            yield engine.UpdateOperation.delete_vectors(some, names)
+
+    if isinstance(chosen, engine.Filter):
+        return PointChange(make, None, None, only=chosen)
+    return PointChange(make, chosen, len(chosen))
 
 
 def to_payload_change(verb: str, points: Any, *arguments: Any) -> PointChange:
