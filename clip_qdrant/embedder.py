@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import numpy as np
 from PIL import Image
 
+from clip_qdrant.calibration.curves import Calibration
 from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
 from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
@@ -65,6 +66,8 @@ class ClipEmbedder:
         self.trained_on: tuple[str, ...] = tuple(meta["trained_on"])
         self.metrics: Mapping[str, float] = dict(meta["metrics"])
         self.prompts = Prompts.from_dict(meta.get("prompts"))
+        told = meta.get("calibration")
+        self.calibration = None if told is None else Calibration.from_dict(told)
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
         self.batch_size = batch_size

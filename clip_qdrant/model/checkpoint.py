@@ -1,8 +1,8 @@
 """Checkpoints: one self-describing file that holds everything to embed with.
 
 The file is a `torch.save` of plain containers and tensors: `format, config, preprocessing, tokenization, tokenizer,
-weights, trained_on, metrics, prompts, fingerprint`. It is read with `weights_only=True`, so nothing in it is ever
-executed, and needs no network: the tokenizer is inside.
+weights, trained_on, metrics, prompts, calibration, fingerprint`. It is read with `weights_only=True`, so nothing in it
+is ever executed, and needs no network: the tokenizer is inside.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from clip_qdrant.calibration.curves import Calibration
 from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
@@ -47,6 +48,7 @@ class Checkpoint:
     trained_on: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     prompts: Prompts | None = None
+    calibration: Calibration | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class Checkpoint:
             "trained_on": list(self.trained_on),
             "metrics": dict(self.metrics),
             "prompts": None if self.prompts is None else self.prompts.to_dict(),
+            "calibration": self.calibration.to_dict() if self.calibration is not None else None,
         }
 
     def fingerprint(self) -> str:

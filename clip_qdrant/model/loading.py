@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from clip_qdrant.calibration.curves import Calibration
 from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model import tutorial
@@ -62,6 +63,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         trained_on = tuple(map(str, content.get("trained_on", ())))
         metrics = {str(name): float(value) for name, value in dict(content.get("metrics", {})).items()}
         prompts = Prompts.from_dict(content.get("prompts"))
+        told = content.get("calibration")
+        calibration = None if told is None else Calibration.from_dict(told)
         plan = build_plan(lambda: build_network(dict(config), preprocessing), len(weights))
     except Exception as error:  # the libraries raise whatever a description makes them meet
         raise CheckpointError(f"{path} describes a network that cannot be built: {first_line(error)}") from error
@@ -69,7 +72,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     model = build_network(dict(config), preprocessing)
     fill_network(model, weights)
     checkpoint = Checkpoint(
-        model, preprocessing, tokenization, tokenizer, trained_on=trained_on, metrics=metrics, prompts=prompts
+        model,
+        preprocessing,
+        tokenization,
+        tokenizer,
+        trained_on=trained_on,
+        metrics=metrics,
+        prompts=prompts,
+        calibration=calibration,
     )
     if checkpoint.fingerprint() != content["fingerprint"]:
         raise CheckpointError(f"{path} is damaged: its weights are not those its fingerprint was made of")

@@ -42,6 +42,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
         "trained_on": list(checkpoint.trained_on),
         "metrics": dict(checkpoint.metrics),
         "prompts": None if checkpoint.prompts is None else checkpoint.prompts.to_dict(),
+        "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration is not None else None,
         "fingerprint": fingerprint,
     }
     path = Path(path)

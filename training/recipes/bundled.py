@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from calibrate import CALIBRATED_ON, calibrate
 from rich.console import Console
 from safetensors.torch import load_file
 from timm.data import ImageNetInfo
@@ -189,7 +190,9 @@ def finish(output: Path, splits: dict[tuple[str, str], Any]) -> None:
         for name in DATA
         for key, value in evaluate(embedder, splits[name, "dev"]).items()
     }
-    fingerprint = save_checkpoint(replace(load_checkpoint(output), metrics=metrics), output, half=True)
+    calibration = calibrate(embedder, splits["flickr8k", "dev"][:CALIBRATED_ON])
+    checkpoint = replace(load_checkpoint(output), metrics=metrics, calibration=calibration)
+    fingerprint = save_checkpoint(checkpoint, output, half=True)
     for key, value in metrics.items():
         print(f"{key:45s} {value}")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, fingerprint {fingerprint[:12]}")

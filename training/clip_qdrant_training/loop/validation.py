@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clip_qdrant.calibration.curves import measure_calibration
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training.evaluation.recall import owners, recall
@@ -72,7 +73,7 @@ class Validation:
                 score = sum(metrics.values()) if metrics else float(epoch)
                 improved = score > self._best_score
                 if improved:
-                    checkpoint = replace(learner.checkpoint(trained=epoch > 0), metrics=metrics)
+                    checkpoint = self._describe(learner.checkpoint(trained=epoch > 0), metrics, images, texts)
                     self._best, self._best_score, self.best_epoch = (
                         TrainingOutcome(checkpoint, images, texts),
                         score,
@@ -128,7 +129,16 @@ class Validation:
             return None
         arrays = [None if packed[name] is None else packed[name].numpy() for name in ("images", "texts")]
         checkpoint = self._learner.checkpoint(packed["weights"], trained=self.best_epoch > 0)
-        return TrainingOutcome(replace(checkpoint, metrics=packed["metrics"]), *arrays)
+        return TrainingOutcome(self._describe(checkpoint, packed["metrics"], *arrays), *arrays)
+
+    def _describe(
+        self, checkpoint: Checkpoint, metrics: Mapping[str, float], images: np.ndarray | None, texts: np.ndarray | None
+    ) -> Checkpoint:
+        """The checkpoint with what its vectors of the validation pairs tell of it."""
+        calibration = None
+        if images is not None and texts is not None:
+            calibration = measure_calibration(images, texts, owners=owners(self._pairs))
+        return replace(checkpoint, metrics=metrics, calibration=calibration)
 
 
 def _pack(best: TrainingOutcome | None) -> dict[str, Any]:
