@@ -19,6 +19,7 @@ __all__ = ["LEVELS", "Calibration", "measure_calibration"]
 # The percentiles kept; close together at the end, where all that matters is.
 _BULK = (0.0, 0.01, *(round(0.05 * i, 2) for i in range(1, 20)))
 LEVELS = (*_BULK, 0.975, 0.99, 0.995, 0.9975, 0.999, 0.9995, 0.9999, 1.0)
+_LEVELS = np.array(LEVELS)
 _KEPT = 0.95  # of true matches in the top 10
 _EMPTY = 0.80  # of queries about what is not there
 _LEAN = 0.15  # of the way from the one to the other
@@ -48,11 +49,11 @@ class Calibration:
 
     def relevance(self, score: float, *, text: float = 1.0) -> float:
         """The relevance, 0 to 1, of a cosine similarity; `text` is the share of texts in the query, 0 to 1."""
-        return float(np.interp(score, self._curve(text), LEVELS))
+        return float(np.interp(score, self.curve(text), _LEVELS))
 
     def score(self, relevance: float, *, text: float = 1.0) -> float:
         """The least cosine similarity of a relevance above 0; -1 for 0, which leaves nothing out."""
-        return -1.0 if relevance <= 0 else float(np.interp(relevance, LEVELS, self._curve(text)))
+        return -1.0 if relevance <= 0 else float(np.interp(relevance, _LEVELS, self.curve(text)))
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types."""
@@ -64,8 +65,8 @@ class Calibration:
         text, image = (tuple(float(score) for score in data[name]) for name in ("text", "image"))
         return cls(text, image, float(data["cutoff"]))
 
-    def _curve(self, text: float) -> np.ndarray:
-        """The curve of a query of which the share `text` is texts and the rest images; it rises at every level."""
+    def curve(self, text: float) -> np.ndarray:
+        """The score at each level, rising, for a query of which the share `text` is texts and the rest images."""
         curve = text * np.asarray(self.text) + (1 - text) * np.asarray(self.image)
         return curve + _STEP * np.arange(len(LEVELS))
 

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "search": "clip_qdrant.cli.search:search",
     "facet": "clip_qdrant.cli.search:facet",
     "info": "clip_qdrant.cli.info:info",
+    "calibrate": "clip_qdrant.cli.calibrate:calibrate",
     "repair": "clip_qdrant.cli.repair:repair",
     "drop": "clip_qdrant.cli.drop:drop",
     "train": "clip_qdrant_training.cli.train:train",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_columns", "fill_rows", "path_line"]
 
-_USUAL = ("score", "caption", "taken", "place", "metadata", "image")
+_USUAL = ("score", "relevance", "caption", "taken", "place", "metadata", "image")
 _ALWAYS = ("score", "image")  # the others only where one of the hits has something to show
 
 
@@ -45,7 +45,7 @@ def fill_rows(hits: Sequence[Hit], columns: Sequence[str] | None, *, first: int)
         names = [name for name in names if name in _ALWAYS or any(cells[name])]
         names.insert(0, "")
         cells[""] = [str(rank) for rank in range(first, first + len(hits))]
-    headings = [f">{name}" if name in ("", "score") else name for name in names]
+    headings = [f">{name}" if name in ("", "score", "relevance") else name for name in names]
     return headings, [[cells[name][row] for name in names] for row in range(len(hits))]
 
 
@@ -68,6 +68,7 @@ def _cell(hit: Hit, name: str) -> str:
 
 _COLUMNS: Mapping[str, Callable[[Any], str]] = {
     "score": lambda hit: "" if hit.score is None else f"{hit.score:.3f}",
+    "relevance": lambda hit: "" if hit.relevance is None else f"{hit.relevance:.3f}",
     "caption": lambda hit: hit.caption or "",
     "taken": facts.show_date,
     "place": facts.show_place,

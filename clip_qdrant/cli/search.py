@@ -22,8 +22,10 @@ from clip_qdrant.errors import ConfigError, QueryError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from clip_qdrant.calibration.curves import Calibration
     from clip_qdrant.collection.hits import Hit
     from clip_qdrant.collection.query import Query
+    from clip_qdrant.collection.relevance.scale import MinRelevance
 
 __all__ = ["facet", "score", "search", "show_hits"]
 
@@ -56,6 +58,12 @@ def search(
     score_threshold: Annotated[
         float | None, typer.Option(help="The least cosine similarity, -1 to 1.", metavar="SCORE")
     ] = None,
+    min_relevance: Annotated[
+        str | None,
+        typer.Option(
+            help='The least relevance, 0 to 1, of an image; "auto" shows likely matches alone.', metavar="RELEVANCE"
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write the result as a page with thumbnails too.", metavar="FILE")
     ] = None,
@@ -77,7 +85,15 @@ def search(
         raise ConfigError("--columns, --paths and --json each say what to print: give one of them")
     combined, title = _query(query, image or [], like or [], away or [])
     with wiring.open_collection(settings, texts=query is not None or bool(away)) as images:
-        hits = images.search(combined, where=where, limit=limit, offset=offset, score_threshold=score_threshold)
+        hits = images.search(
+            combined,
+            where=where,
+            limit=limit,
+            offset=offset,
+            score_threshold=score_threshold,
+            min_relevance=_relevance(min_relevance),
+        )
+        calibration = images.calibration
         chosen = choose_columns(columns, images.fields)
     if html is not None:
         from clip_qdrant.pages.hits import Section, page_html
@@ -99,6 +115,7 @@ def search(
         )
         return
     show_hits(title + (f"  where {where}" if where else ""), hits, first=offset + 1, columns=chosen)
+    _tell_unlikely(hits, calibration)
     if html is not None:
         print_line(f"written to {plain(html)}")
 
@@ -139,6 +156,27 @@ def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Seque
 def score(hit: Hit) -> str:
     """The score of a hit in a table."""
     return "" if hit.score is None else f"{hit.score:.3f}"
+
+
+def _tell_unlikely(hits: Sequence[Hit], calibration: Calibration | None) -> None:
+    """Says so where not even the best hit is a likely match."""
+    known = [hit.relevance for hit in hits if hit.relevance is not None]
+    if calibration is not None and known and max(known) < calibration.cutoff:
+        print_line(
+            f"none of these is likely to match: that takes a relevance of {calibration.cutoff:.3f} "
+            "(--min-relevance auto shows nothing less)"
+        )
+
+
+def _relevance(text: str | None) -> MinRelevance | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise QueryError(f'--min-relevance must be a number from 0 to 1 or "auto", not {plain(text)!r}') from None
 
 
 def _read_previews(context: typer.Context, hits: Sequence[Hit]) -> Mapping[str, str]:

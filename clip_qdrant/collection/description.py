@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.calibration.curves import Calibration
 from clip_qdrant.collection.indexing import explain_indexing
 from clip_qdrant.collection.options import CollectionOptions
+from clip_qdrant.collection.relevance.stored import read_calibration
 from clip_qdrant.collection.strict_mode import StrictMode, choose_indexes, explain_missing
 from clip_qdrant.errors import (
     CollectionExists,
@@ -68,6 +70,7 @@ class _State:
     indexed: frozenset[str] = frozenset()  # full payload keys
     payload_fields: Mapping[str, FieldType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     strict: StrictMode = field(default_factory=StrictMode)
     to_index: tuple[str, ...] = ()  # indexes that are missing and may be made
 
@@ -131,6 +134,11 @@ class CollectionDescription:
         return self._in_process
 
     @property
+    def calibration(self) -> Calibration | None:
+        """What the collection itself says a cosine similarity is worth."""
+        return self._state.calibration
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What keeps the collection from working as it should, each with what to do."""
         return self._state.notes
@@ -191,6 +199,7 @@ class CollectionDescription:
             stored,
             indexed,
             payload_fields,
+            calibration=read_calibration(info.config),
             notes=tuple(notes if lacking is None else [*notes, lacking]),
             strict=strict,
             to_index=tuple(missing),

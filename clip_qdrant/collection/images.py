@@ -33,8 +33,10 @@ from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where, holds_always, resolve_field
 
 if TYPE_CHECKING:
+    from clip_qdrant.calibration.curves import Calibration
     from clip_qdrant.collection.add import AddResult
     from clip_qdrant.collection.query import Query
+    from clip_qdrant.collection.relevance.scale import MinRelevance
     from clip_qdrant.images.load import ImageInput
 
 __all__ = ["ImageCollection"]
@@ -96,6 +98,11 @@ class ImageCollection:
         """The type of every field that `where` knows, by full payload key: "metadata.year", "caption", …"""
         return self._description.payload_fields
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What a cosine similarity is worth here: as measured by `calibrate`, else by those who made the model."""
+        return self.searcher.calibration
+
     def exists(self) -> bool:
         """Whether the collection is there now (asks the store)."""
         return self._description.open()
@@ -141,6 +148,7 @@ class ImageCollection:
         limit: int = 10,
         offset: int = 0,
         score_threshold: float | None = None,
+        min_relevance: MinRelevance | None = None,
         order_by: str | None = None,
         candidates: int | None = None,
         diversity: float | None = None,
@@ -162,7 +170,9 @@ class ImageCollection:
         A collection that is not there yet gives no hits; `Hits.reason` says why there are none. docs/search.md shows
         each option:
 
-        `score_threshold` is the least cosine similarity, -1 to 1. `order_by` is a field ("taken_at", "-taken_at" for
+        `score_threshold` is the least cosine similarity, -1 to 1, and `min_relevance` the least relevance, 0 to 1: the
+        share of random pairs of a query and an image that are less alike. "auto" leaves likely matches alone, where the
+        model or the collection is calibrated. `order_by` is a field ("taken_at", "-taken_at" for
         the newest first): of all images without a query, else of the images that match, which are those that pass the
         threshold or the `candidates` best. `diversity` (0 to 1) chooses among the best `candidates` those that are
         unlike each other. `collapse` shows one of those with the same "bytes", of the same "shot", or that look
@@ -178,6 +188,7 @@ class ImageCollection:
             limit=limit,
             offset=offset,
             score_threshold=score_threshold,
+            min_relevance=min_relevance,
             order_by=order_by,
             candidates=candidates,
             diversity=diversity,
@@ -277,6 +288,17 @@ class ImageCollection:
                 must.append(selection)
             deleted += self._delete(models.Filter(must=must))
         return deleted
+
+    def calibrate(self) -> Calibration:
+        """Measures what a cosine similarity is worth in this collection, and keeps it there for `min_relevance`.
+
+        It takes the place of the model's own calibration, if that has one. A sample of 1,000 images is compared with
+        its captions and with texts about what hardly any collection has. Measure again when the collection has changed
+        much. Raises QueryError for fewer than 30 images.
+        """
+        from clip_qdrant.collection.relevance.calibrate import calibrate_collection
+
+        return calibrate_collection(self._reader, self.embedder)
 
     def drop(self) -> None:
         """Deletes the whole collection; the next write creates it again. No error if it is not there."""

@@ -55,6 +55,7 @@ def make_hit(
     *,
     copies: tuple[str, ...] = (),
     shares: Mapping[str, float] | None = None,
+    relevance: float | None = None,
     vector: np.ndarray | None = None,
 ) -> Hit:
     """A point as a hit; one that another program wrote may lack every part of the payload profile."""
@@ -68,6 +69,7 @@ def make_hit(
         payload=payload,
         copies=copies,
         shares=shares or {},
+        relevance=relevance,
         vector=vector,
     )
 

@@ -12,9 +12,12 @@ from fakes import write_image
 from program import Program, program_in
 from tiny import tiny_checkpoint
 
+from clip_qdrant.calibration.curves import LEVELS, Calibration
 from clip_qdrant.cli import wiring
 from clip_qdrant.embedder import ClipEmbedder
+from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.settings import Settings
 
 PHOTOS = {
     "red.png": ("red", {"caption": "a red thing", "year": 2020, "album": "warm"}),
@@ -210,3 +213,54 @@ def test_facet_of_an_unknown_field_names_the_fields(program: Program) -> None:
 
     assert outcome.code == 2
     assert "album" in outcome.err
+
+
+def test_relevance_is_shown_and_may_be_asked_for(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = program("search", "red", "--min-relevance", "auto")
+    calibration = Calibration(tuple(0.9 * level for level in LEVELS), LEVELS, 0.98)
+    open_embedder = wiring.open_embedder
+
+    def open_calibrated(settings: Settings) -> Embedder:
+        embedder = open_embedder(settings)
+        embedder.calibration = calibration  # type: ignore[attr-defined]  # an embedder may have one
+        return embedder
+
+    monkeypatch.setattr(wiring, "open_embedder", open_calibrated)
+    shown = program("search", "red")
+    likely = program("search", "red", "--min-relevance", "auto", "--json")
+    unlikely = program("search", "the figures of the third quarter")
+    nothing = program("search", "the figures of the third quarter", "--min-relevance", "auto")
+    wrong = program("search", "red", "--min-relevance", "often")
+
+    assert before.code == 2
+    assert "clip-qdrant calibrate" in before.err
+    assert "relevance" in shown.out
+    assert "is likely to match" not in shown.out
+    assert [Path(hit["uri"]).name for hit in likely.json["hits"]] == ["red.png"]
+    assert "none of these is likely to match: that takes a relevance of 0.980" in unlikely.out
+    assert nothing.code == 0
+    assert "nothing found; none of 3 images is likely to match" in nothing.out
+    assert wrong.code == 2
+    assert "'often'" in wrong.err
+
+
+def test_calibrating_a_small_collection_says_what_it_takes(program: Program) -> None:
+    outcome = program("calibrate")
+
+    assert outcome.code == 2
+    assert "3 images, too few to tell what is random: ingest at least 30" in outcome.err
+
+
+def test_calibrating_keeps_what_it_measured(program: Program, tmp_path: Path) -> None:
+    for number in range(30):
+        write_image(tmp_path / "photos" / f"{number}.png", (8 * number, 255 - 8 * number, number))
+    assert program("ingest", "photos").code == 0
+
+    told, found = program("calibrate"), program("calibrate", "--json")
+
+    assert "is calibrated: a likely match has a relevance of" in told.out
+    assert 0 < found.json["cutoff"] <= 1
+    assert program("search", "red", "--min-relevance", "auto", "--json").json["hits"][0]["relevance"] > 0.9
+    missing = program("calibrate", "--collection", "nowhere")
+    assert missing.code != 0
+    assert "clip-qdrant ingest makes it" in missing.err

@@ -12,11 +12,14 @@ import pytest
 import torch
 from tiny import tiny_checkpoint
 
+from clip_qdrant.calibration.curves import LEVELS, Calibration
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.model_inputs.prompts import Prompts
+
+CALIBRATION = Calibration(LEVELS, LEVELS, 0.98)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,8 @@ def tiny() -> Checkpoint:
 )
 def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path, heads: dict[str, object]) -> None:
     prompts = Prompts(("a photo of {}",), longest=2)
-    written = replace(tiny_checkpoint(**heads), metrics={"recall@1": 12.5}, prompts=prompts)
+    told = {"metrics": {"recall@1": 12.5}, "prompts": prompts, "calibration": CALIBRATION}
+    written = replace(tiny_checkpoint(**heads), **told)
     fingerprint = save_checkpoint(written, tmp_path / "deep" / "model.pt")
     read = load_checkpoint(tmp_path / "deep" / "model.pt")
     assert read.fingerprint() == fingerprint == written.fingerprint()
@@ -40,7 +44,7 @@ def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path, heads: dict[s
         written.tokenizer,
     )
     assert read.trained_on == ("nothing",)
-    assert (read.metrics, read.prompts) == ({"recall@1": 12.5}, prompts)
+    assert {name: getattr(read, name) for name in told} == told
     assert all(torch.equal(a, b) for a, b in zip(read.model.parameters(), written.model.parameters(), strict=True))
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["model.pt"]
 
@@ -61,7 +65,8 @@ def test_every_part_that_shapes_a_vector_changes_the_fingerprint(tiny: Checkpoin
     other_words = replace(tiny, tokenizer=tiny.tokenizer.replace("grass", "glass"))
     changed = [tiny, other_weights, other_pixels, other_tokens, other_words]
     assert len({checkpoint.fingerprint() for checkpoint in changed}) == len(changed)
-    assert replace(tiny, metrics={"recall@1": 1.0}, prompts=Prompts(("{}!",))).fingerprint() == tiny.fingerprint()
+    told = replace(tiny, metrics={"recall@1": 1.0}, prompts=Prompts(("{}!",)), calibration=CALIBRATION)
+    assert told.fingerprint() == tiny.fingerprint()
 
 
 def test_a_missing_file_is_named() -> None:

@@ -13,6 +13,7 @@ import torch
 from tiny import coloured_pairs, pictures, tiny_checkpoint
 
 from clip_qdrant import ClipEmbedder
+from clip_qdrant.calibration.curves import measure_calibration
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
@@ -297,6 +298,7 @@ def test_dropout_and_temperature_can_be_changed(tmp_path: Path, tiny: Checkpoint
     pairs = coloured_pairs(tmp_path)
     config = TrainConfig(epochs=1, dropout=0.4, temperature=0.05, head_lr=1e-9, **QUICK)
     trained = train(TrainingJob(tiny, pairs, config=config)).checkpoint
+    assert trained.calibration is None  # there was nothing to measure it by
     assert trained.model.config.dropout == 0.4
     assert float(trained.model.logit_scale.detach().exp()) == pytest.approx(20, rel=1e-3)
 
@@ -308,6 +310,19 @@ def test_every_loss_learns_colours(tmp_path: Path, tiny: Checkpoint, loss: str) 
     config = TrainConfig(epochs=80, loss=loss, freeze_encoders=True, head_lr=3e-3, **QUICK)
     outcome = train(TrainingJob(tiny, pairs, validation=one_of_each(pairs), config=config))
     assert outcome.checkpoint.metrics["text_to_image_recall@1"] == 100
+    assert outcome.checkpoint.calibration is None  # of eight images nothing is measured
+
+
+def test_a_trained_model_says_what_its_similarities_are_worth(tmp_path: Path, tiny: Checkpoint) -> None:
+    pairs = coloured_pairs(tmp_path)
+    validation = [*one_of_each(pairs)] * 4
+    config = TrainConfig(epochs=1, freeze_encoders=True, **QUICK)
+    outcome = train(TrainingJob(tiny, pairs, validation=validation, config=config, output=tmp_path / "best.pt"))
+
+    assert outcome.images is not None
+    assert outcome.texts is not None
+    assert outcome.checkpoint.calibration == measure_calibration(outcome.images, outcome.texts, owners=range(32))
+    assert load_checkpoint(tmp_path / "best.pt").calibration == outcome.checkpoint.calibration
 
 
 @pytest.mark.slow

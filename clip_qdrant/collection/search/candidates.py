@@ -95,7 +95,7 @@ def _read_best(request: StoreRequest, order: Order | None) -> Iterator[list[mode
     keys = [*(PAYLOAD_KEYS if options.collapse else ()), *([order.key] if order else ())]
     vectors = options.collapse == "similar"
     if order is not None:
-        at_once = most = options.candidates or (request.depth if options.score_threshold is None else _MATCHING)
+        at_once = most = options.candidates or (request.depth if request.threshold is None else _MATCHING)
     elif request.is_diverse:
         at_once = most = request.depth
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from clip_qdrant.collection.options import is_number
+from clip_qdrant.collection.relevance.scale import MinRelevance
 from clip_qdrant.errors import QueryError, shorten
 
 __all__ = ["MOST_AT_ONCE", "Collapse", "SearchOptions"]
@@ -29,6 +30,7 @@ class SearchOptions:
     limit: int = 10
     offset: int = 0
     score_threshold: float | None = None
+    min_relevance: MinRelevance | None = None
     order_by: str | None = None
     candidates: int | None = None
     diversity: float | None = None
@@ -59,6 +61,9 @@ class SearchOptions:
         ):
             if (value := getattr(self, name)) is not None:
                 self._keep(name, _number(name, value, least, most, what))
+        if self.min_relevance is not None and self.min_relevance != "auto":
+            what = '"auto" or from 0 to 1, the share of random pairs that are less alike'
+            self._keep("min_relevance", _number("min_relevance", self.min_relevance, 0.0, 1.0, what))
         for name in ("exact", "vectors", "explain"):
             _check_flag(name, getattr(self, name))
         if self.rescore is not None:

@@ -17,7 +17,8 @@ class Ranking:
     """`query`, `prefetch` and `using` are those of `query_points`; a prefetch holds its own filter already.
 
     `without` are the ids of points that are never in the result. `vector` is the unit vector that hits are compared
-    with, float32 (dim,), where there is one; `parts` are the terms that add up to it, by what they are called.
+    with, float32 (dim,), where there is one; `parts` are the terms that add up to it, by what they are called, and
+    `texts` is the share of texts in it, 0 to 1, where that is known.
     """
 
     query: Any
@@ -26,10 +27,16 @@ class Ranking:
     without: tuple[str, ...] = ()
     vector: np.ndarray | None = None
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    texts: float | None = None
 
     @classmethod
     def by_vector(
-        cls, vector: np.ndarray, *, without: tuple[str, ...] = (), parts: Mapping[str, np.ndarray] | None = None
+        cls,
+        vector: np.ndarray,
+        *,
+        without: tuple[str, ...] = (),
+        parts: Mapping[str, np.ndarray] | None = None,
+        texts: float | None = None,
     ) -> Ranking:
         """By cosine similarity to a unit vector, float32 (dim,)."""
-        return cls(query=vector.tolist(), without=without, vector=vector, parts=parts or {})
+        return cls(query=vector.tolist(), without=without, vector=vector, parts=parts or {}, texts=texts)

@@ -12,6 +12,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.points import dense_vector, make_hit
+from clip_qdrant.collection.relevance.scale import RelevanceScale
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.collection.search.ranking import Ranking
 from clip_qdrant.errors import QueryError
@@ -43,7 +44,8 @@ class Clock:
 class StoreRequest:
     """A ranking among the points that a filter selects, with options, for one collection.
 
-    `payload` are the payload keys of a hit, True for all.
+    `payload` are the payload keys of a hit, True for all; `scale` measures the relevance of scores, and `threshold` is
+    the least score of a hit.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class StoreRequest:
         options: SearchOptions,
         *,
         payload: bool | list[str],
+        scale: RelevanceScale,
         clock: Clock,
     ) -> None:
         self.reader = reader
@@ -61,6 +64,8 @@ class StoreRequest:
         self.selection = leave_out(selection, ranking.without)
         self.options = options
         self.payload = payload
+        self.scale = scale
+        self.threshold = _find_threshold(options, scale)
         self.vectors = options.vectors or (options.explain and bool(ranking.parts))
         self.clock = clock
 
@@ -75,13 +80,13 @@ class StoreRequest:
 
     def arguments(self) -> dict[str, Any]:
         """What each call of query_points has of it; limit, offset and what is read of a point come with the call."""
-        least = self.options.score_threshold
+        least = None if self.threshold is None else self.threshold - _ROUNDING
         return {
             "query": self._query(),
             "using": self.ranking.using,
             "prefetch": list(self.ranking.prefetch) or None,
             "search_params": None if self.reader.description.compares_all else search_params(self.options),
-            "score_threshold": None if least is None or self.ranking.query is None else least - _ROUNDING,
+            "score_threshold": least,
         }
 
     def read_page(
@@ -136,6 +141,7 @@ class StoreRequest:
             score,
             copies=copies,
             vector=vector if self.options.vectors else None,
+            relevance=self.scale.measure(score),
             shares=self._shares(vector) if self.options.explain and vector is not None else {},
         )
 
@@ -162,6 +168,14 @@ class StoreRequest:
     def _shares(self, vector: np.ndarray) -> dict[str, float]:
         length = float(np.linalg.norm(vector)) or 1.0
         return {name: float(part @ vector) / length for name, part in self.ranking.parts.items()}
+
+
+def _find_threshold(options: SearchOptions, scale: RelevanceScale) -> float | None:
+    """The least cosine similarity of a hit, where the options ask for one."""
+    if options.min_relevance is None:
+        return options.score_threshold
+    least = scale.find_score(options.min_relevance)
+    return least if options.score_threshold is None else max(least, options.score_threshold)
 
 
 def search_params(options: SearchOptions) -> models.SearchParams | None:

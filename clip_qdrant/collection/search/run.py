@@ -11,6 +11,7 @@ from qdrant_client import models
 from clip_qdrant.collection.hits import Explanation, Hits
 from clip_qdrant.collection.points import dense_vector, id_of
 from clip_qdrant.collection.query import Query, as_vector, evaluate_queries
+from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share
 from clip_qdrant.collection.search.candidates import choose_among_best
 from clip_qdrant.collection.search.explain import explain_index
 from clip_qdrant.collection.search.groups import group_hits
@@ -23,6 +24,7 @@ from clip_qdrant.errors import QueryError
 from clip_qdrant.filters.build import Where
 
 if TYPE_CHECKING:
+    from clip_qdrant.calibration.curves import Calibration
     from clip_qdrant.collection.reader import CollectionReader
     from clip_qdrant.embedder_protocol import Embedder
 
@@ -37,6 +39,11 @@ class Searcher:
     def __init__(self, reader: CollectionReader, embedder: Embedder) -> None:
         self._reader = reader
         self._embedder = embedder
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the collection, or else of the embedder, which need not have one."""
+        return self._reader.description.calibration or getattr(self._embedder, "calibration", None)
 
     def search(self, query: Any, *, where: Where | None, options: SearchOptions) -> Hits:
         """See `ImageCollection.search`."""
@@ -80,14 +87,17 @@ class Searcher:
                 continue
             made = next(vectors)
             without = tuple(id_of(name) for name in query.names())
-            rankings.append(Ranking.by_vector(made.vector, without=without, parts=made.parts))
+            texts = measure_text_share(query.terms)
+            rankings.append(Ranking.by_vector(made.vector, without=without, parts=made.parts, texts=texts))
         return rankings
 
     def _make_request(
         self, ranking: Ranking, selection: models.Filter | None, options: SearchOptions, clock: Clock
     ) -> StoreRequest:
-        payload = choose_payload(options.payload, self._reader)
-        return StoreRequest(self._reader, ranking, selection, options, payload=payload, clock=clock)
+        if ranking.query is None:
+            _check_listing(options)
+        payload, scale = choose_payload(options.payload, self._reader), RelevanceScale(self.calibration, ranking.texts)
+        return StoreRequest(self._reader, ranking, selection, options, payload=payload, scale=scale, clock=clock)
 
     def _run(self, ranking: Ranking, where: Where | None, options: SearchOptions, clock: Clock) -> Hits:
         with clock.measure("filter"):
@@ -102,7 +112,6 @@ class Searcher:
         elif options.offset >= _FAR and options.offset >= self._reader.count(request.selection):
             hits = Hits()
         elif request.ranking.query is None:
-            _check_listing(options)
             hits = Hits(list_images(request))
         elif options.group_by is not None:
             hits = group_hits(request)
@@ -144,11 +153,22 @@ class Searcher:
         number, options = self._reader.count(request.selection), request.options
         if not number:
             return "the collection is empty" if request.selection is None else "the filter selects no image"
-        if options.offset and options.score_threshold is None:
+        if options.offset and request.threshold is None:
             return f"the offset is {options.offset}, and there are no more than {number} images"
         if options.group_by is not None:
             return f"none of {number} images has a value of {options.group_by}"
-        return f"none of {number} images has a score of at least {options.score_threshold}"
+        if options.min_relevance is None:
+            return f"none of {number} images has a score of at least {options.score_threshold}"
+        return f"none of {number} images is likely to match{self._tell_best(request)}"
+
+    def _tell_best(self, request: StoreRequest) -> str:
+        """What relevance was asked for, and what the nearest image has."""
+        asked = request.options.min_relevance
+        assert asked is not None, "there was a threshold of relevance"
+        options = SearchOptions(limit=1)
+        best = self._finish(self._make_request(request.ranking, request.selection, options, Clock()))
+        told = f"; the best has {best[0].relevance:.3f}" if best else ""
+        return f", with a relevance of at least {request.scale.find_cutoff(asked):.3f}{told}"
 
 
 def to_query(query: Any) -> Query | None:
@@ -164,6 +184,6 @@ def to_query(query: Any) -> Query | None:
 
 def _check_listing(options: SearchOptions) -> None:
     """Raises QueryError for options that mean nothing where nothing is compared."""
-    for name in ("score_threshold", "diversity", "collapse", "group_by"):
+    for name in ("score_threshold", "min_relevance", "diversity", "collapse", "group_by"):
         if getattr(options, name) is not None:
             raise QueryError(f"{name} is for the images that a query finds: give a query, or leave {name} out")
