@@ -56,7 +56,23 @@ def test_a_limit_is_a_whole_number(client: Any, limit: Any) -> None:
     for ask in (
         lambda: client.scroll("c", limit=limit),
         lambda: client.facet("c", key="a", limit=limit),
-        lambda: client.query_points("c", query=[1.0, 0.0], limit=limit),
     ):
         with pytest.raises(StoreError, match="limit"):
             ask()
+
+
+@pytest.mark.parametrize("limit", ["x", 0, 1.5, True, 2**64])
+def test_the_limit_of_a_query_is_a_whole_number(client: Any, limit: Any) -> None:
+    for ask in (
+        lambda: client.query_points("c", query=[1.0, 0.0], limit=limit),
+        lambda: client.query_points_groups("c", group_by="a", query=[1.0, 0.0], limit=limit),
+        lambda: client.search_matrix_pairs("c", limit=limit),
+    ):
+        with pytest.raises(StoreError, match="limit"):
+            ask()
+
+
+def test_a_query_without_a_limit_gives_ten_points(client: Any) -> None:
+    client.upsert("c", [models.PointStruct(id=i, vector=[1.0, i]) for i in range(1, 21)])
+
+    assert len(client.query_points("c", query=[1.0, 0.0], limit=None).points) == 10

@@ -312,16 +312,10 @@ def test_any_other_name_makes_a_collection_of_its_own(client: EdgeClient, name: 
     ("thing", "use"),
     [
         ("shard_number", lambda c: c.create_collection("x", COSINE, shard_number=2)),
-        ("prefetch", lambda c: c.query_points("c", prefetch=[models.Prefetch(query=GOOD)], query=GOOD)),
-        ("FusionQuery", lambda c: c.query_points("c", query=models.FusionQuery(fusion=models.Fusion.RRF))),
-        ("using", lambda c: c.query_points("c", query=GOOD, using="image")),
-        ("mmr", lambda c: c.query_points("c", query=models.NearestQuery(nearest=GOOD, mmr=models.Mmr()))),
-        ("lookup_from", lambda c: c.query_points("c", query=1, lookup_from=models.LookupLocation(collection="c"))),
         ("order_by", lambda c: c.scroll("c", order_by="year")),
         ("shard_key_selector", lambda c: c.count("c", shard_key_selector="x")),
         ("inference", lambda c: c.upsert("c", [point(vector=models.Document(text="a dog", model="m"))])),
         ("recover_snapshot", lambda c: c.recover_snapshot("c", "file:///x")),
-        ("query_points_groups", lambda c: c.query_points_groups("c", group_by="x")),
         ("create_shard_key", lambda c: c.create_shard_key("c", "x")),
     ],
 )

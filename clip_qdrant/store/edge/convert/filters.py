@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from clip_qdrant.errors import InvalidRequest, UnsupportedByEdge, first_line
+from clip_qdrant.store.edge.convert.geo import to_place
 from clip_qdrant.store.edge.convert.ids import to_point_id
 
-__all__ = ["to_filter"]
+__all__ = ["to_condition", "to_filter"]
 
 
 def to_filter(condition: models.Filter | None) -> engine.Filter | None:
@@ -39,10 +40,11 @@ def to_filter(condition: models.Filter | None) -> engine.Filter | None:
 def _clause(conditions: object) -> list[Any] | None:
     if conditions is None:
         return None
-    return [_condition(one) for one in (conditions if isinstance(conditions, list) else [conditions])]
+    return [to_condition(one) for one in (conditions if isinstance(conditions, list) else [conditions])]
 
 
-def _condition(one: object) -> Any:
+def to_condition(one: object) -> Any:
+    """One condition of a filter."""
     match one:
         case models.Filter():
             return to_filter(one)
@@ -70,16 +72,14 @@ def _field(one: models.FieldCondition) -> Any:
     if booleans:
         # Only a model made without validation gets here; a list of them would match as integers.
         return engine.Filter(should=[engine.FieldCondition(one.key, match=_value(value)) for value in booleans])
-    box, circle, polygon, count = one.geo_bounding_box, one.geo_radius, one.geo_polygon, one.values_count
+    place = to_place(one)
+    if place is not None:
+        return place
+    count = one.values_count
     return engine.FieldCondition(
         one.key,
         match=_match(one.match) if one.match else None,
         range=_range(one.range) if one.range else None,
-        geo_bounding_box=engine.GeoBoundingBox(_geo(box.top_left), _geo(box.bottom_right)) if box else None,
-        geo_radius=engine.GeoRadius(_geo(circle.center), circle.radius) if circle else None,
-        geo_polygon=engine.GeoPolygon(_ring(polygon.exterior), [_ring(hole) for hole in polygon.interiors or []])
-        if polygon
-        else None,
         values_count=engine.ValuesCount(lt=count.lt, gt=count.gt, lte=count.lte, gte=count.gte) if count else None,
         is_empty=one.is_empty,
         is_null=one.is_null,
@@ -151,11 +151,3 @@ def _moment(value: datetime | date | None) -> datetime | None:
     if value is not None and value.tzinfo is None:
         value = value.replace(tzinfo=timezone.utc)
     return value
-
-
-def _geo(point: models.GeoPoint) -> engine.GeoPoint:
-    return engine.GeoPoint(lon=point.lon, lat=point.lat)
-
-
-def _ring(line: models.GeoLineString) -> list[engine.GeoPoint]:
-    return [_geo(point) for point in line.points]

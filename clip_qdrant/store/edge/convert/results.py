@@ -9,26 +9,28 @@ from qdrant_client import models
 
 from clip_qdrant.store.edge.convert.ids import from_point_id
 
-__all__ = ["from_record", "from_scored"]
+__all__ = ["from_record", "from_scored", "from_vectors"]
 
 
 def from_record(record: engine.Record) -> models.Record:
     """A stored point."""
-    return models.Record(id=from_point_id(record.id), payload=record.payload, vector=_vectors(record.vector))
+    return models.Record(id=from_point_id(record.id), payload=record.payload, vector=from_vectors(record.vector))
 
 
 def from_scored(point: engine.ScoredPoint) -> models.ScoredPoint:
-    """A stored point with its score."""
-    return models.ScoredPoint(
+    """A stored point with its score. Not validated: that takes longer than the search for it."""
+    return models.ScoredPoint.model_construct(
         id=from_point_id(point.id),
         version=point.version,
         score=point.score,
         payload=point.payload,
-        vector=_vectors(point.vector),
+        vector=from_vectors(point.vector),
+        shard_key=None,
+        order_value=point.order_value,
     )
 
 
-def _vectors(vector: Any) -> Any:
+def from_vectors(vector: Any) -> Any:
     """The vectors of a point: a list where it has the unnamed one alone, else a dict by name."""
     if isinstance(vector, dict):
         ordered = sorted(vector.items())  # the engine has them in any order

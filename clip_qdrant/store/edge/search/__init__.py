@@ -1,0 +1,1 @@
+"""How an embedded shard is searched: the order of points, fusions, groups, distances between points."""

@@ -1,0 +1,155 @@
+"""Points in groups by a payload field: the best points of the groups that come first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import qdrant_edge as engine
+from qdrant_client import models
+from qdrant_client.local.payload_value_extractor import value_by_key
+
+from clip_qdrant.store.edge.convert.ids import to_point_id
+from clip_qdrant.store.edge.convert.queries.plan import QueryPlan
+from clip_qdrant.store.edge.convert.results import from_vectors
+from clip_qdrant.store.edge.entry import CollectionEntry
+from clip_qdrant.store.edge.search.ranking import Window
+from clip_qdrant.store.edge.search.run import merge_filters, run_plans
+
+__all__ = ["find_groups"]
+
+_Groups = dict[int | str, list[models.ScoredPoint]]
+
+
+def find_groups(
+    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int, page: Window
+) -> list[models.PointGroup]:
+    """The first `plan.limit` groups and the first `group_size` points of each, in the order of the plan.
+
+    A point is in the group of each of its values; where one of these is neither text nor a whole number, in none.
+    """
+    if plan.prefetch or _is_drawn(plan.query):
+        found = _group_whole(shard, entry, plan, group_by, group_size)
+    else:
+        found = _group_by_pages(shard, entry, plan, group_by, group_size)
+    _read_hits(shard, [hit for hits in found.values() for hit in hits], page)
+    return [models.PointGroup.model_construct(id=value, hits=hits, lookup=None) for value, hits in found.items()]
+
+
+def _is_drawn(query: Any) -> bool:
+    """Whether a filter changes which of the remaining points come next: then there are no further pages."""
+    return isinstance(query, models.SampleQuery) or (isinstance(query, models.NearestQuery) and query.mmr is not None)
+
+
+def _group_whole(
+    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int
+) -> _Groups:
+    """Groups of all points that a plan gives: its prefetches give `group_size` times as many, as on a server."""
+    limit = plan.limit * group_size
+    if plan.prefetch:
+        plan = _enlarge(plan, group_size)
+        limit = sum(one.limit for one in plan.prefetch)
+    elif isinstance(plan.query, models.SampleQuery):
+        limit = max(shard.info().points_count, 1)
+    elif plan.query.mmr.candidates_limit:
+        limit = plan.query.mmr.candidates_limit
+    groups: _Groups = {}
+    wanted = plan.limit
+    (points,) = run_plans(shard, entry, [(replace(plan, limit=limit), _page_of(group_by, limit))])
+    _sort_into(groups, points, group_by, group_size)
+    return dict(list(groups.items())[:wanted])
+
+
+def _enlarge(plan: QueryPlan, factor: int) -> QueryPlan:
+    several = (replace(_enlarge(one, factor), limit=one.limit * factor) for one in plan.prefetch)
+    return replace(plan, prefetch=tuple(several))
+
+
+def _group_by_pages(
+    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int
+) -> _Groups:
+    """Groups of all points: those seen first, then the next among points of others, until there are enough; at last
+    the points of each that were not seen yet.
+    """
+    groups: _Groups = {}
+    whole: set[int | str] = set()
+    size = plan.limit * group_size
+    while len(groups) < plan.limit:
+        some = replace(plan, filter=merge_filters(plan.filter, _is_other(group_by, list(groups))), limit=size)
+        (points,) = run_plans(shard, entry, [(some, _page_of(group_by, size))])
+        known = set(groups)
+        fresh: _Groups = {}
+        _sort_into(fresh, points, group_by, group_size, known)
+        groups |= dict(list(fresh.items())[: plan.limit - len(groups)])
+        if len(points) < size:
+            whole |= set(fresh)
+            break
+        if not fresh:  # points of no group, or of a known one too
+            size *= 4
+    missing = [value for value, hits in groups.items() if len(hits) < group_size and value not in whole]
+    asked = [
+        (
+            replace(plan, filter=merge_filters(plan.filter, _is_one(group_by, value)), limit=group_size),
+            _page_of(group_by, group_size),
+        )
+        for value in missing
+    ]
+    for value, points in zip(missing, run_plans(shard, entry, asked), strict=True):
+        groups[value] = [point for point in points if value in _values(point, group_by)]
+    return groups
+
+
+def _page_of(group_by: str, limit: int) -> Window:
+    return Window(limit, with_payload=[group_by.removesuffix("[]")])
+
+
+def _is_other(group_by: str, known: Sequence[int | str]) -> models.Filter | None:
+    """Points with a value that is none of these."""
+    texts = [value for value in known if isinstance(value, str)]
+    numbers = [value for value in known if isinstance(value, int)]
+    if not known:
+        return None
+    conditions: list[Any] = [
+        models.FieldCondition(key=group_by, match=models.MatchExcept(**{"except": values}))
+        for values in (texts, numbers)
+        if values
+    ]
+    return models.Filter(must=conditions)
+
+
+def _is_one(group_by: str, value: int | str) -> models.Filter:
+    return models.Filter(must=[models.FieldCondition(key=group_by, match=models.MatchValue(value=value))])
+
+
+def _sort_into(
+    groups: _Groups,
+    points: Sequence[models.ScoredPoint],
+    group_by: str,
+    group_size: int,
+    known: set[int | str] | None = None,
+) -> None:
+    for point in points:
+        for value in _values(point, group_by):
+            if known is None or value not in known:
+                hits = groups.setdefault(value, [])
+                if len(hits) < group_size:
+                    hits.append(point.model_copy())
+
+
+def _values(point: models.ScoredPoint, group_by: str) -> list[int | str]:
+    values = value_by_key(point.payload or {}, group_by) or []
+    if any(type(value) not in (int, str) for value in values):  # a bool is an int too
+        return []
+    return list(dict.fromkeys(values))
+
+
+def _read_hits(shard: engine.EdgeShard, hits: Sequence[models.ScoredPoint], page: Window) -> None:
+    """Give the hits the payload and vectors that are wanted, in place of the field by which they were grouped."""
+    ids: list[Any] = [to_point_id(one) for one in dict.fromkeys(hit.id for hit in hits)]
+    wants = page.with_payload is not False or page.with_vector is not False
+    stored = {record.id: record for record in shard.retrieve(ids, page.with_payload, page.with_vector)} if wants else {}
+    for hit in hits:
+        record = stored.get(to_point_id(hit.id))
+        hit.payload = record.payload if record is not None else None
+        hit.vector = from_vectors(record.vector) if record is not None else None
