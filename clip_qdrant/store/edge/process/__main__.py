@@ -29,7 +29,7 @@ _PAUSE = 0.005  # seconds
 def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+            signal.signal(getattr(signal, name), _pass_over)
     faulthandler.enable()
     root, log = map(Path, sys.argv[1:])
     lock = _wait_for_lock(root)
@@ -43,6 +43,10 @@ def main() -> None:
     with contextlib.suppress(OSError):
         if log.stat().st_size == 0:
             log.unlink()
+
+
+def _pass_over(*_: object) -> None:
+    """In place of SIG_IGN, which a process would inherit that is started here, to optimize a collection."""
 
 
 def _wait_for_lock(root: Path) -> FileLock | None:
