@@ -32,6 +32,7 @@ from clip_qdrant.errors import (
     MissingExtra,
     SourceError,
     StoreError,
+    StoreLocked,
     StoreUnavailable,
     UnsupportedByEdge,
 )
@@ -174,6 +175,20 @@ def test_another_version_of_the_code_is_refused(shared: SharedEdgeClient, tmp_pa
     with pytest.raises(StoreUnavailable, match=r"qdrant-client 0\.1, and this one .* start them with the same version"):
         shared.get_collections()
     path.write_text(json.dumps(address))
+
+
+def test_a_process_whose_socket_is_out_of_reach_is_told_of(
+    shared: SharedEdgeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "process" / "address"
+    address = path.read_text()
+    path.write_text(
+        json.dumps({**json.loads(address), "path": str(tmp_path / "of another container"), "host": "there"})
+    )
+    monkeypatch.setattr("clip_qdrant.store.edge.process.start._PATIENCE_OUT_OF_REACH", 0.05)
+    with pytest.raises(StoreLocked, match=r"is open in process \d+ of there, and its socket is out of reach"):
+        shared.get_collections()
+    path.write_text(address)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer on this system")

@@ -79,11 +79,10 @@ def make_folder(root: Path) -> Path:
 def is_answered(root: Path) -> bool:
     """Whether somebody answers for a store now."""
     folder = process_folder(root)
-    if not (folder / "address").exists():
-        return False
     try:
-        FileLock(folder / "lock", wait=False).release()
-    except OSError as error:
+        if (folder / "address").exists():
+            FileLock(folder / "lock", wait=False).release()
+    except OSError as error:  # held, or the folder is not for this user to look into
         return is_held(error)
     return False
 

@@ -11,15 +11,16 @@ import threading
 import time
 from pathlib import Path
 
-from clip_qdrant.errors import StoreUnavailable
+from clip_qdrant.errors import StoreLocked, StoreUnavailable
 from clip_qdrant.store.edge.files.lock import FileLock
-from clip_qdrant.store.edge.process.address import StoreAddress, connect_to, make_folder, versions
+from clip_qdrant.store.edge.process.address import StoreAddress, connect_to, is_answered, make_folder, versions
 from clip_qdrant.store.edge.process.channel import StoreChannel, introduce
 
 __all__ = ["join_or_start"]
 
 # One that ends flushes first, and the next waits for it; on a busy machine a start alone takes some seconds.
 _PATIENCE = 60.0  # seconds
+_PATIENCE_OUT_OF_REACH = 3.0  # seconds that an address may be out of date: the lock is taken a moment before
 _PAUSE = 0.01  # seconds
 _APART = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows
 
@@ -27,7 +28,8 @@ _APART = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess
 def join_or_start(root: Path, user: bytes) -> StoreChannel:
     """A channel to whoever answers for a store. Of several users that come at once one starts the process.
 
-    Raises StoreUnavailable if the process does not start, does not answer, or has other versions of the code.
+    Raises StoreUnavailable if the process does not start, does not answer, or has other versions of the code;
+    StoreLocked if there is one, and its socket is out of reach.
     """
     channel = _join(root, user)
     if channel is not None:
@@ -37,10 +39,14 @@ def join_or_start(root: Path, user: bytes) -> StoreChannel:
         held = FileLock(folder / "start.lock", wait=True)
     except OSError as error:
         raise StoreUnavailable(f"cannot start the process of the store {root}: {error}") from error
-    child, log, give_up = None, folder / f"{secrets.token_hex(4)}.log", time.monotonic() + _PATIENCE
+    child, log, begin = None, folder / f"{secrets.token_hex(4)}.log", time.monotonic()
+    give_up, out_of_reach = begin + _PATIENCE, begin + _PATIENCE_OUT_OF_REACH
     try:
         while (channel := _join(root, user)) is None:
-            if child is None:
+            if child is None and is_answered(root):
+                if time.monotonic() > out_of_reach:
+                    raise StoreLocked(_out_of_reach(root))
+            elif child is None:
                 child = _start(root, log)
             elif child.poll() is not None:
                 raise StoreUnavailable(f"the process of the store {root} did not start: {_last_words(log)}")
@@ -74,6 +80,16 @@ def _join(root: Path, user: bytes) -> StoreChannel | None:
     except BaseException:
         connection.close()
         raise
+
+
+def _out_of_reach(root: Path) -> str:
+    address = StoreAddress.read(root)
+    whose = f"process {address.pid} of {address.host}" if address is not None else "a process of another user"
+    return (
+        f"the store {root} is open in {whose}, and its socket is out of reach: it runs on another computer, in another "
+        "container, or has temporary files of its own (PrivateTmp=yes of systemd); run both in one place, or let them "
+        "share a Qdrant server (docker compose up -d)"
+    )
 
 
 def _check_versions(root: Path, address: StoreAddress) -> None:
