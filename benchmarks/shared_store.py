@@ -36,7 +36,8 @@ NAMES = ("in this process", "shared")
 
 def make_vectors(count: int, seed: int) -> np.ndarray:
     vectors = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)  # (count, dim), float32
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors  # (count, dim), float32
 
 
 def make_payload(number: int) -> dict[str, Any]:
