@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "ingest": "clip_qdrant_ingestion.cli.ingest:ingest",
     "ingest-report": "clip_qdrant_ingestion.cli.ingest_report:ingest_report",
     "search": "clip_qdrant.cli.search:search",
-    "facet": "clip_qdrant.cli.search:facet",
+    "facet": "clip_qdrant.cli.facet:facet",
     "info": "clip_qdrant.cli.info:info",
     "calibrate": "clip_qdrant.cli.calibrate:calibrate",
     "repair": "clip_qdrant.cli.repair:repair",

@@ -1,4 +1,4 @@
-"""`clip-qdrant search` and `clip-qdrant facet`: what is in a collection, by likeness and by value."""
+"""`clip-qdrant search`: what is in a collection, by likeness."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.query import Query
     from clip_qdrant.collection.relevance.scale import MinRelevance
 
-__all__ = ["facet", "score", "search", "show_hits"]
+__all__ = ["score", "search", "show_hits"]
 
 _NOT_WEIGHT = 0.5  # a text subtracted whole takes the query to where no image is
 
@@ -118,30 +118,6 @@ def search(
     _tell_unlikely(hits, calibration)
     if html is not None:
         print_line(f"written to {plain(html)}")
-
-
-def facet(
-    context: typer.Context,
-    field: Annotated[str, typer.Argument(help="A keyword, integer or bool field.", metavar="FIELD")],
-    where: _Where = None,
-    collection: _Collection = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="The most values to show.", metavar="N")] = 20,
-    as_json: _Json = False,
-) -> None:
-    """Count the images of each value of FIELD, most frequent first."""
-    settings = wiring.settings_of(context, {"collection": collection})
-    with wiring.open_collection(settings) as images:
-        values, exact = images.facet(field, where=where, limit=limit), images.counts_exactly
-    if as_json:
-        rows = [{"value": value.value, "count": value.count} for value in values]
-        print_json({"collection": settings.collection, "field": field, "where": where, "exact": exact, "values": rows})
-    elif values:
-        title = field + (f"  where {where}" if where else "")
-        print_table(
-            title, ("value", ">images" if exact else ">about"), [(value.value, value.count) for value in values]
-        )
-    else:
-        print_line(f"no image has a value of {plain(field)}")
 
 
 def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Sequence[str] | None = None) -> None:

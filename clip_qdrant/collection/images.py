@@ -18,7 +18,9 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.async_face import run_in_thread
 from clip_qdrant.collection.description import CollectionDescription
-from clip_qdrant.collection.hits import Facet, Hit, Hits
+from clip_qdrant.collection.facets.histogram import Histogram, Period, make_histogram
+from clip_qdrant.collection.facets.values import Facets, count_selected, count_values
+from clip_qdrant.collection.hits import Hit, Hits
 from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
@@ -27,10 +29,10 @@ from clip_qdrant.collection.search.run import Searcher
 from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.writer import CollectionWriter
 from clip_qdrant.embedder_protocol import Embedder, check_embedder
-from clip_qdrant.errors import CollectionNotFound, ConfigError, FilterError, QueryError
+from clip_qdrant.errors import CollectionNotFound, ConfigError, QueryError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.filters.build import Where, holds_always, resolve_field
+from clip_qdrant.filters.build import Where, holds_always
 
 if TYPE_CHECKING:
     from clip_qdrant.calibration.curves import Calibration
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["ImageCollection"]
 
 logger = logging.getLogger(__name__)
-
-_FACETED: tuple[FieldType, ...] = ("keyword", "integer", "bool")
 
 
 class ImageCollection:
@@ -238,33 +238,52 @@ class ImageCollection:
         """Whether `count` and `facet` are exact: a Qdrant server may refuse that in its strict mode, and estimates."""
         return self._description.strict.exact
 
-    def facet(self, field: str, *, where: Where | None = None, limit: int = 20) -> list[Facet]:
-        """The values of a keyword, integer or bool field and how many images have each, most frequent first.
+    def facet(self, field: str, *, where: Where | None = None, limit: int = 20) -> Facets:
+        """The values of a keyword, integer or bool field, or of a calendar part ("taken_at.month"), and how many images
+        have each, most frequent first. Of the values beyond `limit` the result tells how many there are.
 
         A server that limits what one call gives (strict mode, max_query_limit) gives no more values than that.
 
         Raises FilterError for a field that is not there or has another type.
         """
         limit = check_whole_number("limit", limit, at_least=1)
-        return self._reader.read_if_there(lambda: self._facet(field, where, limit), otherwise=[])
+        return self._reader.read_if_there(lambda: count_values(self._reader, field, where, limit), otherwise=Facets())
 
-    def _facet(self, field: str, where: Where | None, limit: int) -> list[Facet]:
-        key = self._reader.resolve(lambda fields: resolve_field(field, fields))
-        kind = self.fields[key]
-        if kind not in _FACETED:
-            raise FilterError(f"field {field!r} is of type {kind}; values are counted for {', '.join(_FACETED)} only")
-        selection = self._reader.build_filter(where)
-        response = self._description.ask_within_limits(
-            lambda strict: self.client.facet(
-                self.name,
-                key=key,
-                facet_filter=selection,
-                limit=min(limit, strict.page or limit),
-                exact=strict.exact,
-            ),
-            what=f"counting the values of {field!r} in collection {self.name!r}",
+    def facets(
+        self, selected: Mapping[str, Sequence[Any]], *, where: Where | None = None, limit: int = 20
+    ) -> dict[str, Facets]:
+        """The values of several fields, as somebody needs them who chooses among them: {"album": ["pets"], "year": []}.
+
+        Each field is counted among the images that have one of the chosen values of every other field; its own chosen
+        values do not restrict it, and are in the result even if no image has them. No chosen value is no restriction.
+
+        Raises FilterError, QueryError.
+        """
+        limit = check_whole_number("limit", limit, at_least=1)
+        return self._reader.read_if_there(
+            lambda: count_selected(self._reader, selected, where, limit),
+            otherwise={field: Facets() for field in selected},
         )
-        return [Facet(hit.value, hit.count) for hit in response.hits]
+
+    def histogram(
+        self,
+        field: str,
+        *,
+        by: Period | None = None,
+        bins: int | None = None,
+        edges: Sequence[float] | None = None,
+        where: Where | None = None,
+    ) -> Histogram:
+        """How many images lie in each range of a field, from its least value to its greatest, empty ranges included.
+
+        Dates are counted `by` "year", "month", "day" or "hour" of what the clock showed; numbers in `bins` ranges of
+        equal width (10 without), or between `edges`, each range without its end but the last. 2000 ranges at most.
+
+        Raises FilterError for a field that is not there, QueryError for ranges that do not fit it.
+        """
+        return self._reader.read_if_there(
+            lambda: make_histogram(self._reader, field, where, by=by, bins=bins, edges=edges), otherwise=Histogram()
+        )
 
     def delete(self, *, uris: Iterable[str | os.PathLike[str]] | None = None, where: Where | None = None) -> int:
         """Deletes the images of these uris (or paths, or point ids), those `where` holds for, or with both the
@@ -315,6 +334,8 @@ class ImageCollection:
     aget = run_in_thread(get)
     acount = run_in_thread(count)
     afacet = run_in_thread(facet)
+    afacets = run_in_thread(facets)
+    ahistogram = run_in_thread(histogram)
     adelete = run_in_thread(delete)
 
     def _tell_notes(self) -> None:

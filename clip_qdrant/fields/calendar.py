@@ -47,6 +47,10 @@ class CalendarPart:
         found = [i for i, name in enumerate(self.names, start=1) if lowered in (name, name[:3])]
         return found[0] if found else None
 
+    def write(self, number: int) -> int | str:
+        """The number as a filter takes it: '12-24' of a yearday."""
+        return f"{number // 100:02}-{number % 100:02}" if self.name == "yearday" else number
+
     def codes(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The ranges of codes, ends included, of the numbers from `start` to `end`."""
         if self.name == "yearday":

@@ -31,7 +31,7 @@ def build_calendar(part: CalendarPart, name: str, operator: str, values: Sequenc
     elif operator in (">", ">="):
         spans = [(numbers[0] + (operator == ">"), part.last)]
     if any(start > end for start, end in spans):
-        raise unfit(0, f"{name} is from {_show(part, part.first)} to {_show(part, part.last)}; none is {operator} that")
+        raise unfit(0, f"{name} is from {part.write(part.first)} to {part.write(part.last)}; none is {operator} that")
     codes = [code for start, end in spans for code in part.codes(start, end)]
     if all(start == end for start, end in codes):
         wanted = [start for start, _ in codes]
@@ -53,10 +53,6 @@ def _read(part: CalendarPart, name: str, index: int, value: Any) -> int:
         )
         raise unfit(index, f"{name} takes {takes}, not {describe_value(value)}")
     return number
-
-
-def _show(part: CalendarPart, number: int) -> str:
-    return f"{number // 100:02}-{number % 100:02}" if part.name == "yearday" else str(number)
 
 
 def _field(**condition: Any) -> models.FieldCondition:

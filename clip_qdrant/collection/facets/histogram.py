@@ -1,0 +1,230 @@
+"""Histograms: how many images lie in each range of a number, or in each year, month, day or hour by the wall clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+from qdrant_client import models
+
+from clip_qdrant.collection.reader import CollectionReader
+from clip_qdrant.collection.search.order import Order
+from clip_qdrant.errors import QueryError
+from clip_qdrant.fields.types import FieldType
+from clip_qdrant.fields.values import describe_value
+from clip_qdrant.fields.wall_clock import wall_clock_key
+from clip_qdrant.filters.build import Where, resolve_field
+
+__all__ = ["Bin", "Histogram", "Period", "make_histogram"]
+
+Period = Literal["year", "month", "day", "hour"]
+_PERIODS: tuple[Period, ...] = get_args(Period)
+_FORMATS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
+_MOST_BINS = 2000  # each is a count, unless there is nothing in the year or month that it is of
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The images from `start` up to `end`, without the latter (the last range of numbers has its end too).
+
+    Dates are what the clock showed where the picture was taken, without a zone.
+    """
+
+    start: float | datetime
+    end: float | datetime
+    count: int
+    label: str
+
+
+class Histogram(list[Bin]):
+    """The ranges in order, a list, the empty ones among them. `missing` is the number of images without a value,
+    `outside` that of images whose values lie in none of the ranges.
+    """
+
+    __slots__ = ("missing", "outside")
+
+    def __init__(self, ranges: Iterable[Bin] = (), *, missing: int = 0, outside: int = 0) -> None:
+        super().__init__(ranges)
+        self.missing = missing
+        self.outside = outside
+
+
+def make_histogram(
+    reader: CollectionReader,
+    field: str,
+    where: Where | None,
+    *,
+    by: Period | None,
+    bins: int | None,
+    edges: Sequence[float] | None,
+) -> Histogram:
+    """See ImageCollection.histogram."""
+    key = reader.resolve(lambda fields: resolve_field(field, fields))
+    kind = reader.description.payload_fields[key]
+    _check_kind(field, kind, by=by, bins=bins, edges=edges)
+    counter = _Counter(reader, wall_clock_key(key) if kind == "datetime" else key, kind, where)
+    if kind == "datetime":
+        ranges = _count_periods(counter, field, by or "year")
+    else:
+        limits = _check_edges(edges) if edges is not None else _split(counter, 10 if bins is None else bins)
+        ranges = [
+            Bin(start, end, counter.count(start, end, closed=end == limits[-1]), f"{start:g} to {end:g}")
+            for start, end in pairwise(limits)
+        ]
+    outside = 0
+    if edges is not None:
+        low, high = counter.count(None, ranges[0].start), counter.count(ranges[-1].end, None, open_start=True)
+        outside = low + high
+    return Histogram(ranges, missing=counter.count_missing(), outside=outside)
+
+
+class _Counter:
+    """Counts images by ranges of one payload key among those that a filter selects."""
+
+    def __init__(self, reader: CollectionReader, key: str, kind: FieldType, where: Where | None) -> None:
+        self._reader = reader
+        self.key = key
+        self.kind = kind
+        selection = reader.build_filter(where)
+        self._selection: list[models.Condition] = [selection] if selection is not None else []
+
+    def count(self, start: Any, end: Any, *, closed: bool = False, open_start: bool = False) -> int:
+        """The images with a value from start to end; without the end unless closed."""
+        bounds = {"gt" if open_start else "gte": start, "lte" if closed else "lt": end}
+        if self.kind == "datetime":
+            moments = {name: _in_utc(bound) for name, bound in bounds.items()}
+            condition = models.FieldCondition(key=self.key, range=models.DatetimeRange(**moments))
+        else:
+            condition = models.FieldCondition(key=self.key, range=models.Range(**bounds))
+        return self._reader.count(models.Filter(must=[*self._selection, condition]))
+
+    def count_missing(self) -> int:
+        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=self.key))
+        return self._reader.count(models.Filter(must=[*self._selection, empty]))
+
+    def find_ends(self) -> tuple[Any, Any] | None:
+        """The least and the greatest value; None without any."""
+        ends = [self._find_end(descending) for descending in (False, True)]
+        return None if None in ends else (ends[0], ends[1])
+
+    def _find_end(self, descending: bool) -> Any:
+        order = models.OrderBy(key=self.key, direction=models.Direction.DESC if descending else models.Direction.ASC)
+        records = self._reader.description.ask(
+            lambda: self._reader.client.query_points(
+                self._reader.name,
+                query=models.OrderByQuery(order_by=order),
+                query_filter=models.Filter(must=[*self._selection]) if self._selection else None,
+                limit=1,
+                with_payload=[self.key],
+            ),
+            what=f"reading from collection {self._reader.name!r}",
+        ).points
+        return Order(self.key, self.kind, descending).value(records[0].payload) if records else None
+
+
+def _in_utc(moment: Any) -> Any:
+    return moment.replace(tzinfo=timezone.utc) if isinstance(moment, datetime) else moment
+
+
+def _check_kind(field: str, kind: FieldType, *, by: Any, bins: Any, edges: Any) -> None:
+    if kind == "datetime":
+        if bins is not None or edges is not None:
+            raise QueryError(f"{field!r} is a datetime field: say by={', by='.join(map(repr, _PERIODS))}")
+        if by is not None and by not in _PERIODS:
+            raise QueryError(f"by is one of {', '.join(_PERIODS)}, not {describe_value(by)}")
+        return
+    if kind not in ("integer", "float"):
+        way_out = "; count its values by facet()" if kind in ("keyword", "bool") else ""
+        raise QueryError(f"field {field!r} is of type {kind}; a histogram is one of numbers or dates{way_out}")
+    if by is not None:
+        raise QueryError(f"{field!r} is {kind}: say bins=10 or edges=[…]; by= is for dates")
+    if bins is not None and edges is not None:
+        raise QueryError("say bins or edges, not both")
+    if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= _MOST_BINS):
+        raise QueryError(f"bins is a whole number from 1 to {_MOST_BINS}, not {describe_value(bins)}")
+
+
+def _check_edges(edges: Sequence[float]) -> list[float]:
+    given = list(edges)
+    for edge in given:
+        if isinstance(edge, bool) or not isinstance(edge, int | float) or not math.isfinite(edge):
+            raise QueryError(f"edges are finite numbers, not {describe_value(edge)}")
+    if not 2 <= len(given) <= _MOST_BINS + 1 or any(a >= b for a, b in pairwise(given)):
+        raise QueryError(f"edges are 2 to {_MOST_BINS + 1} numbers, each greater than the one before")
+    return given
+
+
+def _split(counter: _Counter, bins: int) -> list[float]:
+    """The edges of ranges of equal width from the least to the greatest value; whole numbers for integers."""
+    ends = counter.find_ends()
+    if ends is None:
+        return []
+    low, high = ends
+    if counter.kind == "integer":
+        step = max(1, math.ceil((high - low) / bins))
+        return [low + step * i for i in range(max(1, math.ceil((high - low) / step)))] + [max(high, low + 1)]
+    if low == high:
+        return [low, math.nextafter(high, math.inf)]
+    # The embedded store gives floats back with another last bit, so the ends move outwards a little.
+    low, high = low - abs(low) * 1e-14, high + abs(high) * 1e-14
+    return [low + (high - low) * i / bins for i in range(bins)] + [high]
+
+
+def _count_periods(counter: _Counter, field: str, by: Period) -> list[Bin]:
+    """The ranges from the first to the last moment; a period that has no image is not looked into."""
+    ends = counter.find_ends()
+    if ends is None:
+        return []
+    first, last = (_floor(moment, by) for moment in ends)
+    number = _count_between(first, last, by)
+    if number > _MOST_BINS:
+        span = f"{first.strftime(_FORMATS[by])} to {last.strftime(_FORMATS[by])}"
+        raise QueryError(
+            f"{field} is from {span}, {number} of by={by!r}, and {_MOST_BINS} is the most: say a longer period, or "
+            f"narrow it by where, as in \"{field} >= '{last.year}'\""
+        )
+    return list(_look_into(counter, by, 0, first, last))
+
+
+def _look_into(
+    counter: _Counter, by: Period, level: int, first: datetime, last: datetime, *, empty: bool = False
+) -> Iterator[Bin]:
+    """The ranges from first to last, looked for period by period; where it is known to be empty nothing is counted."""
+    period = _PERIODS[level]
+    start = _floor(first, period)
+    while start <= last:
+        end = _next(start, period)
+        number = 0 if empty else counter.count(start, end)
+        if period == by:
+            yield Bin(start, end, number, start.strftime(_FORMATS[by]))
+        else:
+            inner_last = min(last, end - timedelta(microseconds=1))
+            yield from _look_into(counter, by, level + 1, max(first, start), inner_last, empty=number == 0)
+        start = end
+
+
+def _floor(moment: datetime, period: Period) -> datetime:
+    depth = _PERIODS.index(period)
+    month, day, hour = moment.month if depth else 1, moment.day if depth > 1 else 1, moment.hour if depth > 2 else 0
+    return datetime(moment.year, month, day, hour)
+
+
+def _next(start: datetime, period: Period) -> datetime:
+    if period == "hour":
+        return start + timedelta(hours=1)
+    if period == "day":
+        return start + timedelta(days=1)
+    months = start.year * 12 + start.month - 1 + (12 if period == "year" else 1)
+    return start.replace(year=months // 12, month=months % 12 + 1)
+
+
+def _count_between(first: datetime, last: datetime, period: Period) -> int:
+    if period == "year":
+        return last.year - first.year + 1
+    if period == "month":
+        return (last.year - first.year) * 12 + last.month - first.month + 1
+    return (last - first) // timedelta(hours=1 if period == "hour" else 24) + 1
