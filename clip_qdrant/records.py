@@ -2,9 +2,9 @@
 
 Every writer (ImageCollection.add, the ingestion pipeline) stores an image as the same payload:
 `uri, caption, metadata{...}, image{width, height, format, bytes, sha256, phash, tags{...}}, taken_at,
-location{lat, lon}, source{name, etag, size, mtime, metadata{...}}, duplicate_of, fingerprint, ingested_at,
-local_time{taken_at, metadata{...}}, calendar{taken_at}, words{caption, metadata{...}}`. Unknown parts are left out,
-never null. `taken_at` has a zone where one is known, `local_time` never; the last three are there for filters
+location{lat, lon}, source{name, etag, size, mtime, metadata{...}}, edits{...}, duplicate_of, fingerprint,
+ingested_at, local_time{taken_at, metadata{...}}, calendar{taken_at}, words{caption, metadata{...}}`. Unknown parts are
+left out, never null. `taken_at` has a zone where one is known, `local_time` never; the last three are there for filters
 (`fields.derived`).
 """
 
@@ -20,7 +20,17 @@ from clip_qdrant.fields.derived import add_derived
 from clip_qdrant.fields.types import RESERVED_FIELDS, FieldType, Location
 from clip_qdrant.uris import point_id
 
-__all__ = ["ImageInfo", "ImageRecord", "SourceInfo", "add_image", "add_stored_image", "read_said", "read_source"]
+__all__ = [
+    "ImageInfo",
+    "ImageRecord",
+    "SourceInfo",
+    "add_image",
+    "add_stored_image",
+    "apply_edits",
+    "read_edits",
+    "read_said",
+    "read_source",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ class ImageRecord:
     """One image to be stored, without its vector. `duplicate_of` is the uri of the image it is nearly equal to.
 
     `taken_at` has a zone where one is known; without, it is what a clock showed where the picture was taken.
+    `edits` are the fields that somebody changed in the collection, in JSON types, None for one that was taken away:
+    they are in the metadata too, and stay there whatever the source of the image says later.
     """
 
     uri: str
@@ -70,6 +82,7 @@ class ImageRecord:
     location: Location | None = None
     source: SourceInfo | None = None
     duplicate_of: str | None = None
+    edits: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -90,6 +103,7 @@ class ImageRecord:
             "taken_at": self.taken_at.isoformat() if self.taken_at else None,
             "location": asdict(self.location) if self.location else None,
             "source": _list_parts(self.source) if self.source else None,
+            "edits": dict(self.edits) or None,
             "duplicate_of": self.duplicate_of,
             "fingerprint": fingerprint,
             "ingested_at": ingested_at.isoformat(),
@@ -142,6 +156,26 @@ def add_stored_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRec
         taken_at=join_dates(record.taken_at, parse_datetime(taken_at) if taken_at else None),
         location=record.location or (Location(**location) if location else None),
         duplicate_of=stored.get("duplicate_of"),
+    )
+
+
+def read_edits(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that were changed in the collection, None for one that was taken away."""
+    return dict(payload.get("edits") or {})
+
+
+def apply_edits(record: ImageRecord) -> ImageRecord:
+    """The record with the fields as they were changed in the collection, as its metadata names them."""
+    if not record.edits:
+        return record
+    metadata = {**record.metadata, **record.edits}
+    gone = [name for name, value in record.edits.items() if value is None]
+    return replace(
+        record,
+        caption=record.edits.get("caption", record.caption),
+        taken_at=None if "taken_at" in gone else record.taken_at,
+        location=None if "location" in gone else record.location,
+        metadata={name: value for name, value in metadata.items() if value is not None and name != "caption"},
     )
 
 

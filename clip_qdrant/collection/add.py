@@ -21,7 +21,7 @@ from clip_qdrant.collection.points import batches
 from clip_qdrant.collection.unchanged import has_same_bytes, has_same_description
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
-from clip_qdrant.records import ImageRecord, add_image, add_stored_image, read_said, read_source
+from clip_qdrant.records import ImageRecord, add_image, add_stored_image, read_edits, read_said, read_source
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant.url_secrets import remove_secrets
 
@@ -173,7 +173,8 @@ def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
     """The record of a row, without what its bytes tell. What is not given stays as it is stored."""
     caption = stored.get("caption") if row.caption is None else row.caption
     metadata = read_said(stored) if row.metadata is None else row.metadata
-    return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata)
+    edits = read_edits(stored) if row.metadata is None and row.caption is None else {}
+    return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata, edits=edits)
 
 
 def _read_content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | None]:

@@ -24,8 +24,9 @@ from clip_qdrant.collection.hits import Hit, Hits
 from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
 from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
+from clip_qdrant.collection.search.examples import Strategy, rank_by_context, rank_by_examples
 from clip_qdrant.collection.search.options import Collapse, SearchOptions
-from clip_qdrant.collection.search.run import Searcher
+from clip_qdrant.collection.search.run import Searcher, query_of
 from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.writer import CollectionWriter
 from clip_qdrant.embedder_protocol import Embedder, check_embedder
@@ -35,11 +36,16 @@ from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where, holds_always
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from clip_qdrant.calibration.curves import Calibration
     from clip_qdrant.collection.add import AddResult
+    from clip_qdrant.collection.edit.classify import Classification, Label
     from clip_qdrant.collection.query import Query
     from clip_qdrant.collection.relevance.scale import MinRelevance
     from clip_qdrant.images.load import ImageInput
+
+    Example: TypeAlias = str | Query | ImageInput | Sequence[float]
 
 __all__ = ["ImageCollection"]
 
@@ -219,6 +225,110 @@ class ImageCollection:
         self._tell_notes()
         return self.searcher.search_batch([*queries], where=where, options=options or SearchOptions())
 
+    def recommend(
+        self,
+        positive: Iterable[Example],
+        negative: Iterable[Example] = (),
+        *,
+        strategy: Strategy = "average",
+        where: Where | None = None,
+        options: SearchOptions | None = None,
+    ) -> Hits:
+        """The images most like the `positive` examples and unlike the `negative` ones; each is what `search` takes.
+
+        "average" compares with one vector made of all, as `search` does with a Query. "best" takes the nearest of the
+        examples, so that unlike ones may each find their own; "sum" adds up all similarities: their scores are no
+        cosines, and have no relevance. Stored images that are examples are left out. Raises as `search` does.
+        """
+        self._tell_notes()
+        near, far = ([query_of(one) for one in examples] for examples in (positive, negative))
+        return self.searcher.rank_by(
+            lambda evaluate: rank_by_examples(near, far, strategy, evaluate), where=where, options=options
+        )
+
+    def discover(
+        self,
+        target: Example | None,
+        context: Iterable[tuple[Example, Example]],
+        *,
+        where: Where | None = None,
+        options: SearchOptions | None = None,
+    ) -> Hits:
+        """The images on the positive side of each pair of `context`, (near to this, rather than to that), and of these
+        first those most like `target`; without a target those that lie deepest in the context.
+
+        Scores say how many pairs are met, and are no cosines. Raises as `search` does.
+        """
+        self._tell_notes()
+        start = None if target is None else query_of(target)
+        pairs = [(query_of(near), query_of(far)) for near, far in context]
+        return self.searcher.rank_by(
+            lambda evaluate: rank_by_context(start, pairs, evaluate), where=where, options=options
+        )
+
+    def classify(
+        self,
+        labels: Mapping[str, str | Sequence[str]],
+        *,
+        where: Where | None = None,
+        write: str | None = None,
+        again: bool = False,
+        min_relevance: MinRelevance | None = None,
+        on_image: Callable[[Label], None] | None = None,
+    ) -> Classification:
+        """Gives each image the label whose prompts it is nearest to: `{"cat": ["a cat", "a kitten"], "dog": "a dog"}`.
+
+        `write` names a metadata field ("metadata.label") that keeps it. Images that have that field already are left
+        alone, so what was interrupted goes on where it stopped; `again` labels them anew. With `min_relevance` an image
+        that is like none of the labels gets none. `on_image` is told of each image. Raises QueryError, FilterError.
+        """
+        from clip_qdrant.collection.edit.classify import Classification, classify, embed_labels, field_to_write
+
+        vectors, field = embed_labels(labels, self.embedder), None if write is None else field_to_write(write)
+        return self._reader.read_if_there(
+            lambda: classify(
+                self._reader,
+                self.writer,
+                labels,
+                vectors,
+                selection=self._reader.build_filter(where),
+                write=field,
+                again=again,
+                calibration=self.calibration,
+                min_relevance=min_relevance,
+                on_image=on_image,
+            ),
+            otherwise=Classification(dict.fromkeys(labels, 0)),
+        )
+
+    def update_metadata(
+        self,
+        changes: Mapping[str, Any],
+        *,
+        uris: Iterable[str | os.PathLike[str]] | None = None,
+        where: Where | None = None,
+    ) -> int:
+        """Changes metadata fields, caption, taken_at or location of stored images, None takes a field away; the images
+        are not needed. For those of these uris (or paths, or point ids), those `where` holds for ("" for all), or
+        with both those in both. Gives the number of images that were not so before.
+
+        What is changed here stays whatever ingestion finds later. Raises QueryError without either and, before anything
+        is changed, for an image that is not stored; MetadataError for what does not fit its field.
+        """
+        if uris is None and where is None:
+            raise QueryError('update_metadata() needs uris or where; where="" means all images')
+        if isinstance(uris, str | os.PathLike):
+            raise QueryError(f"uris takes an iterable: [{str(uris)!r}]")
+        from clip_qdrant.collection.edit.metadata import update_metadata
+
+        ids = None if uris is None else list(dict.fromkeys(id_of(uri) for uri in uris))
+        return self._reader.read_if_there(
+            lambda: update_metadata(
+                self._reader, self.writer, changes, ids=ids, selection=self._reader.build_filter(where)
+            ),
+            otherwise=0,
+        )
+
     def get(self, image: str | os.PathLike[str]) -> Hit | None:
         """The stored image of this uri, path or point id, without a score; None if it is not there."""
         wanted = [id_of(image)]
@@ -336,6 +446,10 @@ class ImageCollection:
     afacet = run_in_thread(facet)
     afacets = run_in_thread(facets)
     ahistogram = run_in_thread(histogram)
+    arecommend = run_in_thread(recommend)
+    adiscover = run_in_thread(discover)
+    aclassify = run_in_thread(classify)
+    aupdate_metadata = run_in_thread(update_metadata)
     adelete = run_in_thread(delete)
 
     def _tell_notes(self) -> None:

@@ -24,6 +24,7 @@ from clip_qdrant.errors import QueryError
 from clip_qdrant.model_inputs.prompts import read_prompts
 
 if TYPE_CHECKING:
+    from clip_qdrant.collection.hits import Hit
     from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
@@ -36,6 +37,7 @@ Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 
 # A sum this much shorter than its parts is rounding noise of parts that cancel, not a direction.
 _CANCELLED = 1e-5
+_LIKED, _DISLIKED = 0.75, 0.15  # weights beside the 1 of the query
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,27 @@ class Query:
             weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g} * "
             parts.append(f"{lead}{weight}{term}")
         return "".join(parts) or "Query(())"
+
+    def refine(
+        self,
+        *,
+        liked: Iterable[Hit | str | os.PathLike[str]] = (),
+        disliked: Iterable[Hit | str | os.PathLike[str]] = (),
+    ) -> Query:
+        """The query moved towards stored images that were chosen from its result, and away from others: hits, uris,
+        paths or point ids.
+
+        Rocchio's formula with the weights 1, 0.75 and 0.15 (Manning, Raghavan, Schütze 2008, Introduction to
+        Information Retrieval, section 9.1.1).
+        """
+        total = sum(abs(term.weight) for term in self.terms) or 1.0
+        refined = self / total
+        for images, weight in ((list(liked), _LIKED), (list(disliked), -_DISLIKED)):
+            for image in images:
+                refined = refined + weight / len(images) * Query.id(
+                    image if isinstance(image, str | os.PathLike) else image.id
+                )
+        return refined
 
     def names(self) -> list[str]:
         """The stored images that the query mentions, in order, each once."""

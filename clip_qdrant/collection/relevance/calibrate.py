@@ -16,6 +16,7 @@ from qdrant_client import models
 
 from clip_qdrant.calibration.curves import Calibration, measure_calibration
 from clip_qdrant.calibration.improbable_texts import IMPROBABLE_TEXTS
+from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.collection.relevance.stored import CALIBRATION_KEY
 from clip_qdrant.errors import QueryError
 
@@ -62,7 +63,7 @@ def _draw_sample(reader: CollectionReader) -> tuple[np.ndarray, list[str | None]
         records += page
         if offset is None:
             break
-    vectors = [np.asarray(record.vector, np.float32) for record in records]
+    vectors = [dense_vector(record.vector) for record in records]
     return np.array(vectors, np.float32), [(record.payload or {}).get("caption") for record in records]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.hits import Explanation, Hits
 from clip_qdrant.collection.points import dense_vector, id_of
-from clip_qdrant.collection.query import Query, as_vector, evaluate_queries
+from clip_qdrant.collection.query import Query, QueryVector, as_vector, evaluate_queries
 from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share
 from clip_qdrant.collection.search.candidates import choose_among_best
 from clip_qdrant.collection.search.explain import explain_index
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
     from clip_qdrant.embedder_protocol import Embedder
 
-__all__ = ["Searcher", "to_query"]
+__all__ = ["Searcher", "query_of", "to_query"]
 
 _FAR = 10_000  # an offset from which on it is asked first whether so many images are there
 
@@ -67,6 +67,24 @@ class Searcher:
         """The hits of a ranking among the images that `where` holds for."""
         return self._reader.read_if_there(
             lambda: self._run(ranking, where, options, Clock()), otherwise=self._find_no_collection()
+        )
+
+    def rank_by(
+        self,
+        make: Callable[[Callable[[Sequence[Query]], Sequence[QueryVector]]], Ranking],
+        *,
+        where: Where | None,
+        options: SearchOptions | None,
+    ) -> Hits:
+        """The hits of the ranking that `make` makes; it is given what embeds queries, all in one batch."""
+        return self._reader.read_if_there(
+            lambda: self._run(
+                make(lambda queries: evaluate_queries(queries, self._embedder, self.fetch_vectors)),
+                where,
+                options or SearchOptions(),
+                Clock(),
+            ),
+            otherwise=self._find_no_collection(),
         )
 
     def fetch_vectors(self, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -180,6 +198,14 @@ def to_query(query: Any) -> Query | None:
     if isinstance(query, list | tuple) or (isinstance(query, np.ndarray) and query.dtype.kind == "f"):
         return Query.vector(as_vector(query))
     return Query.image(query)
+
+
+def query_of(example: Any) -> Query:
+    """An example as a Query; QueryError for None."""
+    query = to_query(example)
+    if query is None:
+        raise QueryError("None is no example; give a text, an image, a vector or a Query")
+    return query
 
 
 def _check_listing(options: SearchOptions) -> None:

@@ -5,7 +5,8 @@ as a run over a folder further up or down, may only add to them and change them.
 to rest instead of undoing each other.
 
 What the image itself tells, by the tags in its file and the headers of its object, ranks below what is said about it.
-It is stored a second time beside the image, so that a payload can be written anew without reading the image.
+It is stored a second time beside the image, so that a payload can be written anew without reading the image. What
+somebody changed in the collection itself ranks above both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from clip_qdrant.errors import MetadataError
 from clip_qdrant.fields.dates import join_dates
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.values import same_json
-from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image, read_said
+from clip_qdrant.records import ImageRecord, SourceInfo, add_stored_image, apply_edits, read_edits, read_said
 from clip_qdrant_ingestion.sources.protocol import Description, SourceObject
 from clip_qdrant_ingestion.versions import is_same_version
 
@@ -79,39 +80,44 @@ def add_description(
     """
     left_out = [] if left_out is None else left_out
     own = fill_standard_fields(ImageRecord(record.uri, found.caption, found.metadata), left_out=left_out)
-    return replace(
+    told = replace(
         record,
         caption=record.caption or own.caption,
         taken_at=join_dates(record.taken_at, own.taken_at),
         location=record.location or own.location,
         metadata={**own.metadata, **record.metadata},
     )
+    gone = {name: None for name, value in record.edits.items() if value is None}
+    return replace(apply_edits(replace(told, edits=gone)), edits=record.edits)
 
 
 def make_record(item: SourceObject, said: Description, stored: Mapping[str, Any] | None, *, source: str) -> ImageRecord:
     """The record to store for an image that the source called `source` describes as `said`."""
     owner: str | None = source
-    description = said
+    description, edits = said, read_edits(stored or {})
     if stored is not None:
         theirs = (stored.get("source") or {}).get("name")
         own = recall_description(stored)
         metadata = {
             name: value
             for name, value in read_said(stored).items()
-            if name not in own.metadata or not same_json(own.metadata[name], value)
+            if name not in edits and (name not in own.metadata or not same_json(own.metadata[name], value))
         }
         caption = stored.get("caption")
-        there = Description(caption if caption != own.caption else None, metadata)
+        there = Description(None if "caption" in edits or caption == own.caption else caption, metadata)
         if said.partial:  # what is missing may be what could not be read
             owner, description = theirs, there
         elif theirs != source:
             description = said.over(there)
             owner = source if description == said else theirs
-    return ImageRecord(
-        uri=item.uri,
-        caption=description.caption,
-        metadata=description.metadata,
-        source=SourceInfo(owner, etag=item.etag, size=item.size, mtime=item.mtime),
+    return apply_edits(
+        ImageRecord(
+            uri=item.uri,
+            caption=description.caption,
+            metadata=description.metadata,
+            source=SourceInfo(owner, etag=item.etag, size=item.size, mtime=item.mtime),
+            edits=edits,
+        )
     )
 
 

@@ -1,0 +1,1 @@
+"""Changes to what is stored of images, without the images: their metadata, and labels that the model gives."""
