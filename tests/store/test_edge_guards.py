@@ -312,7 +312,6 @@ def test_any_other_name_makes_a_collection_of_its_own(client: EdgeClient, name: 
     ("thing", "use"),
     [
         ("shard_number", lambda c: c.create_collection("x", COSINE, shard_number=2)),
-        ("order_by", lambda c: c.scroll("c", order_by="year")),
         ("shard_key_selector", lambda c: c.count("c", shard_key_selector="x")),
         ("inference", lambda c: c.upsert("c", [point(vector=models.Document(text="a dog", model="m"))])),
         ("recover_snapshot", lambda c: c.recover_snapshot("c", "file:///x")),

@@ -12,14 +12,18 @@ The engine's optimize() is never called: it holds the interpreter lock for minut
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.store.edge.aliases import EdgeAliases
 from clip_qdrant.store.edge.collections import check_options
+from clip_qdrant.store.edge.indexes import EdgeIndexes
 from clip_qdrant.store.edge.points import EdgePoints
 from clip_qdrant.store.edge.queries import EdgeQueries
 from clip_qdrant.store.edge.reads import EdgeReads
@@ -27,7 +31,7 @@ from clip_qdrant.store.edge.reads import EdgeReads
 __all__ = ["EdgeClient"]
 
 
-class EdgeClient(EdgePoints, EdgeReads, EdgeQueries):
+class EdgeClient(EdgePoints, EdgeReads, EdgeQueries, EdgeIndexes, EdgeAliases):
     """Collections in a local folder. Safe to use from several threads; not across a fork.
 
     `path` is made with the first write. Raises ConfigError if it is a file or the storage of another Qdrant,
@@ -45,19 +49,40 @@ class EdgeClient(EdgePoints, EdgeReads, EdgeQueries):
     def __repr__(self) -> str:
         return f"EdgeClient({str(self._folder.root)!r})"
 
-    def close(self, **kwargs: Any) -> None:
+    def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Flush all collections, and close those that no other client of this process uses. Any call after it raises
         StoreError."""
         check_options(kwargs)
         self._folder.close()
 
+    # There is nothing that could have made a snapshot: the engine restores those of a server, and makes none.
+
+    def list_snapshots(self, collection_name: str, **kwargs: Any) -> list[models.SnapshotDescription]:
+        return []
+
+    def list_full_snapshots(self, **kwargs: Any) -> list[models.SnapshotDescription]:
+        return []
+
+    def list_shard_snapshots(
+        self, collection_name: str, shard_id: int, **kwargs: Any
+    ) -> list[models.SnapshotDescription]:
+        return []
+
 
 def _refusal(name: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(QdrantClient, name))  # its signature, for those who look
     def refuse(_self: EdgeClient, *_args: Any, **_kwargs: Any) -> Any:
-        raise UnsupportedByEdge(name)
+        raise UnsupportedByEdge(_REFUSED.get(name, name))
 
-    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = "Raises UnsupportedByEdge."
     return refuse
+
+
+# What the names of methods do not tell by themselves.
+_REFUSED = {
+    "create_snapshot": "snapshots (create_snapshot; copying the folder of the closed store makes a backup too)",
+    "get_optimizations": "a report on optimizations (get_optimizations), as none runs beside others",
+}
 
 
 # All that QdrantBase declares and is not written above, in whichever version of it is installed.

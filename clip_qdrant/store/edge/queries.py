@@ -46,13 +46,16 @@ class EdgeQueries(EdgeCollections):
         with_vectors: Any = False,
         score_threshold: float | None = None,
         lookup_from: models.LookupLocation | None = None,
+        consistency: models.ReadConsistency | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
         **kwargs: Any,
     ) -> QueryResponse:
         """The best points of a query, a score that equals `score_threshold` among them.
 
         A point whose id is in the query is left out. Without a query: points in the order of their ids.
         """
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
         plan = read_plan(
             query,
             using=using,
@@ -67,7 +70,12 @@ class EdgeQueries(EdgeCollections):
         return self._query(collection_name, [(plan, page)])[0]
 
     def query_batch_points(
-        self, collection_name: str, requests: Sequence[models.QueryRequest], **kwargs: Any
+        self,
+        collection_name: str,
+        requests: Sequence[models.QueryRequest],
+        consistency: models.ReadConsistency | None = None,
+        timeout: int | None = None,
+        **kwargs: Any,
     ) -> list[QueryResponse]:
         """The answers of several queries, in one call of the engine where they need no others."""
         check_options(kwargs)
@@ -112,6 +120,9 @@ class EdgeQueries(EdgeCollections):
         score_threshold: float | None = None,
         with_lookup: Any = None,
         lookup_from: models.LookupLocation | None = None,
+        consistency: models.ReadConsistency | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
         **kwargs: Any,
     ) -> models.GroupsResult:
         """The best points of a query in groups by a payload field, the group of the best point first.
@@ -119,7 +130,7 @@ class EdgeQueries(EdgeCollections):
         A point is in the group of each of its values. With `with_lookup` each group has the point of another collection
         whose id is its value.
         """
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
         plan = read_plan(
             query,
             using=using,
@@ -163,10 +174,13 @@ class EdgeQueries(EdgeCollections):
         limit: int | None = 3,
         sample: int | None = 10,
         using: str | None = None,
+        consistency: models.ReadConsistency | None = None,
+        timeout: int | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
         **kwargs: Any,
     ) -> models.SearchMatrixPairsResponse:
         """Pairs of `sample` points drawn at random, each with its `limit` nearest among them."""
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
         ids, nearest = self._measure(collection_name, query_filter, limit, sample, using)
         pairs = [
             models.SearchMatrixPair.model_construct(a=from_point_id(one), b=from_point_id(place.id), score=place.score)
@@ -182,10 +196,13 @@ class EdgeQueries(EdgeCollections):
         limit: int | None = 3,
         sample: int | None = 10,
         using: str | None = None,
+        consistency: models.ReadConsistency | None = None,
+        timeout: int | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
         **kwargs: Any,
     ) -> models.SearchMatrixOffsetsResponse:
         """The same as a sparse matrix: rows and columns are places in `ids`."""
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
         ids, nearest = self._measure(collection_name, query_filter, limit, sample, using)
         at = {one: number for number, one in enumerate(ids)}
         cells = [(row, at[place.id], place.score) for row, places in enumerate(nearest) for place in places]

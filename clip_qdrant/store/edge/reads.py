@@ -1,4 +1,4 @@
-"""The half of EdgeClient that reads points: by id, page by page, counted."""
+"""The part of EdgeClient that reads points: by id, page by page, in an order, counted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import qdrant_edge as engine
 from qdrant_client import models
 
-from clip_qdrant.errors import StoreError
+from clip_qdrant.errors import InvalidRequest
 from clip_qdrant.store.edge.collections import EdgeCollections, check_options
 from clip_qdrant.store.edge.convert.filters import to_filter
 from clip_qdrant.store.edge.convert.ids import to_point_id
+from clip_qdrant.store.edge.convert.ordering import to_equal_condition, to_order_by
 from clip_qdrant.store.edge.convert.results import from_record
 from clip_qdrant.store.edge.convert.selectors import to_with_payload, to_with_vector
 
@@ -35,10 +36,13 @@ class EdgeReads(EdgeCollections):
         ids: Sequence[Any],
         with_payload: Any = True,
         with_vectors: Any = False,
+        consistency: models.ReadConsistency | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
         **kwargs: Any,
     ) -> list[models.Record]:
         """The points of these ids that are there, in the order asked for."""
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
         wanted = [to_point_id(one) for one in ids]
         with self._folder.use(collection_name) as (_, shard):
             found = shard.retrieve([*wanted], to_with_payload(with_payload), to_with_vector(with_vectors))
@@ -49,36 +53,52 @@ class EdgeReads(EdgeCollections):
         self,
         collection_name: str,
         scroll_filter: models.Filter | None = None,
-        limit: int = 10,
+        limit: int | None = 10,
         order_by: Any = None,
         offset: Any = None,
         with_payload: Any = True,
         with_vectors: Any = False,
+        consistency: models.ReadConsistency | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
         **kwargs: Any,
     ) -> tuple[list[models.Record], int | str | None]:
-        """A page of points in the order of their ids, and the `offset` of the next page or None."""
-        check_options({"order_by": order_by, **kwargs})
+        """A page of points in the order of their ids, and the `offset` of the next page or None.
+
+        With `order_by`, a field that is indexed or models.OrderBy, points come in the order of their values, once for
+        each value, those of equal values in the order of their ids; then there is no offset, and `start_from` gives the
+        next page. A `limit` of None is 10.
+        """
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
+        limit = 10 if limit is None else limit
         check_limit(limit)
+        parts = {"with_payload": to_with_payload(with_payload), "with_vector": to_with_vector(with_vectors)}
         with self._folder.use(collection_name) as (_, shard):
-            records, following = shard.scroll(
-                engine.ScrollRequest(
-                    offset=None if offset is None else to_point_id(offset),
-                    limit=limit,
-                    filter=to_filter(scroll_filter),
-                    with_payload=to_with_payload(with_payload),
-                    with_vector=to_with_vector(with_vectors),
-                )
-            )
+            chosen = to_filter(scroll_filter)
+            if order_by is not None:
+                if offset is not None:
+                    raise InvalidRequest("an offset cannot be combined with order_by; use its start_from")
+                indexes = shard.info().payload_schema
+                order = to_order_by(order_by, collection_name, indexes)
+                return _scroll_in_order(shard, order, indexes[order.key], chosen, limit, parts), None
+            start = None if offset is None else to_point_id(offset)
+            records, following = shard.scroll(engine.ScrollRequest(start, limit, chosen, **parts))
         after = str(following) if isinstance(following, uuid.UUID) else following
         return [from_record(record) for record in records], after
 
     def count(
-        self, collection_name: str, count_filter: models.Filter | None = None, exact: bool = True, **kwargs: Any
+        self,
+        collection_name: str,
+        count_filter: models.Filter | None = None,
+        exact: bool = True,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
+        **kwargs: Any,
     ) -> models.CountResult:
         """The number of points that pass a filter."""
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
         with self._folder.use(collection_name) as (_, shard):
-            return models.CountResult(count=shard.count(engine.CountRequest(exact, to_filter(count_filter))))
+            return models.CountResult(count=shard.count(engine.CountRequest(bool(exact), to_filter(count_filter))))
 
     def facet(
         self,
@@ -87,19 +107,23 @@ class EdgeReads(EdgeCollections):
         facet_filter: models.Filter | None = None,
         limit: int = 10,
         exact: bool = False,
+        consistency: models.ReadConsistency | None = None,
+        timeout: int | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
         **kwargs: Any,
     ) -> models.FacetResponse:
         """The values of an indexed field with the number of points that have each, most frequent first."""
-        check_options(kwargs)
+        check_options({"shard_key_selector": shard_key_selector, **kwargs})
+        limit = 10 if limit is None else limit
         check_limit(limit)
         with self._folder.use(collection_name) as (_, shard):
             index = shard.info().payload_schema.get(key)
             if index is None or index.data_type not in _FACET_TYPES:
-                raise StoreError(
+                raise InvalidRequest(
                     f"{key!r} cannot be counted by value: it needs a payload index of type keyword, integer, bool or "
                     f"uuid (create_payload_index({collection_name!r}, {key!r}, 'keyword'))"
                 )
-            hits = shard.facet(engine.FacetRequest(key, limit, exact, to_filter(facet_filter))).hits
+            hits = shard.facet(engine.FacetRequest(key, limit, bool(exact), to_filter(facet_filter))).hits
         # The engine goes on telling of values that no point has any more.
         return models.FacetResponse(
             hits=[models.FacetValueHit(value=hit.value, count=hit.count) for hit in hits if hit.count]
@@ -107,6 +131,29 @@ class EdgeReads(EdgeCollections):
 
 
 def check_limit(limit: int) -> None:
-    """StoreError for a limit that is none."""
+    """InvalidRequest for a limit that is none."""
     if not isinstance(limit, int) or not 1 <= limit < 2**64:
-        raise StoreError(f"limit is {limit!r}: it must be a whole number from 1 to 2^64 - 1")
+        raise InvalidRequest(f"limit is {limit!r}: it must be a whole number from 1 to 2^64 - 1")
+
+
+def _scroll_in_order(
+    shard: engine.EdgeShard,
+    order: engine.OrderBy,
+    index: engine.PayloadIndexInfo,
+    chosen: engine.Filter | None,
+    limit: int,
+    parts: dict[str, Any],
+) -> list[models.Record]:
+    records, _ = shard.scroll(engine.ScrollRequest(None, limit, chosen, order_by=order, **parts))
+    # The engine has equal values in any order; of the last one it has not given all points, perhaps.
+    tied: list[models.Record] = []
+    if len(records) == limit:
+        last = records[-1].order_value
+        assert last is not None
+        records = [record for record in records if record.order_value != last]
+        equal = engine.Filter(must=[*([chosen] if chosen else []), to_equal_condition(order, last, index)])
+        found, _ = shard.scroll(engine.ScrollRequest(None, limit - len(records), equal, **parts))
+        tied = [from_record(record, last) for record in found]
+    records.sort(key=lambda record: (isinstance(record.id, uuid.UUID), record.id))
+    records.sort(key=lambda record: record.order_value or 0, reverse=order.direction == engine.Direction.Desc)
+    return [from_record(record) for record in records] + tied

@@ -11,10 +11,20 @@ import qdrant_edge as engine
 from pydantic import BaseModel, ValidationError
 from qdrant_client import models
 
-from clip_qdrant.errors import StoreError, UnsupportedByEdge
+from clip_qdrant.errors import InvalidRequest, UnsupportedByEdge
 from clip_qdrant.store.edge.entry import CollectionEntry
 
-__all__ = ["check_config", "check_vector_name", "create_shard", "describe_config", "to_dense_params", "to_edge_config"]
+__all__ = [
+    "check_config",
+    "check_size",
+    "check_vector_name",
+    "create_shard",
+    "describe_config",
+    "merge",
+    "to_create_vector",
+    "to_edge_config",
+    "validate_config",
+]
 
 _NAME_CHARACTERS_REFUSED = frozenset('<>:"/\\|?*\x00\x1f')  # those a server refuses
 _MAX_SIZE = 65536
@@ -38,39 +48,45 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 def check_config(name: str, asked: Mapping[str, Any]) -> models.CreateCollection:
-    """The configuration of a new collection, from models or dicts of them. Raises StoreError for what makes none."""
+    """The configuration of a new collection, from models or dicts of them. Raises InvalidRequest."""
     if _NAME_CHARACTERS_REFUSED & set(name) or name in ("", ".", ".."):
-        raise StoreError(f'{name!r} is no collection name; it must not be empty or contain <>:"/\\|?*')
+        raise InvalidRequest(f'{name!r} is no collection name; it must not be empty or contain <>:"/\\|?*')
     if len(name) > 255:
-        raise StoreError(f"collection name {name[:20]!r}... has more than 255 characters")
-    try:
-        given = {option: value for option, value in asked.items() if value is not None}
-        config = models.CreateCollection.model_validate(given).model_copy(deep=True)  # shares nothing with the caller
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        told = error.errors()[0]["msg"]
-        raise StoreError(f"the configuration of collection {name!r} is wrong in {where}: {told}") from error
+        raise InvalidRequest(f"collection name {name[:20]!r}... has more than 255 characters")
+    config = validate_config(models.CreateCollection, {option: one for option, one in asked.items() if one is not None})
     entry = CollectionEntry("", config)
     for vector_name, params in entry.dense.items():
         check_vector_name(vector_name)
-        _check_size(params.size)
+        check_size(params.size)
     for vector_name in entry.sparse:
         check_vector_name(vector_name)
         if vector_name == "" or vector_name in entry.dense:
-            raise StoreError(f"a sparse vector cannot have the name {vector_name!r}: it stands for a dense one")
+            raise InvalidRequest(f"a sparse vector cannot have the name {vector_name!r}: it stands for a dense one")
     to_edge_config(entry)
     return config
 
 
+def validate_config(kind: type[_M], asked: Mapping[str, Any]) -> _M:
+    """A model of its own, which shares nothing with what the caller has. Raises InvalidRequest."""
+    try:
+        return kind.model_validate(asked).model_copy(deep=True)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InvalidRequest(f"the configuration is wrong in {where}: {error.errors()[0]['msg']}") from error
+
+
 def check_vector_name(name: str) -> None:
-    """StoreError for what a server does not take as the name of a vector."""
+    """InvalidRequest for what a server does not take as the name of a vector."""
     if _NAME_CHARACTERS_REFUSED & set(name) or name in (".", "..") or len(name.encode()) > 200:
-        raise StoreError(f'{name!r} is no name of a vector; it must not contain <>:"/\\|?* or have more than 200 bytes')
+        raise InvalidRequest(
+            f'{name!r} is no name of a vector; it must not contain <>:"/\\|?* or have more than 200 bytes'
+        )
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
+    """InvalidRequest for what is no number of dimensions."""
     if not 1 <= size <= _MAX_SIZE:
-        raise StoreError(f"vector size {size} is not from 1 to {_MAX_SIZE}")
+        raise InvalidRequest(f"vector size {size} is not from 1 to {_MAX_SIZE}")
 
 
 def create_shard(path: Path, entry: CollectionEntry) -> engine.EdgeShard:
@@ -90,7 +106,7 @@ def to_edge_config(entry: CollectionEntry) -> engine.EdgeConfig | None:
     config = entry.config
     dense = {
         name: engine.EdgeVectorParams(
-            **to_dense_params(params),
+            **_space_options(params),
             on_disk=params.on_disk,
             memory=_memory(params.memory),
             quantization_config=_quantization(params.quantization_config),
@@ -115,7 +131,15 @@ def to_edge_config(entry: CollectionEntry) -> engine.EdgeConfig | None:
     )
 
 
-def to_dense_params(params: models.VectorParams | models.DenseVectorConfig) -> dict[str, Any]:
+def to_create_vector(name: str, entry: CollectionEntry) -> engine.UpdateOperation:
+    """The operation that adds a vector of the configuration."""
+    if name in entry.dense:
+        return engine.UpdateOperation.create_dense_vector(name, **_space_options(entry.dense[name]))
+    options = _sparse(entry.sparse[name])
+    return engine.UpdateOperation.create_sparse_vector(name, options["modifier"], options["datatype"])
+
+
+def _space_options(params: models.VectorParams) -> dict[str, Any]:
     """What defines the space of a dense vector or multivector, by the engine's names."""
     return {
         "size": params.size,

@@ -12,9 +12,15 @@ from clip_qdrant.store.edge.convert.ids import from_point_id
 __all__ = ["from_record", "from_scored", "from_vectors"]
 
 
-def from_record(record: engine.Record) -> models.Record:
-    """A stored point."""
-    return models.Record(id=from_point_id(record.id), payload=record.payload, vector=from_vectors(record.vector))
+def from_record(record: engine.Record, order_value: int | float | None = None) -> models.Record:
+    """A stored point, with the value by which it was ordered. Not validated: that takes as long as reading it."""
+    return models.Record.model_construct(
+        id=from_point_id(record.id),
+        payload=record.payload,
+        vector=from_vectors(record.vector),
+        shard_key=None,
+        order_value=record.order_value if order_value is None else order_value,
+    )
 
 
 def from_scored(point: engine.ScoredPoint) -> models.ScoredPoint:

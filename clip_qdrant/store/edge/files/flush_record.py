@@ -58,6 +58,10 @@ class FlushRecord:
                 self.digests[name] = _digest(path, self.digests.get(name, 0), known, self.sizes[name])
         self.points, self.engine = points, _engine()
 
+    def forget(self, folder: str) -> None:
+        """Takes out the files in a folder of that name, of any segment."""
+        self.sizes = {name: size for name, size in self.sizes.items() if folder not in name.split("/")}
+
     def write(self, path: Path) -> None:
         """Replaces the file of this record. After a crash it holds this one or the one before."""
         with open_replacement(path) as file:

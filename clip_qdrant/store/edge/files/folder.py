@@ -149,6 +149,21 @@ class EdgeFolder:
             opened.changed = True
             yield entry, shard, opened
 
+    @contextlib.contextmanager
+    def reconfigure(
+        self, name: str
+    ) -> Iterator[tuple[CollectionEntry, EdgeShard, OpenShard, Callable[[models.CreateCollection], None]]]:
+        """The same for a block that changes how the collection is configured: the function writes that down."""
+        with self._hold_store(), self._hold_shard(name) as (entry, opened, shard):
+
+            def save(config: models.CreateCollection) -> None:
+                catalog = self._catalog.copy()
+                catalog.collections[catalog.resolve(name)] = replace(entry, config=config)
+                self._catalog.write(catalog)
+
+            opened.changed = True
+            yield entry, shard, opened, save
+
     def check_room(self, name: str, size: Callable[[], int] = lambda: 0) -> None:
         """Raises StoreFull if the disk has no room to write `size()` bytes to a collection."""
         check_room(self._shared.root, f"write to collection {name!r}", size)

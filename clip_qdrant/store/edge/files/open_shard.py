@@ -53,6 +53,13 @@ class OpenShard:
                 self._record.write(path_of_record(self._path))
                 self.changed, self.unflushed = False, 0
 
+    def forget_vector(self, name: str) -> None:
+        """Takes the files of the vectors of a name from the record: they may go."""
+        with self.lock:
+            self._record.forget(f"vector_storage-{name}" if name else "vector_storage")
+            self._record.write(path_of_record(self._path))
+            self.changed = True
+
     def leave(self, user: object) -> None:
         """Lets go of it: flushes and, if nobody else of this process uses it, closes."""
         with self.lock:

@@ -50,7 +50,7 @@ class SharedEdgeClient(QdrantBase):
     def __repr__(self) -> str:
         return f"SharedEdgeClient({str(self._path)!r})"
 
-    def close(self, **kwargs: Any) -> None:
+    def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Leave the store; the last of its users returns once it is flushed and closed. Any call after it raises
         StoreError."""
         self._link.close()

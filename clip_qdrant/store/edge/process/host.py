@@ -48,7 +48,7 @@ class HostEdgeClient(EdgeClient):
         # A client of its own: clients of one process share what is open.
         self._server = StoreServer(EdgeClient(root), root, is_process=False)
 
-    def close(self, **kwargs: Any) -> None:
+    def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Finishes what others have in hand, and closes the store."""
         self._server.close()
         try:
