@@ -102,7 +102,7 @@ class EdgeQueries(EdgeCollections):
         resolved = [(resolve_ids(self._folder, collection_name, plan), page) for plan, page in asked]
         with self._folder.use(collection_name) as (entry, shard):
             answers = run_plans(shard, entry, resolved)
-        return [QueryResponse.model_construct(points=points) for points in answers]
+        return [QueryResponse(points=points) for points in answers]
 
     def query_points_groups(
         self,

@@ -24,16 +24,17 @@ def from_record(record: engine.Record, order_value: int | float | None = None) -
 
 
 def from_scored(point: engine.ScoredPoint) -> models.ScoredPoint:
-    """A stored point with its score. Not validated: that takes longer than the search for it."""
-    return models.ScoredPoint.model_construct(
+    """A stored point with its score."""
+    made = models.ScoredPoint(
         id=from_point_id(point.id),
         version=point.version,
         score=point.score,
         payload=point.payload,
-        vector=from_vectors(point.vector),
-        shard_key=None,
         order_value=point.order_value,
     )
+    if point.vector is not None:
+        made.vector = from_vectors(point.vector)  # not validated: that would take longer than all the rest
+    return made
 
 
 def from_vectors(vector: Any) -> Any:

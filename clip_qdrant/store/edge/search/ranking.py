@@ -122,15 +122,19 @@ def _read(shard: engine.EdgeShard, asked: Sequence[tuple[RankedQuery, Window]]) 
 
 def _widen(page: Window) -> Window:
     before = min(page.offset, 1)
-    return replace(page, limit=min(page.limit + before + 1, _MOST), offset=page.offset - before)
+    limit = min(page.limit + before + 1, _MOST)
+    return Window(limit, page.offset - before, page.with_payload, page.with_vector)
 
 
 def _settle(shard: engine.EdgeShard, ranking: RankedQuery, page: Window, points: list[Any]) -> list[Any]:
     """The points of a page, of those that the widened one gave."""
     before = min(page.offset, 1)
     inside = points[before : before + page.limit]
-    starts_within = before and inside and _value(points[0]) == _value(points[1])
-    ends_within = len(points) > before + page.limit and _value(points[-1]) == _value(points[-2])
+    values = [_value(point) for point in points]
+    if len(set(values)) == len(values):
+        return inside
+    starts_within = before and inside and values[0] == values[1]
+    ends_within = len(points) > before + page.limit and values[-1] == values[-2]
     if not starts_within and not ends_within:
         return _sort_ties(inside)
     end = page.offset + page.limit
@@ -175,7 +179,8 @@ def _sort_ties(points: Sequence[Any]) -> list[Any]:
 
 
 def _value(point: Any) -> Any:
-    return point.score if point.order_value is None else point.order_value
+    value = point.order_value
+    return point.score if value is None else value
 
 
 def _to_place(point: Any) -> Place:
@@ -183,12 +188,13 @@ def _to_place(point: Any) -> Place:
 
 
 def _to_point(place: Place, record: engine.Record | None) -> models.ScoredPoint:
-    return models.ScoredPoint.model_construct(
+    made = models.ScoredPoint(
         id=from_point_id(place.id),
         version=place.version,
         score=place.score,
         payload=record.payload if record is not None else None,
-        vector=from_vectors(record.vector) if record is not None else None,
-        shard_key=None,
         order_value=place.order_value,
     )
+    if record is not None and record.vector is not None:
+        made.vector = from_vectors(record.vector)
+    return made
