@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "info": "clip_qdrant.cli.info:info",
     "calibrate": "clip_qdrant.cli.calibrate:calibrate",
     "repair": "clip_qdrant.cli.repair:repair",
+    "optimize": "clip_qdrant.cli.optimize:optimize",
     "drop": "clip_qdrant.cli.drop:drop",
     "train": "clip_qdrant_training.cli.train:train",
     "evaluate": "clip_qdrant_training.cli.evaluate:evaluate",

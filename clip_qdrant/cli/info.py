@@ -119,7 +119,7 @@ def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) ->
         found |= {key: profile[key] for key in ("fingerprint", "dim", "fields") if key in profile}
     if not exact:
         found["about"] = True
-    if notes := _notes(name, info, profile):
+    if notes := _notes(name, info, profile) + _explain_optimize(client, name):
         found["notes"] = notes
     return found
 
@@ -138,6 +138,17 @@ def _notes(name: str, info: models.CollectionInfo, profile: Any) -> list[str]:
         lacking = explain_missing(name, missing, len(wanted), StrictMode.read(info.config))
         notes += [lacking] if lacking is not None else []
     return notes
+
+
+def _explain_optimize(client: QdrantBase, name: str) -> list[str]:
+    """What optimizing a collection of an embedded store would bring, if it pays."""
+    from clip_qdrant.store.connect import is_embedded
+
+    if not is_embedded(client):
+        return []
+    embedded: Any = client
+    gain = embedded.explain_optimize(name)
+    return [] if gain is None else [f"{name}: {gain}; `clip-qdrant optimize --collection {name}` mends that"]
 
 
 def _show(document: dict[str, Any]) -> None:

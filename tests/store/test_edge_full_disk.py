@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from fakes import FakeEmbedder, MadeSource
 from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import StoreFull
@@ -38,24 +40,48 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return said
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda client: client.upsert("c", points(5)),
-        lambda client: client.upload_points("c", points(5)),
-        lambda client: client.delete("c", [1]),
-        lambda client: client.delete("c", ALL),
-        lambda client: client.set_payload("c", {"x": 1}, points=[1]),
-        lambda client: client.overwrite_payload("c", {"x": 1}, points=ALL),
-        lambda client: client.delete_payload("c", ["n"], points=[1]),
-        lambda client: client.clear_payload("c", points_selector=[1]),
-        lambda client: client.create_payload_index("c", "n", "integer"),
-        lambda client: client.create_collection("d", COSINE),
-    ],
-)
-def test_no_write_begins_on_a_disk_that_is_full(
-    tmp_path: Path, disk: SimpleNamespace, write: Callable[[EdgeClient], Any]
-) -> None:
+# Every method of a client that writes to the disk, by its name or, where there are several ways, what comes before "+".
+WRITES: dict[str, Callable[[EdgeClient], Any]] = {
+    "upsert": lambda client: client.upsert("c", points(5)),
+    "upload_points": lambda client: client.upload_points("c", points(5)),
+    "upload_collection": lambda client: client.upload_collection("c", [[1.0, 5, 0, 0]], [{"n": 5}], [5]),
+    "delete": lambda client: client.delete("c", [1]),
+    "delete+filter": lambda client: client.delete("c", ALL),
+    "update_vectors": lambda client: client.update_vectors("c", [models.PointVectors(id=1, vector=[0, 1.0, 0, 0])]),
+    "delete_vectors": lambda client: client.delete_vectors("c", [""], points=[1]),
+    "set_payload": lambda client: client.set_payload("c", {"x": 1}, points=[1]),
+    "overwrite_payload": lambda client: client.overwrite_payload("c", {"x": 1}, points=ALL),
+    "delete_payload": lambda client: client.delete_payload("c", ["n"], points=[1]),
+    "clear_payload": lambda client: client.clear_payload("c", points_selector=[1]),
+    "batch_update_points": lambda client: client.batch_update_points(
+        "c", [models.DeleteOperation(delete=models.PointIdsList(points=[1]))]
+    ),
+    "create_payload_index": lambda client: client.create_payload_index("c", "n", "integer"),
+    "create_collection": lambda client: client.create_collection("d", COSINE),
+    "recreate_collection": lambda client: client.recreate_collection("d", COSINE),
+    "create_vector_name": lambda client: client.create_vector_name("c", "more", VECTOR),
+}
+VECTOR = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=4, distance=models.Distance.COSINE))
+# Those that make room, and that write some bytes of store.json and tell by themselves when these find none.
+SMALL = {
+    "delete_collection",
+    "delete_payload_index",
+    "delete_vector_name",
+    "update_collection",
+    "update_collection_aliases",
+}
+
+
+def test_every_method_that_writes_is_known_here() -> None:
+    verbs = re.compile("(upsert|upload|update|delete|set|overwrite|clear|create|recreate|batch_update)(_|$)")
+    refused = re.compile("snapshot|shard_key|cluster|inference|migrate")
+    writing = {name for name in vars(QdrantBase) if verbs.match(name) and not refused.search(name)}
+    assert {name.partition("+")[0] for name in WRITES} | SMALL == writing
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_no_write_begins_on_a_disk_that_is_full(tmp_path: Path, disk: SimpleNamespace, name: str) -> None:
+    write = WRITES[name]
     with EdgeClient(tmp_path) as client:
         client.create_collection("c", COSINE)
         client.upsert("c", points(1, 2))

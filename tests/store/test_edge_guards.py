@@ -156,7 +156,11 @@ def test_a_collection_that_cannot_be_recreated_stays_as_it_is(
     assert client.count("c").count == 1
 
 
-def test_optimize_of_the_engine_is_never_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimize_of_the_engine_is_never_called_in_the_process_that_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = ("-c", 'print(\'{"changed": false, "points": 19}\')')  # finds nothing to do
+    monkeypatch.setattr("clip_qdrant.store.edge.optimize._MODULE", child)
     monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 5)
     for opening in range(2):
         with EdgeClient(tmp_path) as client:
@@ -171,6 +175,8 @@ def test_optimize_of_the_engine_is_never_called(tmp_path: Path, monkeypatch: pyt
             client.facet("c", "n")
             client.delete("c", [1])
             client.get_collection("c")
+            client.explain_optimize("c")
+            client.optimize("c")
         assert {"update", "query", "scroll", "facet", "flush", "info", "close"} <= set(shard.calls)
         assert "optimize" not in shard.calls
 

@@ -6,8 +6,8 @@
 One process at a time may have a collection open; each is opened at its first use. Clients of one process share what is
 open: the second works as the first does, and closing one leaves the other open. Every acknowledged write is in the
 engine's write-ahead log and survives the death of the process. What the engine cannot do raises UnsupportedByEdge.
-The engine's optimize() is never called: it holds the interpreter lock for minutes, and exact search is fast enough
-(14 ms at 100,000 points).
+The engine's optimize() is called in a child process alone (`optimize`), as it holds the interpreter lock for minutes.
+Without it search is exact: 30 to 50 ms at 100,000 points.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from clip_qdrant.errors import UnsupportedByEdge
 from clip_qdrant.store.edge.aliases import EdgeAliases
 from clip_qdrant.store.edge.collections import check_options
 from clip_qdrant.store.edge.indexes import EdgeIndexes
+from clip_qdrant.store.edge.optimize import Optimization, OptimizeStep, explain_gain, optimize_collection
 from clip_qdrant.store.edge.points import EdgePoints
 from clip_qdrant.store.edge.queries import EdgeQueries
 from clip_qdrant.store.edge.reads import EdgeReads
@@ -48,6 +49,29 @@ class EdgeClient(EdgePoints, EdgeReads, EdgeQueries, EdgeIndexes, EdgeAliases):
 
     def __repr__(self) -> str:
         return f"EdgeClient({str(self._folder.root)!r})"
+
+    def optimize(
+        self,
+        collection_name: str,
+        *,
+        quantize: bool = True,
+        on_progress: Callable[[OptimizeStep], None] | None = None,
+    ) -> Optimization:
+        """Reclaim the space of deleted points and build the vector index, while the collection is read and written.
+
+        A child process does the work on a copy of the files, which then takes the place of the collection's: minutes
+        for a million points. Killed at any moment it leaves the collection as it was. The index keeps each number of a
+        vector as a byte too, which makes it faster to build and to search, unless `quantize` is false or the collection
+        has a quantization of its own. `on_progress` is called in this thread, some times a second.
+
+        Raises StoreFull, before it starts, if the disk has no room for the copy.
+        """
+        tell = on_progress or (lambda _: None)
+        return optimize_collection(self._folder, collection_name, tell, quantize=quantize)
+
+    def explain_optimize(self, collection_name: str) -> str | None:
+        """What `optimize` would bring, in words; None if it would not pay. Costs about as much as counting."""
+        return explain_gain(self._folder, collection_name)
 
     def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Flush all collections, and close those that no other client of this process uses. Any call after it raises

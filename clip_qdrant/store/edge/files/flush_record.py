@@ -20,10 +20,11 @@ from clip_qdrant.file_replacement import open_replacement
 __all__ = ["FlushRecord", "path_of_record", "read_record"]
 
 _FORMAT = 1
-_IDS = "mutable_id_tracker.mappings"  # appended to, and never changed
+# Lists of ids: appended to in a segment that is written to, and never changed in one that was optimized.
+_IDS = ("mutable_id_tracker.mappings", "id_tracker.mappings")
 _KEPT = (
     "version.info",  # the engine passes over a segment without it
-    _IDS,
+    *_IDS,
     "mutable_id_tracker.versions",
     "vector_storage*/*vectors/status.dat",  # of dense vectors, multivectors, and those that are stored compressed
     "vector_storage*/*vectors/chunk_*.mmap",
@@ -31,6 +32,12 @@ _KEPT = (
     "vector_storage*/offsets/chunk_*.mmap",
     "vector_storage*/store/page_*.dat",  # of sparse vectors
     "vector_storage*/store/tracker.dat",
+    "id_tracker.versions",  # of an optimized segment, as what follows
+    "vector_storage*/matrix.dat",
+    "vector_storage*/quantized.data",
+    "vector_index*/graph.bin",
+    "vector_index*/links*.bin",
+    "vector_index*/inverted_index.dat",
     "payload_storage/page_*.dat",
     "payload_storage/tracker.dat",
 )
@@ -53,7 +60,7 @@ class FlushRecord:
         for path in found:
             name = path.relative_to(shard).as_posix()
             self.sizes[name] = path.stat().st_size
-            if path.name == _IDS:
+            if path.name in _IDS:
                 known = before.get(name, 0)
                 self.digests[name] = _digest(path, self.digests.get(name, 0), known, self.sizes[name])
         self.points, self.engine = points, _engine()

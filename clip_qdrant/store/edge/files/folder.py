@@ -8,10 +8,10 @@
 
 Clients of one process share what is open there (`open_shard.py`); another process is refused.
 
-store.json is the only truth. A shard folder it does not list is what a crash left of an unfinished create or
-delete, and is removed by the next create. The engine has a lock of its own, which is not enough: an open that it
-refuses has already damaged a journal of the shard, after which the holder's flush fails. So nobody may call the
-engine before holding the lock file.
+store.json is the only truth. A shard folder it does not list is what a crash left of an unfinished create, delete or
+optimize, and is removed by the next create or opening. The engine has a lock of its own, which is not enough: an open
+that it refuses has already damaged a journal of the shard, after which the holder's flush fails. So nobody may call
+the engine before holding the lock file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from qdrant_edge import EdgeShard
 from clip_qdrant.errors import (
     ClipQdrantError,
     CollectionExists,
-    CollectionNotFound,
     ConfigError,
     StoreDamaged,
     StoreError,
@@ -46,6 +45,7 @@ from clip_qdrant.store.edge.convert.configs import create_shard
 from clip_qdrant.store.edge.entry import CollectionEntry
 from clip_qdrant.store.edge.files.catalog import Catalog
 from clip_qdrant.store.edge.files.flush_record import FlushRecord, path_of_record, read_record
+from clip_qdrant.store.edge.files.journal import RecordingShard
 from clip_qdrant.store.edge.files.lock import FileLock, is_held
 from clip_qdrant.store.edge.files.open_shard import OpenShard, share_store
 from clip_qdrant.store.edge.files.room import check_room, check_room_to_open
@@ -145,7 +145,7 @@ class EdgeFolder:
     @contextlib.contextmanager
     def change(self, name: str) -> Iterator[tuple[CollectionEntry, EdgeShard, OpenShard]]:
         """The same for a block that writes: what it changed is flushed at times, and by closing."""
-        with self._hold_shard(name) as (entry, opened, shard):
+        with self._hold_shard(name, writes=True) as (entry, opened, shard):
             opened.changed = True
             yield entry, shard, opened
 
@@ -154,7 +154,7 @@ class EdgeFolder:
         self, name: str
     ) -> Iterator[tuple[CollectionEntry, EdgeShard, OpenShard, Callable[[models.CreateCollection], None]]]:
         """The same for a block that changes how the collection is configured: the function writes that down."""
-        with self._hold_store(), self._hold_shard(name) as (entry, opened, shard):
+        with self._hold_store(), self._hold_shard(name, writes=True) as (entry, opened, shard):
 
             def save(config: models.CreateCollection) -> None:
                 catalog = self._catalog.copy()
@@ -169,13 +169,18 @@ class EdgeFolder:
         check_room(self._shared.root, f"write to collection {name!r}", size)
 
     @contextlib.contextmanager
-    def _hold_shard(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, EdgeShard]]:
-        entry, opened = self._open_shard(name)
-        with opened.lock, engine_errors(f"use collection {name!r}"):
-            if opened.shard is None:
-                self._check_usable()
-                raise CollectionNotFound(f"collection {name!r} was deleted meanwhile")
-            yield entry, opened, opened.shard
+    def _hold_shard(self, name: str, *, writes: bool = False) -> Iterator[tuple[CollectionEntry, OpenShard, EdgeShard]]:
+        while True:
+            entry, opened = self._open_shard(name)
+            with opened.writing if writes else contextlib.nullcontext(), opened.lock:
+                if opened.shard is not None:
+                    shard: Any = opened.shard
+                    if writes and opened.journal is not None:
+                        shard = RecordingShard(shard, opened.journal)
+                    with engine_errors(f"use collection {name!r}"):
+                        yield entry, opened, shard
+                    return
+            # Closed while we waited for it: this client was, the collection is deleted, or has another shard by now.
 
     def close(self) -> None:
         """Flush every open shard, and close those that no other client of this process uses.
@@ -234,6 +239,7 @@ class EdgeFolder:
                     break
                 # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
                 self._remove(entry.folder, held)
+            self._sweep_what_is_left()
             try:
                 return entry, self._adopt(entry.folder, self._load_shard(real, entry, held))
             except BaseException:
@@ -293,6 +299,55 @@ class EdgeFolder:
         path_of_record(self._shards / old).unlink(missing_ok=True)
         return aside
 
+    # For `optimize.py`
+
+    def path_of(self, entry: CollectionEntry) -> Path:
+        """The folder of a collection's shard."""
+        return self._shards / entry.folder
+
+    @contextlib.contextmanager
+    def hold_successor(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, Path, FileLock]]:
+        """A collection, its shard, and the folder, not made yet, of one to take its place, with the lock of that.
+
+        What lies in the folder is removed at the end unless `succeed` made it the collection's own.
+        """
+        entry, opened = self._open_shard(name)
+        folder = _name_folder(self.catalog().resolve(name))
+        with self._hold_store():
+            self._sweep(self._catalog.read())
+            held = self._lock(name, folder)
+        try:
+            yield entry, opened, self._shards / folder, held
+        finally:
+            if all(one.folder != folder for one in self._catalog.read().collections.values()):
+                self._remove(folder, held)
+
+    def succeed(self, name: str, old: OpenShard, new: OpenShard) -> None:
+        """Has a collection be another shard from now on, with all that was written to its own up to this moment.
+
+        Reads and writes wait for it. Raises StoreError, and leaves all as it was, if the collection was closed or
+        deleted meanwhile.
+        """
+        assert old.journal is not None
+        assert new.shard is not None
+        with self._hold_store(), old.writing, old.lock:
+            catalog = self._catalog.copy()
+            real = next((key for key, one in catalog.collections.items() if one.folder == old.path.name), None)
+            if old.shard is None or real is None:
+                raise StoreError(f"collection {name!r} was closed or deleted meanwhile")
+            new.changed = True
+            old.journal.apply(new.shard.update)
+            new.flush()
+            catalog.collections[real] = replace(catalog.collections[real], folder=new.path.name)
+            self._catalog.write(catalog)
+            self._open_shards.pop(old.path.name, None)
+            self._shared.shards.pop(old.path.name, None)
+            self._adopt(new.path.name, new)
+            shard, held = old.detach()
+        with contextlib.suppress(Exception):  # nobody needs it any more
+            shard.close()
+        self._remove(old.path.name, held)
+
     def _adopt(self, folder: str, opened: OpenShard) -> OpenShard:
         opened.users.add(self)
         self._shared.shards[folder] = self._open_shards[folder] = opened
@@ -303,7 +358,7 @@ class EdgeFolder:
         opened = self._shared.shards.get(folder)
         if opened is None:
             return None
-        if self._open_shards.get(folder) is not opened:
+        if self._open_shards.get(folder) is not opened or opened.shard is None:
             with opened.lock:  # the last of its users may be closing it
                 if opened.shard is None:
                     return None
@@ -337,6 +392,13 @@ class EdgeFolder:
             raise StoreError(
                 f"cannot open collection {name!r}: {error}; the embedded store must be able to write to {self._shards}"
             ) from error
+
+    def _sweep_what_is_left(self) -> None:
+        """Removes what a kill left, copies of whole collections among it."""
+        listed = {entry.folder for entry in self._catalog.read().collections.values()}
+        if any(path.is_dir() and path.name not in listed for path in self._shards.iterdir()):
+            with self._hold_store():
+                self._sweep(self._catalog.read())
 
     def _sweep(self, catalog: Catalog) -> None:
         listed = {entry.folder for entry in catalog.collections.values()}

@@ -46,6 +46,11 @@ class FileLock:
         except OSError:
             return False
 
+    def fileno(self) -> int:
+        """The descriptor by which it is held; a process that inherits it holds the lock too."""
+        assert self._fd is not None
+        return self._fd
+
     def release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)

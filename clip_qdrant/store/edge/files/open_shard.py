@@ -16,6 +16,7 @@ from qdrant_edge import EdgeShard
 
 from clip_qdrant.store.edge.files.catalog import CatalogFile
 from clip_qdrant.store.edge.files.flush_record import FlushRecord, path_of_record
+from clip_qdrant.store.edge.files.journal import Journal
 from clip_qdrant.store.edge.files.lock import FileLock
 
 __all__ = ["OpenShard", "SharedStore", "share_store"]
@@ -32,11 +33,13 @@ class OpenShard:
     def __init__(self, shard: EdgeShard, held: FileLock, path: Path, record: FlushRecord) -> None:
         self.shard: EdgeShard | None = shard
         self.lock = threading.RLock()
+        self.writing = threading.RLock()  # held by whoever writes, and taken before `lock`
+        self.journal: Journal | None = None  # of what is written, while a copy is made that will take its place
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         self.changed = False
         self.unflushed = 0  # points changed since the last flush
         self._held = held
-        self._path, self._record = path, record
+        self.path, self._record = path, record
         self._finalizer = weakref.finalize(self, _abandon, shard, held, os.getpid())
         self._finalizer.atexit = False  # the system does it then
 
@@ -49,15 +52,18 @@ class OpenShard:
         with self.lock:
             if self.changed and self.shard is not None:
                 self.shard.flush()
-                self._record.update(self._path, self.shard.info().points_count)
-                self._record.write(path_of_record(self._path))
+                self._record.update(self.path, self.shard.info().points_count)
+                self._record.write(path_of_record(self.path))
+                if self.journal is not None:
+                    self.journal.count(self.unflushed)
                 self.changed, self.unflushed = False, 0
 
     def forget_vector(self, name: str) -> None:
         """Takes the files of the vectors of a name from the record: they may go."""
         with self.lock:
-            self._record.forget(f"vector_storage-{name}" if name else "vector_storage")
-            self._record.write(path_of_record(self._path))
+            for folder in ("vector_storage", "vector_index"):
+                self._record.forget(f"{folder}-{name}" if name else folder)
+            self._record.write(path_of_record(self.path))
             self.changed = True
 
     def leave(self, user: object) -> None:
@@ -77,10 +83,17 @@ class OpenShard:
             try:
                 self.flush()
             finally:
-                shard, self.shard = self.shard, None
-                self._finalizer.detach()
+                shard, held = self.detach()
                 shard.close()
-                self._held.release()
+                held.release()
+
+    def detach(self) -> tuple[EdgeShard, FileLock]:
+        """The shard and its lock, which the caller closes and releases; for all others it is closed from now on."""
+        with self.lock:
+            assert self.shard is not None
+            shard, self.shard = self.shard, None
+            self._finalizer.detach()
+            return shard, self._held
 
 
 def _abandon(shard: EdgeShard, held: FileLock, owner: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from clip_qdrant.errors import StoreFull
 
-__all__ = ["check_room", "check_room_to_open"]
+__all__ = ["check_room", "check_room_for_copy", "check_room_to_open"]
 
 # Kept free for what a write brings with it: a payload index takes 2 MiB, a flush some 400 bytes for each changed point.
 _RESERVE = 32 << 20  # bytes
@@ -23,6 +23,8 @@ _RESERVE = 32 << 20  # bytes
 _PLENTY = 1 << 30  # bytes
 # A point takes twice the size of its vector and its payload as JSON, with the log and fifteen indexes: measured.
 _GROWTH = 4
+# Of the bytes of a shard: a copy of it and, beside that, what the engine makes of it.
+_COPIES = 2.5
 # In memory a read makes a block of a hole, and the engine reads these files ahead when it opens.
 _READ_AHEAD = ("vector_storage", "payload_index")
 _FILE_SYSTEMS_IN_MEMORY = ("tmpfs", "ramfs")
@@ -38,6 +40,16 @@ def check_room(store: Path, doing: str, size: Callable[[], int] = lambda: 0) -> 
         raise StoreFull(
             f"cannot {doing}: the disk of {store} has {_mib(free)} free, and {_mib(needed)} are needed, "
             f"{_mib(_RESERVE)} of which stay free; make room and run it again, all is as it was"
+        )
+
+
+def check_room_for_copy(shard: Path, size: int, doing: str) -> None:
+    """Raises StoreFull if the disk has no room for a copy of a shard of `size` bytes and what is made of the copy."""
+    free, needed = shutil.disk_usage(shard).free, _RESERVE + int(_COPIES * size)
+    if free < needed:
+        raise StoreFull(
+            f"cannot {doing}: the disk of {shard} has {_mib(free)} free, and {_mib(needed)} are needed for a copy that "
+            "takes its place; make room and run it again, all is as it was"
         )
 
 

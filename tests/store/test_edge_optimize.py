@@ -1,0 +1,319 @@
+"""An embedded collection is optimized while it is read and written, in a child process, and loses nothing of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from program import program_in
+from qdrant_client import models
+
+from clip_qdrant.errors import CollectionNotFound, StoreDamaged, StoreError, StoreFull
+from clip_qdrant.store.edge import optimize as optimizing
+from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.edge.files import journal as journals
+from clip_qdrant.store.edge.optimize import OptimizeStep
+
+DIM, POINTS = 32, 1500
+VECTORS = np.random.default_rng(0).standard_normal((POINTS + 200, DIM))
+CONFIG = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
+INDEXED = models.OptimizersConfigDiff(indexing_threshold=10)  # KB of vectors
+DELETED = models.Filter(must=[models.FieldCondition(key="n", range=models.Range(lt=300))])
+
+
+def batch(ids: range, **more: Any) -> models.Batch:
+    return models.Batch(
+        ids=[*ids], vectors=VECTORS[ids.start : ids.stop].tolist(), payloads=[{"n": i, **more} for i in ids]
+    )
+
+
+def make(client: EdgeClient, name: str = "c") -> None:
+    client.create_collection(name, CONFIG, optimizers_config=INDEXED)
+    client.create_payload_index(name, "n", "integer")
+    client.upsert(name, batch(range(POINTS)))
+    client.delete(name, DELETED)
+
+
+@pytest.fixture
+def client(edge_client: EdgeClient) -> EdgeClient:
+    make(edge_client)
+    return edge_client
+
+
+def read_all(client: EdgeClient, name: str = "c") -> dict[Any, Any]:
+    records, _ = client.scroll(name, limit=10_000, with_vectors=True)
+    return {record.id: (record.payload, record.vector) for record in records}
+
+
+def folders(client: EdgeClient) -> list[str]:
+    return [path.name for path in (client._folder.root / "collections").iterdir() if path.is_dir()]
+
+
+def test_what_is_written_meanwhile_is_there_afterwards(client: EdgeClient) -> None:
+    [before], fresh = folders(client), range(POINTS, POINTS + 100)
+    other, stop, answers = EdgeClient(client._folder.root), threading.Event(), []
+
+    def use() -> None:
+        for number in fresh:
+            other.upsert("c", batch(range(number, number + 1)))
+            answers.append(len(other.query_points("c", query=VECTORS[number].tolist(), limit=3).points))
+            stop.wait(0.02)
+        client.set_payload("c", {"seen": True}, points=models.Filter())
+        other.delete("c", [400, POINTS + 1])
+        client.create_payload_index("c", "seen", "bool")
+
+    user, steps = threading.Thread(target=use), list[OptimizeStep]()
+
+    def follow(step: OptimizeStep) -> None:
+        if not steps:
+            user.start()
+        steps.append(step)
+
+    done = client.optimize("c", on_progress=follow)
+    user.join()
+
+    assert (done.changed, done.points, done.indexed) == (True, POINTS - 300, POINTS - 300)
+    assert [*dict.fromkeys(step.name for step in steps)] == ["copy", "build", "exchange"]
+    assert answers == [3] * len(fresh)
+    for reader in (client, other):
+        found = read_all(reader)
+        assert {*found} == {*range(300, POINTS + 100)} - {400, POINTS + 1}
+        assert all(payload == {"n": key, "seen": True} for key, (payload, _) in found.items())
+    assert [*folders(client)] != [before]
+    assert len(folders(client)) == 1
+    client.close()
+    assert read_all(other) == found
+    other.close()
+
+    with EdgeClient(client._folder.root) as again:
+        assert read_all(again) == found
+        assert {*again.get_collection("c").payload_schema} == {"n", "seen"}
+
+
+@pytest.fixture(scope="module")
+def optimized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("optimized") / "store"
+    with EdgeClient(store) as client:
+        make(client)
+        client.optimize("c")
+    return store
+
+
+def test_a_search_in_an_index_finds_what_comparing_with_every_vector_does(optimized: Path) -> None:
+    with EdgeClient(optimized) as client:
+        found: list[dict[Any, float]] = []
+        exact: list[dict[Any, float]] = []
+        for vector in VECTORS[POINTS:]:
+            for kind, params in ((found, None), (exact, models.SearchParams(exact=True))):
+                answer = client.query_points("c", query=vector.tolist(), search_params=params)
+                kind.append({point.id: point.score for point in answer.points})
+        right = sum(len({*one} & {*other}) for one, other in zip(found, exact, strict=True))
+        assert right >= 0.98 * 10 * len(exact)
+        for one, other in zip(found, exact, strict=True):  # by the vectors themselves, not by their bytes
+            assert {key: one[key] for key in one if key in other} == pytest.approx(
+                {key: other[key] for key in one if key in other}, abs=1e-6
+            )
+
+
+def test_what_has_no_need_of_it_is_left_as_it_is(optimized: Path) -> None:
+    with EdgeClient(optimized) as client:
+        before = folders(client)
+        done = client.optimize("c")
+        assert (done.changed, done.points, done.indexed) == (False, POINTS - 300, POINTS - 300)
+        assert folders(client) == before
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("name", ["id_tracker.mappings", "vector_storage/matrix.dat", "vector_index/graph.bin"])
+def test_damage_of_optimized_files_is_noticed(tmp_path: Path, optimized: Path, name: str) -> None:
+    store = Path(shutil.copytree(optimized, tmp_path / "store"))
+    [file] = store.glob(f"collections/*/segments/*/{name}")
+    cut(file)
+    with EdgeClient(store) as client, pytest.raises(StoreDamaged, match=f"{name} has .* at the last flush"):
+        client.count("c")
+
+
+def give_up_at(wanted: str) -> Callable[[OptimizeStep], None]:
+    def follow(step: OptimizeStep) -> None:
+        if step.name == wanted:
+            raise KeyboardInterrupt
+
+    return follow
+
+
+@pytest.mark.parametrize("step", ["copy", "build"])
+def test_interrupted_it_leaves_all_as_it_was(client: EdgeClient, step: str) -> None:
+    before, there = folders(client), read_all(client)
+
+    with pytest.raises(KeyboardInterrupt):
+        client.optimize("c", on_progress=give_up_at(step))
+
+    assert (folders(client), read_all(client)) == (before, there)
+    client.upsert("c", batch(range(5)))
+    assert client.count("c").count == len(there) + 5
+
+
+# In place of the child: it leaves the copy as it is, and says that it changed it.
+PRETEND = ("-c", f'print(\'{{"changed": true, "points": {POINTS - 300}}}\')')
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def optimize_and_die(store: Path, moment: str) -> None:
+    def follow(step: OptimizeStep) -> None:
+        if step.name == moment and (step.done or step.seconds > 1):
+            die()
+
+    client = EdgeClient(store)
+    if moment != "build":
+        optimizing._MODULE = PRETEND
+    if moment == "catalog":
+        setattr(client._folder._catalog, "write", die)  # noqa: B010  mypy lets no method be assigned
+    if moment == "removal":
+        setattr(client._folder, "_remove", die)  # noqa: B010
+    client.set_payload("c", {"acknowledged": True}, points=[300])
+    client.optimize("c", on_progress=follow)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
+@pytest.mark.parametrize("moment", ["copy", "build", "catalog", "removal"])
+def test_killed_at_any_moment_it_loses_nothing_and_what_it_left_goes_at_the_next_opening(
+    tmp_path: Path, moment: str
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        make(client)
+        before = folders(client)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["clip_qdrant.store.edge.client"])
+    process = context.Process(target=optimize_and_die, args=(tmp_path, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len([path for path in (tmp_path / "collections").iterdir() if path.is_dir()]) == 2
+
+    for _ in range(100):  # the child ends with its parent, and then lets go of the copy
+        with EdgeClient(tmp_path) as client:
+            assert {*(found := read_all(client))} == {*range(300, POINTS)}
+            assert found[300][0] == {"n": 300, "acknowledged": True}
+            if len(there := folders(client)) == 1:
+                break
+        time.sleep(0.1)
+    assert (there == before) == (moment != "removal")
+    assert len(there) == 1
+
+
+def test_a_disk_without_room_for_the_copy_is_told_before_it_starts(
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folders(client)
+    monkeypatch.setattr("clip_qdrant.store.edge.files.room.shutil.disk_usage", lambda _: SimpleNamespace(free=40 << 20))
+    steps: list[OptimizeStep] = []
+    with pytest.raises(StoreFull, match=r"has 40\.0 MiB free, and .* MiB are needed for a copy"):
+        client.optimize("c", on_progress=steps.append)
+    assert (steps, folders(client)) == ([], before)
+
+
+def test_a_child_that_fails_says_why_and_leaves_all_as_it_was(
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, there = folders(client), read_all(client)
+    for program, words in (
+        ("raise MemoryError('no memory')", "no memory"),
+        ("os.kill(os.getpid(), 9)", "killed"),
+    ):
+        monkeypatch.setattr(optimizing, "_MODULE", ("-c", f"import os; {program}"))
+        with pytest.raises(StoreError, match=f"optimizes collection 'c'.*{words}.*all is as it was"):
+            client.optimize("c")
+        assert (folders(client), read_all(client)) == (before, there)
+
+
+def test_more_changes_than_memory_should_hold_end_it(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "_MOST_POINTS", 20)
+    monkeypatch.setattr("clip_qdrant.store.edge.points._POINTS_A_FLUSH", 10)
+    monkeypatch.setattr(optimizing, "_MODULE", PRETEND)
+
+    def write(step: OptimizeStep) -> None:
+        if step.name == "build":
+            client.upsert("c", batch(range(POINTS, POINTS + 30)))
+
+    with pytest.raises(StoreError, match="more than 20 points were written meanwhile"):
+        client.optimize("c", on_progress=write)
+    assert client.count("c").count == POINTS - 300 + 30
+
+
+def test_a_collection_that_is_deleted_meanwhile_stays_deleted(
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizing, "_MODULE", PRETEND)
+
+    def delete(step: OptimizeStep) -> None:
+        if step.name == "exchange":
+            client.delete_collection("c")
+
+    with pytest.raises(StoreError, match="'c' was closed or deleted meanwhile"):
+        client.optimize("c", on_progress=delete)
+    assert folders(client) == []
+
+
+def test_only_one_optimizes_a_collection_at_a_time(client: EdgeClient) -> None:
+    def again(step: OptimizeStep) -> None:
+        if step.name == "build":
+            with pytest.raises(StoreError, match="is being optimized already"):
+                client.optimize("c")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.optimize("c", on_progress=again)
+    with pytest.raises(CollectionNotFound):
+        client.optimize("nothing")
+
+
+def test_what_it_brings_is_told_where_it_pays(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.explain_optimize("c") is None
+    monkeypatch.setattr(optimizing, "_MANY_PLAIN", 1 << 10)
+    assert client.explain_optimize("c") == (
+        "1,200 of its 1,200 points are in no vector index, and each search looks at all of these"
+    )
+    monkeypatch.setattr(optimizing, "_MANY_DELETED", 1 << 10)
+    assert "MiB" not in str(client.explain_optimize("c"))  # a fifth
+    client.delete("c", [*range(300, 700)])
+    client.close()
+    client = EdgeClient(client._folder.root)
+    assert "0 MiB on disk are of deleted points" in str(client.explain_optimize("c"))
+    client.close()
+
+
+def test_the_command_optimizes_and_info_says_where_that_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    with EdgeClient(store) as client:
+        make(client)
+    monkeypatch.setattr(optimizing, "_MANY_PLAIN", 1 << 10)
+    with program_in(tmp_path / "folder", monkeypatch) as program:
+        noted = program("info", "--location", store)
+        done = program("optimize", "--location", store, "--json")
+        silent = program("info", "--location", store)
+        nowhere = program("optimize", "--location", "http://localhost:6333")
+        missing = program("optimize", "--location", store, "--collection", "x")
+    assert "c: 1,200 of its 1,200 points are in no vector index" in noted.out
+    assert "`clip-qdrant optimize --collection c` mends that" in noted.out
+    [row] = done.json["collections"]
+    assert (row["name"], row["changed"], row["indexed"]) == ("c", True, 1200)
+    assert "vector index" not in silent.out
+    assert (nowhere.code, missing.code) == (2, 3)
+    assert "only an embedded store is optimized" in nowhere.err
