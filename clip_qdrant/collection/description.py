@@ -25,6 +25,7 @@ from clip_qdrant.collection.indexing import explain_indexing
 from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.collection.relevance.stored import read_calibration
 from clip_qdrant.collection.strict_mode import StrictMode, choose_indexes, explain_missing
+from clip_qdrant.collection.text.vectors import TEXT_VECTOR, sparse_params
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -271,6 +272,11 @@ class CollectionDescription:
                 f"collection {self.name!r} does not have the one unnamed vector of {self._dim} dimensions that its "
                 "description promises; delete it (clip-qdrant drop) and ingest again"
             )
+        if TEXT_VECTOR not in (info.config.params.sparse_vectors or {}):
+            raise StoreError(
+                f"collection {self.name!r} has no sparse vector {TEXT_VECTOR!r} for the words of its images; "
+                "delete it (clip-qdrant drop) and ingest again"
+            )
         return dict(profile.get("fields") or {})
 
     def _profile(self, schema: Schema) -> dict[str, Any]:
@@ -289,7 +295,11 @@ class CollectionDescription:
         try:
             self.ask(
                 lambda: self._client.create_collection(
-                    self.name, vectors_config=vectors, metadata=self._profile(schema), **self._options.spread()
+                    self.name,
+                    vectors_config=vectors,
+                    sparse_vectors_config=sparse_params(),
+                    metadata=self._profile(schema),
+                    **self._options.spread(),
                 ),
                 what=f"creating collection {self.name!r}",
             )

@@ -30,6 +30,8 @@ class Facet:
 class Hit:
     """One result of a search. `score` is the cosine similarity, -1 to 1 (None where nothing was compared).
 
+    Of a search by words it is the weight of those found, of one by both 0 to 1, and `parts` has the two it is made of:
+    "likeness" (the cosine similarity) and "words", each if the image is among the first of that list.
     `copies` are the ids of the images that it stands for besides itself, where near-duplicates are collapsed.
     `shares` says how much of the score comes from each term of the query, where the search explains itself.
     `vector` is the stored one, float32 (dim,), where it was asked for.
@@ -43,6 +45,7 @@ class Hit:
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
     relevance: float | None = None
     copies: tuple[str, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict, repr=False)
     shares: Mapping[str, float] = field(default_factory=dict, repr=False)
     vector: np.ndarray | None = field(default=None, repr=False, compare=False)
 
@@ -72,6 +75,8 @@ class Hit:
             told["relevance"] = self.relevance
         if self.copies:
             told["copies"] = list(self.copies)
+        if self.parts:
+            told["parts"] = dict(self.parts)
         if self.shares:
             told["shares"] = dict(self.shares)
         if self.vector is not None:

@@ -28,6 +28,7 @@ from clip_qdrant.collection.search.examples import Strategy, rank_by_context, ra
 from clip_qdrant.collection.search.options import Collapse, SearchOptions
 from clip_qdrant.collection.search.run import Searcher, query_of
 from clip_qdrant.collection.standard_fields import check_declared_fields
+from clip_qdrant.collection.text.fusion import TEXT_WEIGHT, Fusion
 from clip_qdrant.collection.writer import CollectionWriter
 from clip_qdrant.embedder_protocol import Embedder, check_embedder
 from clip_qdrant.errors import CollectionNotFound, ConfigError, QueryError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.edit.classify import Classification, Label
     from clip_qdrant.collection.query import Query
     from clip_qdrant.collection.relevance.scale import MinRelevance
+    from clip_qdrant.collection.text.fields import TextFields
     from clip_qdrant.images.load import ImageInput
 
     Example: TypeAlias = str | Query | ImageInput | Sequence[float]
@@ -155,6 +157,10 @@ class ImageCollection:
         offset: int = 0,
         score_threshold: float | None = None,
         min_relevance: MinRelevance | None = None,
+        text: bool | str | None = None,
+        text_fields: TextFields | None = None,
+        text_weight: float = TEXT_WEIGHT,
+        fusion: Fusion = "sum",
         order_by: str | None = None,
         candidates: int | None = None,
         diversity: float | None = None,
@@ -178,7 +184,11 @@ class ImageCollection:
 
         `score_threshold` is the least cosine similarity, -1 to 1, and `min_relevance` the least relevance, 0 to 1: the
         share of random pairs of a query and an image that are less alike. "auto" leaves likely matches alone, where the
-        model or the collection is calibrated. `order_by` is a field ("taken_at", "-taken_at" for
+        model or the collection is calibrated. `text` looks for words too, in captions, names of files and folders, and
+        metadata: those of the query (True), or others; without a query for words alone. `text_fields` are the fields to
+        look in, or their weights by name. `fusion` puts what is alike and what has the words into one order: by the
+        "sum" of both scores, the one of the words weighted `text_weight` (0 to 1), or by both ranks ("rrf"). What has
+        the words is found however unlike it is. `order_by` is a field ("taken_at", "-taken_at" for
         the newest first): of all images without a query, else of the images that match, which are those that pass the
         threshold or the `candidates` best. `diversity` (0 to 1) chooses among the best `candidates` those that are
         unlike each other. `collapse` shows one of those with the same "bytes", of the same "shot", or that look
@@ -195,6 +205,10 @@ class ImageCollection:
             offset=offset,
             score_threshold=score_threshold,
             min_relevance=min_relevance,
+            text=text,
+            text_fields=text_fields,
+            text_weight=text_weight,
+            fusion=fusion,
             order_by=order_by,
             candidates=candidates,
             diversity=diversity,

@@ -57,6 +57,7 @@ def make_hit(
     shares: Mapping[str, float] | None = None,
     relevance: float | None = None,
     vector: np.ndarray | None = None,
+    parts: Mapping[str, float] | None = None,
 ) -> Hit:
     """A point as a hit; one that another program wrote may lack every part of the payload profile."""
     payload = point.payload or {}
@@ -71,6 +72,7 @@ def make_hit(
         shares=shares or {},
         relevance=relevance,
         vector=vector,
+        parts=parts or {},
     )
 
 
@@ -116,9 +118,9 @@ def check_uri(uri: str) -> None:
         raise MetadataError(f"{uri!r}: uri {uri!r} is not valid Unicode text; clean it") from None
 
 
-def count_bytes(payload: Mapping[str, Any] | None, dim: int) -> int:
-    """About how many bytes of JSON a payload and a vector of `dim` numbers are."""
-    return len(json.dumps(payload, ensure_ascii=False).encode()) + _BYTES_A_NUMBER * dim
+def count_bytes(payload: Mapping[str, Any] | None, numbers: int) -> int:
+    """About how many bytes of JSON a payload and so many numbers of vectors are."""
+    return len(json.dumps(payload, ensure_ascii=False).encode()) + _BYTES_A_NUMBER * numbers
 
 
 def split_requests(items: Sequence[_T], sizes: Iterable[int]) -> Iterator[list[_T]]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from clip_qdrant.collection.points import check_uri, check_vectors, count_bytes, split_requests
+from clip_qdrant.collection.points import check_uri, check_vectors, count_bytes, dense_vector, split_requests
 from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.collection.standard_fields import fill_standard_fields
+from clip_qdrant.collection.text.vectors import TEXT_VECTOR, make_document
 from clip_qdrant.errors import CollectionNotFound, MetadataError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where
@@ -105,7 +106,9 @@ class CollectionWriter:
                 records, following = self._reader.scroll(selection, None, True, True, limit=limit)
                 for record in records:
                     payload = dict(record.payload or {})
-                    found.setdefault(payload["image"]["sha256"], (payload, np.asarray(record.vector, np.float32)))
+                    found.setdefault(
+                        payload["image"]["sha256"], (payload, np.asarray(dense_vector(record.vector), np.float32))
+                    )
                 if following is None:
                     break
                 missing -= found.keys()
@@ -138,12 +141,13 @@ class CollectionWriter:
             return
 
         def upsert() -> None:
-            points = [
-                models.PointStruct(id=record.id, vector=row.tolist(), payload=payload)
-                for record, row, payload in zip(records, rows, self._payloads(records), strict=True)
-            ]
-            points = list({point.id: point for point in points}.values())  # of one uri given twice the last wins
-            for some in split_requests(points, [count_bytes(point.payload, self.embedder.dim) for point in points]):
+            points, sizes = {}, {}  # of one uri given twice the last wins
+            for record, row, payload in zip(records, rows, self._payloads(records), strict=True):
+                words = make_document(payload, self._description.payload_fields)
+                vector: Any = row.tolist() if words is None else {"": row.tolist(), TEXT_VECTOR: words}
+                points[record.id] = models.PointStruct(id=record.id, vector=vector, payload=payload)
+                sizes[record.id] = count_bytes(payload, len(row) + _count_numbers(words))
+            for some in split_requests(list(points.values()), sizes.values()):
                 self._upsert(some)
 
         self._run_despite_deletion(upsert)
@@ -155,24 +159,25 @@ class CollectionWriter:
         )
 
     def write_payloads(self, records: Sequence[ImageRecord]) -> None:
-        """Replaces the payloads of stored images, whole, and leaves their vectors alone.
+        """Replaces the payloads of stored images, whole, and the vectors of their words; those of the images stay.
 
         Raises MetadataError before anything is written, StoreError for an image that is not there.
         """
         if not records:
             return
-        payloads = self._payloads(records)
-        operations = [
-            models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, points=[record.id]))
-            for record, payload in zip(records, payloads, strict=True)
-        ]
-        for some in split_requests(operations, [count_bytes(payload, 0) for payload in payloads]):
+        changes, sizes = [], []
+        for record, payload in zip(records, self._payloads(records), strict=True):
+            words = make_document(payload, self._description.payload_fields)
+            changes.append(_change_payload(record.id, payload, words))
+            sizes.append(count_bytes(payload, _count_numbers(words)))
+        for some in split_requests(changes, sizes):
             self._update(some)
 
-    def _update(self, operations: list[models.OverwritePayloadOperation]) -> None:
+    def _update(self, changes: list[list[models.UpdateOperation]]) -> None:
+        operations = [operation for change in changes for operation in change]
         self._description.ask(
             lambda: self._client.batch_update_points(self._name, update_operations=operations, wait=True),
-            what=f"storing {len(operations)} payloads in collection {self._name!r}",
+            what=f"storing {len(changes)} payloads in collection {self._name!r}",
         )
 
     def _payloads(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
@@ -200,3 +205,23 @@ class CollectionWriter:
         except CollectionNotFound:
             self._description.forget()
             write()
+
+
+def _change_payload(
+    point: str, payload: dict[str, Any], words: models.SparseVector | None
+) -> list[models.UpdateOperation]:
+    """The payload last: if only the first of the two was done, the payload shows that the image is to be written."""
+    vectors: models.UpdateOperation
+    if words is None:
+        vectors = models.DeleteVectorsOperation(
+            delete_vectors=models.DeleteVectors(points=[point], vector=[TEXT_VECTOR])
+        )
+    else:
+        changed = models.PointVectors(id=point, vector={TEXT_VECTOR: words})
+        vectors = models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=[changed]))
+    payloads = models.SetPayload(payload=payload, points=[point])
+    return [vectors, models.OverwritePayloadOperation(overwrite_payload=payloads)]
+
+
+def _count_numbers(words: models.SparseVector | None) -> int:
+    return 0 if words is None else 2 * len(words.indices)

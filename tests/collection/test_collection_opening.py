@@ -12,6 +12,7 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.description import FORMAT
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.text.vectors import sparse_params
 from clip_qdrant.errors import (
     ConfigError,
     FilterError,
@@ -202,6 +203,7 @@ def test_a_collection_that_appears_during_creation_is_used(client: QdrantBase) -
         client.create_collection(
             "photos",
             models.VectorParams(size=16, distance=models.Distance.COSINE),
+            sparse_vectors_config=sparse_params(),
             metadata={
                 "clip_qdrant": {
                     "format": FORMAT,
@@ -307,6 +309,15 @@ def test_vectors_of_another_length_than_described_are_refused(client: QdrantBase
     client.create_collection("photos", models.VectorParams(size=8, distance=models.Distance.COSINE), metadata=profile)
     with pytest.raises(StoreError, match="16 dimensions"):
         ImageCollection("photos", FakeEmbedder(dim=16), client)
+
+
+def test_a_collection_without_a_vector_for_words_is_refused(client: QdrantBase) -> None:
+    ImageCollection("photos", FakeEmbedder(), client).add(RED)
+    profile = client.get_collection("photos").config.metadata
+    client.delete_collection("photos")
+    client.create_collection("photos", models.VectorParams(size=16, distance=models.Distance.COSINE), metadata=profile)
+    with pytest.raises(StoreError, match="no sparse vector 'text'"):
+        ImageCollection("photos", FakeEmbedder(), client)
 
 
 @pytest.mark.parametrize("where", ["year =", "= 3", "year ~ 'x'", "year = 'x'", {"year": {"like": 1}}, 7])

@@ -20,6 +20,7 @@ from PIL import Image
 from qdrant_client import QdrantClient
 
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.errors import ConfigError, MissingExtra, StoreUnavailable
 from clip_qdrant.images.load import Limits
 from clip_qdrant.store.connect import connect
@@ -98,7 +99,7 @@ def counts(report: Report) -> tuple[int, int, int, int]:
 def points(collection: ImageCollection) -> dict[str, tuple[dict[str, Any], list[float]]]:
     found = collection.client.scroll(collection.name, limit=1000, with_payload=True, with_vectors=True)[0]
     return {
-        str(point.id): ({**(point.payload or {}), "ingested_at": None}, list(np.asarray(point.vector)))
+        str(point.id): ({**(point.payload or {}), "ingested_at": None}, np.asarray(dense_vector(point.vector)).tolist())
         for point in found
     }
 

@@ -17,6 +17,7 @@ from PIL import Image
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images.load import Limits, load_image
 from clip_qdrant.records import ImageRecord, SourceInfo
@@ -593,7 +594,7 @@ def test_vectors_that_are_taken_over_are_the_ones_that_were_stored(
     (photos / "00.png").rename(photos / "99.png")
     ingest(FolderSource(photos), collection)
     old, new = (
-        collection.client.retrieve("photos", ids=[hit.id], with_vectors=True)[0].vector
+        dense_vector(collection.client.retrieve("photos", ids=[hit.id], with_vectors=True)[0].vector)
         for hit in (collection.get(photos / "00.png"), collection.get(photos / "99.png"))
         if hit is not None
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import FakeEmbedder, MadeSource
 from program import program_in
@@ -19,6 +20,7 @@ from qdrant_client import models
 
 from clip_qdrant.cli.repair import is_stored_image
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.errors import CollectionNotFound, StoreDamaged, StoreError, StoreLocked
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.store.edge.repair import repair_collection
@@ -104,7 +106,7 @@ def test_damage_is_told_when_the_collection_is_opened_and_repair_lets_ingestion_
         assert (report.added + report.updated, report.quarantined) == (IMAGES - done.kept, ())
         assert collection.count() == collection.count("source.name = 'made'") == IMAGES
         records, _ = client.scroll("photos", limit=IMAGES, with_vectors=True)
-        assert all(sum(x * x for x in record.vector) == pytest.approx(1) for record in records)
+        assert all(np.linalg.norm(dense_vector(record.vector)) == pytest.approx(1) for record in records)  # type: ignore[arg-type]
     assert repair_collection(store, "photos").damage is None
 
 

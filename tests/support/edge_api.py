@@ -108,8 +108,10 @@ class EdgeApi:
     # Collections
 
     def _create(self, name: str, asked: models.CreateCollection) -> bool:
-        others = {key: getattr(asked, key) for key in asked.model_fields_set - {"vectors", *_REMEMBERED}}
-        self.client.create_collection(name, asked.vectors, **others)
+        others = {
+            key: getattr(asked, key) for key in asked.model_fields_set - {"vectors", "sparse_vectors", *_REMEMBERED}
+        }
+        self.client.create_collection(name, asked.vectors, asked.sparse_vectors, **others)
         self._optimize(name, asked.optimizers_config)
         self._strict.set(name, asked.strict_mode_config)
         return True

@@ -25,6 +25,7 @@ import numpy as np
 from fakes import FakeEmbedder, RecordingClient, write_image
 
 from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.errors import ClipQdrantError
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
@@ -230,7 +231,8 @@ def contents(client: Any) -> Contents:
             return contents(opened)
     points, _ = client.scroll("photos", limit=10_000, with_payload=True, with_vectors=True)
     return {
-        point.payload["uri"]: (np.asarray(point.vector), {**point.payload, "ingested_at": None}) for point in points
+        point.payload["uri"]: (np.asarray(dense_vector(point.vector)), {**point.payload, "ingested_at": None})
+        for point in points
     }
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 from clip_qdrant.collection.options import is_number
 from clip_qdrant.collection.relevance.scale import MinRelevance
+from clip_qdrant.collection.text.fields import TextFields
+from clip_qdrant.collection.text.fusion import TEXT_WEIGHT, Fusion
 from clip_qdrant.errors import QueryError, shorten
 
 __all__ = ["MOST_AT_ONCE", "Collapse", "SearchOptions"]
@@ -31,6 +33,10 @@ class SearchOptions:
     offset: int = 0
     score_threshold: float | None = None
     min_relevance: MinRelevance | None = None
+    text: bool | str | None = None
+    text_fields: TextFields | None = None
+    text_weight: float = TEXT_WEIGHT
+    fusion: Fusion = "sum"
     order_by: str | None = None
     candidates: int | None = None
     diversity: float | None = None
@@ -57,6 +63,7 @@ class SearchOptions:
         for name, least, most, what in (
             ("score_threshold", -1.0, 1.0, "a cosine similarity, -1 to 1"),
             ("diversity", 0.0, 1.0, "from 0 (the most relevant) to 1 (the most diverse)"),
+            ("text_weight", 0.0, 1.0, "from 0 (likeness alone) to 1 (words alone)"),
             ("oversampling", 1.0, 1000.0, "a factor from 1 to 1000"),
         ):
             if (value := getattr(self, name)) is not None:
@@ -74,8 +81,21 @@ class SearchOptions:
         if self.collapse is not None and self.collapse not in get_args(Collapse):
             choices = ", ".join(map(repr, get_args(Collapse)))
             raise QueryError(f"collapse must be one of {choices}, not {_show(self.collapse)}")
+        self._check_text()
         self._keep("payload", _payload(self.payload))
         self._check_together()
+
+    def _check_text(self) -> None:
+        if self.text is not None and not isinstance(self.text, bool | str):
+            raise QueryError(f"text must be True, for the words of the query, or the words, not {_show(self.text)}")
+        if isinstance(self.text, str) and not self.text.strip():
+            raise QueryError(f"the text to look for, {self.text!r}, is empty; give the words, or leave text out")
+        if self.fusion not in get_args(Fusion):
+            raise QueryError(
+                f"fusion must be one of {', '.join(map(repr, get_args(Fusion)))}, not {_show(self.fusion)}"
+            )
+        if self.text and self.diversity is not None:
+            raise QueryError("diversity compares vectors alone, and text ranks by words too: give one of them")
 
     def _check_together(self) -> None:
         if self.exact and self.ef is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from qdrant_client import models
@@ -18,7 +18,9 @@ class Ranking:
 
     `without` are the ids of points that are never in the result. `vector` is the unit vector that hits are compared
     with, float32 (dim,), where there is one; `parts` are the terms that add up to it, by what they are called, and
-    `texts` is the share of texts in it, 0 to 1, where that is known.
+    `texts` is the share of texts in it, 0 to 1, where that is known. `words` are looked for too; once they are part of
+    the query, `by` tells what the scores of hits are: cosine similarities, the weight of words (BM25), or both brought
+    together. `found` are then the two of a point, by its id, as far as they are known.
     """
 
     query: Any
@@ -28,6 +30,9 @@ class Ranking:
     vector: np.ndarray | None = None
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     texts: float | None = None
+    words: models.SparseVector | None = None
+    by: Literal["likeness", "words", "both"] = "likeness"
+    found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def by_vector(

@@ -20,10 +20,10 @@ from clip_qdrant.errors import QueryError
 if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
 
-__all__ = ["Clock", "StoreRequest"]
+__all__ = ["ROUNDING", "Clock", "StoreRequest", "find_threshold", "leave_out", "search_params"]
 
 _CANDIDATES = 100  # of which a diverse result is chosen
-_ROUNDING = 1e-6  # of a float32 cosine: a threshold of 1 finds the very same picture
+ROUNDING = 1e-6  # of a float32 cosine: a threshold of 1 finds the very same picture
 
 
 class Clock:
@@ -65,7 +65,7 @@ class StoreRequest:
         self.options = options
         self.payload = payload
         self.scale = scale
-        self.threshold = _find_threshold(options, scale)
+        self.threshold = find_threshold(options, scale) if ranking.by == "likeness" else None
         self.vectors = options.vectors or (options.explain and bool(ranking.parts))
         self.clock = clock
 
@@ -80,7 +80,7 @@ class StoreRequest:
 
     def arguments(self) -> dict[str, Any]:
         """What each call of query_points has of it; limit, offset and what is read of a point come with the call."""
-        least = None if self.threshold is None else self.threshold - _ROUNDING
+        least = None if self.threshold is None else self.threshold - ROUNDING
         return {
             "query": self._query(),
             "using": self.ranking.using,
@@ -136,12 +136,15 @@ class StoreRequest:
         if score is None and isinstance(point, models.ScoredPoint) and self.ranking.query is not None:
             score = point.score
         vector = dense_vector(point.vector) if self.vectors else None
+        parts = self.ranking.found.get(str(point.id), {})
+        likeness = score if self.ranking.by == "likeness" else parts.get("likeness")
         return make_hit(
             point,
             score,
             copies=copies,
             vector=vector if self.options.vectors else None,
-            relevance=self.scale.measure(score),
+            relevance=self.scale.measure(likeness),
+            parts=parts,
             shares=self._shares(vector) if self.options.explain and vector is not None else {},
         )
 
@@ -170,7 +173,7 @@ class StoreRequest:
         return {name: float(part @ vector) / length for name, part in self.ranking.parts.items()}
 
 
-def _find_threshold(options: SearchOptions, scale: RelevanceScale) -> float | None:
+def find_threshold(options: SearchOptions, scale: RelevanceScale) -> float | None:
     """The least cosine similarity of a hit, where the options ask for one."""
     if options.min_relevance is None:
         return options.score_threshold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.collection.search.payload import choose_payload
 from clip_qdrant.collection.search.ranking import Ranking
 from clip_qdrant.collection.search.request import Clock, StoreRequest
+from clip_qdrant.collection.search.words import find_words, rank_with_words
 from clip_qdrant.errors import QueryError
 from clip_qdrant.filters.build import Where
 
@@ -49,7 +51,7 @@ class Searcher:
         """See `ImageCollection.search`."""
         wanted, clock = to_query(query), Clock()
         return self._reader.read_if_there(
-            lambda: self._run(self._make_rankings([wanted], clock)[0], where, options, clock),
+            lambda: self._run(self._make_rankings([wanted], options, clock)[0], where, options, clock),
             otherwise=self._find_no_collection(),
         )
 
@@ -59,7 +61,7 @@ class Searcher:
         if not wanted:
             return []
         return self._reader.read_if_there(
-            lambda: self._run_batch(self._make_rankings(wanted, clock), where, options, clock),
+            lambda: self._run_batch(self._make_rankings(wanted, options, clock), where, options, clock),
             otherwise=[self._find_no_collection() for _ in wanted],
         )
 
@@ -94,27 +96,32 @@ class Searcher:
         found = {str(record.id): dense_vector(record.vector) for record in records}
         return {name: vector for name, key in ids.items() if (vector := found.get(key)) is not None}
 
-    def _make_rankings(self, queries: Sequence[Query | None], clock: Clock) -> list[Ranking]:
+    def _make_rankings(self, queries: Sequence[Query | None], options: SearchOptions, clock: Clock) -> list[Ranking]:
         """A ranking for each query, by the order of ids for None: all are embedded at once."""
+        words = [find_words(query, options, self._reader) for query in queries]
         with clock.measure("embedding"):
             vectors = iter(evaluate_queries([one for one in queries if one], self._embedder, self.fetch_vectors))
         rankings = []
-        for query in queries:
+        for query, sought in zip(queries, words, strict=True):
             if query is None:
-                rankings.append(Ranking(query=None))
+                rankings.append(Ranking(query=None, words=sought))
                 continue
             made = next(vectors)
             without = tuple(id_of(name) for name in query.names())
             texts = measure_text_share(query.terms)
-            rankings.append(Ranking.by_vector(made.vector, without=without, parts=made.parts, texts=texts))
+            ranking = Ranking.by_vector(made.vector, without=without, parts=made.parts, texts=texts)
+            rankings.append(replace(ranking, words=sought) if sought else ranking)
         return rankings
 
     def _make_request(
         self, ranking: Ranking, selection: models.Filter | None, options: SearchOptions, clock: Clock
     ) -> StoreRequest:
         if ranking.query is None:
-            _check_listing(options)
+            _check_listing(options, ranking)
         payload, scale = choose_payload(options.payload, self._reader), RelevanceScale(self.calibration, ranking.texts)
+        if ranking.words is not None:
+            with clock.measure("words"):
+                ranking = rank_with_words(ranking, ranking.words, selection, options, scale, self._reader)
         return StoreRequest(self._reader, ranking, selection, options, payload=payload, scale=scale, clock=clock)
 
     def _run(self, ranking: Ranking, where: Where | None, options: SearchOptions, clock: Clock) -> Hits:
@@ -175,6 +182,9 @@ class Searcher:
             return f"the offset is {options.offset}, and there are no more than {number} images"
         if options.group_by is not None:
             return f"none of {number} images has a value of {options.group_by}"
+        if request.ranking.by != "likeness":
+            near = " or is near enough" if request.ranking.by == "both" else ""
+            return f"none of {number} images has any of these words{near}"
         if options.min_relevance is None:
             return f"none of {number} images has a score of at least {options.score_threshold}"
         return f"none of {number} images is likely to match{self._tell_best(request)}"
@@ -208,8 +218,10 @@ def query_of(example: Any) -> Query:
     return query
 
 
-def _check_listing(options: SearchOptions) -> None:
-    """Raises QueryError for options that mean nothing where nothing is compared."""
-    for name in ("score_threshold", "min_relevance", "diversity", "collapse", "group_by"):
+def _check_listing(options: SearchOptions, ranking: Ranking) -> None:
+    """Raises QueryError for options that mean nothing where nothing is compared, or only words are."""
+    of_words = ranking.words is not None
+    for name in ("score_threshold", "min_relevance", *(() if of_words else ("diversity", "collapse", "group_by"))):
         if getattr(options, name) is not None:
-            raise QueryError(f"{name} is for the images that a query finds: give a query, or leave {name} out")
+            what = " by likeness" if of_words else ""
+            raise QueryError(f"{name} is for the images that a query finds{what}: give a query, or leave {name} out")
