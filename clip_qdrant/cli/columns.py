@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_columns", "fill_rows", "path_line"]
 
-_USUAL = ("score", "relevance", "caption", "taken", "place", "metadata", "image")
+_USUAL = ("score", "relevance", "caption", "taken", "place", "metadata", "copies", "image")
 _ALWAYS = ("score", "image")  # the others only where one of the hits has something to show
 
 
@@ -73,6 +73,7 @@ _COLUMNS: Mapping[str, Callable[[Any], str]] = {
     "taken": facts.show_date,
     "place": facts.show_place,
     "metadata": lambda hit: metadata_text(facts.choose_metadata(hit)),
+    "copies": lambda hit: f"+{len(hit.copies)}" if hit.copies else "",
     "image": place,
     "name": facts.show_name,
     "folder": facts.show_folder,

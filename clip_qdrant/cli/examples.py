@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         """clip-qdrant search "a dog" --where "year >= 2022 and album = 'pets'\"""",
         "clip-qdrant search --image query.jpg --not people --html like-it.html",
         'clip-qdrant search "a dog" --columns score,taken,path',
+        "clip-qdrant search --where \"album = 'pets'\" --order-by -taken_at",
     ),
     "facet": ("clip-qdrant facet image.format", 'clip-qdrant facet album --where "year >= 2022"'),
     "info": ("clip-qdrant info", "clip-qdrant info --json"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.columns import choose_columns, fill_rows, path_line
 from clip_qdrant.cli.output import (
+    place,
     plain,
     print_json,
     print_line,
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from clip_qdrant.calibration.curves import Calibration
-    from clip_qdrant.collection.hits import Hit
+    from clip_qdrant.collection.hits import Hit, Hits
     from clip_qdrant.collection.query import Query
     from clip_qdrant.collection.relevance.scale import MinRelevance
+    from clip_qdrant.collection.search.options import Collapse
 
 __all__ = ["score", "search", "show_hits"]
 
@@ -43,6 +45,10 @@ def search(
     query: Annotated[str | None, typer.Argument(help="What the images should show.", metavar="QUERY")] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="An image they should be like; may be repeated.", metavar="FILE")
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(help="The part of --image that counts, in pixels of the upright image.", metavar="L,T,R,B"),
     ] = None,
     like: Annotated[
         list[str] | None,
@@ -64,6 +70,24 @@ def search(
             help='The least relevance, 0 to 1, of an image; "auto" shows likely matches alone.', metavar="RELEVANCE"
         ),
     ] = None,
+    order_by: Annotated[
+        str | None,
+        typer.Option(help="Order by a field, such as taken_at; -taken_at for the newest first.", metavar="FIELD"),
+    ] = None,
+    diversity: Annotated[
+        float | None, typer.Option(help="0 (the most relevant) to 1 (the most different).", metavar="SHARE")
+    ] = None,
+    collapse: Annotated[
+        str | None, typer.Option(help="Show one image of the same bytes, shot or similar.", metavar="LEVEL")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="The best images of each value of a field; --limit values.", metavar="FIELD")
+    ] = None,
+    group_size: Annotated[int, typer.Option(help="The most images of a group.", metavar="N")] = 3,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all images, also where there is an index.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell where the time went, and what each part of the query gave.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the result as a page with thumbnails too.", metavar="FILE")
     ] = None,
@@ -76,14 +100,14 @@ def search(
     ] = False,
     as_json: _Json = False,
 ) -> None:
-    """Search images by a text, by images, or by both together.
+    """Search images by a text, by images, or by both together; list all without any of them.
 
     QUERY, --image and --like add up; --not takes half of a text away.
     """
     settings = wiring.settings_of(context, {"collection": collection})
     if sum((columns is not None, paths, as_json)) > 1:
         raise ConfigError("--columns, --paths and --json each say what to print: give one of them")
-    combined, title = _query(query, image or [], like or [], away or [])
+    combined, title = _query(query, image or [], _read_box(box, image or []), like or [], away or [])
     with wiring.open_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(
             combined,
@@ -92,32 +116,64 @@ def search(
             offset=offset,
             score_threshold=score_threshold,
             min_relevance=_relevance(min_relevance),
+            order_by=order_by,
+            diversity=diversity,
+            collapse=cast("Collapse | None", collapse),
+            group_by=group_by,
+            group_size=group_size,
+            exact=exact,
+            explain=explain,
         )
         calibration = images.calibration
         chosen = choose_columns(columns, images.fields)
     if html is not None:
-        from clip_qdrant.pages.hits import Section, page_html
-
-        summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}" + (f" where {where}" if where else "")
-        previews = _read_previews(context, hits)
-        write_text(html, page_html(title, [Section(hits)], summary=summary, previews=previews))
+        _write_page(context, html, title, hits, where)
     if paths:
         print_paths(path_line(hit) for hit in hits)
         return
     if as_json:
-        print_json(
-            {
-                "collection": settings.collection,
-                "query": title,
-                "where": where,
-                "hits": hits.to_dicts(),
-            }
-        )
+        document = {"collection": settings.collection, "query": title, "where": where, **_list_results(hits)}
+        print_json(document)
         return
-    show_hits(title + (f"  where {where}" if where else ""), hits, first=offset + 1, columns=chosen)
+    shown = title + (f"  where {where}" if where else "")
+    for group in hits.groups:
+        show_hits(f"{shown}  {group_by} {group.value}", group.hits, columns=chosen)
+    if not hits.groups:
+        show_hits(shown, hits, first=offset + 1, columns=chosen)
     _tell_unlikely(hits, calibration)
+    if hits.explanation is not None:
+        _print_explanation(hits)
     if html is not None:
         print_line(f"written to {plain(html)}")
+
+
+def _list_results(hits: Hits) -> dict[str, object]:
+    """The parts of a JSON document that tell what was found."""
+    told: dict[str, object] = {"hits": hits.to_dicts()}
+    if hits.reason is not None:
+        told["reason"] = hits.reason
+    if hits.groups:
+        told["groups"] = [{"value": group.value, "hits": [hit.id for hit in group.hits]} for group in hits.groups]
+    if hits.explanation is not None:
+        told["explanation"] = {"seconds": hits.explanation.seconds, "index": hits.explanation.index}
+    return told
+
+
+def _print_explanation(hits: Hits) -> None:
+    for line in str(hits.explanation).splitlines():
+        print_line(plain(line))
+    for hit in hits:
+        if len(hit.shares) > 1:
+            parts = ", ".join(f"{share:+.3f} {name}" for name, share in hit.shares.items())
+            print_line(plain(f"{place(hit)}: {parts}"))
+
+
+def _write_page(context: typer.Context, html: Path, title: str, hits: Hits, where: str | None) -> None:
+    from clip_qdrant.pages.hits import Section, page_html
+
+    summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}" + (f" where {where}" if where else "")
+    sections = [Section(group.hits, heading=str(group.value)) for group in hits.groups] or [Section(hits)]
+    write_text(html, page_html(title, sections, summary=summary, previews=_read_previews(context, hits)))
 
 
 def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Sequence[str] | None = None) -> None:
@@ -166,14 +222,29 @@ def _read_previews(context: typer.Context, hits: Sequence[Hit]) -> Mapping[str, 
     return make_previews(hits, limits=wiring.limits_of(settings), endpoint_url=settings.endpoint_url)
 
 
-def _query(text: str | None, images: list[Path], like: list[str], away: list[str]) -> tuple[Query, str]:
-    """The query and how to call it."""
+def _read_box(text: str | None, images: list[Path]) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    if len(images) != 1:
+        raise QueryError(f"--box is a part of one --image, and there are {len(images)}")
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise QueryError(f"--box takes left,top,right,bottom in pixels, not {text!r}") from None
+
+
+def _query(
+    text: str | None, images: list[Path], box: tuple[float, ...] | None, like: list[str], away: list[str]
+) -> tuple[Query | None, str]:
+    """The query and how to call it; None to list all."""
     from clip_qdrant.collection.query import Query
 
     parts = [Query.text(text)] if text is not None else []
-    parts += [Query.image(path) for path in images] + [Query.id(name) for name in like]
+    parts += [Query.image(path, box=box) for path in images] + [Query.id(name) for name in like]
     if not parts:
-        raise QueryError("there is nothing to search for: give a text, --image FILE or --like IMAGE")
+        if away:
+            raise QueryError("--not leads away from a query: give a text, --image FILE or --like IMAGE too")
+        return None, "all images"
     total = parts[0]
     for part in parts[1:]:
         total = total + part

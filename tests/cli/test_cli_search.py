@@ -157,13 +157,6 @@ def test_a_page_that_cannot_be_written_is_an_error(program: Program) -> None:
     assert outcome.err.startswith("error: cannot write file/page.html")
 
 
-def test_without_anything_to_search_for_the_way_out_is_told(program: Program) -> None:
-    outcome = program("search")
-
-    assert outcome.code == 2
-    assert "give a text, --image FILE or --like IMAGE" in outcome.err
-
-
 def test_a_wrong_filter_is_told_with_the_place_in_it(program: Program) -> None:
     outcome = program("search", "red", "--where", "year >>= 2020")
 
@@ -264,3 +257,49 @@ def test_calibrating_keeps_what_it_measured(program: Program, tmp_path: Path) ->
     missing = program("calibrate", "--collection", "nowhere")
     assert missing.code != 0
     assert "clip-qdrant ingest makes it" in missing.err
+
+
+def test_without_a_query_all_images_are_listed_in_order(program: Program) -> None:
+    assert names(program, "--order-by", "-year") == ["magenta.png", "blue.png", "red.png"]
+    assert names(program, "--where", "album = 'warm'", "--order-by", "year") == ["red.png", "magenta.png"]
+    assert program("search").out.startswith("all images\n")
+
+
+def test_hits_are_grouped_collapsed_and_explained(program: Program) -> None:
+    write_image(program.folder / "photos" / "again.png", "red")
+    assert program("ingest", "photos").code == 0
+
+    hits = program("search", "red", "--collapse", "bytes", "--json").json["hits"]
+    assert [len(hit.get("copies", ())) for hit in hits] == [1, 0, 0]
+    assert "| +1" in program("search", "red", "--collapse", "bytes").out
+    told = program("search", "red", "--not", "blue", "--explain")
+    assert "metadata" not in told.err
+    assert "embedding" in told.out
+    assert "Query.text('blue')" in told.out
+    assert program("search", "red", "--explain", "--json").json["explanation"]["seconds"]["store"] > 0
+
+
+def test_a_box_is_a_part_of_the_image(program: Program) -> None:
+    assert names(program, "--image", "photos/blue.png", "--box", "0,0,5,5")[0] == "blue.png"
+    for box, message in (("0,0,99,99", "24 x 16 pixels"), ("a,b", "left,top,right,bottom"), ("1,2", "left, top")):
+        outcome = program("search", "--image", "photos/blue.png", "--box", box)
+        assert (outcome.code, message in outcome.err) == (2, True)
+    assert "of one --image" in program("search", "red", "--box", "0,0,5,5").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["red", "--collapse", "pixels"], "collapse must be one of 'bytes', 'shot', 'similar'"),
+        (["red", "--limit", "1000000000"], "at most 100000"),
+        (["red", "--diversity", "2"], "diversity"),
+        (["--order-by", "colour"], "order_by='colour'"),
+        (["--diversity", "0.5"], "give a query"),
+        (["--not", "blue"], "give a text, --image FILE or --like IMAGE"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_way_out(program: Program, arguments: list[str], message: str) -> None:
+    outcome = program("search", *arguments)
+
+    assert outcome.code == 2
+    assert message in outcome.err

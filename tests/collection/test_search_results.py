@@ -17,7 +17,6 @@ from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import FilterError, QueryError
 from clip_qdrant.fields.types import Location
 from clip_qdrant.records import ImageInfo, ImageRecord
-from clip_qdrant.store.edge.client import EdgeClient
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
 FIRST = Query.vector([1.0, *[0.0] * 15])
@@ -52,12 +51,6 @@ def photos(client: QdrantBase, collection_name: str) -> ImageCollection:
         vectors.append([np.cos(angle), np.sin(angle), *[0.0] * 14])
     collection.writer.write(records, np.asarray(vectors, np.float32))
     return collection
-
-
-@pytest.fixture
-def not_embedded(client: QdrantBase) -> None:
-    if isinstance(client, EdgeClient):
-        pytest.skip("EdgeClient does not diversify and group yet")
 
 
 def names(hits: Any) -> list[str]:
@@ -112,7 +105,6 @@ def test_pages_are_full_however_many_copies_there_are(client: QdrantBase, collec
     assert len(photos.search(FIRST, collapse="bytes", limit=2)[0].copies) == 149
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_without_diversity_the_most_relevant_come_first_and_with_it_different_ones(photos: ImageCollection) -> None:
     relevant = names(photos.search(FIRST, limit=3))
     assert names(photos.search(FIRST, limit=3, diversity=0)) == relevant
@@ -123,7 +115,6 @@ def test_without_diversity_the_most_relevant_come_first_and_with_it_different_on
     assert diverse[1] == "plain-too"
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_a_diverse_result_has_pages_and_candidates(photos: ImageCollection) -> None:
     everything = names(photos.search(FIRST, limit=8, diversity=0.5))
 
@@ -135,12 +126,10 @@ def test_a_diverse_result_has_pages_and_candidates(photos: ImageCollection) -> N
     }
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_a_diverse_result_may_be_collapsed(photos: ImageCollection) -> None:
     assert len(photos.search(FIRST, limit=8, diversity=0.3, collapse="bytes")) == 7
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_hits_are_grouped_by_a_field(photos: ImageCollection) -> None:
     hits = photos.search(FIRST, group_by="album", group_size=2, limit=2)
 
@@ -151,7 +140,6 @@ def test_hits_are_grouped_by_a_field(photos: ImageCollection) -> None:
     assert (rest.value, names(rest.hits)) == ("land", ["forest", "plain"])
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_groups_may_be_collapsed(photos: ImageCollection) -> None:
     hits = photos.search(FIRST, where="album = 'sea'", group_by="album", group_size=2, collapse="shot")
 
@@ -190,7 +178,6 @@ def test_a_batch_gives_what_single_searches_give_in_one_call(photos: ImageCollec
     )
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_a_batch_takes_every_option(photos: ImageCollection) -> None:
     for options in (SearchOptions(collapse="shot"), SearchOptions(order_by="-taken_at"), SearchOptions(diversity=0.4)):
         keywords = {name: getattr(options, name) for name in ("collapse", "order_by", "diversity")}
@@ -245,7 +232,6 @@ def test_a_hit_tells_when_and_where_it_was_taken_and_can_be_written_as_json(phot
     assert "copies" not in told
 
 
-@pytest.mark.usefixtures("not_embedded")
 def test_a_search_explains_itself(photos: ImageCollection) -> None:
     query = 2 * FIRST - Query.text("red")
     hits = photos.search(query, where="year = 2024", explain=True)

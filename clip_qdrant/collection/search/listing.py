@@ -20,7 +20,6 @@ from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.collection.search.order import Order, resolve_order
 from clip_qdrant.collection.search.request import StoreRequest
-from clip_qdrant.errors import UnsupportedByEdge
 
 __all__ = ["list_images"]
 
@@ -54,10 +53,7 @@ class _Listing:
             return self._scan()[offset : offset + limit]
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=self._key))
         valued = self._reader.count_exactly(models.Filter(must=[*self._selection], must_not=[empty]))
-        try:
-            ids = self._read_valued(min(limit, valued - offset), offset) if offset < valued else []
-        except UnsupportedByEdge:
-            return self._scan()[offset : offset + limit]
+        ids = self._read_valued(min(limit, valued - offset), offset) if offset < valued else []
         if len(ids) < limit:
             rest = models.Filter(must=[*self._selection, empty])
             ids += self._read_by_id(rest, limit - len(ids), max(0, offset - valued))
