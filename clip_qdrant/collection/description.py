@@ -70,7 +70,8 @@ class _State:
     stored: Mapping[str, FieldType] = field(default_factory=dict)  # the entries of `fields`
     indexed: frozenset[str] = frozenset()  # full payload keys
     payload_fields: Mapping[str, FieldType] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    unindexed: str | None = None  # told of in `notes`, as is `lacking`
+    lacking: str | None = None
     calibration: Calibration | None = None
     strict: StrictMode = field(default_factory=StrictMode)
     to_index: tuple[str, ...] = ()  # indexes that are missing and may be made
@@ -142,7 +143,7 @@ class CollectionDescription:
     @property
     def notes(self) -> tuple[str, ...]:
         """What keeps the collection from working as it should, each with what to do."""
-        return self._state.notes
+        return tuple(note for note in (self._state.unindexed, self._state.lacking) if note is not None)
 
     def ask(self, operation: Callable[[], _T], *, what: str) -> _T:
         """Calls one method of the client by `store.calls.call`; a client without a server by one thread at a time."""
@@ -193,7 +194,6 @@ class CollectionDescription:
         missing = [key for key in indexes if key not in indexed]
         lacking = explain_missing(self.name, missing, len(indexes), strict)
         unindexed = explain_indexing(info.config)
-        notes = [f"collection {self.name!r} is {unindexed}"] if unindexed is not None else []
         self._state = _State(
             True,
             schema,
@@ -201,7 +201,8 @@ class CollectionDescription:
             indexed,
             payload_fields,
             calibration=read_calibration(info.config),
-            notes=tuple(notes if lacking is None else [*notes, lacking]),
+            unindexed=None if unindexed is None else f"collection {self.name!r} is {unindexed}",
+            lacking=lacking,
             strict=strict,
             to_index=tuple(missing),
         )
@@ -317,9 +318,10 @@ class CollectionDescription:
             self._create_index(key, indexes[key])
         indexed = self._state.indexed.union(chosen)
         left = [key for key in indexes if key not in indexed]
-        if chosen and (lacking := explain_missing(self.name, left, len(indexes), self._state.strict)) is not None:
+        lacking = explain_missing(self.name, left, len(indexes), self._state.strict)
+        if chosen and lacking is not None:
             _log.warning("%s", lacking)
-        self._state = replace(self._state, indexed=indexed, to_index=())
+        self._state = replace(self._state, indexed=indexed, to_index=(), lacking=lacking)
 
     def _create_index(self, key: str, kind: FieldType) -> None:
         call(

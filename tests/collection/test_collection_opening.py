@@ -370,3 +370,11 @@ def test_an_embedded_store_has_no_shards(edge_client: EdgeClient) -> None:
         ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=2).writer.prepare([])
     with pytest.raises(ConfigError, match="shard_number must be at least 1, not 0"):
         ImageCollection("photos", FakeEmbedder(), edge_client, shard_number=0)
+
+
+def test_a_collection_that_was_just_made_lacks_nothing(client: QdrantBase, caplog: pytest.LogCaptureFixture) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add(RED)
+
+    assert len(photos.search("red")) == 1
+    assert caplog.messages == []
