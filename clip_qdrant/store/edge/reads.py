@@ -13,9 +13,10 @@ from clip_qdrant.errors import InvalidRequest
 from clip_qdrant.store.edge.collections import EdgeCollections, check_options
 from clip_qdrant.store.edge.convert.filters import to_filter
 from clip_qdrant.store.edge.convert.ids import to_point_id
-from clip_qdrant.store.edge.convert.ordering import to_equal_condition, to_order_by
+from clip_qdrant.store.edge.convert.ordering import to_order_by
 from clip_qdrant.store.edge.convert.results import from_record
 from clip_qdrant.store.edge.convert.selectors import to_with_payload, to_with_vector
+from clip_qdrant.store.edge.search.ranking import RankedQuery, read_places
 
 __all__ = ["EdgeReads", "check_limit"]
 
@@ -78,9 +79,10 @@ class EdgeReads(EdgeCollections):
             if order_by is not None:
                 if offset is not None:
                     raise InvalidRequest("an offset cannot be combined with order_by; use its start_from")
-                indexes = shard.info().payload_schema
-                order = to_order_by(order_by, collection_name, indexes)
-                return _scroll_in_order(shard, order, indexes[order.key], chosen, limit, parts), None
+                order = to_order_by(order_by, shard.info().payload_schema)
+                (places,) = read_places(shard, [(RankedQuery(order, chosen), limit)])
+                stored = {record.id: record for record in shard.retrieve([place.id for place in places], **parts)}
+                return [from_record(stored[place.id], place.order_value) for place in places], None
             start = None if offset is None else to_point_id(offset)
             records, following = shard.scroll(engine.ScrollRequest(start, limit, chosen, **parts))
         after = str(following) if isinstance(following, uuid.UUID) else following
@@ -134,26 +136,3 @@ def check_limit(limit: int) -> None:
     """InvalidRequest for a limit that is none."""
     if not isinstance(limit, int) or not 1 <= limit < 2**64:
         raise InvalidRequest(f"limit is {limit!r}: it must be a whole number from 1 to 2^64 - 1")
-
-
-def _scroll_in_order(
-    shard: engine.EdgeShard,
-    order: engine.OrderBy,
-    index: engine.PayloadIndexInfo,
-    chosen: engine.Filter | None,
-    limit: int,
-    parts: dict[str, Any],
-) -> list[models.Record]:
-    records, _ = shard.scroll(engine.ScrollRequest(None, limit, chosen, order_by=order, **parts))
-    # The engine has equal values in any order; of the last one it has not given all points, perhaps.
-    tied: list[models.Record] = []
-    if len(records) == limit:
-        last = records[-1].order_value
-        assert last is not None
-        records = [record for record in records if record.order_value != last]
-        equal = engine.Filter(must=[*([chosen] if chosen else []), to_equal_condition(order, last, index)])
-        found, _ = shard.scroll(engine.ScrollRequest(None, limit - len(records), equal, **parts))
-        tied = [from_record(record, last) for record in found]
-    records.sort(key=lambda record: (isinstance(record.id, uuid.UUID), record.id))
-    records.sort(key=lambda record: record.order_value or 0, reverse=order.direction == engine.Direction.Desc)
-    return [from_record(record) for record in records] + tied

@@ -18,8 +18,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SORTED = (engine.PayloadSchemaType.Integer, engine.PayloadSchemaType.Float, engine.PayloadSchemaType.Datetime)
 
 
-def to_order_by(asked: object, collection: str, indexes: Mapping[str, engine.PayloadIndexInfo]) -> engine.OrderBy:
-    """The order as the engine takes it, from the name of a field or models.OrderBy.
+def to_order_by(asked: object, indexes: Mapping[str, engine.PayloadIndexInfo]) -> engine.OrderBy:
+    """The order as the engine takes it, from the name of a field or models.OrderBy. `indexes` are those of the shard.
 
     Raises InvalidRequest for a field that has no payload index which sorts.
     """
@@ -32,7 +32,7 @@ def to_order_by(asked: object, collection: str, indexes: Mapping[str, engine.Pay
     if index is None or index.data_type not in _SORTED or getattr(params, "range", None) is False:
         raise InvalidRequest(
             f"points cannot be ordered by {order.key!r}: it needs a payload index of type integer, float or datetime "
-            f"(create_payload_index({collection!r}, {order.key!r}, 'float'))"
+            f"(create_payload_index(collection, {order.key!r}, 'float'))"
         )
     first = order.start_from
     start = first.isoformat() if isinstance(first, date) else first  # without a zone: UTC, as the engine reads it

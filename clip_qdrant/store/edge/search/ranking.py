@@ -17,6 +17,7 @@ import qdrant_edge as engine
 from qdrant_client import models
 
 from clip_qdrant.store.edge.convert.ids import from_point_id
+from clip_qdrant.store.edge.convert.ordering import to_equal_condition
 from clip_qdrant.store.edge.convert.results import from_scored, from_vectors
 
 __all__ = ["Place", "RankedQuery", "Window", "fill_places", "place_key", "read_pages", "read_places"]
@@ -149,7 +150,7 @@ def _read_through(shard: engine.EdgeShard, ranking: RankedQuery, end: int) -> li
         points = shard.query(ranking.request(Window(size)))
         if len(points) < size or _value(points[-1]) != _value(points[end - 1]):
             return list(map(_to_place, _sort_ties(points)))
-        if size >= max(_MOST_AT_ONCE, 4 * end):
+        if size >= max(_MOST_AT_ONCE, 4 * end) or isinstance(ranking.query, engine.OrderBy):
             break
     last = _value(points[end - 1])
     better = [_to_place(point) for point in _sort_ties(points[:end]) if _value(point) != last]
@@ -159,19 +160,25 @@ def _read_through(shard: engine.EdgeShard, ranking: RankedQuery, end: int) -> li
 def _find_equal(shard: engine.EdgeShard, ranking: RankedQuery, value: float, number: int) -> Iterator[Place]:
     """The first `number` points, by their ids, that have a certain value: there are many, so they are soon found."""
     query: Any = ranking.query
+    wanted, at_once = ranking.filter, _IDS_AT_ONCE
     if isinstance(query, engine.OrderBy):
+        index = shard.info().payload_schema[query.key]
+        wanted, at_once = _both(to_equal_condition(query, value, index), wanted), min(number, at_once)
         query = engine.OrderBy(query.key, query.direction, value)  # a point is in it once for each of its values
     start: Any = None
     while number > 0:
-        records, start = shard.scroll(engine.ScrollRequest(start, _IDS_AT_ONCE, ranking.filter, False, False))
-        some: list[Any] = [engine.HasIdCondition({record.id for record in records})]
-        among = engine.Filter(must=[*some, *([ranking.filter] if ranking.filter is not None else [])])
-        points = shard.query(replace(ranking, query=query, filter=among).request(Window(_IDS_AT_ONCE)))
+        records, start = shard.scroll(engine.ScrollRequest(start, at_once, wanted, False, False))
+        among = _both(engine.HasIdCondition({record.id for record in records}), wanted)
+        points = shard.query(replace(ranking, query=query, filter=among).request(Window(max(at_once, 1))))
         equal = [_to_place(point) for point in points if _value(point) == value]
         yield from sorted(equal, key=place_key)[:number]
         number -= len(equal)
         if start is None:
             return
+
+
+def _both(condition: Any, other: engine.Filter | None) -> engine.Filter:
+    return engine.Filter(must=[condition, *([other] if other is not None else [])])
 
 
 def _sort_ties(points: Sequence[Any]) -> list[Any]:

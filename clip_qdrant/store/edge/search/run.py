@@ -10,6 +10,7 @@ import qdrant_edge as engine
 from qdrant_client import models
 
 from clip_qdrant.store.edge.convert.filters import to_filter
+from clip_qdrant.store.edge.convert.ordering import to_order_by
 from clip_qdrant.store.edge.convert.queries.params import to_search_params, to_threshold
 from clip_qdrant.store.edge.convert.queries.plan import FUSIONS, QueryPlan
 from clip_qdrant.store.edge.convert.queries.scoring import is_lower_better, to_scoring
@@ -67,8 +68,12 @@ def _rank(
     elif plan.prefetch:
         found = _read_prefetches(shard, entry, plan.prefetch, wanted)
         condition = _keep_ids(condition, {place.id for places in found for place in places})
+    if isinstance(plan.query, models.OrderByQuery):
+        query: Any = to_order_by(plan.query.order_by, shard.info().payload_schema)
+    else:
+        query = to_scoring(plan, entry)
     ranking = RankedQuery(
-        to_scoring(plan, entry),
+        query,
         condition,
         to_search_params(plan.params),
         to_threshold(plan.score_threshold, lower_is_better=is_lower_better(plan, entry)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
 from typing import Any
 
 import qdrant_edge as engine
@@ -15,11 +14,9 @@ from clip_qdrant.store.edge.convert.queries.plan import QueryPlan
 from clip_qdrant.store.edge.convert.vectors import to_query_vector
 from clip_qdrant.store.edge.entry import CollectionEntry
 
-__all__ = ["RRF_K", "is_lower_better", "to_order_by", "to_scoring"]
+__all__ = ["RRF_K", "is_lower_better", "to_scoring"]
 
 RRF_K = 2  # that of a server
-
-_DIRECTIONS = {models.Direction.ASC: engine.Direction.Asc, models.Direction.DESC: engine.Direction.Desc}
 
 
 def is_lower_better(plan: QueryPlan, entry: CollectionEntry) -> bool:
@@ -31,7 +28,7 @@ def is_lower_better(plan: QueryPlan, entry: CollectionEntry) -> bool:
 
 
 def to_scoring(plan: QueryPlan, entry: CollectionEntry) -> Any:
-    """The query of a plan, which names no point ids any more.
+    """The query of a plan, which names no point ids any more. The order by a field is that of `ordering.py`.
 
     Raises InvalidPoint for a vector that does not fit its collection, InvalidRequest for what makes no query.
     """
@@ -57,8 +54,6 @@ def to_scoring(plan: QueryPlan, entry: CollectionEntry) -> Any:
             return engine.Query.Context(engine.ContextQuery(_pairs(query.context)), using)
         case models.RelevanceFeedbackQuery():
             return _feedback(query.relevance_feedback, using)
-        case models.OrderByQuery():
-            return to_order_by(query.order_by)
         case models.SampleQuery():
             return engine.Sample.Random
         case models.FormulaQuery():
@@ -70,22 +65,6 @@ def to_scoring(plan: QueryPlan, entry: CollectionEntry) -> Any:
         case models.FusionQuery():
             return engine.Fusion.Dbsf() if query.fusion == models.Fusion.DBSF else engine.Fusion.Rrf(RRF_K)
     raise UnsupportedByEdge(f"queries of type {type(query).__name__}")
-
-
-def to_order_by(order: models.OrderByInterface) -> engine.OrderBy:
-    """The order by a payload field."""
-    if isinstance(order, str):
-        return engine.OrderBy(order)
-    direction = None if order.direction is None else _DIRECTIONS[models.Direction(order.direction)]
-    return engine.OrderBy(order.key, direction, _to_start(order.start_from))
-
-
-def _to_start(value: Any) -> Any:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).isoformat()
-    return value
 
 
 def _recommend(
