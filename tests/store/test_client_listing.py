@@ -132,10 +132,13 @@ def test_a_field_that_does_not_sort_says_what_it_needs(edge_client: EdgeClient) 
     edge_client.create_payload_index("c", "n", models.IntegerIndexParams(type="integer", lookup=True, range=False))
 
     for field in ("none", "album", "n"):
-        with pytest.raises(
-            InvalidRequest, match=rf"ordered by '{field}': .*create_payload_index\('c', '{field}', 'float'"
+        for ask in (
+            lambda field: edge_client.scroll("c", order_by=field),
+            lambda field: edge_client.query_points("c", query=models.OrderByQuery(order_by=field)),
         ):
-            edge_client.scroll("c", order_by=field)
+            told = rf"ordered by '{field}': .*create_payload_index\(collection, '{field}', 'float'"
+            with pytest.raises(InvalidRequest, match=told):
+                ask(field)
 
 
 def test_an_order_has_no_offset(client: QdrantBase, name: str) -> None:
