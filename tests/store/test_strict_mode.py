@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from edge_server import EdgeServer
-from fakes import FakeEmbedder, MadeSource
+from fakes import FakeEmbedder, MadeSource, solid_image
 from program import program_in
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
@@ -162,3 +162,12 @@ def test_a_limit_of_writes_a_minute_is_waited_for_and_a_run_completes_what_anoth
         )
         assert ingest(MadeSource(2), images(client)).added == 2
         assert len(indexes(client)) == ALL
+
+
+def test_words_of_a_metadata_text_need_no_other_index_than_their_own(tmp_path: Path) -> None:
+    with serving(tmp_path, unindexed_filtering_retrieve=False) as (_, client):
+        photos = images(client, fields={"notes": "text"})
+        photos.add(
+            [solid_image("red"), solid_image("blue")], metadata=[{"notes": ["a cat", "a dog"]}, {"notes": "cat, dog"}]
+        )
+        assert (photos.count("notes ~ 'cat dog'"), photos.count("notes ~ 'cat'")) == (1, 2)

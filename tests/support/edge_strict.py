@@ -93,5 +93,7 @@ def _keys(condition: Any) -> list[str]:
         return [key for one in condition for key in _keys(one)]
     if not isinstance(condition, dict):
         return []
+    if isinstance(nested := condition.get("nested"), dict):
+        return [f"{nested['key'].removesuffix('[]')}[].{key}" for key in _keys(nested["filter"])]
     own = [condition["key"]] if isinstance(condition.get("key"), str) else []
     return own + [key for name, part in condition.items() if name != "match" for key in _keys(part)]
