@@ -1,4 +1,4 @@
-"""The examples of docs/search.md run, one after the other."""
+"""The examples of docs/search.md run, one after the other, and then those of the pages that go on from it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import pytest
 from fakes import FakeEmbedder, picture
 
 from clip_qdrant import ClipEmbedder
+from clip_qdrant.calibration.curves import LEVELS, Calibration
 from clip_qdrant.collection.search.options import SearchOptions
 
-DOC = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+DOC = (DOCS / "search.md").read_text(encoding="utf-8")
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ClipEmbedder, "load", lambda: FakeEmbedder())
+    embedder = FakeEmbedder()
+    embedder.calibration = Calibration(LEVELS, LEVELS, 0.98)  # type: ignore[attr-defined]  # an embedder may have one
+    monkeypatch.setattr(ClipEmbedder, "load", lambda: embedder)
     for seed, name in enumerate(("beach", "forest", "street")):
         picture(seed).save(tmp_path / f"{name}.jpg", quality=95)
     picture(0).resize((128, 128)).save(tmp_path / "beach-small.jpg", quality=95)
     namespace: dict[str, object] = {}
-    for block in BLOCKS:
-        exec(compile(block, "docs/search.md", "exec"), namespace)
+    for page in ("search.md", "relevance.md", "editing.md"):
+        for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL):
+            exec(compile(block, page, "exec"), namespace)
     namespace["photos"].client.close()  # type: ignore[attr-defined]  # made by the first example
 
     out = capsys.readouterr().out
@@ -32,6 +36,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "and 1 more" in out
     assert "land ['" in out
     assert "metadata.year by its integer index" in out
+    assert "is likely to match, with a relevance of at least 0.980" in out
+    assert "{'nature': " in out
 
 
 def test_every_option_is_described() -> None:
