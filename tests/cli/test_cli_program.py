@@ -120,7 +120,7 @@ def test_with_debug_the_traceback_is_shown_too(program: Program, how: str, monke
 
 
 def test_a_bug_is_one_line_and_the_way_to_its_traceback(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(settings: object) -> None:
+    def broken(settings: object, **_: object) -> None:
         raise KeyError("no such thing")
 
     monkeypatch.setattr(wiring, "open_client", broken)
@@ -157,7 +157,7 @@ def test_errors_cannot_colour_the_terminal(program: Program, arguments: list[str
 
 
 def test_warnings_cannot_either(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    def warning(settings: object) -> None:
+    def warning(settings: object, **_: object) -> None:
         logging.getLogger("clip_qdrant.any").warning("a file is named %s", "\x1b[31m\r.png")
         raise errors.StoreError("enough")
 
@@ -182,7 +182,7 @@ def test_the_caret_of_a_wrong_filter_points_at_its_place(program: Program) -> No
 
 
 def test_an_interrupt_ends_with_130(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(settings: object) -> None:
+    def interrupted(settings: object, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(wiring, "open_client", interrupted)

@@ -177,6 +177,17 @@ def test_another_version_of_the_code_is_refused(shared: SharedEdgeClient, tmp_pa
     path.write_text(json.dumps(address))
 
 
+def test_a_program_that_has_a_collection_open_for_a_moment_is_waited_for(
+    shared: SharedEdgeClient, tmp_path: Path
+) -> None:
+    with EdgeClient(tmp_path) as alone:
+        alone.create_collection("c", COSINE)
+    [path] = (tmp_path / "collections").glob("*.lock")
+    held = FileLock(path, wait=False)  # as another process would have it
+    threading.Timer(0.2, held.release).start()
+    assert shared.count("c").count == 0
+
+
 def test_a_process_whose_socket_is_out_of_reach_is_told_of(
     shared: SharedEdgeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,3 +153,19 @@ def test_a_process_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pyt
     client = SharedEdgeClient(tmp_path / "store")
     with client, pytest.raises(StoreUnavailable, match=r"did not start: no such module \(all of it is in .*\.log"):
         client.count("c")
+
+
+def test_a_program_where_nobody_can_join_has_the_store_open_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError("no sockets here")
+
+    monkeypatch.setattr("clip_qdrant.store.edge.process.server.listen", refuse)
+    host = host_store(tmp_path)
+    host.create_collection("c", COSINE)
+    assert isinstance(connect(tmp_path), EdgeClient)
+    host.close()
+    host.close()
+    with EdgeClient(tmp_path) as alone:
+        assert alone.count("c").count == 0

@@ -34,12 +34,19 @@ def main() -> None:
     root, log = map(Path, sys.argv[1:])
     lock = _wait_for_lock(root)
     if lock is not None:
+        for left in log.parent.glob("*.log"):  # of processes that were killed
+            if left.name != log.name:
+                _remove_if_empty(left)
         try:
             server = StoreServer(EdgeClient(root), root, is_process=True)
             server.wait_until_unused(_SECONDS_FOR_THE_FIRST)
             server.close()
         finally:
             lock.release()
+    _remove_if_empty(log)
+
+
+def _remove_if_empty(log: Path) -> None:
     with contextlib.suppress(OSError):
         if log.stat().st_size == 0:
             log.unlink()
