@@ -40,7 +40,8 @@ def optimize(
         raise ConfigError(
             f"{where} is no folder: only an embedded store is optimized, a Qdrant server does it by itself"
         )
-    client: Any = wiring.open_client(settings)  # of an embedded store, in this process or in one of its own
+    # Of an embedded store, in this process or in one of its own; others may search it meanwhile.
+    client: Any = wiring.open_client(settings, sharing="host")
     try:
         names = [one.name for one in client.get_collections().collections] if collection is None else [collection]
         done = [_optimize(client, name) for name in names]

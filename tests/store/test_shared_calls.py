@@ -39,6 +39,7 @@ from clip_qdrant.errors import (
 from clip_qdrant.store.connect import connect, is_embedded
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.store.edge.files.lock import FileLock
+from clip_qdrant.store.edge.optimize import OptimizeStep
 from clip_qdrant.store.edge.process.address import StoreAddress, connect_to, make_folder
 from clip_qdrant.store.edge.process.channel import StoreChannel, introduce
 from clip_qdrant.store.edge.process.client import SharedEdgeClient
@@ -135,6 +136,16 @@ def test_a_store_is_joined_where_somebody_answers_and_else_opened_in_this_proces
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         connect(tmp_path / "file", shared=True)
+
+
+@pytest.mark.parametrize("shared", ["socket"], indirect=True)
+def test_a_shared_collection_is_optimized_and_tells_how_far_it_is(shared: SharedEdgeClient) -> None:
+    shared.create_collection("c", COSINE)
+    shared.upsert("c", [point(i) for i in range(50)])
+    steps: list[OptimizeStep] = []
+    done = shared.optimize("c", on_progress=steps.append)  # type: ignore[attr-defined]  # what EdgeClient has beyond QdrantBase
+    assert (done.points, shared.count("c").count) == (50, 50)
+    assert steps or not done.changed
 
 
 def test_a_stranger_is_refused_and_what_it_sends_is_not_read(shared: SharedEdgeClient, tmp_path: Path) -> None:
@@ -286,6 +297,10 @@ def test_functions_and_streams_stay_with_the_user() -> None:
     assert talk(lambda numbers: next(iter(numbers)), points()) == 0
     assert len(pulled) < 1000
     assert talk(sum, {1: 2, 3: 4}.values()) == 6
+
+    assert talk(lambda progress: progress(), lambda: threading.Lock()) is None  # nobody asked for that
+    with pytest.raises(TypeError, match="pickle"):
+        talk(list, (threading.Lock() for _ in range(2)))
 
     def broken(*_: Any) -> int:
         raise ZeroDivisionError("of the user")

@@ -44,26 +44,26 @@ class RemoteStream:
 
 @dataclass(frozen=True, slots=True)
 class StoreCall:
-    """A call as it is sent, and the functions that the user is asked to run meanwhile."""
+    """A call as it is sent, and the functions that the user is asked to run meanwhile, which give packed answers."""
 
     name: str
     message: bytes
-    functions: list[Callable[..., Any]]
+    functions: list[Callable[..., bytes]]
 
 
 def make_call(name: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> StoreCall:
     """Raises StoreError if an argument cannot be sent."""
-    functions: list[Callable[..., Any]] = []
+    functions: list[Callable[..., bytes]] = []
 
     def replace(value: Any) -> Any:
         if isinstance(value, type) or not (callable(value) or isinstance(value, Iterable)) or isinstance(value, _WHOLE):
             return value
         number = len(functions)
         if callable(value):
-            functions.append(value)
+            functions.append(lambda *values: _pack_result(value(*values)))
             return RemoteFunction(number)
         iterator = iter(value)
-        functions.append(lambda: list(islice(iterator, _STREAMED)))
+        functions.append(lambda: _pack_answer(list(islice(iterator, _STREAMED))))
         return RemoteStream(number)
 
     said = (name, [replace(one) for one in arguments], {key: replace(one) for key, one in options.items()})
@@ -96,7 +96,7 @@ def send_call(channel: StoreChannel, call: StoreCall) -> tuple[Any, Exception | 
             return None, failure or said[0]
         number, arguments = said
         try:
-            packed = pickle.dumps(("answer", call.functions[number](*arguments)), pickle.HIGHEST_PROTOCOL)
+            packed = call.functions[number](*arguments)
         except Exception as error:  # noqa: BLE001  of the user's own function: raised once the other side has ended
             failure, packed = error, pickle.dumps(("failed",))
         channel.send(packed)
@@ -108,7 +108,7 @@ def answer_call(
     """Runs the call that a user sent, and sends what came of it. Raises OSError if the user is gone."""
     try:
         name, arguments, options = _restore(channel, pickle.loads(message))  # noqa: S301
-        packed = pickle.dumps(("answer", run(name, arguments, options)), pickle.HIGHEST_PROTOCOL)
+        packed = _pack_answer(run(name, arguments, options))
     except BaseException as error:  # a panic of the engine derives from no Exception
         if isinstance(error, _UserGone):
             raise ConnectionResetError("the user has ended") from error
@@ -149,6 +149,18 @@ def _restore(channel: StoreChannel, said: Any) -> tuple[str, list[Any], dict[str
         return stream(value.number) if isinstance(value, RemoteStream) else value
 
     return name, [restore(one) for one in arguments], {key: restore(one) for key, one in options.items()}
+
+
+def _pack_answer(answer: Any) -> bytes:
+    return pickle.dumps(("answer", answer), pickle.HIGHEST_PROTOCOL)
+
+
+def _pack_result(result: Any) -> bytes:
+    """What a function of the user returned: None if it cannot be sent, as nobody asked what drew a bar for its bar."""
+    try:
+        return _pack_answer(result)
+    except Exception:  # noqa: BLE001  an object may refuse in any way
+        return _pack_answer(None)
 
 
 def _pack_error(error: BaseException) -> bytes:
