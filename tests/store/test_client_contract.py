@@ -482,3 +482,15 @@ def test_words_and_phrases_are_found_in_text(client, collection_name):
     assert ids(models.MatchText(text="dog GREEN")) == [0, 1]
     assert ids(models.MatchTextAny(text_any="cat grass")) == [0, 2]
     assert ids(models.MatchPhrase(phrase="green grass")) == [0]
+
+
+def test_a_formula_scores_points_that_pass_all_of_the_filter(client, photos):
+    conditions = [models.FieldCondition(key="year", range=models.Range(gte=year)) for year in (2022, 2024, 2026)]
+    wanted = models.Filter(min_should=models.MinShould(conditions=conditions, min_count=3))
+    prefetch = models.Prefetch(query=[1.0, 0.0, 0.0, 0.0], limit=9)
+
+    found = client.query_points(
+        photos, models.FormulaQuery(formula="$score"), prefetch=prefetch, query_filter=wanted, limit=9
+    )
+
+    assert {point.payload["year"] for point in found.points} == {2026, 2027, 2028}
