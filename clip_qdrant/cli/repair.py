@@ -63,11 +63,12 @@ def repair(
 
 
 def is_stored_image(record: models.Record, described: Mapping[str, Any]) -> bool:
-    """Whether a point of a collection of ours is an image under its own id. What others store is theirs."""
+    """Whether a point of a collection of ours is an image under its own id, with a vector. Of others all points are."""
     from clip_qdrant.uris import point_id
 
-    uri = (record.payload or {}).get("uri")
-    return "clip_qdrant" not in described or (isinstance(uri, str) and point_id(uri) == str(record.id))
+    uri, vector = (record.payload or {}).get("uri"), record.vector
+    has_vector = "" in vector if isinstance(vector, dict) else bool(vector)
+    return "clip_qdrant" not in described or (isinstance(uri, str) and point_id(uri) == str(record.id) and has_vector)
 
 
 def _describe(one: Repair) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from edge_server import EdgeServer
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.errors import StoreError
+from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 
 VECTORS: dict[str, Any] = {
@@ -70,10 +74,30 @@ def everything(client: QdrantBase) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("first", ["edge", "memory"])
-def test_collections_move_to_another_client_and_back(edge_client: EdgeClient, first: str) -> None:
-    memory = QdrantClient(":memory:")
-    one, other = (edge_client, memory) if first == "edge" else (memory, edge_client)
+@pytest.fixture(params=["memory", "rest", "server"])
+def other_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
+    """Local mode, a client that speaks REST, and one of a real server where there is one."""
+    if request.param == "server":
+        client: QdrantBase = request.getfixturevalue("server_client")
+        if client.get_collections().collections:
+            pytest.skip("the server has collections, and all would be moved")
+        yield client
+    elif request.param == "rest":
+        with EdgeServer(tmp_path / "server") as server:
+            client = connect(server.url)
+            yield client
+            client.close()
+    else:
+        client = QdrantClient(":memory:")
+        yield client
+        client.close()
+
+
+@pytest.mark.parametrize("first", ["embedded", "other"])
+def test_collections_move_to_another_client_and_back(
+    edge_client: EdgeClient, other_client: QdrantBase, first: str
+) -> None:
+    one, other = (edge_client, other_client) if first == "embedded" else (other_client, edge_client)
     fill(one)
     before = everything(one)
 
@@ -84,7 +108,6 @@ def test_collections_move_to_another_client_and_back(edge_client: EdgeClient, fi
         other.migrate(one)
     other.migrate(one, recreate_on_collision=True, batch_size=70)
     assert everything(one) == before
-    memory.close()
 
 
 def test_a_collection_moves_between_embedded_stores_with_its_indexes_and_settings(

@@ -135,6 +135,15 @@ def test_points_that_are_not_as_they_were_stored_are_dropped(store: Path) -> Non
     assert ingest_made(store) == IMAGES
 
 
+def test_an_image_that_has_lost_its_vector_is_dropped(store: Path) -> None:
+    with EdgeClient(store) as client:
+        one = client.scroll("photos", limit=1)[0][0].id
+        client.delete_vectors("photos", [""], [one])
+
+    assert repair_collection(store, "photos").damage is None  # a point may have none
+    assert repair_collection(store, "photos", is_whole=is_stored_image).kept == IMAGES - 1
+
+
 def test_a_sound_collection_is_left_as_it_is(store: Path) -> None:
     done = repair_collection(store, "photos")
 

@@ -100,6 +100,27 @@ def test_no_write_begins_on_a_disk_that_is_full(tmp_path: Path, disk: SimpleName
         write(client)
 
 
+def test_vectors_of_every_kind_need_room(edge_client: EdgeClient, disk: SimpleNamespace) -> None:
+    rows = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    dense = {"": COSINE, "rows": COSINE.model_copy(update={"multivector_config": rows})}
+    edge_client.create_collection("c", dense, {"words": models.SparseVectorParams()})
+    large: list[dict[str, Any]] = [
+        {"rows": [[1.0, 0, 0, 0]] * 50_000},
+        {"words": models.SparseVector(indices=[*range(50_000)], values=[1.0] * 50_000)},
+    ]
+    for vector in large:
+        for write in (
+            lambda vector=vector: edge_client.upsert("c", [models.PointStruct(id=1, vector=vector)]),
+            lambda vector=vector: edge_client.update_vectors("c", [models.PointVectors(id=1, vector=vector)]),
+        ):
+            disk.free = ROOM + (1 << 20)
+            with pytest.raises(StoreFull, match=r"3[35]\.\d MiB are needed"):
+                write()
+            disk.free = ROOM + (8 << 20)
+            write()
+            edge_client.upsert("c", points(1))
+
+
 def test_a_write_needs_room_by_its_size(edge_client: EdgeClient, disk: SimpleNamespace) -> None:
     edge_client.create_collection("c", COSINE)
     disk.free = ROOM + (1 << 20)

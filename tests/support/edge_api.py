@@ -30,6 +30,7 @@ from clip_qdrant.store.edge.client import EdgeClient
 __all__ = ["EdgeApi", "error_body"]
 
 _REMEMBERED = ("optimizers_config", "strict_mode_config")  # what the engine knows nothing of
+_KEYWORDS = {"vectors": "vectors_config", "sparse_vectors": "sparse_vectors_config", "params": "collection_params"}
 _INDEXING_THRESHOLD = 10_000  # kB; the default of a server
 _POINTS: TypeAdapter[PointInsertOperations] = TypeAdapter(PointInsertOperations)
 _SELECTOR: TypeAdapter[PointsSelector] = TypeAdapter(PointsSelector)
@@ -117,7 +118,7 @@ class EdgeApi:
         return True
 
     def _update(self, name: str, asked: models.UpdateCollection) -> bool:
-        others = {key: getattr(asked, key) for key in asked.model_fields_set - {*_REMEMBERED}}
+        others = {_KEYWORDS.get(key, key): getattr(asked, key) for key in asked.model_fields_set - {*_REMEMBERED}}
         self.client.update_collection(name, **others)
         self._strict.set(name, asked.strict_mode_config)
         if asked.optimizers_config is not None:

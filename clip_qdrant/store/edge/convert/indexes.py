@@ -8,28 +8,29 @@ import qdrant_edge as engine
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from qdrant_client import models
 
-from clip_qdrant.errors import StoreError
+from clip_qdrant.errors import InvalidRequest
 
-__all__ = ["from_index_info", "is_index", "to_index"]
+__all__ = ["from_index_info", "is_index", "to_index", "to_options"]
 
 _SCHEMAS: TypeAdapter[Any] = TypeAdapter(models.PayloadFieldSchema)
 
 
 def to_index(schema: object) -> Any:
-    """The type or parameters of a payload index, from a model or a dict of one. Raises StoreError if it is neither."""
+    """The type or parameters of a payload index, from a model or a dict of one. Raises InvalidRequest."""
     try:
         asked = _SCHEMAS.validate_python(schema)
     except ValidationError as error:
         kinds = ", ".join(kind.value for kind in models.PayloadSchemaType)
-        raise StoreError(
+        raise InvalidRequest(
             f"{schema!r} is no type of payload index; there are {kinds}, and models.TextIndexParams and the like"
         ) from error
     if isinstance(asked, models.PayloadSchemaType):
         return getattr(engine.PayloadSchemaType, asked.value.capitalize())
-    return getattr(engine, type(asked).__name__)(**_to_options(asked))
+    return getattr(engine, type(asked).__name__)(**to_options(asked))
 
 
-def _to_options(params: BaseModel) -> dict[str, Any]:
+def to_options(params: BaseModel) -> dict[str, Any]:
+    """The fields of a model that are set, but its type, in values of the engine."""
     names = [name for name in type(params).model_fields if name != "type" and getattr(params, name) is not None]
     return {name: _to_option(getattr(params, name)) for name in names}
 

@@ -11,6 +11,7 @@ import qdrant_edge as engine
 from qdrant_client import models
 
 from clip_qdrant.errors import InvalidPoint, UnsupportedByEdge
+from clip_qdrant.store.edge.convert.bm25 import embed_text
 from clip_qdrant.store.edge.entry import CollectionEntry
 
 __all__ = ["count_bytes", "to_query_vector", "to_vectors"]
@@ -22,7 +23,8 @@ _MAX_FLOAT16 = float(np.finfo(np.float16).max)
 def to_vectors(names: Sequence[str], vectors: Sequence[object], entry: CollectionEntry) -> list[Any]:
     """The vectors of points as the engine takes them: a list where it is the unnamed dense one, else a dict by name.
 
-    Each is a list or array, a multivector, a SparseVector, or a mapping of such by name; dicts stand for models.
+    Each is a list or array, a multivector, a SparseVector or a Document of BM25, or a mapping of such by name; dicts
+    stand for models.
     `names` say in an error which point it was. Dense vectors have norm 1 if their distance is Cosine.
     Raises InvalidPoint for what does not fit, UnsupportedByEdge for what would have to be inferred.
     """
@@ -57,7 +59,7 @@ def to_query_vector(vector: object, entry: CollectionEntry, using: str = "", wha
     params = entry.dense.get(using)
     if params is not None and params.multivector_config is not None and _ndim(vector) == 1:
         vector = [vector]
-    return _to_column([what], [vector], entry, using)[0]
+    return _to_column([what], [vector], entry, using, is_query=True)[0]
 
 
 def count_bytes(vector: Any) -> int:
@@ -71,10 +73,12 @@ def count_bytes(vector: Any) -> int:
     return 4 * len(vector or [])
 
 
-def _to_column(names: Sequence[str], column: Sequence[object], entry: CollectionEntry, vector_name: str) -> list[Any]:
+def _to_column(
+    names: Sequence[str], column: Sequence[object], entry: CollectionEntry, vector_name: str, *, is_query: bool = False
+) -> list[Any]:
     """The vectors of one name."""
     if vector_name in entry.sparse:
-        return [_to_sparse(name, one) for name, one in zip(names, column, strict=True)]
+        return [_to_sparse(name, one, is_query) for name, one in zip(names, column, strict=True)]
     params = entry.dense.get(vector_name)
     if params is None:
         there = sorted({*entry.dense, *entry.sparse})
@@ -143,7 +147,7 @@ def _to_array(name: str, vector: object) -> npt.NDArray[np.float64]:
         raise InvalidPoint(f"{name}: the vector is not a list of numbers ({error})") from error
 
 
-def _to_sparse(name: str, vector: object) -> engine.SparseVector:
+def _to_sparse(name: str, vector: object, is_query: bool) -> engine.SparseVector:
     match vector:
         case models.SparseVector(indices=indices, values=values):
             pass
@@ -151,6 +155,10 @@ def _to_sparse(name: str, vector: object) -> engine.SparseVector:
             pass
         case engine.SparseVector():
             return vector
+        case models.Document():
+            return embed_text(name, vector, is_query=is_query)
+        case {"text": str(), "model": str()}:
+            return embed_text(name, models.Document.model_validate(vector), is_query=is_query)
         case list() | tuple() | np.ndarray():
             raise InvalidPoint(f"{name}: a dense vector does not fit, the collection takes a sparse one there")
         case _:
