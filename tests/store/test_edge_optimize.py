@@ -125,6 +125,19 @@ def test_a_search_in_an_index_finds_what_comparing_with_every_vector_does(optimi
             )
 
 
+def test_payload_indexes_serve_filters_facets_and_orders_as_before(optimized: Path) -> None:
+    with EdgeClient(optimized) as client:
+        few = models.Filter(must=[models.FieldCondition(key="n", range=models.Range(gte=700, lt=710))])
+        assert {record.id for record in client.scroll("c", few)[0]} == {*range(700, 710)}
+        facets = client.facet("c", "n", facet_filter=few, limit=20, exact=True).hits
+        assert {hit.value: hit.count for hit in facets} == dict.fromkeys(range(700, 710), 1)
+        order = models.OrderBy(key="n", direction=models.Direction.DESC)
+        assert [record.id for record in client.scroll("c", order_by=order, limit=3)[0]] == [1499, 1498, 1497]
+        assert client.get_collection("c").payload_schema["n"] == models.PayloadIndexInfo(
+            data_type=models.PayloadSchemaType.INTEGER, points=POINTS - 300
+        )
+
+
 def test_what_has_no_need_of_it_is_left_as_it_is(optimized: Path) -> None:
     with EdgeClient(optimized) as client:
         before = folders(client)
