@@ -103,6 +103,8 @@ def convert_value(value: Any, field_type: FieldType | None, uri: str | None, nam
             return str.__str__(value)
     if wanted == "datetime":
         moment = parse_datetime(value) if isinstance(value, str) else value
+        if isinstance(value, str) and moment is not None and ":" not in value:
+            moment = moment.date()  # a day comes back as a day
         text = _format_moment(moment) if isinstance(moment, date) else None
         if text is not None:
             return text
@@ -130,10 +132,10 @@ def _place(value: Mapping[str, Any], uri: str | None, name: str) -> dict[str, fl
 def _format_moment(moment: date) -> str | None:
     """ISO 8601 text of a date or datetime, without a zone where it has none; None for the NaT of pandas and the like.
 
-    With a zone it is RFC 3339.
+    With a zone it is RFC 3339. A date has no time: Qdrant takes it as its midnight.
     """
     if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day)
+        return moment.isoformat()
     offset = moment.utcoffset()
     if offset is not None and offset % timedelta(minutes=1):  # old local times; RFC 3339 has no seconds there
         moment = moment.astimezone(timezone.utc)

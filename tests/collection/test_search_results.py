@@ -232,6 +232,14 @@ def test_a_hit_tells_when_and_where_it_was_taken_and_can_be_written_as_json(phot
     assert "copies" not in told
 
 
+@pytest.mark.parametrize("given", ["2024-05-01", "2024-05-01T10:00:00-05:00", "2024-05-01T10:00:00"])
+def test_a_date_comes_back_as_it_was_given(photos: ImageCollection, given: str) -> None:
+    photos.writer.write([ImageRecord("urn:dated", metadata={"sent": given})], np.eye(16, dtype=np.float32)[:1])
+
+    (hit,) = photos.search(where="sent = '2024-05-01'")
+    assert hit.metadata["sent"] == given
+
+
 def test_a_search_explains_itself(photos: ImageCollection) -> None:
     query = 2 * FIRST - Query.text("red")
     hits = photos.search(query, where="year = 2024", explain=True)
