@@ -21,7 +21,7 @@ from clip_qdrant.store.edge.process.server import StoreServer
 
 __all__ = ["main"]
 
-_SECONDS_FOR_THE_FIRST = 20.0
+_SECONDS_FOR_THE_FIRST = 60.0
 _PATIENCE = 60.0  # seconds for the one before to end
 _PAUSE = 0.005  # seconds
 

@@ -77,7 +77,11 @@ class StoreServer:
     def _accept(self) -> None:
         with self._listener as listener:
             while not self._ending:
-                connection, _ = listener.accept()
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # too many files are open, or who came has gone
+                    time.sleep(_PAUSE)
+                    continue
                 threading.Thread(target=self._serve, args=(connection,), name="user of the store", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
