@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from clip_qdrant.collection.options import is_number
-from clip_qdrant.errors import QueryError
+from clip_qdrant.errors import QueryError, shorten
 from clip_qdrant.model_inputs.prompts import read_prompts
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 
 # A sum this much shorter than its parts is rounding noise of parts that cancel, not a direction.
 _CANCELLED = 1e-5
+_SHOWN = 200  # characters of a text in the name of a term
 _LIKED, _DISLIKED = 0.75, 0.15  # weights beside the 1 of the query
 
 
@@ -57,7 +58,7 @@ class Term:
             return f"Query.vector(<{len(self.value)} numbers>)"
         if self.kind == "image" and not isinstance(self.value, str | os.PathLike):
             return f"Query.image(<{type(self.value).__name__}>{more})"
-        return f"Query.{self.kind}({str(self.value)!r}{more})"
+        return f"Query.{self.kind}({shorten(str(self.value), _SHOWN)!r}{more})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

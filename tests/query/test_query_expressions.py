@@ -71,6 +71,10 @@ def test_the_repr_reads_like_the_expression() -> None:
     assert repr(Query.image(b"\xff\xd8")) == "Query.image(<bytes>)"
 
 
+def test_the_repr_of_a_very_long_text_is_short() -> None:
+    assert len(repr(Query.text("dog " * 250_000))) < 300
+
+
 @pytest.mark.parametrize("text", ["", "  ", "\n\t"])
 def test_an_empty_text_is_refused_at_once(text: str) -> None:
     with pytest.raises(QueryError, match="is empty"):
