@@ -73,6 +73,31 @@ def test_groups_by_an_indexed_field_with_a_filter(client: Any, filled: str) -> N
     assert of(found) == group([i for i in nearest_first() if i % 4 >= 2], "more.album", 10, 4)
 
 
+@pytest.mark.parametrize("index", ["keyword", "integer", None])
+def test_groups_of_many_points_are_whole_whatever_the_index(
+    client: Any, collection_name: str, index: str | None
+) -> None:
+    # The first group fills the first pages; others lie behind it, with values that the index is not for.
+    albums: list[Any] = ["sea"] * 60 + [7] * 20 + [["sea", "wood"], [7, 8], [7, "new"], "city", 9] * 2
+    params = models.VectorParams(size=1, distance=models.Distance.DOT)
+    client.create_collection(collection_name, vectors_config=params)
+    points = [models.PointStruct(id=i, vector=[1000.0 - i], payload={"album": album}) for i, album in enumerate(albums)]
+    client.upsert(collection_name, points, wait=True)
+    if index is not None:
+        client.create_payload_index(collection_name, "album", models.PayloadSchemaType(index), wait=True)
+    wanted: dict[Any, list[int]] = {}
+    for i, album in enumerate(albums):
+        for value in album if isinstance(album, list) else [album]:
+            wanted.setdefault(value, []).append(i)
+    early = models.Filter(should=[models.HasIdCondition(has_id=list(range(200)))])
+
+    for limit in (2, 3, 10):
+        found = client.query_points_groups(
+            collection_name, "album", [1.0], query_filter=early, limit=limit, group_size=2
+        )
+        assert of(found) == [(value, hits[:2]) for value, hits in list(wanted.items())[:limit]]
+
+
 def test_groups_without_a_query_are_in_the_order_of_ids(client: Any, filled: str) -> None:
     assert of(client.query_points_groups(filled, group_by="year")) == group(list(range(NUMBER)), "year", 10, 3)
     assert of(client.query_points_groups(filled, group_by="no_such")) == []

@@ -96,8 +96,21 @@ def _group_by_pages(
         for value in missing
     ]
     for value, points in zip(missing, run_plans(shard, entry, asked), strict=True):
-        groups[value] = [point for point in points if value in _values(point, group_by)]
+        hits = [point for point in points if value in _values(point, group_by)]
+        if len(hits) < len(groups[value]):  # a payload index of another type: it passes over this value
+            return _group_all(shard, entry, plan, group_by, group_size)
+        groups[value] = hits
     return groups
+
+
+def _group_all(
+    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int
+) -> _Groups:
+    groups: _Groups = {}
+    number = max(shard.info().points_count, 1)
+    (points,) = run_plans(shard, entry, [(replace(plan, limit=number), _page_of(group_by, number))])
+    _sort_into(groups, points, group_by, group_size)
+    return dict(list(groups.items())[: plan.limit])
 
 
 def _page_of(group_by: str, limit: int) -> Window:
@@ -105,17 +118,21 @@ def _page_of(group_by: str, limit: int) -> Window:
 
 
 def _is_other(group_by: str, known: Sequence[int | str]) -> models.Filter | None:
-    """Points with a value that is none of these."""
+    """Points that may have a value that is none of these.
+
+    One that has a known value too is found by MatchExcept, unless the payload index is of another type; one that has
+    none is found whatever the index. More points than wanted cost time, fewer would cost groups.
+    """
     texts = [value for value in known if isinstance(value, str)]
     numbers = [value for value in known if isinstance(value, int)]
-    if not known:
+    lists = [values for values in (texts, numbers) if values]
+    if not lists:
         return None
-    conditions: list[Any] = [
-        models.FieldCondition(key=group_by, match=models.MatchExcept(**{"except": values}))
-        for values in (texts, numbers)
-        if values
+    has_known: list[Any] = [models.FieldCondition(key=group_by, match=models.MatchAny(any=values)) for values in lists]
+    has_other = [
+        models.FieldCondition(key=group_by, match=models.MatchExcept(**{"except": values})) for values in lists
     ]
-    return models.Filter(must=conditions)
+    return models.Filter(must=[models.Filter(should=[models.Filter(must_not=has_known), *has_other])])
 
 
 def _is_one(group_by: str, value: int | str) -> models.Filter:
