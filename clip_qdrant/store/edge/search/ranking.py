@@ -144,17 +144,22 @@ def _settle(shard: engine.EdgeShard, ranking: RankedQuery, page: Window, points:
 
 def _read_through(shard: engine.EdgeShard, ranking: RankedQuery, end: int) -> list[Place]:
     """The first points of a ranking, at least `end` of them if there are as many, and no equal score cut through."""
-    size = end + 1
-    while True:
-        size = min(4 * size, _MOST)
+    for size in _sizes(ranking, end):
         points = shard.query(ranking.request(Window(size)))
         if len(points) < size or _value(points[-1]) != _value(points[end - 1]):
             return list(map(_to_place, _sort_ties(points)))
-        if size >= max(_MOST_AT_ONCE, 4 * end) or isinstance(ranking.query, engine.OrderBy):
-            break
     last = _value(points[end - 1])
     better = [_to_place(point) for point in _sort_ties(points[:end]) if _value(point) != last]
     return [*better, *_find_equal(shard, ranking, last, end - len(better))]
+
+
+def _sizes(ranking: RankedQuery, end: int) -> list[int]:
+    """How many points to read, more each time, to see all that have the score of the one at `end`."""
+    if isinstance(ranking.query, engine.OrderBy):  # those of an equal value are soon found
+        return [min(end, _MOST)]
+    most = min(max(2 * end, _MOST_AT_ONCE), _MOST)
+    first = max(2 * end, most // 8)
+    return [first, most] if first < most else [most]
 
 
 def _find_equal(shard: engine.EdgeShard, ranking: RankedQuery, value: float, number: int) -> Iterator[Place]:
