@@ -64,8 +64,13 @@ def _box(key: str, south: float, west: float, north: float, east: float) -> mode
         raise unfit(1, f"west and east are both {west}: no width; a box is (south, west, north, east)")
     # Qdrant leaves the edges out, so the corners move outwards by the least there is. At 180 they come out on the
     # other side: it takes a box whose west is greater than its east for one across that meridian.
-    top, bottom = min(90.0, math.nextafter(north, 90)), max(-90.0, math.nextafter(south, -90))
-    spans = [(west, east)] if (west, east) != (-180, 180) else [(-180.0, 0.0), (0.0, 180.0)]
+    # Its geo index misses nearly all of a box that ends at 90 degrees, so this one ends just below, and the poles are
+    # asked for by themselves.
+    top, bottom = math.nextafter(north, 90 if north < 90 else 0), max(-90.0, math.nextafter(south, -90))
+    # It misses images of a box round most of the earth, too.
+    width = (east - west) % 360 or 360.0
+    middle = (west + width / 2 + 180) % 360 - 180
+    spans = [(west, east)] if width <= 180 else [(west, middle), (middle, east)]
     parts = [_rectangle(key, top, bottom, _go_west(start), _go_east(end)) for start, end in spans]
     for pole in (90.0, -90.0):
         if pole in (north, south):
