@@ -214,10 +214,11 @@ def test_every_documented_command_line_runs(
         if token in text:
             text = text.replace(token, request.getfixturevalue("places")[token.strip("{}")])
     needs_store = (
-        line.split()[0] in ("search", "facet", "drop", "info", "repair", "ingest-report") and line not in AFTER
+        line.split()[0] in ("search", "facet", "drop", "info", "repair", "optimize", "ingest-report")
+        and line not in AFTER
     )
     folder = request.getfixturevalue("stored") if needs_store else tmp_path / "folder"
-    if not needs_store or line.startswith(("drop", "repair")):
+    if not needs_store or line.startswith(("drop", "repair", "optimize")):
         before, folder = folder if needs_store else template, tmp_path / "folder"
         shutil.copytree(before, folder)
     program = program_like(folder, monkeypatch, embedders)

@@ -28,7 +28,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "info": ("clip-qdrant info", "clip-qdrant info --json"),
     "calibrate": ("clip-qdrant calibrate --collection photos",),
     "repair": ("clip-qdrant repair", "clip-qdrant repair --collection photos --json"),
-    "optimize": ("clip-qdrant optimize", "clip-qdrant optimize --collection photos"),
+    "optimize": ("clip-qdrant optimize", "clip-qdrant optimize --collection photos --json"),
     "drop": ("clip-qdrant drop photos",),
     "train": (
         "clip-qdrant train train.jsonl --val dev.jsonl --check",
