@@ -179,3 +179,14 @@ def test_a_matrix_of_nothing_is_refused(edge_client: Any, collection_name: str, 
 
     with pytest.raises(StoreError):
         edge_client.search_matrix_pairs(collection_name, **wrong)
+
+
+def test_a_group_is_full_though_points_with_its_value_are_in_none(client, collection_name):
+    client.create_collection(collection_name, models.VectorParams(size=1, distance=models.Distance.DOT))
+    tags = [["a"], ["a", {"b": 1}], ["a", 1.5], ["a"], ["a"]]
+    points = [models.PointStruct(id=i, vector=[9.0 - i], payload={"tags": one}) for i, one in enumerate(tags)]
+    client.upsert(collection_name, points, wait=True)
+
+    groups = client.query_points_groups(collection_name, "tags", [1.0], limit=1, group_size=2).groups
+
+    assert [(group.id, [hit.id for hit in group.hits]) for group in groups] == [("a", [0, 3])]

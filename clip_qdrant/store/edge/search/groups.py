@@ -88,18 +88,25 @@ def _group_by_pages(
         if not fresh:  # points of no group, or of a known one too
             size *= 4
     missing = [value for value, hits in groups.items() if len(hits) < group_size and value not in whole]
-    asked = [
-        (
-            replace(plan, filter=merge_filters(plan.filter, _is_one(group_by, value)), limit=group_size),
-            _page_of(group_by, group_size),
-        )
-        for value in missing
-    ]
-    for value, points in zip(missing, run_plans(shard, entry, asked), strict=True):
-        hits = [point for point in points if value in _values(point, group_by)]
-        if len(hits) < len(groups[value]):  # a payload index of another type: it passes over this value
-            return _group_all(shard, entry, plan, group_by, group_size)
-        groups[value] = hits
+    size = group_size
+    while missing:
+        asked = [
+            (
+                replace(plan, filter=merge_filters(plan.filter, _is_one(group_by, value)), limit=size),
+                _page_of(group_by, size),
+            )
+            for value in missing
+        ]
+        short = []
+        for value, points in zip(missing, run_plans(shard, entry, asked), strict=True):
+            hits = [point for point in points if value in _values(point, group_by)][:group_size]
+            if len(hits) < group_size and len(points) == size:
+                short.append(value)  # some of them are in no group: they have another value too, which makes none
+            elif len(hits) < len(groups[value]):  # a payload index of another type: it passes over this value
+                return _group_all(shard, entry, plan, group_by, group_size)
+            else:
+                groups[value] = hits
+        missing, size = short, size * 4
     return groups
 
 
