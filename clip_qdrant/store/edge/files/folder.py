@@ -288,9 +288,10 @@ class EdgeFolder:
 
     def put_in_place(self, name: str, new: CollectionEntry, opened: OpenShard) -> Path | None:
         """Has the collection be another shard from now on. Gives where the files of the one before lie, if any did."""
-        opened.close()
+        opened.flush()
         with self.edit() as catalog:
             old, catalog.collections[name] = catalog.collections[name].folder, new
+        opened.close()  # not before: its lock keeps what nobody lists yet from being swept
         aside = self._shared.root / "damaged" / old
         if not (self._shards / old).exists():
             return None
