@@ -275,15 +275,18 @@ def _add_up(query: Query, found: Mapping[tuple[Kind, Hashable], np.ndarray], dim
         vector = found[term.kind, term.key]
         if vector.shape != (dim,):
             raise QueryError(f"{term} has shape {vector.shape}; this embedder's vectors have ({dim},)")
-        parts[str(term)] = parts.get(str(term), 0) + term.weight / scale * to_unit(vector)
-    total = np.sum([*parts.values()], axis=0)
+        name, part = str(term), term.weight / scale * to_unit(vector)
+        parts[name] = parts[name] + part if name in parts else part
+    total: np.ndarray = np.add.reduce([*parts.values()]) if len(parts) > 1 else next(iter(parts.values()))
     length = float(np.linalg.norm(total))
     if not math.isfinite(length):
         raise QueryError(f"the vector of {query!r} is not finite: the embedder, or a stored vector, is at fault")
     if length <= _CANCELLED:
         raise QueryError(f"the terms of {query!r} cancel, which leaves no direction to search in; change a weight")
-    shares = {name: (part / length).astype(np.float32) for name, part in parts.items()}
-    return QueryVector((total / length).astype(np.float32), shares)
+    unit = (total / length).astype(np.float32)
+    if len(parts) == 1:
+        return QueryVector(unit, dict.fromkeys(parts, unit))
+    return QueryVector(unit, {name: (part / length).astype(np.float32) for name, part in parts.items()})
 
 
 def as_vector(values: Iterable[float] | np.ndarray) -> np.ndarray:

@@ -117,6 +117,7 @@ class Negation:
 Node: TypeAlias = "Test | Junction | Negation"
 
 
+@lru_cache(maxsize=64)  # a service is asked with the same few again and again; parsing takes 0.1 ms and more
 def parse(text: str) -> Node:
     """The tree of a where expression; FilterError, with the column, for a text that is none."""
     if len(text) > _LONGEST:

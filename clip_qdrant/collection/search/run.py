@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.hits import Explanation, Hits
 from clip_qdrant.collection.points import dense_vector, id_of
-from clip_qdrant.collection.query import Query, QueryVector, as_vector, evaluate_queries
+from clip_qdrant.collection.query import Query, QueryVector, evaluate_queries
 from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share
 from clip_qdrant.collection.search.candidates import choose_among_best
 from clip_qdrant.collection.search.explain import explain_index
@@ -206,7 +206,7 @@ def to_query(query: Any) -> Query | None:
     if isinstance(query, str):
         return Query.text(query)
     if isinstance(query, list | tuple) or (isinstance(query, np.ndarray) and query.dtype.kind == "f"):
-        return Query.vector(as_vector(query))
+        return Query.vector(query)
     return Query.image(query)
 
 
