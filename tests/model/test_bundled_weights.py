@@ -61,6 +61,18 @@ def test_the_model_card_tells_its_size_fingerprint_and_figures(clip: ClipEmbedde
             assert figures in row
 
 
+def test_it_says_what_its_similarities_are_worth(clip: ClipEmbedder) -> None:
+    known = clip.calibration
+    assert known is not None
+    assert known.cutoff == pytest.approx(0.98, abs=0.01)
+    assert f"a cosine of at least {known.score(known.cutoff):.2f} to a text" in CARD
+    rows = gallery()[::4]
+    images = clip.embed_images(sample_gallery() / row["file_name"] for row in rows)
+    texts = clip.embed_texts(row["caption"] for row in rows)
+    relevance = np.vectorize(known.relevance)(texts @ images.T)
+    assert np.median(np.diag(relevance)) > np.median(relevance) + 0.1
+
+
 def test_it_finds_most_of_the_gallery_by_its_titles(clip: ClipEmbedder) -> None:
     rows = gallery()
     images = clip.embed_images(sample_gallery() / row["file_name"] for row in rows)
