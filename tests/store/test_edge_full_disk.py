@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,6 +173,33 @@ def test_a_store_in_memory_needs_room_to_be_opened(
             client.count("c")
         disk.free = 1 << 40
         assert client.count("c").count == 1
+
+
+@pytest.mark.skipif(room._file_system(Path("/dev/shm")) != "tmpfs", reason="no file system in memory")
+def test_what_opening_takes_of_memory_is_known_for_vectors_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    dense = {"": COSINE, "b": COSINE, "rows": COSINE.model_copy(update={"multivector_config": rows})}
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        with EdgeClient(folder) as client:
+            client.create_collection("c", dense, {"words": models.SparseVectorParams()})
+            client.upsert("c", [models.PointStruct(id=1, vector={"": [1.0] * 4, "b": [1.0] * 4, "rows": [[1.0] * 4]})])
+        before = kept(folder)
+        monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with EdgeClient(folder) as client, pytest.raises(StoreFull) as refused:
+            client.count("c")
+        monkeypatch.undo()
+        with EdgeClient(folder) as client:
+            client.count("c")
+
+        said = float(re.search(r"and ([\d.]+) MiB are needed", str(refused.value))[1])  # type: ignore[index]
+        taken = (kept(folder) - before) / (1 << 20)
+        assert taken > 100
+        assert 0 <= said - 16 - taken < 8  # 16 MiB stay free
+
+
+def kept(folder: str) -> int:
+    """Bytes of the blocks of all files in a folder."""
+    return sum(512 * path.stat().st_blocks for path in Path(folder).rglob("*"))
 
 
 # Fills the disk but for a little, ingests until it is told that there is no room, makes room, and goes on.

@@ -26,7 +26,13 @@ _GROWTH = 4
 # Of the bytes of a shard: a copy of it and, beside that, what the engine makes of it.
 _COPIES = 2.5
 # In memory a read makes a block of a hole, and the engine reads these files ahead when it opens.
-_READ_AHEAD = ("vector_storage", "payload_index")
+_READ_AHEAD = (
+    "vector_storage*/*vectors",
+    "vector_storage*/offsets",
+    "vector_storage*/quantized*",
+    "vector_storage*/deleted",
+    "payload_index",
+)
 _FILE_SYSTEMS_IN_MEMORY = ("tmpfs", "ramfs")
 
 
