@@ -57,6 +57,15 @@ def search(
     away: Annotated[
         list[str] | None, typer.Option("--not", help="What they should not show; may be repeated.", metavar="TEXT")
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Words to look for in captions, names and metadata; alone, or beside QUERY.", metavar="WORDS"
+        ),
+    ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Look for the words of QUERY too, in captions, names and metadata.")
+    ] = False,
     where: _Where = None,
     collection: _Collection = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="The most images to show.", metavar="N")] = 10,
@@ -107,7 +116,9 @@ def search(
     settings = wiring.settings_of(context, {"collection": collection})
     if sum((columns is not None, paths, as_json)) > 1:
         raise ConfigError("--columns, --paths and --json each say what to print: give one of them")
-    combined, title = _query(query, image or [], _read_box(box, image or []), like or [], away or [])
+    if words and text is not None:
+        raise ConfigError("--words looks for the words of QUERY, --text for others: give one of them")
+    combined, title = _query(query, image or [], _read_box(box, image or []), like or [], away or [], text)
     with wiring.open_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(
             combined,
@@ -116,6 +127,7 @@ def search(
             offset=offset,
             score_threshold=score_threshold,
             min_relevance=_relevance(min_relevance),
+            text=words or text,
             order_by=order_by,
             diversity=diversity,
             collapse=cast("Collapse | None", collapse),
@@ -192,6 +204,8 @@ def score(hit: Hit) -> str:
 
 def _tell_unlikely(hits: Sequence[Hit], calibration: Calibration | None) -> None:
     """Says so where not even the best hit is a likely match."""
+    if any("words" in hit.parts for hit in hits):
+        return  # it is there that they match
     known = [hit.relevance for hit in hits if hit.relevance is not None]
     if calibration is not None and known and max(known) < calibration.cutoff:
         print_line(
@@ -234,9 +248,14 @@ def _read_box(text: str | None, images: list[Path]) -> tuple[float, ...] | None:
 
 
 def _query(
-    text: str | None, images: list[Path], box: tuple[float, ...] | None, like: list[str], away: list[str]
+    text: str | None,
+    images: list[Path],
+    box: tuple[float, ...] | None,
+    like: list[str],
+    away: list[str],
+    words: str | None,
 ) -> tuple[Query | None, str]:
-    """The query and how to call it; None to list all."""
+    """The query and how to call it; None to list all, or what has the words."""
     from clip_qdrant.collection.query import Query
 
     parts = [Query.text(text)] if text is not None else []
@@ -244,7 +263,7 @@ def _query(
     if not parts:
         if away:
             raise QueryError("--not leads away from a query: give a text, --image FILE or --like IMAGE too")
-        return None, "all images"
+        return None, "all images" if words is None else words
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -252,4 +271,5 @@ def _query(
         total = total - _NOT_WEIGHT * Query.text(words)
     names = [text] if text is not None else []
     names += [f"like {path.name}" for path in images] + [f"like {name}" for name in like]
+    names += [words] if words is not None else []
     return total, " and ".join(names) + "".join(f", not {words}" for words in away)

@@ -21,7 +21,7 @@ from typing import Any
 
 from clip_qdrant.fields.names import split_path
 
-__all__ = ["SEVERAL", "UNSPACED", "WORDS", "list_words", "read_words", "words_key"]
+__all__ = ["RUNS", "SEVERAL", "UNSPACED", "WORDS", "list_words", "read_words", "remove_marks", "words_key"]
 
 WORDS = "words"  # the payload key
 SEVERAL = "*"  # no word: words have letters and digits alone
@@ -37,19 +37,25 @@ UNSPACED = (
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _SIGNS = "\u0900-\u0963\u0966-\u0dff"  # the vowel signs of Indian scripts are no \w
-_RUNS = re.compile(f"([{UNSPACED}]+)|((?:[^\\W_{UNSPACED}]|[{_SIGNS}])+)")
+# A run without spaces, or a word.
+RUNS = re.compile(f"([{UNSPACED}]+)|((?:[^\\W_{UNSPACED}]|[{_SIGNS}])+)")
 _ASCII_RUNS = re.compile("[a-z0-9]+")
 # Accents, and the vowel points of Hebrew and Arabic, which hardly anybody types.
 _MARKS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670]")
+
+
+def remove_marks(text: str) -> str:
+    """The text in the usual forms of its characters (NFKC), without accents and vowel points."""
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
 
 
 def list_words(text: str) -> list[str]:
     """The words of a text, each once, in lower case and without accents; [] if it has none."""
     if text.isascii():
         return list(dict.fromkeys(word[:_LONGEST] for word in _ASCII_RUNS.findall(text.lower())))
-    folded = unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text)).casefold())
+    folded = unicodedata.normalize("NFC", remove_marks(text).casefold())
     words: dict[str, None] = {}
-    for unspaced, word in _RUNS.findall(folded):
+    for unspaced, word in RUNS.findall(folded):
         if word:
             words[word[:_LONGEST]] = None
         for position, character in enumerate(unspaced):

@@ -4,33 +4,23 @@
     list_terms("DSC_0042-sunsetBeach")      ["dsc", "0042", "sunsetbeach", "sunset", "beach"]
     list_terms("黒い猫")                     ["黒", "黒い", "い", "い猫", "猫"]
 
-Texts and queries go the same way, so what matters is that both come to the same terms, not that a term is a word.
+Texts and queries go the same way, so what matters is that both come to the same terms, not that a term is a word. The
+words of filters (`fields.words`) are exact; here plurals and pieces of words find each other too.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
+
+from clip_qdrant.fields.words import RUNS, remove_marks
 
 __all__ = ["LONGEST_TEXT", "list_query_terms", "list_terms"]
 
 LONGEST_TEXT = 10_000  # characters; of a longer text the rest is not looked at
 _LONGEST_TERM = 40  # characters; what is longer is a hash or base64, and nobody types it
 
-# Scripts that are written without spaces, or (Hangul) with endings that stick to the words: each character and each
-# pair is a term (Manning et al., Introduction to Information Retrieval, 2.2.1). Lao, Thai, Tibetan, Myanmar, Hangul,
-# Khmer, kana, Han and its extensions.
-_UNSPACED = (
-    "\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u1049\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3040-\u30ff\u3130-\u318f"
-    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-)
-# The vowel signs of Indian scripts are no \w.
-_SIGNS = "\u0900-\u0963\u0966-\u0dff"
-_WORDS = re.compile(f"([{_UNSPACED}]+)|((?:[^\\W_{_UNSPACED}]|[{_SIGNS}])+)")
 _ASCII_WORDS = re.compile("[a-zA-Z0-9]+")
-# Accents, and the vowel points of Hebrew and Arabic, which hardly anybody types.
-_MARKS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670]")
 _PIECES = re.compile(r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 # English words that are hardly ever looked for themselves.
@@ -45,7 +35,7 @@ def list_terms(text: str) -> list[str]:
     """The terms of a text, in order, as often as they occur."""
     text = text[:LONGEST_TEXT]
     if not text.isascii():
-        return list(_find_terms(_MARKS.sub("", unicodedata.normalize("NFKD", text))))
+        return list(_find_terms(remove_marks(text)))
     terms: list[str] = []
     for word in _ASCII_WORDS.findall(text):
         if len(word) <= _LONGEST_TERM:
@@ -64,7 +54,7 @@ def list_query_terms(text: str) -> list[str]:
 
 def _find_terms(text: str) -> Iterator[str]:
     """The same for a text of any script whose accents are gone."""
-    for unspaced, word in _WORDS.findall(unicodedata.normalize("NFC", text)):
+    for unspaced, word in RUNS.findall(text):
         if unspaced:
             for position, character in enumerate(unspaced):
                 if position:
