@@ -28,7 +28,7 @@ from clip_qdrant.records import ImageRecord
 from clip_qdrant.store.edge.client import EdgeClient
 
 RANKS = (1, 5, 10)
-WEIGHTS = (0.3, 0.4, 0.52, 0.6, 0.7)
+WEIGHTS = (0.4, 0.52, 0.6)
 
 
 def main() -> None:

@@ -59,9 +59,7 @@ def search(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(
-            help="Words to look for in captions, names and metadata; alone, or beside QUERY.", metavar="WORDS"
-        ),
+        typer.Option(help="Words to look for in captions, names, metadata; alone, or beside QUERY.", metavar="WORDS"),
     ] = None,
     words: Annotated[
         bool, typer.Option("--words", help="Look for the words of QUERY too, in captions, names and metadata.")

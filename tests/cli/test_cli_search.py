@@ -60,6 +60,15 @@ def test_a_stored_image_finds_the_others(program: Program) -> None:
     assert names(program, "--like", "photos/red.png")[0] == "magenta.png"
 
 
+def test_words_are_looked_for_alone_and_beside_the_query(program: Program) -> None:
+    assert names(program, "--text", "both") == ["magenta.png"]
+    assert names(program, "red", "--text", "both")[0] == "magenta.png"
+    assert names(program, "red both", "--words")[0] in ("red.png", "magenta.png")
+    assert names(program, "--text", "nothing") == []
+    outcome = program("search", "red", "--text", "both", "--words")
+    assert (outcome.code, "give one of them" in outcome.err) == (2, True)
+
+
 def test_not_leads_away(program: Program) -> None:
     assert names(program, "magenta", "-n", "1") == ["magenta.png"]
     assert names(program, "magenta", "--not", "blue", "--not", "blue", "-n", "1") == ["red.png"]
