@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
+from congruence.filters import random_filter
 from congruence.formulas import random_formula
 from congruence.layouts import VectorSpec
 from congruence.payloads import WORDS
@@ -118,6 +119,9 @@ def _direct(kind: str, query: Any, kinds: Sequence[str]) -> Any:
             return None
         spec = random.choice(specs)
         options = {"query": query(random, scene, spec), **_named(spec), **_page(random, scene)}
+        if spec.idf and random.random() < 0.3:  # terms are weighed as in a part of the collection
+            part = models.IdfCorpusParams(corpus=random_filter(random, scene.ids, scene.names, "match"))
+            options["search_params"] = models.SearchParams(idf=part)
         if random.random() < 0.25:
             options["score_threshold"] = round(random.uniform(-1.5, 3), 4)
         return Request.random(random, kind, "query_points", "points", tolerance=spec.tolerance, **options)
