@@ -63,6 +63,8 @@ SHORTENED: Mapping[str, str] = {
 # Lines that are only parsed here, and why.
 PARSED: Mapping[str, str] = {
     "demo": "tests/cli/test_cli_demo.py runs it",
+    "calibrate": "it needs 30 images; tests/cli/test_cli_search.py runs it",
+    "calibrate --collection photos": "the same",
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3 --set cache=disk": "downloads",
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3": "it downloads DistilBERT",
     "train train.jsonl --val dev.jsonl --output mine.pt --wandb my-project": "it sends to wandb.ai",

@@ -8,7 +8,6 @@ import typer
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line
-from clip_qdrant.errors import CollectionNotFound
 
 if TYPE_CHECKING:
     from clip_qdrant.calibration.curves import Calibration
@@ -27,12 +26,7 @@ def calibrate(
     validation pairs, brings it along; any other model needs it once, and again when the collection has changed much.
     """
     settings = wiring.settings_of(context, {"collection": collection})
-    with wiring.open_collection(settings, texts=True) as images:
-        if not images.exists():
-            raise CollectionNotFound(
-                f"there is no collection {plain(settings.collection)!r} yet in {plain(settings.shown_location)}: "
-                "clip-qdrant ingest makes it"
-            )
+    with wiring.open_existing_collection(settings, texts=True) as images:
         found = images.calibrate()
     if as_json:
         print_json({"collection": settings.collection, **found.to_dict(), "score": found.score(found.cutoff)})

@@ -46,7 +46,7 @@ def facet(
         raise ConfigError("--by, --bins and --edges take one FIELD, without --select; narrow it by --where")
     settings = wiring.settings_of(context, {"collection": collection})
     said = {"collection": settings.collection, "where": where}
-    with wiring.open_collection(settings) as images:
+    with wiring.open_existing_collection(settings) as images:
         if histogram:
             limits = _read_edges(edges) if edges is not None else None
             found = images.histogram(fields[0], by=by, bins=bins, edges=limits, where=where)  # type: ignore[arg-type]  # a str for by is checked there

@@ -117,7 +117,7 @@ def search(
     if words and text is not None:
         raise ConfigError("--words looks for the words of QUERY, --text for others: give one of them")
     combined, title = _query(query, image or [], _read_box(box, image or []), like or [], away or [], text)
-    with wiring.open_collection(settings, texts=query is not None or bool(away)) as images:
+    with wiring.open_existing_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(
             combined,
             where=where,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from clip_qdrant.collection.images import ImageCollection
     from clip_qdrant.embedder_protocol import Embedder
+    from clip_qdrant.errors import CollectionNotFound
     from clip_qdrant.images.load import Limits
     from clip_qdrant.settings import Settings
 
@@ -32,6 +33,7 @@ __all__ = [
     "open_client",
     "open_collection",
     "open_embedder",
+    "open_existing_collection",
     "options_given",
     "settings_of",
 ]
@@ -161,6 +163,33 @@ def open_collection(
         yield images
     finally:
         client.close()
+
+
+@contextlib.contextmanager
+def open_existing_collection(settings: Settings, *, texts: bool = False) -> Iterator[ImageCollection]:
+    """The same for commands that only read. Raises CollectionNotFound: in Python a collection that is not there yet has
+    no images, but here a name or a location was most likely mistyped.
+    """
+    with open_collection(settings, texts=texts) as images:
+        if not images.exists():
+            raise _explain_absence(images.client, settings)
+        yield images
+
+
+def _explain_absence(client: QdrantBase, settings: Settings) -> CollectionNotFound:
+    from clip_qdrant.errors import CollectionNotFound, StoreError
+    from clip_qdrant.store.calls import call
+
+    where = plain(settings.shown_location)
+    there = ""
+    with contextlib.suppress(StoreError):  # a key for one collection may not list them
+        listed = call(client.get_collections, what=f"listing the collections of {where}").collections
+        names = ", ".join(sorted(plain(one.name) for one in listed))
+        there = f"; there are: {names} (--collection chooses one)" if names else ", nor any other (--location)"
+    return CollectionNotFound(
+        f"there is no collection {plain(settings.collection)!r} yet in {where}{there}\n"
+        "clip-qdrant ingest FOLDER makes it"
+    )
 
 
 def _open_text_encoder(embedder: Embedder) -> None:

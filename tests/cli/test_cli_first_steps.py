@@ -133,8 +133,23 @@ def test_a_collection_of_another_model_is_dropped_as_its_error_advises(
     assert program("drop", "photos", "--yes").code == 0
 
 
-def test_an_absent_collection_is_said_to_be_made_by_ingesting(program: Program) -> None:
-    assert "clip-qdrant ingest" in program("search", "red").out
+@pytest.mark.parametrize("command", [["search", "red"], ["search"], ["facet", "image.format"], ["calibrate"]])
+def test_an_absent_collection_is_said_to_be_made_by_ingesting(program: Program, command: list[str]) -> None:
+    outcome = program(*command, "--location", "./nothing-here")
+
+    assert outcome.code == 3
+    assert "'images' yet in" in outcome.err and "nothing-here" in outcome.err
+    assert "--location" in outcome.err and "clip-qdrant ingest" in outcome.err
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("command", [["search", "red"], ["search"], ["facet", "image.format"], ["calibrate"]])
+def test_reading_a_mistyped_collection_names_those_there_are(program: Program, command: list[str]) -> None:
+    outcome = program(*command, "--collection", "fotos", "--json")
+
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "there is no collection 'fotos' yet" in outcome.err
+    assert "there are: photos (--collection chooses one)" in outcome.err
 
 
 def test_info_begins_with_what_is_in_the_store_and_ends_with_settings(program: Program) -> None:
