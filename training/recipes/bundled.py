@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from calibrate import CALIBRATED_ON, calibrate
+from calibrate import CALIBRATED_ON, PROMPTS, calibrate
 from rich.console import Console
 from safetensors.torch import load_file
 from timm.data import ImageNetInfo
@@ -191,7 +191,7 @@ def finish(output: Path, splits: dict[tuple[str, str], Any]) -> None:
         for key, value in evaluate(embedder, splits[name, "dev"]).items()
     }
     calibration = calibrate(embedder, splits["flickr8k", "dev"][:CALIBRATED_ON])
-    checkpoint = replace(load_checkpoint(output), metrics=metrics, calibration=calibration)
+    checkpoint = replace(load_checkpoint(output), metrics=metrics, calibration=calibration, prompts=PROMPTS)
     fingerprint = save_checkpoint(checkpoint, output, half=True)
     for key, value in metrics.items():
         print(f"{key:45s} {value}")
