@@ -216,8 +216,8 @@ tomorrow's stock prices"""
 
 
 # What people ask for in one word: what some of the photographs show, and what none does.
-SHOWN = """dog beach snow ball water bicycle horse boat wave skateboard mountain soccer football basketball baseball pool
-tree grass car motorcycle girl boy woman crowd street rock tent bird frisbee tennis"""
+SHOWN = """dog beach snow ball water bicycle horse boat wave skateboard mountain soccer football basketball baseball
+pool tree grass car motorcycle girl boy woman crowd street rock tent bird frisbee tennis"""
 NOT_SHOWN = """abacus metronome bassoon photosynthesis pyramid volcano octopus giraffe kangaroo sushi x-ray spreadsheet
 microscope typewriter gramophone lighthouse submarine telescope galaxy cactus scorpion jellyfish walrus mosque turbine
 skyscraper passport barcode fossil mummy oysters truffle dialysis dentures periscope torpedo stalactite platypus"""
