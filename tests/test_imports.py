@@ -61,6 +61,7 @@ LEAVES = (
     "clip_qdrant.fields.names",
     "clip_qdrant.fields.wall_clock",
     "clip_qdrant.fields.calendar",
+    "clip_qdrant.fields.word_runs",
     "clip_qdrant.fields.words",
     "clip_qdrant.fields.derived",
 )

@@ -22,8 +22,8 @@ from clip_qdrant.collection.facets.histogram import Histogram, Period, make_hist
 from clip_qdrant.collection.facets.values import Facets, count_selected, count_values
 from clip_qdrant.collection.hits import Hit, Hits
 from clip_qdrant.collection.options import CollectionOptions
-from clip_qdrant.collection.points import batches, check_whole_number, id_of, make_hit
-from clip_qdrant.collection.reader import IDS_PER_CALL, CollectionReader
+from clip_qdrant.collection.points import check_whole_number, id_of, make_hit
+from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.collection.search.examples import Strategy, rank_by_context, rank_by_examples
 from clip_qdrant.collection.search.options import Collapse, SearchOptions
 from clip_qdrant.collection.search.run import Searcher, query_of
@@ -34,7 +34,7 @@ from clip_qdrant.embedder_protocol import Embedder, check_embedder
 from clip_qdrant.errors import CollectionNotFound, ConfigError, QueryError
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.filters.build import Where, holds_always
+from clip_qdrant.filters.build import Where
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -415,22 +415,12 @@ class ImageCollection:
         """
         if isinstance(uris, str | os.PathLike):
             raise QueryError(f"uris takes an iterable: [{str(uris)!r}]")
-        return self._reader.read_if_there(lambda: self._delete_named(uris, where), otherwise=0)
+        from clip_qdrant.collection.edit.delete import delete_images
 
-    def _delete_named(self, uris: Iterable[str | os.PathLike[str]] | None, where: Where | None) -> int:
-        selection = self._reader.build_filter(where)
-        if uris is None:
-            if selection is None or holds_always(selection):
-                raise QueryError("delete() needs uris or where; drop() deletes the whole collection")
-            return self._delete(selection)
-        deleted = 0
-        ids = dict.fromkeys(id_of(uri) for uri in uris)
-        for chunk in batches(ids, IDS_PER_CALL):
-            must: list[models.Condition] = [models.HasIdCondition(has_id=[*chunk])]
-            if selection is not None:
-                must.append(selection)
-            deleted += self._delete(models.Filter(must=must))
-        return deleted
+        ids = None if uris is None else list(dict.fromkeys(id_of(uri) for uri in uris))
+        return self._reader.read_if_there(
+            lambda: delete_images(self._reader, ids=ids, selection=self._reader.build_filter(where)), otherwise=0
+        )
 
     def calibrate(self) -> Calibration:
         """Measures what a cosine similarity is worth in this collection, and keeps it there for `min_relevance`.
@@ -472,14 +462,3 @@ class ImageCollection:
             if note not in self._told:
                 self._told.add(note)
                 logger.warning("%s", note)
-
-    def _delete(self, selection: models.Filter) -> int:
-        number = self._reader.count_exactly(selection)
-        if number:
-            self._description.ask(
-                lambda: self.client.delete(
-                    self.name, points_selector=models.FilterSelector(filter=selection), wait=True
-                ),
-                what=f"deleting from collection {self.name!r}",
-            )
-        return number

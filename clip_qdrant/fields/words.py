@@ -20,8 +20,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clip_qdrant.fields.names import split_path
+from clip_qdrant.fields.word_runs import RUNS, remove_marks, split_unspaced
 
-__all__ = ["RUNS", "SEVERAL", "UNSPACED", "WORDS", "list_words", "read_words", "remove_marks", "words_key"]
+__all__ = ["SEVERAL", "WORDS", "list_words", "read_words", "words_key"]
 
 WORDS = "words"  # the payload key
 SEVERAL = "*"  # no word: words have letters and digits alone
@@ -29,24 +30,7 @@ _NO_WORD = ""  # stands where a text has none, so that the field is not empty
 _LONGEST = 64  # characters of a word that count; the end of a longer one (a hash, base64) is not looked at
 _METADATA = "metadata."
 
-# Scripts that are written without spaces, or (Hangul) with endings that stick to the words: each character and each
-# pair counts as a word (Manning et al., Introduction to Information Retrieval, 2.2.1). Thai, Lao, Tibetan, Myanmar,
-# Hangul, Khmer, kana, Han and its extensions.
-UNSPACED = (
-    "\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u1049\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3040-\u30ff\u3130-\u318f"
-    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_SIGNS = "\u0900-\u0963\u0966-\u0dff"  # the vowel signs of Indian scripts are no \w
-# A run without spaces, or a word.
-RUNS = re.compile(f"([{UNSPACED}]+)|((?:[^\\W_{UNSPACED}]|[{_SIGNS}])+)")
 _ASCII_RUNS = re.compile("[a-z0-9]+")
-# Accents, and the vowel points of Hebrew and Arabic, which hardly anybody types.
-_MARKS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670]")
-
-
-def remove_marks(text: str) -> str:
-    """The text in the usual forms of its characters (NFKC), without accents and vowel points."""
-    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
 
 
 def list_words(text: str) -> list[str]:
@@ -58,10 +42,7 @@ def list_words(text: str) -> list[str]:
     for unspaced, word in RUNS.findall(folded):
         if word:
             words[word[:_LONGEST]] = None
-        for position, character in enumerate(unspaced):
-            if position:
-                words[unspaced[position - 1 : position + 1]] = None
-            words[character] = None
+        words.update(dict.fromkeys(split_unspaced(unspaced)))
     return list(words)
 
 

@@ -1,6 +1,6 @@
 """EdgeClient answers random requests of every kind as local mode does, and a server where there is one.
 
-CLIP_QDRANT_CONGRUENCE is the number of requests to each layout of vectors; support/congruence makes them.
+CLIP_QDRANT_TEST_REQUESTS is the number of requests to each layout of vectors; support/congruence makes them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clip_qdrant.store.edge.client import EdgeClient
 
 # Local mode says of what it is given that it makes nothing of it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-REQUESTS = int(os.environ.get("CLIP_QDRANT_CONGRUENCE", "70"))
+REQUESTS = int(os.environ.get("CLIP_QDRANT_TEST_REQUESTS", "70"))
 TO_ONE_COLLECTION = 100
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from clip_qdrant.fields.words import RUNS, remove_marks
+from clip_qdrant.fields.word_runs import RUNS, remove_marks, split_unspaced
 
 __all__ = ["LONGEST_TEXT", "list_query_terms", "list_terms"]
 
@@ -56,10 +56,7 @@ def _find_terms(text: str) -> Iterator[str]:
     """The same for a text of any script whose accents are gone."""
     for unspaced, word in RUNS.findall(text):
         if unspaced:
-            for position, character in enumerate(unspaced):
-                if position:
-                    yield unspaced[position - 1 : position + 1]
-                yield character
+            yield from split_unspaced(unspaced)
         elif len(word) <= _LONGEST_TERM:
             yield from _split(word) if word.isascii() else [word.casefold()]
 
