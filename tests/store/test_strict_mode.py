@@ -158,6 +158,7 @@ def test_a_limit_of_writes_a_minute_is_waited_for_and_a_run_completes_what_anoth
         client.create_collection(  # as a run leaves it that ended while the collection was made
             "photos",
             vectors_config=models.VectorParams(size=16, distance=models.Distance.COSINE),
+            sparse_vectors_config={"text": models.SparseVectorParams(modifier=models.Modifier.IDF)},
             metadata=images(client)._description._profile(Schema()),
         )
         assert ingest(MadeSource(2), images(client)).added == 2
