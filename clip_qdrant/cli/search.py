@@ -18,7 +18,7 @@ from clip_qdrant.cli.output import (
     print_table,
     write_text,
 )
-from clip_qdrant.errors import ConfigError, QueryError
+from clip_qdrant.errors import ConfigError, QueryError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["score", "search", "show_hits"]
 
+_SHOWN = 200  # characters of a query above a table
 _NOT_WEIGHT = 0.5  # a text subtracted whole takes the query to where no image is
 
 _Collection = Annotated[str | None, typer.Option(help="The collection to look in.", metavar="NAME")]
@@ -116,6 +117,8 @@ def search(
         raise ConfigError("--columns, --paths and --json each say what to print: give one of them")
     if words and text is not None:
         raise ConfigError("--words looks for the words of QUERY, --text for others: give one of them")
+    if words and query is None:
+        raise QueryError("--words looks for the words of QUERY: give a text, or --text WORDS")
     combined, title = _query(query, image or [], _read_box(box, image or []), like or [], away or [], text)
     with wiring.open_existing_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(
@@ -145,9 +148,9 @@ def search(
         document = {"collection": settings.collection, "query": title, "where": where, **_list_results(hits)}
         print_json(document)
         return
-    shown = title + (f"  where {where}" if where else "")
+    shown = shorten(title, _SHOWN) + (f"  where {shorten(where, _SHOWN)}" if where else "")
     for group in hits.groups:
-        show_hits(f"{shown}  {group_by} {group.value}", group.hits, columns=chosen)
+        show_hits(f"{shown}  {group_by}: {group.value}", group.hits, columns=chosen)
     if not hits.groups:
         show_hits(shown, hits, first=offset + 1, columns=chosen)
     _tell_unlikely(hits, calibration)
@@ -173,9 +176,11 @@ def _print_explanation(hits: Hits) -> None:
     for line in str(hits.explanation).splitlines():
         print_line(plain(line))
     for hit in hits:
+        told = [f"{name} {part:.3f}" for name, part in hit.parts.items()]
         if len(hit.shares) > 1:
-            parts = ", ".join(f"{share:+.3f} {name}" for name, share in hit.shares.items())
-            print_line(plain(f"{place(hit)}: {parts}"))
+            told += [f"{share:+.3f} {name}" for name, share in hit.shares.items()]
+        if told:
+            print_line(plain(f"{place(hit)}: {', '.join(told)}"))
 
 
 def _write_page(context: typer.Context, html: Path, title: str, hits: Hits, where: str | None) -> None:
@@ -265,9 +270,9 @@ def _query(
     total = parts[0]
     for part in parts[1:]:
         total = total + part
-    for words in away:
-        total = total - _NOT_WEIGHT * Query.text(words)
+    for unwanted in away:
+        total = total - _NOT_WEIGHT * Query.text(unwanted)
     names = [text] if text is not None else []
     names += [f"like {path.name}" for path in images] + [f"like {name}" for name in like]
     names += [words] if words is not None else []
-    return total, " and ".join(names) + "".join(f", not {words}" for words in away)
+    return total, " and ".join(names) + "".join(f", not {unwanted}" for unwanted in away)

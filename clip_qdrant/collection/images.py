@@ -21,12 +21,12 @@ from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.facets.histogram import Histogram, Period, make_histogram
 from clip_qdrant.collection.facets.values import Facets, count_selected, count_values
 from clip_qdrant.collection.hits import Hit, Hits
-from clip_qdrant.collection.options import CollectionOptions
+from clip_qdrant.collection.options import CollectionOptions, list_of
 from clip_qdrant.collection.points import check_whole_number, id_of, make_hit
 from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.collection.search.examples import Strategy, rank_by_context, rank_by_examples
 from clip_qdrant.collection.search.options import Collapse, SearchOptions
-from clip_qdrant.collection.search.run import Searcher, query_of
+from clip_qdrant.collection.search.run import Searcher, query_of, read_pair
 from clip_qdrant.collection.standard_fields import check_declared_fields
 from clip_qdrant.collection.text.fusion import TEXT_WEIGHT, Fusion
 from clip_qdrant.collection.writer import CollectionWriter
@@ -188,14 +188,14 @@ class ImageCollection:
         metadata: those of the query (True), or others; without a query for words alone. `text_fields` are the fields to
         look in, or their weights by name. `fusion` puts what is alike and what has the words into one order: by the
         "sum" of both scores, the one of the words weighted `text_weight` (0 to 1), or by both ranks ("rrf"). What has
-        the words is found however unlike it is. `order_by` is a field ("taken_at", "-taken_at" for
-        the newest first): of all images without a query, else of the images that match, which are those that pass the
-        threshold or the `candidates` best. `diversity` (0 to 1) chooses among the best `candidates` those that are
-        unlike each other. `collapse` shows one of those with the same "bytes", of the same "shot", or that look
-        "similar"; its `copies` are the others. `group_by` gives the best `group_size` hits of each of `limit` values
-        of a field, also as `Hits.groups`. `exact` compares all vectors, `ef` says how far an index looks, `rescore`
-        and `oversampling` how quantized vectors are compared. `payload` names the fields that hits carry (all, or
-        none but the uri), `vectors` adds theirs. `explain` fills `Hits.explanation` and `Hit.shares`.
+        the words is found however unlike it is. `order_by` is a field ("taken_at", "-taken_at" for the newest first):
+        of all images without a query, else of the images that match, which are those that pass the threshold or the
+        `candidates` best (100), the same for all pages. `diversity` (0 to 1) chooses among the best `candidates` those
+        that are unlike each other. `collapse` shows one of those with the same "bytes", of the same "shot", or that
+        look "similar"; its `copies` are the others. `group_by` gives the best `group_size` hits of each of `limit`
+        values of a field, also as `Hits.groups`. `exact` compares all vectors, `ef` says how far an index looks,
+        `rescore` and `oversampling` how quantized vectors are compared. `payload` names the fields that hits carry
+        (all, or none but the uri), `vectors` adds theirs. `explain` fills `Hits.explanation` and `Hit.shares`.
 
         Raises QueryError, FilterError, ImageError.
         """
@@ -237,7 +237,7 @@ class ImageCollection:
         What orders, groups or collapses the hits takes a call or more for each query. Raises as `search` does.
         """
         self._tell_notes()
-        return self.searcher.search_batch([*queries], where=where, options=options or SearchOptions())
+        return self.searcher.search_batch(list_of("queries", queries), where=where, options=options or SearchOptions())
 
     def recommend(
         self,
@@ -255,7 +255,8 @@ class ImageCollection:
         cosines, and have no relevance. Stored images that are examples are left out. Raises as `search` does.
         """
         self._tell_notes()
-        near, far = ([query_of(one) for one in examples] for examples in (positive, negative))
+        near = [query_of(one) for one in list_of("positive", positive)]
+        far = [query_of(one) for one in list_of("negative", negative)]
         return self.searcher.rank_by(
             lambda evaluate: rank_by_examples(near, far, strategy, evaluate), where=where, options=options
         )
@@ -275,7 +276,7 @@ class ImageCollection:
         """
         self._tell_notes()
         start = None if target is None else query_of(target)
-        pairs = [(query_of(near), query_of(far)) for near, far in context]
+        pairs = [read_pair(pair) for pair in list_of("context", context)]
         return self.searcher.rank_by(
             lambda evaluate: rank_by_context(start, pairs, evaluate), where=where, options=options
         )
@@ -335,7 +336,7 @@ class ImageCollection:
             raise QueryError(f"uris takes an iterable: [{str(uris)!r}]")
         from clip_qdrant.collection.edit.metadata import update_metadata
 
-        ids = None if uris is None else list(dict.fromkeys(id_of(uri) for uri in uris))
+        ids = None if uris is None else {id_of(uri): str(uri) for uri in uris}
         return self._reader.read_if_there(
             lambda: update_metadata(
                 self._reader, self.writer, changes, ids=ids, selection=self._reader.build_filter(where)

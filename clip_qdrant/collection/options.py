@@ -1,15 +1,19 @@
-"""How a collection is opened and, if it is not there yet, created."""
+"""How a collection is opened and, if it is not there yet, created; checks of what its methods are given."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import TypeVar
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, QueryError, shorten
 
-__all__ = ["CollectionOptions", "is_number"]
+__all__ = ["CollectionOptions", "is_number", "list_of"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,10 @@ class CollectionOptions:
 def is_number(value: object) -> bool:
     """Whether a value is a real number and no bool; a numpy scalar is as good as a float."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def list_of(name: str, items: Iterable[_T]) -> list[_T]:
+    """An argument that takes several, as a list; QueryError naming it for a single text, path or other thing."""
+    if isinstance(items, str | bytes | os.PathLike | Mapping) or not isinstance(items, Iterable):
+        raise QueryError(f"{name} takes a list, not a single {type(items).__name__}: [{shorten(repr(items), 80)}]")
+    return list(items)

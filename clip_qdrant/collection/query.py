@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from clip_qdrant.collection.options import is_number
+from clip_qdrant.collection.options import is_number, list_of
 from clip_qdrant.errors import QueryError, shorten
 from clip_qdrant.model_inputs.prompts import read_prompts
 
@@ -180,7 +180,8 @@ class Query:
         """
         total = sum(abs(term.weight) for term in self.terms) or 1.0
         refined = self / total
-        for images, weight in ((list(liked), _LIKED), (list(disliked), -_DISLIKED)):
+        for name, given, weight in (("liked", liked, _LIKED), ("disliked", disliked, -_DISLIKED)):
+            images = list_of(name, given)
             for image in images:
                 refined = refined + weight / len(images) * Query.id(
                     image if isinstance(image, str | os.PathLike) else image.id

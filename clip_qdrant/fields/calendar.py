@@ -87,7 +87,7 @@ CALENDAR_PARTS: Mapping[str, CalendarPart] = {
 
 def find_calendar_part(name: str) -> CalendarPart | None:
     """The part of a date that a field name asks for: `taken_at.month`; None if it is another name."""
-    field, _, part = name.rpartition(".")
+    field, _, part = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     return CALENDAR_PARTS.get(part) if field == _FIELD else None
 
 

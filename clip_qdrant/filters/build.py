@@ -82,6 +82,8 @@ def _list_conditions(clause: Any) -> list[Any]:
 
 def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
     """The full payload key of the field a user calls `name`; FilterError naming the fields there are."""
+    if not isinstance(name, str):
+        raise FilterError(f"a field is named by text, not by {name!r}")
     spellings = [join_path([name])] if name and '"' not in name else []
     with suppress(ValueError):
         spellings.insert(0, canonical_name(name))

@@ -282,6 +282,9 @@ def test_hits_are_grouped_collapsed_and_explained(program: Program) -> None:
     assert "metadata" not in told.err
     assert "embedding" in told.out
     assert "Query.text('blue')" in told.out
+    assert told.out.startswith("red, not blue\n")
+    assert ", words 1." in program("search", "red", "--text", "both", "--explain").out
+    assert len(program("search", "red " * 10_000).out.splitlines()[0]) < 300
     assert program("search", "red", "--explain", "--json").json["explanation"]["seconds"]["store"] > 0
 
 
@@ -301,6 +304,7 @@ def test_a_box_is_a_part_of_the_image(program: Program) -> None:
         (["red", "--diversity", "2"], "diversity"),
         (["--order-by", "colour"], "order_by='colour'"),
         (["--diversity", "0.5"], "give a query"),
+        (["--words"], "--text WORDS"),
         (["--not", "blue"], "give a text, --image FILE or --like IMAGE"),
     ],
 )

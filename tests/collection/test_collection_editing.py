@@ -79,7 +79,7 @@ def test_caption_date_and_place_may_be_changed(photos: ImageCollection, tmp_path
 
 
 def test_nothing_is_changed_where_one_cannot_be(photos: ImageCollection, tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match="1 of the images are not stored"):
+    with pytest.raises(QueryError, match=r"1 of the images, the first .*nowhere\.png"):
         photos.update_metadata({"number": 7}, uris=[tmp_path / "red.png", tmp_path / "nowhere.png"])
     with pytest.raises(MetadataError, match="number"):
         photos.update_metadata({"number": "seven"}, where="")
@@ -96,6 +96,12 @@ def test_nothing_is_changed_where_one_cannot_be(photos: ImageCollection, tmp_pat
             photos.update_metadata(nothing, where="")  # type: ignore[arg-type]  # that is the point
     assert {hit.metadata["number"] for hit in photos.search()} == set(range(8))
     assert all("edits" not in hit.payload for hit in photos.search())
+
+
+def test_a_field_may_be_named_as_filters_name_it(photos: ImageCollection, tmp_path: Path) -> None:
+    assert photos.update_metadata({"metadata.number": 70}, uris=[tmp_path / "red.png"]) == 1
+
+    assert names(photos.search(where="number = 70")) == {"red"}
 
 
 def test_uris_and_where_together_mean_both(photos: ImageCollection, tmp_path: Path) -> None:

@@ -70,8 +70,24 @@ def test_what_cannot_be_recommended_by_is_refused(photos: ImageCollection) -> No
         photos.recommend(["red"], strategy="worst")  # type: ignore[arg-type]  # that is the point
     with pytest.raises(QueryError, match="None is no example"):
         photos.recommend([None])  # type: ignore[list-item]  # that is the point
+    with pytest.raises(QueryError, match="text is for search"):
+        photos.recommend(["red"], options=SearchOptions(text="red"))
     with pytest.raises(QueryError, match="no stored image"):
         photos.recommend([Query.id("file:///nowhere.png")])
+
+
+def test_one_thing_where_several_are_taken_is_refused_and_not_read_letter_by_letter(photos: ImageCollection) -> None:
+    one: Any
+    for one in ("red", Path("red.png"), Query.text("red")):
+        with pytest.raises(QueryError, match="positive takes a list"):
+            photos.recommend(one)
+        with pytest.raises(QueryError, match="queries takes a list"):
+            photos.search_batch(one)
+        with pytest.raises(QueryError, match="liked takes a list"):
+            Query.text("red").refine(liked=one)
+    for one in ([("red",)], ["red"]):
+        with pytest.raises(QueryError, match="context takes pairs"):
+            photos.discover("red", one)
 
 
 def test_discovering_keeps_to_the_side_of_the_context(photos: ImageCollection, tmp_path: Path) -> None:

@@ -148,6 +148,16 @@ def test_ranges_that_do_not_fit_a_field_are_refused(
         photos.histogram(field, **options)
 
 
+def test_what_is_no_name_of_a_field_is_refused(photos: ImageCollection) -> None:
+    wrong: Any = 3
+    for count in (photos.facet, photos.histogram):
+        with pytest.raises(FilterError, match="named by text, not by 3"):
+            count(wrong)
+    wrong = ["album"]
+    with pytest.raises(QueryError, match="chosen values by field"):
+        photos.facets(wrong)
+
+
 def test_a_collection_that_is_not_there_has_nothing_to_count(memory_client: QdrantBase) -> None:
     photos = ImageCollection("none", FakeEmbedder(), memory_client)
     assert photos.facets({"album": ["pets"]}) == {"album": Facets()}

@@ -109,6 +109,23 @@ def test_an_image_that_the_query_names_is_not_in_the_result(photos: ImageCollect
     assert "black" not in colours(photos.search(Query.id(uri("black")), text="zebra"))
 
 
+def test_pages_of_both_end_with_the_lists_and_keep_the_order(client: QdrantBase) -> None:
+    many = ImageCollection("many", FakeEmbedder(), client)
+    angles = np.linspace(0, 1.5, 260)
+    vectors = np.zeros((260, 16), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+    captions = ["zebra" if number % 9 == 0 else None for number in range(260)]
+    many.writer.write([ImageRecord(f"urn:{n}", caption=caption) for n, caption in enumerate(captions)], vectors)
+    query = Query.vector([1.0, *[0.0] * 15])
+
+    paged = [hit.id for start in range(0, 280, 70) for hit in many.search(query, text="zebra", limit=70, offset=start)]
+    assert paged == [hit.id for hit in many.search(query, text="zebra", limit=260, candidates=200)]
+    assert 200 < len(paged) == len(set(paged)) < 260
+    assert "best are looked at" in str(many.search(query, text="zebra", offset=250).reason)
+    newest = many.search(text="zebra", order_by="-uri", limit=5)
+    assert [hit.uri for hit in newest] == ["urn:99", "urn:90", "urn:9", "urn:81", "urn:72"]
+
+
 def test_fewer_candidates_end_the_result_sooner(photos: ImageCollection) -> None:
     options = SearchOptions(text="zebra", candidates=1)
     assert colours(photos.searcher.search("white", where=None, options=options)) == ["black", "white"]

@@ -23,6 +23,8 @@ WRONG = [
     ({"order_by": ""}, "order_by.*field"),
     ({"order_by": 3}, "order_by.*3"),
     ({"candidates": 0}, "candidates"),
+    ({"min_relevance": "AUTO"}, "min_relevance.*\"auto\".*'AUTO'"),
+    ({"text_fields": ["caption"]}, "give text too"),
     ({"diversity": 1.5}, "diversity.*from 0.*to 1.*1.5"),
     ({"diversity": "much"}, "diversity.*'much'"),
     ({"collapse": "pixels"}, "collapse.*'bytes', 'shot', 'similar'.*'pixels'"),

@@ -108,6 +108,28 @@ def test_what_matches_a_query_is_put_in_order(photos: ImageCollection) -> None:
     assert [hit.score for hit in matching] == pytest.approx([np.cos(1 / 40), 1], abs=1e-4)
 
 
+def test_pages_of_what_matches_in_order_neither_repeat_nor_miss_an_image(photos: ImageCollection) -> None:
+    more = [ImageRecord(f"urn:more:{number}", metadata={"number": 100 + number % 5}) for number in range(120)]
+    angles = np.linspace(1, 1.5, 120)
+    vectors = np.zeros((120, 16), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+    photos.writer.write(more, vectors)
+    query = Query.vector([1.0, *[0.0] * 15])
+
+    for options in ({"order_by": "-number"}, {"diversity": 0.5}, {"order_by": "number", "collapse": "shot"}):
+        paged = [hit.id for start in range(0, 126, 9) for hit in photos.search(query, limit=9, offset=start, **options)]
+        assert paged == [hit.id for hit in photos.search(query, limit=100, **options)]
+        beyond = photos.search(query, offset=100, **options)
+        assert beyond == []
+        assert "no more than the 100 best are looked at" in str(beyond.reason)
+
+
+def test_an_offset_beyond_what_matches_says_so(photos: ImageCollection) -> None:
+    hits = photos.search(Query.vector([1.0, *[0.0] * 15]), score_threshold=0.9, offset=39)
+
+    assert hits.reason == "the offset is 39, and no more of 40 images match"
+
+
 def test_an_offset_beyond_the_last_image_finds_nothing_and_says_so(photos: ImageCollection) -> None:
     for offset in (40, 10**9):
         hits = photos.search(offset=offset)

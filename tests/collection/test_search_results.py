@@ -157,6 +157,8 @@ def test_what_cannot_be_grouped_by_is_refused(photos: ImageCollection) -> None:
 def test_an_empty_result_says_why(photos: ImageCollection) -> None:
     assert "the filter selects no image" in str(photos.search(FIRST, where="year = 1999").reason)
     assert "none of 8 images has a score of at least 0.9" in str(photos.search("zebra", score_threshold=0.9).reason)
+    grouped = photos.search("zebra", score_threshold=0.9, group_by="album")
+    assert grouped.reason == "none of 8 images has a score of at least 0.9, and a value of album"
     assert photos.search(FIRST).reason is None
 
 

@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.unchanged import has_same_description
 from clip_qdrant.errors import MetadataError, QueryError
+from clip_qdrant.fields.types import METADATA_PREFIX
 from clip_qdrant.fields.values import same_json
 from clip_qdrant.records import ImageRecord, add_stored_image, apply_edits, read_edits, read_said, read_source
 from clip_qdrant.uris import point_id
@@ -32,12 +33,13 @@ def update_metadata(
     writer: CollectionWriter,
     changes: Mapping[str, Any],
     *,
-    ids: Sequence[str] | None,
+    ids: Mapping[str, str] | None,
     selection: models.Filter | None,
 ) -> int:
-    """See ImageCollection.update_metadata. `ids` are point ids, by the name that was given for each."""
+    """See ImageCollection.update_metadata. `ids` are the names that were given, by point id."""
     if not isinstance(changes, Mapping) or not changes:
         raise MetadataError(f"update_metadata takes the fields to change, such as {{'album': 'pets'}}, not {changes!r}")
+    changes = {str(name).removeprefix(METADATA_PREFIX): value for name, value in changes.items()}
     changed = 0
     for payloads in read_selected(reader, ids=ids, selection=selection):
         changed += edit_payloads(writer, [(payload, changes) for payload in payloads])
@@ -59,7 +61,7 @@ def edit_payloads(writer: CollectionWriter, edits: Sequence[tuple[Mapping[str, A
 
 
 def read_selected(
-    reader: CollectionReader, *, ids: Sequence[str] | None, selection: models.Filter | None
+    reader: CollectionReader, *, ids: Mapping[str, str] | None, selection: models.Filter | None
 ) -> Iterator[list[dict[str, Any]]]:
     """The payloads of images by point id, or of all that a filter selects, page by page in the order of their ids.
 
@@ -67,12 +69,10 @@ def read_selected(
     the ids is not there.
     """
     if ids is not None:
-        there = {str(record.id) for record in reader.retrieve(ids)}
-        missing = [one for one in ids if one not in there]
+        there = {str(record.id) for record in reader.retrieve([*ids])}
+        missing = [name for one, name in ids.items() if one not in there]
         if missing:
-            raise QueryError(
-                f"{len(missing)} of the images are not stored, the first is {missing[0]}: nothing is changed"
-            )
+            raise QueryError(f"not stored are {len(missing)} of the images, the first {missing[0]}: nothing is changed")
         named = models.HasIdCondition(has_id=[*ids])
         selection = models.Filter(must=[named] if selection is None else [named, selection])
     offset = None

@@ -66,6 +66,8 @@ def count_selected(
 
     `selected` are the chosen values of each field, of which one is enough; none is no restriction.
     """
+    if not isinstance(selected, Mapping):
+        raise QueryError(f"facets takes the chosen values by field, {{'album': []}}, not {describe_value(selected)}")
     for field, values in selected.items():
         if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
             raise QueryError(f"facets: {field!r} takes a list of the chosen values, not {describe_value(values)}")

@@ -19,7 +19,6 @@ from clip_qdrant.collection.search.same_image import PAYLOAD_KEYS, Looks, is_sam
 
 __all__ = ["Collapser", "choose_among_best"]
 
-_MATCHING = 1000  # the most that are put in order where a threshold says what matches
 _FARTHEST = 10_000  # the most that are looked at to fill a page that is collapsed
 _PAGES_AT_ONCE = 4  # read at once for one page that is collapsed
 _LEAST_AT_ONCE = 100
@@ -95,7 +94,7 @@ def _read_best(request: StoreRequest, order: Order | None) -> Iterator[list[mode
     keys = [*(PAYLOAD_KEYS if options.collapse else ()), *([order.key] if order else ())]
     vectors = options.collapse == "similar"
     if order is not None:
-        at_once = most = options.candidates or (request.depth if request.threshold is None else _MATCHING)
+        at_once = most = request.most_ordered
     elif request.is_diverse:
         at_once = most = request.depth
     else:

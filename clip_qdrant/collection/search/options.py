@@ -68,6 +68,8 @@ class SearchOptions:
         ):
             if (value := getattr(self, name)) is not None:
                 self._keep(name, _number(name, value, least, most, what))
+        if isinstance(self.min_relevance, str) and self.min_relevance != "auto":
+            raise QueryError(f'min_relevance must be "auto" or a number from 0 to 1, not {_show(self.min_relevance)}')
         if self.min_relevance is not None and self.min_relevance != "auto":
             what = '"auto" or from 0 to 1, the share of random pairs that are less alike'
             self._keep("min_relevance", _number("min_relevance", self.min_relevance, 0.0, 1.0, what))
@@ -90,6 +92,8 @@ class SearchOptions:
             raise QueryError(f"text must be True, for the words of the query, or the words, not {_show(self.text)}")
         if isinstance(self.text, str) and not self.text.strip():
             raise QueryError(f"the text to look for, {self.text!r}, is empty; give the words, or leave text out")
+        if self.text is None and self.text_fields is not None:
+            raise QueryError("text_fields says where to look for words: give text too, True or the words")
         if self.fusion not in get_args(Fusion):
             raise QueryError(
                 f"fusion must be one of {', '.join(map(repr, get_args(Fusion)))}, not {_show(self.fusion)}"

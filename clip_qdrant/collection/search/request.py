@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUNDING", "Clock", "StoreRequest", "find_threshold", "leave_out", "search_params"]
 
-_CANDIDATES = 100  # of which a diverse result is chosen
+_CANDIDATES = 100  # of which a diverse result is chosen, or which are put in order
+_MATCHING = 1000  # the most that are put in order where it is known what matches
 ROUNDING = 1e-6  # of a float32 cosine: a threshold of 1 finds the very same picture
 
 
@@ -75,8 +76,15 @@ class StoreRequest:
 
     @property
     def depth(self) -> int:
-        """How many of the best are looked at where the order is not that of the score alone."""
-        return max(self.options.candidates or _CANDIDATES, self.options.limit + self.options.offset)
+        """How many of the best are looked at where the order is not that of the score alone: the same for all pages."""
+        return self.options.candidates or max(_CANDIDATES, self.options.limit)
+
+    @property
+    def most_ordered(self) -> int:
+        """How many of the best are put in the order of a field: of what matches, where a threshold or words say so."""
+        if self.options.candidates is None and (self.threshold is not None or self.ranking.by == "words"):
+            return max(_MATCHING, self.options.limit)
+        return self.depth
 
     def arguments(self) -> dict[str, Any]:
         """What each call of query_points has of it; limit, offset and what is read of a point come with the call."""

@@ -22,7 +22,7 @@ from clip_qdrant.collection.search.payload import choose_payload
 from clip_qdrant.collection.search.ranking import Ranking
 from clip_qdrant.collection.search.request import Clock, StoreRequest
 from clip_qdrant.collection.search.words import find_words, rank_with_words
-from clip_qdrant.errors import QueryError
+from clip_qdrant.errors import QueryError, shorten
 from clip_qdrant.filters.build import Where
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
     from clip_qdrant.embedder_protocol import Embedder
 
-__all__ = ["Searcher", "query_of", "to_query"]
+__all__ = ["Searcher", "query_of", "read_pair", "to_query"]
 
 _FAR = 10_000  # an offset from which on it is asked first whether so many images are there
 
@@ -79,6 +79,8 @@ class Searcher:
         options: SearchOptions | None,
     ) -> Hits:
         """The hits of the ranking that `make` makes; it is given what embeds queries, all in one batch."""
+        if options is not None and options.text:
+            raise QueryError("text is for search: examples are compared by vectors alone; leave it out")
         return self._reader.read_if_there(
             lambda: self._run(
                 make(lambda queries: evaluate_queries(queries, self._embedder, self.fetch_vectors)),
@@ -178,25 +180,46 @@ class Searcher:
         number, options = self._reader.count(request.selection), request.options
         if not number:
             return "the collection is empty" if request.selection is None else "the filter selects no image"
-        if options.offset and request.threshold is None:
-            return f"the offset is {options.offset}, and there are no more than {number} images"
-        if options.group_by is not None:
-            return f"none of {number} images has a value of {options.group_by}"
+        if options.offset:
+            return f"the offset is {options.offset}, and {self._tell_most(request, number)}"
         if request.ranking.by != "likeness":
             near = " or is near enough" if request.ranking.by == "both" else ""
-            return f"none of {number} images has any of these words{near}"
+            return f"none of {number} images has any of these words{near}{_tell_group(options)}"
+        if request.threshold is None:
+            return f"none of {number} images has a value of {options.group_by}"
         if options.min_relevance is None:
-            return f"none of {number} images has a score of at least {options.score_threshold}"
-        return f"none of {number} images is likely to match{self._tell_best(request)}"
+            return f"none of {number} images has a score of at least {options.score_threshold}{_tell_group(options)}"
+        return f"none of {number} images is likely to match{self._tell_best(request)}{_tell_group(options)}"
+
+    def _tell_most(self, request: StoreRequest, number: int) -> str:
+        """Why there is nothing beyond the offset, where `number` images pass the filter."""
+        options, ranking = request.options, request.ranking
+        bound = None
+        if options.order_by is not None and ranking.query is not None:
+            bound = request.most_ordered
+        elif ranking.by == "both":
+            bound = len(ranking.found)
+        elif request.is_diverse:
+            bound = request.depth
+        if bound is not None and bound < number:
+            return f"no more than the {bound} best are looked at; a larger limit or candidates looks at more"
+        if request.threshold is not None or ranking.by == "words":
+            return f"no more of {number} images match"
+        return f"there are no more than {number} images"
 
     def _tell_best(self, request: StoreRequest) -> str:
         """What relevance was asked for, and what the nearest image has."""
-        asked = request.options.min_relevance
+        asked, least = request.options.min_relevance, request.options.score_threshold
         assert asked is not None, "there was a threshold of relevance"
         options = SearchOptions(limit=1)
         best = self._finish(self._make_request(request.ranking, request.selection, options, Clock()))
         told = f"; the best has {best[0].relevance:.3f}" if best else ""
-        return f", with a relevance of at least {request.scale.find_cutoff(asked):.3f}{told}"
+        score = "" if least is None else f" and a score of at least {least}"
+        return f", with a relevance of at least {request.scale.find_cutoff(asked):.3f}{score}{told}"
+
+
+def _tell_group(options: SearchOptions) -> str:
+    return "" if options.group_by is None else f", and a value of {options.group_by}"
 
 
 def to_query(query: Any) -> Query | None:
@@ -216,6 +239,13 @@ def query_of(example: Any) -> Query:
     if query is None:
         raise QueryError("None is no example; give a text, an image, a vector or a Query")
     return query
+
+
+def read_pair(pair: Any) -> tuple[Query, Query]:
+    """What to be near to, and what to be far from. Raises QueryError for what is no pair."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise QueryError(f"context takes pairs (near to this, rather than to that), not {shorten(repr(pair), 80)}")
+    return query_of(pair[0]), query_of(pair[1])
 
 
 def _check_listing(options: SearchOptions, ranking: Ranking) -> None:

@@ -120,10 +120,5 @@ def _read_lists(
 
 
 def _count_candidates(options: SearchOptions) -> int:
-    """How many images of each list come together: the same for all of the first pages."""
-    if options.candidates is not None:
-        return options.candidates
-    wanted = CANDIDATES
-    while wanted < options.offset + options.limit and wanted < _MOST_CANDIDATES:
-        wanted *= 2
-    return min(wanted, _MOST_CANDIDATES)
+    """How many images of each list come together: the same for all pages, as each is placed by the whole lists."""
+    return options.candidates or min(max(CANDIDATES, options.limit), _MOST_CANDIDATES)
