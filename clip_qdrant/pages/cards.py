@@ -87,8 +87,9 @@ def make_hit_thumbnail(hit: ShownImage) -> str | None:
 
 
 def list_facts(hit: ShownImage) -> list[tuple[str, str]]:
-    """Names and texts of what stands below a caption: date, place, metadata."""
-    dated = [("taken", show_date(hit)), ("place", show_place(hit))]
+    """Names and texts of what stands below a caption: relevance, date, place, metadata."""
+    likely = "" if hit.relevance is None else f"{hit.relevance:.3f}"
+    dated = [("relevance", likely), ("taken", show_date(hit)), ("place", show_place(hit))]
     return [fact for fact in dated if fact[1]] + list(list_values(choose_metadata(hit)))
 
 

@@ -126,6 +126,13 @@ def test_pages_of_both_end_with_the_lists_and_keep_the_order(client: QdrantBase)
     assert [hit.uri for hit in newest] == ["urn:99", "urn:90", "urn:9", "urn:81", "urn:72"]
 
 
+def test_vectors_of_words_are_not_told_as_an_index_of_images(photos: ImageCollection) -> None:
+    explanation = photos.search("red", text="zebra", explain=True).explanation
+
+    assert explanation is not None
+    assert f"vectors: no index, all {len(CAPTIONS)}" in explanation.index
+
+
 def test_fewer_candidates_end_the_result_sooner(photos: ImageCollection) -> None:
     options = SearchOptions(text="zebra", candidates=1)
     assert colours(photos.searcher.search("white", where=None, options=options)) == ["black", "white"]

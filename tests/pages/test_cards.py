@@ -49,6 +49,13 @@ def both(a_hit: Hit) -> list[Tags]:
     return [Tags(card_html(a_hit)), Tags(page_html("a query", [Section([a_hit])]))]
 
 
+def test_relevance_is_shown_where_it_is_known() -> None:
+    for tags in both(hit("https://example.org/a.png", relevance=0.9962)):
+        assert "0.996" in tags.text
+    for tags in both(hit("https://example.org/a.png")):
+        assert "relevance" not in tags.text
+
+
 def test_a_local_image_is_inside_as_a_small_jpeg(tmp_path: Path) -> None:
     path = write_image(tmp_path / "big.png", "red", (2000, 1500))
     for tags in both(hit(to_uri(path))):

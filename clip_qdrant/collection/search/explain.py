@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from clip_qdrant.collection.search.options import SearchOptions
+from clip_qdrant.collection.text.vectors import TEXT_VECTOR
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
@@ -22,11 +23,19 @@ def explain_index(reader: CollectionReader, selection: models.Filter | None, opt
     )
     if options.exact:
         vectors = f"vectors: all are compared (exact), {info.points_count} at most"
-    elif info.indexed_vectors_count:
-        vectors = f"vectors: HNSW over {info.indexed_vectors_count} of {info.points_count}"
+    elif indexed := _count_indexed(reader, info):
+        vectors = f"vectors: HNSW over {indexed} of {info.points_count}"
     else:
         vectors = f"vectors: no index, all {info.points_count} that the filter leaves are compared"
     return f"{_explain_filter(selection, info.payload_schema or {})}; {vectors}"
+
+
+def _count_indexed(reader: CollectionReader, info: models.CollectionInfo) -> int:
+    """How many vectors of images are in an index: what stores tell counts those of words too, which always are."""
+    indexed = info.indexed_vectors_count or 0
+    if indexed and TEXT_VECTOR in (info.config.params.sparse_vectors or {}):
+        indexed -= reader.count(models.Filter(must=[models.HasVectorCondition(has_vector=TEXT_VECTOR)]))
+    return max(0, indexed)
 
 
 def _explain_filter(selection: models.Filter | None, indexes: dict[str, models.PayloadIndexInfo]) -> str:

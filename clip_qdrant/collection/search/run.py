@@ -189,7 +189,7 @@ class Searcher:
             return f"none of {number} images has a value of {options.group_by}"
         if options.min_relevance is None:
             return f"none of {number} images has a score of at least {options.score_threshold}{_tell_group(options)}"
-        return f"none of {number} images is likely to match{self._tell_best(request)}{_tell_group(options)}"
+        return f"none of {number} images is likely to match{self._tell_best(request)}"
 
     def _tell_most(self, request: StoreRequest, number: int) -> str:
         """Why there is nothing beyond the offset, where `number` images pass the filter."""
@@ -215,7 +215,8 @@ class Searcher:
         best = self._finish(self._make_request(request.ranking, request.selection, options, Clock()))
         told = f"; the best has {best[0].relevance:.3f}" if best else ""
         score = "" if least is None else f" and a score of at least {least}"
-        return f", with a relevance of at least {request.scale.find_cutoff(asked):.3f}{score}{told}"
+        group = _tell_group(request.options)
+        return f", with a relevance of at least {request.scale.find_cutoff(asked):.3f}{score}{group}{told}"
 
 
 def _tell_group(options: SearchOptions) -> str:
