@@ -287,3 +287,19 @@ def test_more_conditions_than_there_are_hold_for_nothing(stores: dict[str, Qdran
     assert selected(stores[engine], models.Filter(should=[pets], min_should=least)) == []
     negated = models.Filter(must_not=[models.Filter(should=[pets], min_should=least)])
     assert len(selected(stores[engine], negated)) == stores[engine].count("c").count
+
+
+@pytest.mark.parametrize("short", ["is_empty", "is_null"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_short_form_of_empty_and_null_asks_of_all_values_of_a_key_together(
+    memory_client: QdrantBase, edge_client: EdgeClient, short: str, wanted: bool
+) -> None:
+    lists = [[], [1, 2], [1, None], [None], [[], 1], [[], None]]
+    payloads: list[dict[str, Any]] = [{"items": [{"k": value} for value in values]} for values in lists]
+    payloads += [{}, {"items": None}, {"items": [{}]}]
+    chosen = models.Filter(must=[models.FieldCondition(key="items[].k", **{short: wanted})])
+    for client in (memory_client, edge_client):
+        client.create_collection("c", models.VectorParams(size=1, distance=models.Distance.DOT))
+        client.upsert("c", [models.PointStruct(id=i, vector=[1], payload=one) for i, one in enumerate(payloads)])
+
+    assert selected(edge_client, chosen) == selected(memory_client, chosen)

@@ -72,6 +72,11 @@ def _field(one: models.FieldCondition) -> Any:
     if booleans:
         # Only a model made without validation gets here; a list of them would match as integers.
         return engine.Filter(should=[engine.FieldCondition(one.key, match=_value(value)) for value in booleans])
+    # Short for IsEmptyCondition and IsNullCondition. The engine asks the short form of each value of a key with [].
+    if one.is_empty is not None:
+        return _whether(engine.IsEmptyCondition(one.key), one.is_empty)
+    if one.is_null is not None:
+        return _whether(engine.IsNullCondition(one.key), one.is_null)
     place = to_place(one)
     if place is not None:
         return place
@@ -81,9 +86,11 @@ def _field(one: models.FieldCondition) -> Any:
         match=_match(one.match) if one.match else None,
         range=_range(one.range) if one.range else None,
         values_count=engine.ValuesCount(lt=count.lt, gt=count.gt, lte=count.lte, gte=count.gte) if count else None,
-        is_empty=one.is_empty,
-        is_null=one.is_null,
     )
+
+
+def _whether(condition: Any, wanted: bool) -> Any:
+    return condition if wanted else engine.Filter(must_not=[condition])
 
 
 def _match(match: object) -> Any:
