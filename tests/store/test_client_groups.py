@@ -112,6 +112,14 @@ def test_groups_of_fused_prefetches(client: Any, filled: str) -> None:
     assert of(found) == group(nearest_first(), "year", 3, 2)
 
 
+def test_groups_of_rescored_prefetches_are_filled_past_what_these_give_of_all_points(client: Any, filled: str) -> None:
+    prefetch = models.Prefetch(query=QUERY, limit=4)
+
+    found = client.query_points_groups(filled, group_by="year", prefetch=prefetch, query=QUERY, limit=3, group_size=4)
+
+    assert of(found) == group(nearest_first(), "year", 3, 4)
+
+
 def test_hits_of_groups_have_what_is_asked_for(client: Any, filled: str) -> None:
     found = client.query_points_groups(
         filled, "year", QUERY, limit=2, with_payload=["year"], with_vectors=True, score_threshold=0.2

@@ -58,7 +58,36 @@ def _group_whole(
     wanted = plan.limit
     (points,) = run_plans(shard, entry, [(replace(plan, limit=limit), _page_of(group_by, limit))])
     _sort_into(groups, points, group_by, group_size)
-    return dict(list(groups.items())[:wanted])
+    first = dict(list(groups.items())[:wanted])
+    return _fill(shard, entry, plan, group_by, group_size, first) if _is_rescored(plan) else first
+
+
+def _is_rescored(plan: QueryPlan) -> bool:
+    """Whether prefetches only choose points, each of which has a score of its own."""
+    own = (models.NearestQuery, models.RecommendQuery, models.DiscoverQuery, models.ContextQuery)
+    return bool(plan.prefetch) and isinstance(plan.query, own) and not _is_drawn(plan.query)
+
+
+def _fill(
+    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int, groups: _Groups
+) -> _Groups:
+    """The same groups with what the prefetches give of those alone that are short of points, as on a server."""
+    limit = sum(one.limit for one in plan.prefetch)
+    asked = [
+        (replace(plan, filter=merge_filters(plan.filter, _is_one(group_by, value)), limit=limit), Window(limit))
+        for value, hits in groups.items()
+        if len(hits) < group_size
+    ]
+    if not asked:
+        return groups
+    seen = [hit.id for hits in groups.values() for hit in hits]
+    ids = dict.fromkeys(seen + [point.id for points in run_plans(shard, entry, asked) for point in points])
+    chosen = merge_filters(plan.filter, models.Filter(must=[models.HasIdCondition(has_id=list(ids))]))
+    again = replace(plan, prefetch=(), filter=chosen, limit=len(ids))
+    (points,) = run_plans(shard, entry, [(again, _page_of(group_by, len(ids)))])
+    filled: _Groups = {}
+    _sort_into(filled, points, group_by, group_size)
+    return {value: hits for value, hits in filled.items() if value in groups}
 
 
 def _enlarge(plan: QueryPlan, factor: int) -> QueryPlan:
