@@ -77,6 +77,8 @@ def test_completion_is_shown_and_written_nowhere_unless_asked(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(program.folder / "home"))
+    # Which shell it is for is seen from the processes above; a run in the background may have no shell there.
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
 
     outcome = program("--show-completion", "bash")
 
