@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clip_qdrant import ClipEmbedder, Query
+from clip_qdrant import ClipEmbedder
 from clip_qdrant.calibration.curves import Calibration, measure_calibration
 from clip_qdrant.calibration.improbable_texts import IMPROBABLE_TEXTS
-from clip_qdrant.collection.query import evaluate_queries
+from clip_qdrant.collection.query import embed_query_texts
 from clip_qdrant_training import read_pairs
 from clip_qdrant_training.data.read import Pair, image_input
 from clip_qdrant_training.evaluation.recall import owners
@@ -238,12 +238,6 @@ def kept_and_empty(
     return 100 * float((found >= cut).mean()), 100 * float((best < cut).mean())
 
 
-def embed_queries(embedder: ClipEmbedder, texts: Iterable[str]) -> np.ndarray:
-    """As a search embeds them: with the prompts of the model around short ones."""
-    queries = [Query.text(text) for text in texts]
-    return np.stack([one.vector for one in evaluate_queries(queries, embedder, lambda _names: {})])
-
-
 def captions_of(pairs: Sequence[Pair]) -> tuple[list[str], np.ndarray]:
     captions = [caption for pair in pairs for caption in pair.captions]
     right = np.zeros((len(captions), len(pairs)), bool)
@@ -263,7 +257,7 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     arguments = parser.parse_args()
     embedder = ClipEmbedder.load(arguments.model)
-    improbable = embed_queries(embedder, IMPROBABLE_TEXTS)
+    improbable = embed_query_texts(IMPROBABLE_TEXTS, embedder)
     photographs = read_pairs(arguments.data / "flickr8k" / "dev.jsonl")[HALF:]
     drawings = read_pairs(arguments.data / "openclipart" / "dev.jsonl")
     table = Table("images", "queries", "calibrated by", "cut-off", "cosine", "kept %", "empty %")
@@ -273,7 +267,7 @@ def main() -> None:
         ("clip art", drawings, "captions", captions_of(drawings), NOT_IN_CLIP_ART.splitlines()),
     ):
         images = embedder.embed_images(image_input(pair.image) for pair in pairs)
-        vectors, nonsense = embed_queries(embedder, texts), embed_queries(embedder, lines)
+        vectors, nonsense = embed_query_texts(texts, embedder), embed_query_texts(lines, embedder)
         by_collection = measure_calibration(images, improbable, improbable=improbable)
         for by, calibration in (("the checkpoint", embedder.calibration), ("the images alone", by_collection)):
             if calibration is None:

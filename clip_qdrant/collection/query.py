@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Query", "QueryVector", "Term", "evaluate_queries"]
+__all__ = ["Query", "QueryVector", "Term", "embed_query_texts", "evaluate_queries"]
 
 Kind = Literal["text", "image", "id", "vector"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -203,6 +203,12 @@ class QueryVector:
 
     vector: np.ndarray
     parts: Mapping[str, np.ndarray]
+
+
+def embed_query_texts(texts: Iterable[str], embedder: Embedder) -> np.ndarray:
+    """float32 (n, dim), unit rows: texts as a search embeds them, with the prompts of a model around short ones."""
+    queries = [Query.text(text) for text in texts]
+    return np.stack([one.vector for one in evaluate_queries(queries, embedder, lambda _names: {})])
 
 
 def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch) -> list[QueryVector]:

@@ -17,7 +17,7 @@ from qdrant_client import models
 from clip_qdrant.calibration.curves import Calibration, measure_calibration
 from clip_qdrant.calibration.improbable_texts import IMPROBABLE_TEXTS
 from clip_qdrant.collection.points import dense_vector
-from clip_qdrant.collection.query import Query, evaluate_queries
+from clip_qdrant.collection.query import embed_query_texts
 from clip_qdrant.collection.relevance.stored import CALIBRATION_KEY
 from clip_qdrant.errors import QueryError
 
@@ -39,7 +39,7 @@ def calibrate_collection(reader: CollectionReader, embedder: Embedder) -> Calibr
     Takes the time of embedding up to 1,100 short texts. Raises QueryError for a collection of fewer than 30 images.
     """
     images, captions = _draw_sample(reader)
-    improbable = _embed(embedder, IMPROBABLE_TEXTS)
+    improbable = embed_query_texts(IMPROBABLE_TEXTS, embedder)
     found = _measure_by_captions(embedder, images, captions, improbable)
     found = found or measure_calibration(images, improbable, improbable=improbable)
     if found is None:
@@ -68,12 +68,6 @@ def _draw_sample(reader: CollectionReader) -> tuple[np.ndarray, list[str | None]
     return np.array(vectors, np.float32), [(record.payload or {}).get("caption") for record in records]
 
 
-def _embed(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
-    """float32 (n, dim), as a search embeds them: with the prompts of a model around short ones."""
-    queries = [Query.text(text) for text in texts]
-    return np.stack([one.vector for one in evaluate_queries(queries, embedder, lambda _names: {})])
-
-
 def _measure_by_captions(
     embedder: Embedder, images: np.ndarray, captions: Sequence[str | None], improbable: np.ndarray
 ) -> Calibration | None:
@@ -82,7 +76,7 @@ def _measure_by_captions(
     own = [at for at, caption in enumerate(captions) if caption and often[caption] == 1]
     if len(own) < _FEWEST_CAPTIONS:
         return None
-    texts = _embed(embedder, [str(captions[at]) for at in own])
+    texts = embed_query_texts([str(captions[at]) for at in own], embedder)
     scores = texts @ images.T
     mine = scores[np.arange(len(own)), own]
     recall = float(((scores > mine[:, None]).sum(axis=1) < 10).mean())

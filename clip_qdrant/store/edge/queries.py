@@ -12,7 +12,13 @@ from clip_qdrant.errors import InvalidPoint, InvalidRequest
 from clip_qdrant.store.edge.collections import EdgeCollections, check_options
 from clip_qdrant.store.edge.convert.filters import to_filter
 from clip_qdrant.store.edge.convert.ids import from_point_id, to_point_id
-from clip_qdrant.store.edge.convert.queries.plan import QueryPlan, check_number, read_model, read_plan
+from clip_qdrant.store.edge.convert.queries.plan import (
+    QueryPlan,
+    check_number,
+    read_model,
+    read_plan,
+    read_request,
+)
 from clip_qdrant.store.edge.convert.results import from_record
 from clip_qdrant.store.edge.convert.selectors import to_with_payload, to_with_vector
 from clip_qdrant.store.edge.search.groups import find_groups
@@ -85,16 +91,7 @@ class EdgeQueries(EdgeCollections):
             if one is None:
                 raise InvalidRequest("a request of the batch is None: give models.QueryRequest(query=...)")
             check_options({"shard_key": one.shard_key})
-            plan = read_plan(
-                one.query,
-                using=one.using,
-                prefetch=one.prefetch,
-                query_filter=one.filter,
-                params=one.params,
-                limit=one.limit,
-                score_threshold=one.score_threshold,
-                lookup_from=one.lookup_from,
-            )
+            plan = read_request(one)
             asked.append((plan, _read_page(plan.limit, one.offset, one.with_payload, one.with_vector)))
         return self._query(collection_name, asked)
 

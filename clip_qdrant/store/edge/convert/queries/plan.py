@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from clip_qdrant.errors import InvalidRequest
 
-__all__ = ["FUSIONS", "QueryPlan", "check_number", "read_model", "read_plan"]
+__all__ = ["FUSIONS", "QueryPlan", "check_number", "read_model", "read_plan", "read_request"]
 
 FUSIONS = (models.FusionQuery, models.RrfQuery)
 _LIMIT = 10  # that of a server, of a query and of each prefetch
@@ -91,6 +91,11 @@ def check_number(name: str, value: object, least: int) -> int:
 def _read_prefetch(value: object) -> QueryPlan:
     one = read_model(models.Prefetch, value)
     assert one is not None
+    return read_request(one)
+
+
+def read_request(one: models.Prefetch | models.QueryRequest) -> QueryPlan:
+    """The plan of a prefetch, or of a request of a batch, which say what to find by the same names."""
     return read_plan(
         one.query,
         using=one.using,
