@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import COLOURS, FakeEmbedder, write_image
+from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.calibration.curves import LEVELS, Calibration
@@ -222,3 +223,13 @@ def test_a_label_is_the_mean_of_its_prompts(photos: ImageCollection) -> None:
     vectors = embed_labels(LABELS, photos.embedder)
     red, yellow = photos.embedder.embed_texts(["red", "yellow"])
     assert vectors[0] == pytest.approx((red + yellow) / np.linalg.norm(red + yellow), abs=1e-6)
+
+
+def test_points_of_other_programs_get_no_label(photos: ImageCollection) -> None:
+    vector = photos.embedder.embed_texts(["red"])[0].tolist()
+    photos.client.upsert("photos", [models.PointStruct(id=7, vector={"": vector}, payload={"uri": "urn:other"})])
+
+    found = photos.classify(LABELS, write="kind")
+
+    assert sum(found.counts.values()) == len(COLOURS)
+    assert "kind" not in str(photos.client.retrieve("photos", [7])[0].payload)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from clip_qdrant.collection.edit.metadata import edit_payloads
+from clip_qdrant.collection.edit.metadata import edit_payloads, is_image
 from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.collection.query import Query, evaluate_queries
 from clip_qdrant.collection.relevance.scale import MinRelevance, RelevanceScale
@@ -95,7 +95,7 @@ def classify(
     offset: Any = None
     while True:
         records, offset = reader.scroll(selection, offset, True, True, limit=_AT_ONCE)
-        records = [record for record in records if record.payload and record.payload.get("uri")]
+        records = [record for record in records if is_image(record)]
         if write is not None and not again:
             todo = [one for one in records if write not in ((one.payload or {}).get("metadata") or {})]
             left_alone += len(records) - len(todo)

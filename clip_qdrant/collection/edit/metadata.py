@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
     from clip_qdrant.collection.writer import CollectionWriter
 
-__all__ = ["edit_payloads", "read_selected", "update_metadata"]
+__all__ = ["edit_payloads", "is_image", "read_selected", "update_metadata"]
 
 _AT_ONCE = 1000
 
@@ -78,7 +78,7 @@ def read_selected(
     offset = None
     while True:
         records, offset = reader.scroll(selection, offset, True, False, limit=_AT_ONCE)
-        payloads = [dict(record.payload or {}) for record in records if _is_image(record)]
+        payloads = [dict(record.payload or {}) for record in records if is_image(record)]
         if payloads:
             yield payloads
         if offset is None:
@@ -110,7 +110,8 @@ def _removed(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None for name, value in changes.items() if value is None}
 
 
-def _is_image(record: models.Record) -> bool:
+def is_image(record: models.Record) -> bool:
+    """Whether a point is an image that this package stored; other programs may have put others beside them."""
     payload = record.payload or {}
     uri = payload.get("uri")
     return isinstance(uri, str) and bool(payload.get("image")) and point_id(uri) == str(record.id)
