@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from clip_qdrant.calibration.curves import Calibration
-from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import Tokenization
@@ -33,6 +32,8 @@ class EncoderPair(Protocol):
     def dim(self) -> int: ...
     @property
     def vocabulary(self) -> int: ...
+    def config_dict(self) -> dict[str, Any]: ...  # what builds it anew, with its family
+    def identity(self) -> dict[str, Any]: ...  # what of that changes vectors
     def encode_image(self, pixels: Tensor) -> Tensor: ...
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor: ...
 
@@ -53,9 +54,8 @@ class Checkpoint:
     @property
     def config(self) -> dict[str, Any]:
         """What rebuilds the network: `family` and that family's fields."""
-        if isinstance(self.model, DualEncoder):
-            return {"family": "dual_encoder", **self.model.config.to_dict()}
-        return {"family": "transformers", **self.model.config_dict()}
+        config: dict[str, Any] = self.model.config_dict()
+        return config
 
     def meta(self) -> dict[str, Any]:
         """What an embedder must know of it to embed on whatever runtime, in JSON types."""
@@ -76,7 +76,7 @@ class Checkpoint:
         digest = hashlib.sha256(
             json.dumps(
                 {
-                    "config": self.config,
+                    "config": module.identity(),  # type: ignore[operator]  # an EncoderPair
                     "preprocessing": self.preprocessing.to_dict(),
                     "tokenization": self.tokenization.to_dict(),
                     "tokenizer": hashlib.sha256(self.tokenizer.encode()).hexdigest(),

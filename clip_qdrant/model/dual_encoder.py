@@ -197,6 +197,14 @@ class DualEncoder(nn.Module):
         """How many token ids the text encoder knows."""
         return int(self.text_encoder.model.get_input_embeddings().weight.shape[0])
 
+    def config_dict(self) -> dict[str, Any]:
+        """What builds the network anew."""
+        return {"family": "dual_encoder", **self.config.to_dict()}
+
+    def identity(self) -> dict[str, Any]:
+        """What of it goes into the fingerprint."""
+        return self.config_dict()
+
     def encode_image(self, pixels: Tensor) -> Tensor:
         """uint8 (n, S, S, 3) -> unit rows (n, dim)."""
         return F.normalize(self.image_projection(self.image_encoder(self.pixel_norm(pixels))), dim=-1)

@@ -31,9 +31,9 @@ def read_checkpoint(source: str) -> Checkpoint:
     if source == BUNDLED:
         return load_checkpoint(bundled_checkpoint())
     if source.startswith("hf:"):
-        from clip_qdrant.model.pretrained import load_pretrained  # parts of transformers that a file does not need
+        from clip_qdrant.model.published.load import load_published  # parts of transformers that a file does not need
 
-        return load_pretrained(source.removeprefix("hf:"))
+        return load_published(source.removeprefix("hf:"))
     return load_checkpoint(source)
 
 
@@ -93,7 +93,7 @@ def build_network(config: dict[str, Any], preprocessing: Preprocessing) -> nn.Mo
     if family == "dual_encoder":
         return DualEncoder(DualEncoderConfig(**config), preprocessing).eval()
     if family == "transformers":
-        from clip_qdrant.model.pretrained import build_encoder
+        from clip_qdrant.model.published.encoder import build_encoder
 
         return build_encoder(config, preprocessing).eval()
     raise CheckpointError(f"network family {family!r} is unknown: dual_encoder and transformers are known")

@@ -11,7 +11,7 @@ import torch
 from clip_qdrant.errors import CheckpointError, ConfigError, first_line
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
-from clip_qdrant.model.hub import load_hub_config, load_hub_model, load_hub_tokenizer
+from clip_qdrant.model.published.hub import load_hub_config, load_hub_model, load_hub_tokenizer
 from clip_qdrant.model.weights import list_some
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from clip_qdrant.cli import run
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.new import new_checkpoint
-from clip_qdrant.model.pretrained import load_pretrained
+from clip_qdrant.model.published.load import load_published
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("clip_qdrant", "ingestion", "training")
@@ -50,7 +50,7 @@ def test_a_model_with_code_of_its_own_is_refused_without_a_question(
     folder: Path, crater: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CheckpointError, match="is a own model; clip, siglip are supported"):
-        load_pretrained(str(folder))
+        load_published(str(folder))
     with pytest.raises(CheckpointError, match=r"code of its own .*not run here"):
         new_checkpoint("test_efficientnet", str(folder), pretrained=False)
     arguments = ["search", "x", "--model", f"hf:{folder}", "--location", str(tmp_path / "store")]

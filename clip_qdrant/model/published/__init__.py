@@ -1,0 +1,1 @@
+"""Models that others have published, as checkpoints: from the hub or from a folder."""

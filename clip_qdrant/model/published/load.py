@@ -1,0 +1,46 @@
+"""`hf:<name or folder>`: a published model as a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers.image_processing_base import ImageProcessingMixin
+
+from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.probe import probe_checkpoint
+from clip_qdrant.model.published.encoder import HubEncoder
+from clip_qdrant.model.published.families import FAMILIES
+from clip_qdrant.model.published.hub import load_hub_config, load_hub_model
+from clip_qdrant.model.published.processor import read_preprocessing
+from clip_qdrant.model.published.texts import make_tokenization, read_tokenizer
+from clip_qdrant.model.weights import list_some
+
+__all__ = ["load_published"]
+
+
+def load_published(name: str) -> Checkpoint:
+    """A CLIP- or SigLIP-family model by its hub name or folder.
+
+    Raises CheckpointError when it cannot be read, is of another family, or has no tokenizer the `tokenizers`
+    library can run.
+    """
+    config = load_hub_config(name, f"hf:{name}", families=FAMILIES)
+    family = config.model_type
+    try:
+        processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        preprocessing = read_preprocessing(processor, int(config.vision_config.image_size))
+        tokenizer, preparation = read_tokenizer(name, family)
+        tokenization = make_tokenization(tokenizer, config, family, preparation)
+    except CheckpointError:
+        raise
+    except Exception as error:  # its files may hold anything
+        raise CheckpointError(f"cannot load hf:{name}: {first_line(error)}") from error
+    model, missing = load_hub_model(name, f"hf:{name}", config)
+    if missing:
+        raise CheckpointError(f"the weights of hf:{name} are not whole: {list_some(sorted(missing))} missing")
+    label = f"hf:{Path(name).name if Path(name).is_dir() else name}"
+    encoder = HubEncoder(model.float(), preprocessing).eval()
+    checkpoint = Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(label,))
+    probe_checkpoint(checkpoint, f"hf:{name}")
+    return checkpoint
