@@ -19,6 +19,7 @@ from hypothesis import settings
 from ports import unused_port
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
+from varied import varied_images
 
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
@@ -118,6 +119,12 @@ def server_url(request: pytest.FixtureRequest) -> str:
     services = request.getfixturevalue("docker_services")
     os.environ["CLIP_QDRANT_TEST_GRPC_PORT"] = os.environ["QDRANT_GRPC_PORT"]
     return f"http://{request.getfixturevalue('docker_ip')}:{services.port_for('qdrant', 6333)}"
+
+
+@pytest.fixture(scope="session")
+def varied_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """27 images of all kinds, made once for all tests of parity with other libraries."""
+    return varied_images(tmp_path_factory.mktemp("varied"))
 
 
 @pytest.fixture
