@@ -18,6 +18,7 @@ from transformers.utils.hub import cached_file
 
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model.plan import build_plan, check_attention
+from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.weights import check_archive
 
 __all__ = ["load_hub_config", "load_hub_model", "load_hub_tokenizer"]
@@ -34,7 +35,7 @@ def load_hub_config(name: str, label: str, *, families: tuple[str, ...] = ()) ->
     with _reading(label):
         values, _ = PretrainedConfig.get_config_dict(name)
         if families and values.get("model_type") not in families:
-            _refuse(f"{label} is a {values.get('model_type')} model; {', '.join(families)} are supported")
+            _refuse(f"{label} {explain_family(values.get('model_type'))}")
         check_attention(values)
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
 

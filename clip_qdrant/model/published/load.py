@@ -20,12 +20,12 @@ __all__ = ["load_published"]
 
 
 def load_published(name: str) -> Checkpoint:
-    """A CLIP- or SigLIP-family model by its hub name or folder.
+    """A model of one of the families that load, by its hub name or folder.
 
     Raises CheckpointError when it cannot be read, is of another family, or has no tokenizer the `tokenizers`
     library can run.
     """
-    config = load_hub_config(name, f"hf:{name}", families=FAMILIES)
+    config = load_hub_config(name, f"hf:{name}", families=tuple(FAMILIES))
     family = config.model_type
     try:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)

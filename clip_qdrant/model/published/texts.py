@@ -11,7 +11,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.hub import cached_file
 
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model.published.families import PREPARATIONS, SIGLIP
+from clip_qdrant.model.published.families import FAMILIES, PREPARATIONS, SIGLIP, count_tokens
 from clip_qdrant.model.published.hub import load_hub_tokenizer
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
@@ -51,8 +51,8 @@ def make_tokenization(tokenizer: str, config: Any, family: str, preparation: Map
     if pad_id is None:
         pad_id = 0
     return Tokenization(
-        max_length=int(config.text_config.max_position_embeddings),
-        padding="longest" if family == "clip" else "max_length",
+        max_length=count_tokens(FAMILIES[family], config.text_config),
+        padding=FAMILIES[family].padding,
         pad_id=int(pad_id),
         pad_token=names.get(pad_id, "<pad>"),
         **preparation,
