@@ -3,18 +3,62 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["suggest_name"]
+from clip_qdrant.errors import CheckpointError, shorten
+
+__all__ = ["HubName", "parse_hub_name", "suggest_name"]
 
 _FILES = (".bin", ".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+_WITH_OWNER = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
+_PAGE = re.compile(r"https?:/+(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)(?:/(?:tree|blob)/([^/?#]+))?")
+# How other programs mark names of the hub.
+_PREFIXES = ("hf-hub:", "hf_hub:", "hf://", "timm:", "models/")
+_LONGEST = 200
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A repository of the hub, and what of it: a branch, a tag or a commit; None is its main branch."""
+
+    repository: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"hf:{self.repository}" + (f"@{self.revision}" if self.revision else "")
+
+
+def parse_hub_name(name: str) -> HubName:
+    """OWNER/NAME or OWNER/NAME@REVISION, without the hf: before it. Raises CheckpointError for what is neither."""
+    repository, at, revision = name.partition("@")
+    shown = shorten(name, _LONGEST)
+    if not _REPOSITORY.fullmatch(repository) or ".." in repository:
+        page = _PAGE.match(name)
+        meant = f"; this one is named hf:{_name_page(page)}" if page else ""
+        if name.startswith("//"):  # hf://OWNER/NAME, as some write it
+            meant = f"; this one is named hf:{name.strip('/')}"
+        raise CheckpointError(
+            f"there is no folder {shown}, nor is that a name of the hub, OWNER/NAME or OWNER/NAME@REVISION{meant}"
+        )
+    if at and (not revision or ".." in revision or not revision.isprintable() or " " in revision):
+        raise CheckpointError(f"hf:{shown} names no revision after its @: write a branch, a tag or a commit hash")
+    return HubName(repository, revision or None)
 
 
 def suggest_name(source: str | Path) -> str:
     """The end of a message about a name behind which there is no checkpoint: what was meant, where that can be told."""
     name = str(source)
     if Path(name).is_dir():
-        return f"; the folder of a CLIP or SigLIP model is named hf:{name}"
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.lower().endswith(_FILES):
-        return f"; a model of the Hugging Face hub is named hf:{name}"
+        return f"; the folder of a published model is named hf:{name}"
+    if page := _PAGE.match(name):
+        return f"; a model of the Hugging Face hub is named hf:{_name_page(page)}"
+    bare = next((name.removeprefix(prefix).strip("/") for prefix in _PREFIXES if name.startswith(prefix)), name)
+    if _WITH_OWNER.fullmatch(bare) and not bare.lower().endswith(_FILES):
+        return f"; a model of the Hugging Face hub is named hf:{bare}"
     return ""
+
+
+def _name_page(page: re.Match[str]) -> str:
+    return page[1] + (f"@{page[2]}" if page[2] and page[2] != "main" else "")

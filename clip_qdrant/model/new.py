@@ -9,6 +9,7 @@ import timm
 import torch
 
 from clip_qdrant.errors import CheckpointError, ConfigError, first_line
+from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
 from clip_qdrant.model.published.hub import load_hub_config, load_hub_model, load_hub_tokenizer
@@ -34,14 +35,22 @@ def new_checkpoint(
 ) -> Checkpoint:
     """An untrained checkpoint: any timm image model, any encoder-only transformers text model, and fresh heads.
 
-    `text` is a hub name or a folder, whose weights are taken; `pretrained=False` leaves those of the image encoder
-    random. `image_size` and `interpolation` are by default those that timm says the image model was trained with.
+    `text` is a hub name, with or without a revision, or a folder, whose weights are taken; `pretrained=False` leaves
+    those of the image encoder random. `image_size` and `interpolation` are by default those that timm
+    says the image model was trained with.
+
     Raises ConfigError for an unknown image model, CheckpointError for what cannot be downloaded or read.
     """
     label = f"the text encoder {text!r}"
-    config = load_hub_config(text, label)
-    tokenizer = load_hub_tokenizer(text, label)
-    words, missing = load_hub_model(text, label, config)
+    try:
+        snapshot = fetch_descriptions(text)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot load {label}: {error}") from error
+    folder = str(snapshot.folder)
+    config = load_hub_config(folder, label)
+    tokenizer = load_hub_tokenizer(folder, label)
+    fetch_weights(snapshot)
+    words, missing = load_hub_model(folder, label, config)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"the tokenizer of {text!r} does not run on the tokenizers library; choose another model")
@@ -77,7 +86,7 @@ def new_checkpoint(
         max_length=length, pad_id=int(tokenizer.pad_token_id or 0), pad_token=str(tokenizer.pad_token or "[PAD]")
     )
     made = Checkpoint(
-        model, preprocessing, tokenization, str(backend.to_str()), trained_on=(f"timm:{image}", f"hf:{text}")
+        model, preprocessing, tokenization, str(backend.to_str()), trained_on=(f"timm:{image}", snapshot.label)
     )
     try:
         ids, mask = TextTokenizer(made.tokenizer, tokenization)(["a photo of " + "a dog " * length])

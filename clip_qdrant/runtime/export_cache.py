@@ -11,7 +11,8 @@ from pathlib import Path
 
 from clip_qdrant.errors import CheckpointError, ExportError, first_line
 from clip_qdrant.file_replacement import raise_if_full
-from clip_qdrant.model_names import suggest_name
+from clip_qdrant.hub.snapshots import fetch_descriptions, find_commit
+from clip_qdrant.model_names import parse_hub_name, suggest_name
 from clip_qdrant.runtime.onnx import OnnxRuntime
 from clip_qdrant.runtime.sealed_json import read_sealed, write_sealed
 from clip_qdrant.url_secrets import mask_secrets
@@ -89,7 +90,7 @@ class ExportCache:
 
 
 def _hash_source(source: str) -> str:
-    """sha256 over the bytes of a checkpoint or over the files of a model folder; of a hub name, over its revision.
+    """sha256 over the bytes of a checkpoint or over the files of a model folder; of a hub name, over its commit.
 
     Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.
     """
@@ -100,10 +101,8 @@ def _hash_source(source: str) -> str:
         raise CheckpointError(mask_secrets(f"there is no checkpoint at {source}{suggest_name(source)}"))
     try:
         if source.startswith("hf:") and not path.is_dir():
-            from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-            config = try_to_load_from_cache(name, "config.json")
-            digest.update(f"{source} {config or hf_hub_download(name, 'config.json')}".encode())  # names the revision
+            commit = find_commit(name) or fetch_descriptions(name).folder.name
+            digest.update(f"hf:{parse_hub_name(name).repository}@{commit}".encode())
             return digest.hexdigest()
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():

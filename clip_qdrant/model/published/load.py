@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transformers.image_processing_base import ImageProcessingMixin
 
 from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.probe import probe_checkpoint
 from clip_qdrant.model.published.encoder import HubEncoder
@@ -20,12 +19,14 @@ __all__ = ["load_published"]
 
 
 def load_published(name: str) -> Checkpoint:
-    """A model of one of the families that load, by its hub name or folder.
+    """A model of one of the families that load, by its hub name, with or without a revision, or folder.
 
-    Raises CheckpointError when it cannot be read, is of another family, or has no tokenizer the `tokenizers`
-    library can run.
+    Raises CheckpointError, before the weights are downloaded where that can be told, when it cannot be read, is of
+    another family, or has no tokenizer the `tokenizers` library can run.
     """
-    config = load_hub_config(name, f"hf:{name}", families=tuple(FAMILIES))
+    snapshot = fetch_descriptions(name)
+    shown, name = f"hf:{name}", str(snapshot.folder)
+    config = load_hub_config(name, shown, families=tuple(FAMILIES))
     family = config.model_type
     try:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
@@ -35,12 +36,12 @@ def load_published(name: str) -> Checkpoint:
     except CheckpointError:
         raise
     except Exception as error:  # its files may hold anything
-        raise CheckpointError(f"cannot load hf:{name}: {first_line(error)}") from error
-    model, missing = load_hub_model(name, f"hf:{name}", config)
+        raise CheckpointError(f"cannot load {shown}: {first_line(error)}") from error
+    fetch_weights(snapshot)
+    model, missing = load_hub_model(name, shown, config)
     if missing:
-        raise CheckpointError(f"the weights of hf:{name} are not whole: {list_some(sorted(missing))} missing")
-    label = f"hf:{Path(name).name if Path(name).is_dir() else name}"
+        raise CheckpointError(f"the weights of {shown} are not whole: {list_some(sorted(missing))} missing")
     encoder = HubEncoder(model.float(), preprocessing).eval()
-    checkpoint = Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(label,))
-    probe_checkpoint(checkpoint, f"hf:{name}")
+    checkpoint = Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(snapshot.label,))
+    probe_checkpoint(checkpoint, shown)
     return checkpoint

@@ -1,0 +1,147 @@
+"""Which files of a repository make a model: descriptions first, then one set of weights for each of its folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from clip_qdrant.errors import CheckpointError
+
+__all__ = [
+    "CONFIGS",
+    "choose_descriptions",
+    "choose_weights",
+    "describe_contents",
+    "is_open_clip",
+    "is_whole",
+    "list_files",
+    "refuse_image_model",
+]
+
+# What says what the model is, one of these in any repository that can be used: of transformers, of open_clip, of
+# sentence-transformers.
+CONFIGS = ("config.json", "open_clip_config.json", "modules.json")
+_DESCRIPTIONS = (".json", ".txt", ".model")
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "open_clip_config.json")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_LARGEST_INDEX = 50 << 20  # bytes
+# What a repository without a usable config is, by a file in it: the first that fits is told.
+_KINDS = (
+    ("adapter_config.json", "an adapter (LoRA) for another model: merge it into that one with peft, save the folder of "
+     "the whole model, and name it hf:FOLDER"),
+    ("model_index.json", "a pipeline of diffusers, which makes images"),
+    (".gguf", "a file for llama.cpp (GGUF)"),
+    (".onnx", "ONNX files alone: take the repository that they were made from"),
+    (".mlmodel", "files for Core ML: take the repository that they were made from"),
+    (".mlpackage", "files for Core ML: take the repository that they were made from"),
+    (".tflite", "files for TensorFlow Lite"),
+    (".safetensors", "weights without the configuration that says of what network they are"),
+    (".bin", "weights without the configuration that says of what network they are"),
+    (".pt", "weights without the configuration that says of what network they are; a checkpoint of clip-qdrant is "
+     "downloaded first, then named by its path"),
+)  # fmt: skip
+
+
+def list_files(folder: Path) -> list[str]:
+    """The files of a folder and of those in it, as a repository lists them."""
+    files = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+def choose_descriptions(names: Iterable[str], folder: Path) -> list[str]:
+    """Configurations, processors and tokenizers: the small files of the root, and of the folders of its modules."""
+    places = {"", *_list_modules(folder)}
+    return [name for name in names if _place(name) in places and name.endswith(_DESCRIPTIONS)]
+
+
+def choose_weights(names: Collection[str], folder: Path) -> list[str]:
+    """The files of the weights, in the format that is best read of those there are, of the root and of each module.
+
+    `folder` has the descriptions. Empty if the root, or a module that is a network, has none.
+    """
+    chosen: list[str] = []
+    for place in ("", *_list_modules(folder)):
+        wanted = _OPEN_CLIP_WEIGHTS if place == "" and is_open_clip(folder) else _WEIGHTS
+        prefix = f"{place}/" if place else ""
+        found = next((prefix + name for name in wanted if prefix + name in names), None)
+        if found is None:
+            continue
+        chosen.append(found)
+        if found.endswith(".index.json"):
+            parts = _read_json(folder / found).get("weight_map")
+            listed = {prefix + str(part) for part in parts.values()} if isinstance(parts, Mapping) else set()
+            if missing := sorted(listed - set(names)):
+                raise CheckpointError(f"{found} names the file {missing[0]}, which is not there")
+            chosen += sorted(listed)
+    return chosen
+
+
+def refuse_image_model(folder: Path, label: object) -> None:
+    """Raises CheckpointError for a model of timm, which has no text encoder, and no configuration of transformers."""
+    config = _read_json(folder / "config.json")
+    others = [name for name in CONFIGS[1:] if (folder / name).is_file()]
+    if not others and "architecture" in config and "model_type" not in config:
+        raise CheckpointError(
+            f"{label} is an image model of timm ({config['architecture']!s:.60}), without a text encoder: a new model "
+            "can be trained with it (--image-encoder)"
+        )
+
+
+def is_open_clip(folder: Path) -> bool:
+    """Whether open_clip alone can load it: with a configuration of transformers it is taken as one of that."""
+    return (folder / "open_clip_config.json").is_file() and "model_type" not in _read_json(folder / "config.json")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether what is in a folder is all that a model of images and texts needs: other programs fetch parts."""
+    names = list_files(folder)
+    ends = {PurePosixPath(name).name for name in names}
+    try:
+        weights = choose_weights(names, folder)
+    except CheckpointError:
+        return False
+    return bool(weights and ends.intersection(_TOKENIZERS) and ends.intersection(_PROCESSORS))
+
+
+def describe_contents(names: Collection[str]) -> str:
+    """What is in a repository that has no configuration of a model, or no weights: for a message."""
+    if not [name for name in names if not PurePosixPath(name).name.startswith(".") and not name.endswith(".md")]:
+        return "it is empty"
+    for end, words in _KINDS:
+        if any(name.endswith(end) or f"{end}/" in name for name in names):
+            return f"it holds {words}"
+    return f"it has neither of {', '.join(CONFIGS)}"
+
+
+def _list_modules(folder: Path) -> list[str]:
+    """The folders of a model of sentence-transformers, which are one below its own."""
+    modules = _read_json(folder / "modules.json", [])
+    paths = [str(module.get("path") or "") for module in modules if isinstance(module, Mapping)]
+    return [path for path in paths if path and "/" not in path and not path.startswith(".")]
+
+
+def _read_json(path: Path, default: Any = None) -> Any:
+    """What is in a file, {} or `default` if it is not there or not of that kind: whoever loads the model tells why."""
+    default = {} if default is None else default
+    try:
+        if path.stat().st_size > _LARGEST_INDEX:
+            return default
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return default
+    return content if isinstance(content, type(default)) else default
+
+
+def _place(name: str) -> str:
+    return name.rpartition("/")[0]

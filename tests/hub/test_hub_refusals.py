@@ -1,0 +1,149 @@
+"""What goes wrong with the hub is told in words that say what to do, and never with a token."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from fake_hub import FakeHub, refusal, use_hub
+from huggingface_hub import constants
+from web import Reply
+
+from clip_qdrant import ClipEmbedder
+from clip_qdrant.errors import CheckpointError, DiskFull
+from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
+
+TOKEN = "hf_" + "secret" * 6
+CONFIG = json.dumps({"model_type": "clip"}).encode()
+WHOLE = {"config.json": CONFIG, "preprocessor_config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"w"}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with FakeHub().running() as hub:
+        use_hub(monkeypatch, hub.site.url, tmp_path / "hub")
+        yield hub
+
+
+def refused(name: str) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        fetch_weights(fetch_descriptions(name))
+    assert TOKEN not in str(caught.value)
+    assert "Client Error" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_gated_model_names_its_licence_and_the_token(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("meta/gated", WHOLE)
+    hub.refuse_files("meta/gated", refusal(401, "GatedRepo"))
+    told = refused("meta/gated")
+    assert f"accept its licence at {hub.site.url}/meta/gated" in told
+    assert "HF_TOKEN" in told
+    assert "hf auth login" in told
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.refuse_files("meta/gated", refusal(403, "GatedRepo"))
+    assert "the account of the token in use has not been let in" in refused("meta/gated")
+
+
+def test_a_model_that_is_not_there_or_private_is_one_error_with_both_ways_out(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.refuse("no/model", refusal(401, "RepoNotFound"))
+    told = refused("no/model")
+    assert "there is no model hf:no/model at" in told
+    assert "is private (HF_TOKEN" in told
+    assert "check OWNER/NAME" in told
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.refuse("no/model", refusal(404, "RepoNotFound"))
+    assert "private to others than the owner of the token" in refused("no/model")
+
+
+def test_both_runtimes_tell_it(hub: FakeHub, tmp_path: Path) -> None:
+    hub.refuse("no/model", refusal(404, "RepoNotFound"))
+    for runtime in ("onnx", "torch"):
+        with pytest.raises(CheckpointError, match="there is no model hf:no/model"):
+            ClipEmbedder.load("hf:no/model", runtime=runtime, device="cpu", cache_dir=tmp_path)
+
+
+def test_a_token_that_is_refused_is_told(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.refuse("some/model", refusal(401, "", "Invalid credentials in Authorization header"))
+    assert "the hub refuses the token in use" in refused("some/model")
+
+
+def test_a_revision_that_is_not_there_lists_those_that_are(hub: FakeHub) -> None:
+    hub.add("some/model", WHOLE)
+    hub.add("some/model", WHOLE, branch="v1")
+    assert refused("some/model@nowhere") == (
+        "there is no hf:some/model@nowhere: its revisions are main, v1, and the hash of any commit, in full"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"adapter_config.json": b"{}", "adapter_model.safetensors": b""}, "an adapter .LoRA. for another model"),
+        ({"model_index.json": b"{}", "unet/config.json": b"{}"}, "a pipeline of diffusers"),
+        ({"model-Q4.gguf": b""}, "GGUF"),
+        ({"onnx/model.onnx": b"", "tokenizer.json": b"{}"}, "ONNX files alone"),
+        ({"clip.mlpackage/Manifest.json": b"{}"}, "Core ML"),
+        ({"pytorch_model.bin": b""}, "weights without the configuration"),
+        ({"ViT-B-32.pt": b""}, "named by its path"),
+        ({".gitattributes": b"", "README.md": b""}, "it is empty"),
+        ({"data.parquet": b""}, "neither of config.json, open_clip_config.json, modules.json"),
+        ({"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b""}, "image model of timm .resnet50."),
+        ({"config.json": CONFIG, "tf_model.h5": b"", "flax_model.msgpack": b""}, "has no weights for torch"),
+    ],
+)
+def test_a_repository_of_another_kind_is_told_what_it_is(hub: FakeHub, files: dict[str, bytes], told: str) -> None:
+    hub.add("some/thing", files)
+    with pytest.raises(CheckpointError, match=told):
+        fetch_descriptions("some/thing")
+
+
+def test_a_model_of_another_family_costs_no_download_of_its_weights(hub: FakeHub) -> None:
+    hub.add("some/text-model", {**WHOLE, "config.json": b'{"model_type": "bert"}'})
+    with pytest.raises(CheckpointError, match="hf:some/text-model is a bert model"):
+        ClipEmbedder.load("hf:some/text-model", runtime="torch", device="cpu")
+    assert "model.safetensors" not in hub.downloads
+
+
+def test_no_network_names_the_network(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(monkeypatch, "http://someone:password@127.0.0.1:9", tmp_path / "hub")
+    told = refused("some/model")
+    assert "cannot reach the hub at http://" in told
+    assert "password" not in told
+    assert "HTTPS_PROXY" in told
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE keeps it from being" in refused("some/model")
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(429, "too many requests"), (503, "cannot reach the hub"), (403, "may not read it")],
+)
+def test_an_answer_of_a_hub_that_is_busy_or_says_no_is_told(hub: FakeHub, status: int, told: str) -> None:
+    hub.refuse("some/model", Reply(b"", status))
+    assert told in refused("some/model")
+
+
+def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("some/model", WHOLE)
+
+    def fail(code: int) -> None:
+        def download(*_: object, **__: object) -> str:
+            raise OSError(code, "told by the system")
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+
+    fail(errno.ENOSPC)
+    with pytest.raises(DiskFull, match="make room"):
+        fetch_descriptions("some/model")
+    fail(errno.EACCES)
+    assert "HF_HOME names another folder" in refused("some/model")
