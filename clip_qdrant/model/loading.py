@@ -44,8 +44,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     more than it holds. What it describes is compared with what it holds before memory is taken for it.
     """
     content = read_content(path)
-    if "weights" not in content and "format" not in content:
-        return tutorial.from_state_dict(content, path)
+    if "format" not in content:
+        return tutorial.read_state_dict(content, path)
     found = content.get("format")
     if found != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {found!r}, not {FORMAT}: update clip-qdrant")

@@ -11,6 +11,7 @@ squashed to 224 px, ImageNet's mean and deviation, bert-base-uncased's tokenizer
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -25,17 +26,31 @@ from clip_qdrant.content import bundled_checkpoint
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.containers import unwrap_weights
 from clip_qdrant.model.dual_encoder import INITIAL_LOGIT_SCALE, DualEncoder, DualEncoderConfig
 from clip_qdrant.model.plan import build_plan
 from clip_qdrant.model.weights import compare_weights, fill_network, list_some, read_content, write_atomically
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 
-__all__ = ["from_state_dict", "save_state_dict", "to_state_dict"]
+__all__ = ["find_image_architecture", "from_state_dict", "read_state_dict", "save_state_dict", "to_state_dict"]
+
+logger = logging.getLogger(__name__)
 
 _MAX_LENGTH = 200
 _PREPROCESSING = Preprocessing(resize="squash", interpolation="bilinear")
-_RESNETS = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152", "resnet26", "resnet14t", "resnet10t")
+# Of timm: by the blocks of each stage, and whether these have three convolutions.
+_RESNETS: Mapping[tuple[tuple[int, ...], bool], str] = {
+    ((3, 4, 6, 3), True): "resnet50",
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+    ((2, 2, 2, 2), True): "resnet26",
+    ((1, 1, 1, 1), True): "resnet14t",
+    ((1, 1, 1, 1), False): "resnet10t",
+}
+_KNOWN = "image_projection.projection.weight"
 # Weights do not show these, so a reader takes those of every released DistilBERT.
 _UNSEEN = ("n_heads", "activation")
 _PROBE = "A photo of Zoë's dog: red, 3.5 m, 猫, don't stop-over! "
@@ -83,14 +98,32 @@ def to_state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return weights
 
 
+def read_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+    """`from_state_dict` of what is in a file, telling the log what the file does not say. Raises CheckpointError."""
+    checkpoint = from_state_dict(content, path)
+    pixels = checkpoint.preprocessing
+    _warn_once(
+        f"{path} has weights and nothing else. Assumed for it, as in the tutorial: images squashed to "
+        f"{pixels.image_size} px ({pixels.interpolation}), mean and deviation of ImageNet, the tokenizer of "
+        f"bert-base-uncased, texts of up to {checkpoint.tokenization.max_length} tokens, 64 dimensions to an attention "
+        "head. Saved by ClipEmbedder.save in Python it says all that itself"
+    )
+    return checkpoint
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
 def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     """ResNet + DistilBERT + two heads: everything but the number of attention heads follows from the shapes.
 
     `path` is named in the CheckpointError that says what is missing, foreign or of another shape.
     """
-    weights = _unwrap(content)
+    weights = _unwrap(content, path)
     needed = {
-        "image": "image_projection.projection.weight",
+        "image": _KNOWN,
         "text": "text_projection.projection.weight",
         "words": "text_encoder.model.embeddings.word_embeddings.weight",
         "positions": "text_encoder.model.embeddings.position_embeddings.weight",
@@ -118,7 +151,7 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
         "n_heads": max(1, width // 64),  # 64 dimensions a head, as in every released DistilBERT
     }
     config = DualEncoderConfig(
-        image=_find_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
+        image=find_image_architecture(weights, path), text=text, pooling="cls", dim=shape["image"][0]
     )
     tokenizer = _read_bundled_tokenizer()
     _check_vocabulary(tokenizer, shape["words"][0], path)
@@ -130,37 +163,43 @@ def from_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     return Checkpoint(model, _PREPROCESSING, Tokenization(max_length=length), tokenizer)
 
 
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping):
-            content = inner
-            break
-    weights = {str(name).removeprefix("module."): value for name, value in content.items()}
-    weights.pop("text_encoder.model.embeddings.position_ids", None)  # a buffer that older transformers saved
-    return weights
+def _unwrap(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The weights under the lineage's names, without what embedding has no use for."""
+    weights, left_out = unwrap_weights(content, _KNOWN)
+    classes, features = (weights.get(name) for name in ("image_encoder.model.fc.weight", _KNOWN))
+    if isinstance(classes, Tensor) and isinstance(features, Tensor) and classes.shape[:1] != features.shape[1:]:
+        # ImageNet's classes, kept by who made the ResNet without num_classes=0. Where the projection does take them,
+        # the network is another one, which comparing tells.
+        left_out += [name for name in weights if name.startswith("image_encoder.model.fc.")]
+    left_out += [name for name in ("temperature",) if name in weights]
+    if left_out:
+        logger.info("%s: embedding has no use for %s", path, list_some(left_out))
+    scale = weights.get("logit_scale")
+    if isinstance(scale, Tensor) and scale.numel() == 1:
+        weights["logit_scale"] = scale.reshape(())
+    unused = {*left_out, "text_encoder.model.embeddings.position_ids"}  # a buffer that older transformers saved
+    return {name: value for name, value in weights.items() if name not in unused}
 
 
-def _find_image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
+def find_image_architecture(weights: Mapping[str, Any], path: str | Path) -> str:
+    """The name in timm of the ResNet that has these weights. Raises CheckpointError, naming what does not fit."""
     prefix = "image_encoder.model."
     shapes = {
         name.removeprefix(prefix): tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
         for name, tensor in weights.items()
         if name.startswith(prefix)
     }
-    closest, misfits = 0, ""
-    for name in _RESNETS:
-        expected = _list_resnet_shapes(name)
-        same = sum(shapes.get(key) == shape for key, shape in expected.items())
-        if same == len(expected) == len(shapes):
-            return name
-        if same > closest:
-            wrong = [key for key, shape in expected.items() if shapes.get(key) != shape]
-            wrong += [key for key in shapes if key not in expected]
-            closest, misfits = same, f"timm's {name}, but for {list_some([prefix + key for key in wrong])}"
-    if closest:
-        raise CheckpointError(f"the image encoder in {path} is like {misfits}")
-    raise CheckpointError(f"the image encoder in {path} is none of {', '.join(_RESNETS)}")
+    blocks = tuple(len({key.split(".")[1] for key in shapes if key.startswith(f"layer{i}.")}) for i in range(1, 5))
+    name = _RESNETS.get((blocks, any(".conv3." in key for key in shapes)))
+    if name is None:
+        raise CheckpointError(f"the image encoder in {path} is none of {', '.join(_RESNETS.values())}")
+    expected = _list_resnet_shapes(name)
+    wrong = [key for key, shape in expected.items() if shapes.get(key) != shape]
+    wrong += [key for key in shapes if key not in expected]
+    if wrong:
+        misfits = list_some([prefix + key for key in wrong])
+        raise CheckpointError(f"the image encoder in {path} is like timm's {name}, but for {misfits}")
+    return name
 
 
 @cache
@@ -170,6 +209,7 @@ def _list_resnet_shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
+@cache
 def _read_bundled_tokenizer() -> str:
     """bert-base-uncased's WordPiece: the lineage's tokenizer is also the one that the bundled checkpoint carries."""
     return str(read_content(bundled_checkpoint())["tokenizer"])
@@ -191,7 +231,7 @@ def _check_kind(model: Any) -> None:
         raise CheckpointError(f"the network is a {type(model).__name__}: {way_out} keeps it")
     config, kind = model.config, model.text_encoder.model.config.model_type
     found = [
-        *([] if config.image.partition(".")[0] in _RESNETS else [f"the image encoder {config.image!r}"]),
+        *([] if config.image.partition(".")[0] in _RESNETS.values() else [f"the image encoder {config.image!r}"]),
         *([] if kind == "distilbert" else [f"a text encoder of the kind {kind!r}"]),
         *([] if config.pooling == "cls" else [f"pooling={config.pooling!r}, not 'cls'"]),
         *([] if config.image_head == "projection" else [f"the image head {config.image_head!r}"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["check_archive", "compare_weights", "fill_network", "list_some", "read_content", "write_atomically"]
 
+_WAY_OUT = "where the code of its model is, torch.save(model.state_dict(), PATH) writes the weights alone"
 _GROWTH = 4  # bytes of weights for a byte of a file in which several of them share what is stored
 
 
@@ -40,13 +42,24 @@ def read_content(path: str | Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:  # torch raises whatever a file makes it meet
-        why = "" if "weights" in str(error).lower() else f": {first_line(error)}"  # its advice would have the file run
         raise CheckpointError(
-            f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle){why}"
+            _explain(path, str(error))
+            or (
+                f"{path} is not a checkpoint that can be read safely (damaged, foreign, or it bears a pickle)"
+                + ("" if "weights" in str(error).lower() else f": {first_line(error)}")  # torch would have the file run
+            )
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint or a state dict")
     return content
+
+
+def _explain(path: str | Path, told: str) -> str | None:
+    """What is in a file that torch would have to run, and the way out; `told` is what torch says of it."""
+    found = re.search(r"GLOBAL ([\w.]+)", told)
+    if found is None:
+        return None
+    return f"{path} holds a pickled {found[1]:.100}, not weights alone, and nothing pickled is run here: {_WAY_OUT}"
 
 
 def check_archive(path: str | Path) -> None:
@@ -55,6 +68,11 @@ def check_archive(path: str | Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
+    if any(record.filename.endswith("/constants.pkl") for record in records):
+        raise CheckpointError(
+            f"{path} is a TorchScript archive, which holds code and is not read here: {_WAY_OUT}; OpenAI's CLIP models "
+            "are on the hub too, as hf:openai/clip-vit-base-patch32"
+        )
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
         raise CheckpointError(f"{path} has compressed records, which no checkpoint has: save it by torch.save")
     unpacked, size = sum(record.file_size for record in records), Path(path).stat().st_size
