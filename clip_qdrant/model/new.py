@@ -13,6 +13,7 @@ from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooling
 from clip_qdrant.model.published.hub import load_hub_config, load_hub_model, load_hub_tokenizer
+from clip_qdrant.model.text_config import describe_text_config
 from clip_qdrant.model.weights import list_some
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
@@ -54,12 +55,9 @@ def new_checkpoint(
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"the tokenizer of {text!r} does not run on the tokenizers library; choose another model")
-    values = config.to_diff_dict()
-    for name in ("transformers_version", "_name_or_path", "architectures", "dtype"):
-        values.pop(name, None)
     if not hasattr(config, "hidden_size"):
         raise CheckpointError(f"{text!r} is a {config.model_type} model, not a text encoder like DistilBERT")
-    network = DualEncoderConfig(image=image, text=values, pooling=pooling, dim=dim)
+    network = DualEncoderConfig(image=image, text=describe_text_config(config), pooling=pooling, dim=dim)
     preprocessing = _read_preprocessing(image)
     preprocessing = replace(
         preprocessing,

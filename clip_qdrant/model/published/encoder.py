@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.model.published.families import FAMILIES, explain_family
+from clip_qdrant.model.published.patches import PatchInputs, accept_any_shape
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = ["HubEncoder", "build_encoder"]
@@ -33,7 +34,9 @@ class HubEncoder(nn.Module):
         self.row = FAMILIES[config.model_type]
         if self.row.pooling and not getattr(config.vision_config, self.row.pooling, True):
             raise CheckpointError(f"its {self.row.pooling} is false: it makes no one vector of an image")
-        self.pixel_norm = PixelNorm(preprocessing)
+        self.pixel_norm = PatchInputs(preprocessing) if self.row.patches else PixelNorm(preprocessing)
+        if self.row.patches:
+            accept_any_shape(model)
         self.model: Any = model
 
     @property
@@ -62,9 +65,10 @@ class HubEncoder(nn.Module):
         }
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """uint8 (n, S, S, 3) -> unit rows (n, dim)."""
-        features = self.model.get_image_features(pixel_values=self.pixel_norm(pixels)).pooler_output
-        return F.normalize(features, dim=-1)
+        """uint8 (n, S, S, 3), or (n, 1 + patches, values of a patch) of NaFlex -> unit rows (n, dim)."""
+        inputs = self.pixel_norm(pixels)
+        arguments = inputs if self.row.patches else {"pixel_values": inputs}
+        return F.normalize(self.model.get_image_features(**arguments).pooler_output, dim=-1)
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """int64 ids and mask (n, length) -> unit rows (n, dim)."""

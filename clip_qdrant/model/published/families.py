@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["FAMILIES", "PREPARATIONS", "SIGLIP", "Family", "count_tokens", "explain_family"]
+__all__ = ["FAMILIES", "PREPARATIONS", "SIGLIP", "ModelFamily", "count_tokens", "explain_family"]
 
 _BLOCKS = ("hidden_act", "layer_norm_eps", "num_attention_heads")
 _RMS_BLOCKS = ("hidden_act", "rms_norm_eps", "num_attention_heads")
@@ -20,7 +20,7 @@ SIGLIP2 = {"lower_case": True}
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ModelFamily:
     """One `model_type` of transformers whose images and texts share a space."""
 
     name: str
@@ -42,19 +42,19 @@ class Family:
     patches: bool = False
 
 
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: Mapping[str, ModelFamily] = {
     row.name: row
     for row in (
-        Family("clip", text_values=(*_BLOCKS, "eos_token_id")),
-        Family("metaclip_2", text_values=(*_BLOCKS, "eos_token_id")),
-        Family("chinese_clip"),
-        Family("altclip", text_values=(*_BLOCKS, "pad_token_id"), positions_after_pad=True),
-        Family(
+        ModelFamily("clip", text_values=(*_BLOCKS, "eos_token_id")),
+        ModelFamily("metaclip_2", text_values=(*_BLOCKS, "eos_token_id")),
+        ModelFamily("chinese_clip"),
+        ModelFamily("altclip", text_values=(*_BLOCKS, "pad_token_id"), positions_after_pad=True),
+        ModelFamily(
             "align",
             image_values=("hidden_act", "batch_norm_eps", "pooling_type", "strides", "depthwise_padding"),
             max_tokens=64,
         ),
-        Family(
+        ModelFamily(
             "siglip",
             dim=("vision_config", "hidden_size"),
             pooling="vision_use_head",
@@ -63,7 +63,7 @@ FAMILIES: Mapping[str, Family] = {
             # SigLIP 2 models of fixed size call themselves siglip, and bring Gemma's tokenizer.
             preparations={"Siglip2Tokenizer": SIGLIP2, "Gemma": SIGLIP2, "SiglipTokenizer": SIGLIP},
         ),
-        Family(
+        ModelFamily(
             "siglip2",
             dim=("vision_config", "hidden_size"),
             pooling="vision_use_head",
@@ -73,19 +73,13 @@ FAMILIES: Mapping[str, Family] = {
             preparations={"": SIGLIP2},
             patches=True,
         ),
-        Family(
+        ModelFamily(
             "aimv2",
             text_values=(*_RMS_BLOCKS, "eos_token_id"),
             image_values=(*_RMS_BLOCKS, "is_native"),
             pooling="use_head",
         ),
-        Family("groupvit", text_values=(*_BLOCKS, "eos_token_id"), image_values=(*_BLOCKS, "assign_eps")),
-        Family(
-            "tipsv2",
-            text_values=(*_BLOCKS, "scale_sqrt_depth", "pooling_epsilon"),
-            dim=("vision_config", "hidden_size"),
-            max_tokens=64,
-        ),
+        ModelFamily("groupvit", text_values=(*_BLOCKS, "eos_token_id"), image_values=(*_BLOCKS, "assign_eps")),
     )
 }
 PREPARATIONS = {row.name: row.preparations for row in FAMILIES.values()}
@@ -123,7 +117,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def count_tokens(row: Family, text_config: Any) -> int:
+def count_tokens(row: ModelFamily, text_config: Any) -> int:
     """How many tokens of a text the encoder takes, by its configuration and its family's processor."""
     positions = int(text_config.max_position_embeddings)
     if row.positions_after_pad:

@@ -1,0 +1,303 @@
+"""Tiny models of the families that others publish, as the hub has them, with weights that tell inputs apart."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
+from varied import VARIED_TEXTS
+
+from clip_qdrant.content import bundled_checkpoint
+
+__all__ = ["PUBLISHED", "Published", "save_published", "spread_weights"]
+
+Values = dict[str, Any]
+_BLOCKS: Values = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_WIDE: Values = {**_BLOCKS, "hidden_size": 48, "num_attention_heads": 4}
+_SIZE: Values = {"image_size": 32, "patch_size": 8}
+_CLIP_MEAN = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+_HALVES = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+_SQUARE = {"height": 32, "width": 32}
+_CROP: Values = {"size": {"shortest_edge": 32}, "crop_size": _SQUARE, "resample": 3, "do_center_crop": True}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One family as the hub has it, and how its model card says to call it."""
+
+    text: Values
+    image: Values
+    processor: Values
+    write_tokenizer: Callable[[Path], int]  # the number of tokens
+    own: Values = field(default_factory=dict)  # of the configuration beside the two
+    padding: str | bool = True
+    max_length: int = 77
+    prepare: Callable[[str], str] = str  # what the model card says to do to a text
+    takes_mask: bool = True
+    model_type: str = ""  # where it is not the name of the row
+    own_tokenizer: bool = True  # whether transformers' class of it runs on what the tests have
+
+
+def save_published(name: str, folder: Path, *, seed: int = 0, **own: Any) -> Path:
+    """A tiny model: configuration, weights, tokenizer, preprocessing."""
+    row = PUBLISHED[name]
+    family = row.model_type or name
+    folder.mkdir(parents=True, exist_ok=True)
+    size = row.write_tokenizer(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(row.processor))
+    text = {**row.text, "vocab_size": size}
+    config = transformers.AutoConfig.for_model(family, text_config=text, vision_config=row.image, **{**row.own, **own})
+    torch.manual_seed(seed)
+    model = transformers.AutoModel.from_config(config)
+    spread_weights(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def spread_weights(model: nn.Module) -> None:
+    """A fresh network gives nearly the same row to everything."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "embedding" in name or "probe" in name:
+                nn.init.normal_(parameter, std=0.5)
+            elif parameter.ndim > 1 and any(part in name for part in ("query", "key", "q_proj", "k_proj")):
+                nn.init.normal_(parameter, std=6 * parameter[0].numel() ** -0.5)  # attention that looks somewhere
+            elif parameter.ndim > 1:
+                nn.init.normal_(parameter, std=2 * parameter[0].numel() ** -0.5)
+            elif parameter.ndim == 1 and name.endswith("bias"):
+                nn.init.normal_(parameter, std=0.1)
+        norms = [module for module in model.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        if norms:  # set by what they see
+            for norm in norms:
+                norm.momentum = None
+            coarse = torch.randn(32, 3, 4, 4)
+            model.train().get_image_features(pixel_values=nn.functional.interpolate(coarse, size=(32, 32)))
+            ids = torch.randint(model.config.text_config.vocab_size, (32, 8))
+            model.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids))
+            model.eval()
+
+
+@cache
+def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """CLIP's own, from the file that open_clip brings along, read as open_clip reads it."""
+    file = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = [(line.split()[0], line.split()[1]) for line in lines]
+    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
+    words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return {word: index for index, word in enumerate(words)}, merges
+
+
+def _write_clip(folder: Path) -> int:
+    vocabulary, merges = _clip_vocabulary()
+    transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77).save_pretrained(folder)
+    return len(vocabulary)
+
+
+def _write_bert(folder: Path) -> int:
+    content = torch.load(bundled_checkpoint(), weights_only=True, mmap=True)
+    vocabulary = json.loads(content["tokenizer"])["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)), encoding="utf-8")
+    transformers.BertTokenizer(vocab=dict(vocabulary), model_max_length=64).save_pretrained(folder)
+    return len(vocabulary)
+
+
+@cache
+def _pieces() -> list[tuple[str, float]]:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator([*VARIED_TEXTS, *(text.lower() for text in VARIED_TEXTS)], trainer)
+    return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"] if piece != "<unk>"]
+
+
+def _write_roberta(folder: Path) -> int:
+    special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    tokenizer = transformers.XLMRobertaTokenizer(vocab=[*special, *_pieces(), ("<mask>", 0.0)], model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def _write_siglip(folder: Path) -> int:
+    """The tokenizer.json of SigLIP's: T5's kind of unigram. Its own class needs the sentencepiece library."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram([*special, *_pieces()], unk_id=2))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    told = {"tokenizer_class": "SiglipTokenizer", "pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**told, "model_max_length": 64}))
+    return tokenizer.get_vocab_size()
+
+
+def _write_gemma(folder: Path) -> int:
+    letters = sorted({letter for text in VARIED_TEXTS for letter in text + text.lower()} - {" "})
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *letters]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    merges = [("o", "g"), ("d", "og"), ("\u2581", "dog"), ("\u2581", "a")]
+    vocabulary |= {left + right: len(vocabulary) + index for index, (left, right) in enumerate(merges)}
+    tokenizer = transformers.GemmaTokenizer(
+        vocab=vocabulary, merges=merges, add_bos_token=False, add_eos_token=True, padding_side="right"
+    )
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", 1)]
+    )
+    tokenizer.save_pretrained(folder)
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    told |= {"model_input_names": ["input_ids"], "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    return len(tokenizer)
+
+
+def _canonicalize(text: str) -> str:
+    """Lower case without punctuation, as SigLIP's own tokenizer class does."""
+    return " ".join(text.lower().translate(str.maketrans("", "", string.punctuation)).split())
+
+
+_EFFICIENTNET: Values = {
+    "image_size": 32,
+    "width_coefficient": 0.25,
+    "depth_coefficient": 1.0,
+    "depth_divisor": 4,
+    "in_channels": [32, 32, 48],
+    "out_channels": [32, 48, 96],
+    "kernel_sizes": [3, 3, 5],
+    "strides": [1, 2, 1],
+    "num_block_repeats": [1, 2, 1],
+    "expand_ratios": [1, 4, 4],
+    "hidden_dim": 24,
+    "pooling_type": "mean",
+}
+
+PUBLISHED: Mapping[str, Published] = {
+    "clip": Published(
+        text={**_BLOCKS, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "hidden_act": "quick_gelu"},
+        image={**_WIDE, **_SIZE},
+        own={"projection_dim": 24},
+        processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
+        write_tokenizer=_write_clip,
+    ),
+    "metaclip_2": Published(
+        text={**_BLOCKS, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1},
+        image={**_WIDE, **_SIZE},
+        own={"projection_dim": 24},
+        processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
+        write_tokenizer=_write_roberta,
+    ),
+    "chinese_clip": Published(
+        text={**_BLOCKS, "max_position_embeddings": 64},
+        image={**_WIDE, **_SIZE},
+        own={"projection_dim": 24},
+        processor={
+            "image_processor_type": "ChineseCLIPImageProcessor",
+            "size": _SQUARE,
+            "do_center_crop": False,
+            "resample": 3,
+            **_CLIP_MEAN,
+        },
+        write_tokenizer=_write_bert,
+        max_length=64,
+    ),
+    "altclip": Published(
+        text={**_BLOCKS, "max_position_embeddings": 66, "project_dim": 40},
+        image={**_WIDE, **_SIZE},
+        own={"projection_dim": 24},
+        processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
+        write_tokenizer=_write_roberta,
+        max_length=64,
+    ),
+    "align": Published(
+        text={**_BLOCKS, "max_position_embeddings": 96},
+        image=_EFFICIENTNET,
+        own={"projection_dim": 24},
+        processor={
+            "image_processor_type": "EfficientNetImageProcessor",
+            "size": {"height": 38, "width": 38},
+            "crop_size": _SQUARE,
+            "do_center_crop": True,
+            "resample": 2,
+            **_HALVES,
+            "rescale_factor": 1 / 127.5,
+            "rescale_offset": True,
+            "include_top": False,
+        },
+        write_tokenizer=_write_bert,
+        padding="max_length",
+        max_length=64,
+    ),
+    "siglip": Published(
+        text={**_BLOCKS, "max_position_embeddings": 64},
+        image={**_BLOCKS, **_SIZE},
+        processor={"image_processor_type": "SiglipImageProcessor", "size": _SQUARE, "resample": 3, **_HALVES},
+        write_tokenizer=_write_siglip,
+        padding="max_length",
+        max_length=64,
+        prepare=_canonicalize,
+        takes_mask=False,
+        own_tokenizer=False,
+    ),
+    "siglip2 of fixed size": Published(
+        text={**_BLOCKS, "max_position_embeddings": 64},
+        image={**_BLOCKS, **_SIZE},
+        processor={"image_processor_type": "SiglipImageProcessor", "size": _SQUARE, "resample": 2, **_HALVES},
+        write_tokenizer=_write_gemma,
+        padding="max_length",
+        max_length=64,
+        prepare=str.lower,
+        takes_mask=False,
+        model_type="siglip",
+    ),
+    "siglip2": Published(
+        text={**_BLOCKS, "max_position_embeddings": 64},
+        image={**_BLOCKS, "patch_size": 8, "num_patches": 16},
+        processor={
+            "image_processor_type": "Siglip2ImageProcessor",
+            "patch_size": 8,
+            "max_num_patches": 64,
+            "resample": 2,
+            **_HALVES,
+        },
+        write_tokenizer=_write_gemma,
+        padding="max_length",
+        max_length=64,
+        prepare=str.lower,
+        takes_mask=False,
+    ),
+    "aimv2": Published(
+        text={**_BLOCKS, "num_attention_heads": 4},
+        image={**_WIDE, **_SIZE, "is_native": False},
+        own={"projection_dim": 24},
+        processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
+        write_tokenizer=_write_clip,
+    ),
+    "groupvit": Published(
+        text=_BLOCKS,
+        image={
+            **_WIDE,
+            **_SIZE,
+            "num_hidden_layers": 3,
+            "depths": [1, 1, 1],
+            "num_group_tokens": [6, 3, 0],
+            "num_output_groups": [6, 3, 3],
+        },
+        own={"projection_dim": 24, "projection_intermediate_dim": 40},
+        processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
+        write_tokenizer=_write_clip,
+    ),
+}
