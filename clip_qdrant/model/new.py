@@ -51,7 +51,7 @@ def new_checkpoint(
     config = load_hub_config(folder, label)
     tokenizer = load_hub_tokenizer(folder, label)
     fetch_weights(snapshot)
-    words, missing = load_hub_model(folder, label, config)
+    words, missing, _ = load_hub_model(folder, label, config)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"the tokenizer of {text!r} does not run on the tokenizers library; choose another model")

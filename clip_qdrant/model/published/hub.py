@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ from transformers.utils.hub import cached_file
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
-from clip_qdrant.model.weights import check_archive
+from clip_qdrant.model.weights import check_archive, list_some
 
 __all__ = ["load_hub_config", "load_hub_model", "load_hub_tokenizer"]
 
@@ -37,13 +37,16 @@ def load_hub_config(name: str, label: str, *, families: tuple[str, ...] = ()) ->
         if families and values.get("model_type") not in families:
             _refuse(f"{label} {explain_family(values.get('model_type'))}")
         check_attention(values)
+        if values.get("quantization_config"):
+            _refuse(f"{label} has quantized weights: choose the model that they were made of")
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
-def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str]]:
-    """The network with its weights, and the names of those that the files lack.
+def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str], set[str]]:
+    """The network with its weights, the names of those that the files lack, and of those that are none of its own.
 
-    Raises CheckpointError, before anything is allocated, for a configuration whose network is larger than the files.
+    Raises CheckpointError for weights of other shapes, and for a configuration whose network is larger than the files
+    before anything is allocated.
     """
     auto: Any = AutoModel
     with _reading(label):
@@ -60,8 +63,15 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str]]:
                 f"have only {room:,} bytes"
             )
         with _without_bars():  # a second's work, drawn on stderr beside a log
-            model, told = auto.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
-        return model, set(told["missing_keys"])
+            model, told = auto.from_pretrained(
+                name, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+        if told["mismatched_keys"]:
+            shapes = sorted(
+                f"{key} is {_spell(has)}, not {_spell(wants)}" for key, has, wants in told["mismatched_keys"]
+            )
+            _refuse(f"the weights of {label} do not fit its configuration: {list_some(shapes)}")
+        return model, set(told["missing_keys"]), set(told["unexpected_keys"])
 
 
 def load_hub_tokenizer(name: str, label: str) -> Any:
@@ -100,6 +110,10 @@ def _reading(label: str) -> Iterator[None]:
 
 def _refuse(message: str) -> NoReturn:
     raise CheckpointError(message)
+
+
+def _spell(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _count_tensors(file: Path) -> int:

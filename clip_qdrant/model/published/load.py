@@ -38,9 +38,10 @@ def load_published(name: str) -> Checkpoint:
     except Exception as error:  # its files may hold anything
         raise CheckpointError(f"cannot load {shown}: {first_line(error)}") from error
     fetch_weights(snapshot)
-    model, missing = load_hub_model(name, shown, config)
+    model, missing, unknown = load_hub_model(name, shown, config)
     if missing:
-        raise CheckpointError(f"the weights of {shown} are not whole: {list_some(sorted(missing))} missing")
+        hint = f"; it has others ({list_some(sorted(unknown), 3)}): are they of another model?" if unknown else ""
+        raise CheckpointError(f"the weights of {shown} are not whole: {list_some(sorted(missing))} missing{hint}")
     encoder = HubEncoder(model.float(), preprocessing).eval()
     checkpoint = Checkpoint(encoder, preprocessing, tokenization, tokenizer, trained_on=(snapshot.label,))
     probe_checkpoint(checkpoint, shown)
