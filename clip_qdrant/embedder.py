@@ -190,6 +190,11 @@ class ClipEmbedder:
         return self.preprocessing.image_size
 
     @property
+    def needed_side(self) -> int | None:
+        """The short side in pixels that images keep at least when decoding reduces them; None: they are not reduced."""
+        return self.preprocessing.needed_side
+
+    @property
     def runtime(self) -> str:
         """What runs the encoders: "onnx" or "torch"."""
         return "onnx" if isinstance(self._runtime, OnnxRuntime) else "torch"
@@ -198,14 +203,14 @@ class ClipEmbedder:
         return f"ClipEmbedder(dim={self.dim}, runtime={self.runtime!r}, fingerprint={self.fingerprint[:12]!r})"
 
     def preprocess(self, rgb: Image.Image) -> np.ndarray:
-        """An upright RGB image -> uint8 (image_size, image_size, 3)."""
+        """An upright RGB image -> uint8 of the shape that `embed_pixels` takes, mostly (image_size, image_size, 3)."""
         return self.preprocessing(rgb)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (n, image_size, image_size, 3) -> float32 (n, dim), unit rows."""
-        size = self.image_size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise ConfigError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {size}, {size}, 3)")
+        shape = self.preprocessing.shape
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            raise ConfigError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {str(shape)[1:]}")
         return self._run(lambda runtime: runtime.embed_pixels(pixels))
 
     def embed_images(self, images: Iterable[ImageInput], *, progress: Progress | None = None) -> np.ndarray:
@@ -249,7 +254,7 @@ class ClipEmbedder:
     def _prepare(self, numbered: tuple[int, ImageInput]) -> np.ndarray:
         number, image = numbered
         name = None if isinstance(image, (str, os.PathLike)) else f"image {number}"
-        return self.preprocess(load_image(image, target=self.image_size, limits=self.limits, name=name).rgb)
+        return self.preprocess(load_image(image, target=self.needed_side, limits=self.limits, name=name).rgb)
 
     def _run(self, embed: Callable[[_Runtime], np.ndarray]) -> np.ndarray:
         runtime = self._runtime

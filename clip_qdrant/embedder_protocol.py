@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Embedder", "check_embedder"]
+__all__ = ["Embedder", "check_embedder", "find_needed_side"]
 
 _VALUES: Mapping[str, type] = {"dim": int, "fingerprint": str, "image_size": int}
 _METHODS = ("preprocess", "embed_pixels", "embed_images", "embed_texts")
 
 
 class Embedder(Protocol):
-    """What a collection and the ingestion pipeline need of an embedder. Every method is thread-safe."""
+    """What a collection and the ingestion pipeline need of an embedder. Every method is thread-safe.
+
+    It may have a property `needed_side` too: the short side in pixels that images keep at least when they are reduced
+    in decoding, None for images that must not be reduced. Without it that is `image_size`.
+    """
 
     @property
     def dim(self) -> int:
@@ -46,6 +50,12 @@ class Embedder(Protocol):
 
     def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
         """n texts -> float32 (n, dim), unit rows."""
+
+
+def find_needed_side(embedder: Embedder) -> int | None:
+    """The `target` of `load_image` for an embedder."""
+    side: int | None = getattr(embedder, "needed_side", embedder.image_size)
+    return side
 
 
 def check_embedder(embedder: object) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from clip_qdrant.collection.points import batches
 from clip_qdrant.collection.unchanged import has_same_bytes, has_same_description
+from clip_qdrant.embedder_protocol import find_needed_side
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
 from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
 from clip_qdrant.records import ImageRecord, add_image, add_stored_image, read_edits, read_said, read_source
@@ -124,8 +125,9 @@ def _name_row(image: ImageInput, given: Any, index: int) -> str:
 
 def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     embedder = writer.embedder
+    target = find_needed_side(embedder)
     rows: dict[str, _Row] = {}
-    for row in (_identify(row, embedder.image_size) for row in batch):
+    for row in (_identify(row, target) for row in batch):
         earlier = rows.get(row.uri)
         if earlier is not None:  # the last wins, as it would in the next batch: with what the first had stored
             caption = earlier.caption if row.caption is None else row.caption
@@ -139,13 +141,13 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     for uri, row in rows.items():
         record, there = records[uri], stored.get(uri)
         with _name_image(row):
-            content, sha256, loaded = _read_content(row, embedder.image_size)
+            content, sha256, loaded = _read_content(row, target)
             if there is not None and has_same_bytes(there, sha256, fingerprint=embedder.fingerprint):
                 whole = add_stored_image(replace(record, source=read_source(there)), there)
                 if not has_same_description(whole, there):
                     changed.append(whole)
                 continue
-            loaded = loaded or load_image(content, target=embedder.image_size, name=uri)
+            loaded = loaded or load_image(content, target=target, name=uri)
             repainted.append(add_image(record, loaded.info, loaded.taken_at, loaded.location))
             pixels.append(embedder.preprocess(loaded.rgb))
     if repainted and changed:
@@ -158,7 +160,7 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     return AddResult(added=added, updated=written - added, unchanged=len(rows) - written)
 
 
-def _identify(row: _Row, target: int) -> _Row:
+def _identify(row: _Row, target: int | None) -> _Row:
     """The row with a uri: that of its bytes or pixels, if it came without one. Pixels must be loaded for it."""
     if row.uri:
         return row
@@ -177,7 +179,7 @@ def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
     return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata, edits=edits)
 
 
-def _read_content(row: _Row, target: int) -> tuple[ImageInput, str, LoadedImage | None]:
+def _read_content(row: _Row, target: int | None) -> tuple[ImageInput, str, LoadedImage | None]:
     """The bytes of an image, the hash that `ImageInfo.sha256` has for it, and the decoded image where that took one."""
     data = read_bytes(row.image) if isinstance(row.image, str | os.PathLike) else row.image
     if isinstance(data, bytes):

@@ -35,6 +35,7 @@ from clip_qdrant.images.formats.tiff import TiffPicture
 from clip_qdrant.images.metadata.merge import read_tags
 from clip_qdrant.images.perceptual_hash import perceptual_hash
 from clip_qdrant.images.pixels import flatten, to_srgb
+from clip_qdrant.images.reduction import note_whole
 from clip_qdrant.images.sniff import sniff
 from clip_qdrant.records import ImageInfo
 from clip_qdrant.uris import path_of
@@ -133,8 +134,10 @@ def load_image(
             if isinstance(image, TiffPicture):
                 _check_pixels(image.block_size, limits, f"a tile of {name}")
                 stack.enter_context(silence_bomb_warning(pixels))
+            edges: tuple[float, float] = size  # of the whole image in what is decoded
             if image_format == "JPEG" and target is not None:
-                image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
+                drafted = image.draft(image.mode, (target, target))  # scales in the DCT, by 1/2, 1/4 or 1/8
+                edges = drafted[1][2:] if drafted else size
             # Of four bytes a pixel: without palette, in sRGB, upright.
             copies = 0 if _choose_reduction(image, target) > 1 else 2
             needed = count_decoding_bytes(image, image_format, data, size)
@@ -148,8 +151,7 @@ def load_image(
         if admit is not None:
             stack.enter_context(admit(needed))
         with raise_image_errors(name):
-            drafted = size if image.size != size else None
-            loaded = _finish(image, image_format, len(data), sha256, target, drafted, data)
+            loaded = _finish(image, image_format, len(data), sha256, target, data, whole=(size, edges))
         del image  # its memory is given back before its admission
         return loaded
 
@@ -233,18 +235,25 @@ def _finish(
     size_bytes: int,
     sha256: str,
     target: int | None,
-    drafted: tuple[int, int] | None = None,
     data: bytes = b"",
+    *,
+    whole: tuple[tuple[int, int], tuple[float, float]] | None = None,
 ) -> LoadedImage:
     """The common part: `image` is open and within the limits, its pixels perhaps not read yet.
 
-    `drafted` is its size in the file, where the decoder will scale it, and `data` the file, where there is one.
+    `data` is the file, where there is one, and `whole` the size of the image in it and in what is decoded, which is
+    less where the decoder scales it.
     """
+    decoded = image.size
     image.load()
-    width, height = drafted or image.size
-    said = read_tags(image, data)  # after load: a TIFF is upright then, and says so
+    if whole is None or image.size != decoded:  # a TIFF is upright once it is loaded
+        whole = (image.size, image.size)
+    (width, height), (right, bottom) = whole
+    said = read_tags(image, data)  # after load: a TIFF says that it is upright then
     profile = image.info.get("icc_profile")
-    rgb = flatten(image, _choose_reduction(image, target))
+    factor = _choose_reduction(image, target)
+    rgb = flatten(image, factor)
+    right, bottom = right / factor, bottom / factor
     if isinstance(profile, bytes) and profile:
         rgb = to_srgb(rgb, profile)
     if rgb.mode != "RGB":
@@ -252,7 +261,12 @@ def _finish(
     if said.orientation in _TRANSPOSE:
         rgb = rgb.transpose(_TRANSPOSE[said.orientation])
         if said.orientation >= 5:
-            width, height = height, width
+            width, height, right, bottom = height, width, bottom, right
+    if rgb.size != (width, height):
+        # What was the upper left corner, where a whole number of pixels was reduced, is another one of a turned image.
+        left = rgb.width - right if said.orientation in (2, 3, 6, 7) else 0.0
+        top = rgb.height - bottom if said.orientation in (3, 4, 7, 8) else 0.0
+        note_whole(rgb, (width, height), (left, top, left + right, top + bottom))
     info = ImageInfo(
         width=width,
         height=height,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import timm
 import torch
@@ -15,7 +14,7 @@ from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig, Pooli
 from clip_qdrant.model.published.hub import load_hub_config, load_hub_model, load_hub_tokenizer
 from clip_qdrant.model.text_config import describe_text_config
 from clip_qdrant.model.weights import list_some
-from clip_qdrant.model_inputs.preprocessing import Preprocessing
+from clip_qdrant.model_inputs.preprocessing import Interpolation, Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
 
 __all__ = ["new_checkpoint"]
@@ -31,7 +30,7 @@ def new_checkpoint(
     pooling: Pooling = "cls",
     pretrained: bool = True,
     image_size: int | None = None,
-    interpolation: Literal["bilinear", "bicubic"] | None = None,
+    interpolation: Interpolation | None = None,
     seed: int = 0,
 ) -> Checkpoint:
     """An untrained checkpoint: any timm image model, any encoder-only transformers text model, and fresh heads.

@@ -38,7 +38,7 @@ __all__ = ["find_image_architecture", "from_state_dict", "read_state_dict", "sav
 logger = logging.getLogger(__name__)
 
 _MAX_LENGTH = 200
-_PREPROCESSING = Preprocessing(resize="squash", interpolation="bilinear")
+_PREPROCESSING = Preprocessing(resize="squash", interpolation="opencv_bilinear")
 # Of timm: by the blocks of each stage, and whether these have three convolutions.
 _RESNETS: Mapping[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 6, 3), True): "resnet50",

@@ -45,8 +45,8 @@ class _Method(nn.Module):
 
 def export_onnx(checkpoint: Checkpoint, folder: Path) -> str:
     """Write the folder and return the fingerprint. Raises ExportError when a graph does not reproduce torch's rows."""
-    model, size = checkpoint.model, checkpoint.preprocessing.image_size
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8))
+    model, shape = checkpoint.model, checkpoint.preprocessing.shape
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8))
     tokenizer = TextTokenizer(checkpoint.tokenizer, checkpoint.tokenization)
     ids, mask = (torch.from_numpy(array) for array in tokenizer(["a photo of a dog", "two"]))
     batch = torch.export.Dim("batch", min=1, max=4096)

@@ -75,9 +75,9 @@ def new_stream(device: torch.device) -> Stream:
 class _Lane:
     """The buffers of one batch on its way through the device: `rows` images in, as many vectors out."""
 
-    def __init__(self, stream: Stream, rows: int, side: int, dim: int, *, pinned: bool) -> None:
+    def __init__(self, stream: Stream, rows: int, shape: tuple[int, ...], dim: int, *, pinned: bool) -> None:
         self.stream = stream
-        self.pixels = torch.empty((rows, side, side, 3), dtype=torch.uint8, pin_memory=pinned)
+        self.pixels = torch.empty((rows, *shape), dtype=torch.uint8, pin_memory=pinned)
         self.vectors = torch.empty((rows, dim), dtype=torch.float32, pin_memory=pinned)
 
     def embed(self, pixels: np.ndarray, encode: Callable[[torch.Tensor], torch.Tensor], *, padded: bool) -> np.ndarray:
@@ -120,7 +120,7 @@ class TorchRuntime:
         self._model = model if self.device.type == "cpu" else copy.deepcopy(model).to(self.device)
         if self._cuda:
             self._model = self._model.to(memory_format=torch.channels_last)
-        self._shape = (batch_size, checkpoint.preprocessing.image_size, int(model.dim))
+        self._shape = (batch_size, checkpoint.preprocessing.shape, int(model.dim))
         self._compiled = compile
         self._encode: Any = self._model.encode_image
         if compile:

@@ -287,7 +287,7 @@ def test_what_a_reader_could_not_know_is_refused(small: Checkpoint) -> None:
         return str(caught.value)
 
     assert "image_size 176, not 224" in refused(replace(small, preprocessing=Preprocessing(176)))
-    assert "interpolation 'bicubic', not 'bilinear'" in refused(replace(small, preprocessing=Preprocessing()))
+    assert "interpolation 'bicubic', not 'opencv_bilinear'" in refused(replace(small, preprocessing=Preprocessing()))
     assert "max_length 77, not 200" in refused(replace(small, tokenization=Tokenization(77)))
     assert "n_heads 4, not 1" in refused(changed(small, text={**small.model.config.text, "n_heads": 4}))
     assert "activation 'relu'" in refused(changed(small, text={**small.model.config.text, "activation": "relu"}))

@@ -91,7 +91,7 @@ class TrainConfig:
     text_encoder: _Text | None = None
     pretrained: bool = True
     image_size: Annotated[int | None, _AT_LEAST_1] = None
-    interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
+    interpolation: Literal["auto", "bilinear", "bicubic", "opencv_bilinear"] = "auto"
     dim: Annotated[int, _ABOVE_0] = 256
     pooling: Literal["cls", "mean"] = "cls"
     dropout: Annotated[float | None, _BELOW_1] = None  # of the heads; None leaves that of the start

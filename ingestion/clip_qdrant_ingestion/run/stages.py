@@ -17,6 +17,7 @@ import numpy as np
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.unchanged import has_same_bytes
+from clip_qdrant.embedder_protocol import find_needed_side
 from clip_qdrant.errors import ImageTooLarge, MetadataError, StoreError, StoreLocked, StoreUnavailable
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.images.load import load_image
@@ -247,7 +248,7 @@ class Stages:
             embedder = self._collection.embedder
             image = load_image(
                 data,
-                target=embedder.image_size,
+                target=find_needed_side(embedder),
                 limits=self._options.limits,
                 name=task.item.uri,
                 admit=self._pixel_bytes.using,

@@ -50,6 +50,11 @@ class Augmentation:
         self._check("grey", 0 <= _number(self.grey) <= 1, "a probability, from 0 to 1")
         self._check("flip", self.flip in get_args(Flip), f"one of {', '.join(get_args(Flip))}")
 
+    @property
+    def is_off(self) -> bool:
+        """Whether it changes nothing."""
+        return (self.crop, self.ratio, self.colour, self.grey, self.flip) == (1.0, 1.0, 0.0, 0.0, "off")
+
     def _check(self, name: str, fine: bool, wanted: str) -> None:
         if not fine:
             raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be {wanted}")
@@ -71,10 +76,11 @@ class View:
 
         The whole image with nothing changed gives what `preprocessing` gives.
         """
-        size = (preprocessing.image_size, preprocessing.image_size)
+        height, width = preprocessing.shape[:2]
+        size = (width, height)
         box = self.box if preprocessing.resize == "squash" else _unsquash(self.box, rgb.size)
-        how = Image.Resampling[preprocessing.interpolation.upper()]
-        pixels = np.asarray(self._adjust_colours(rgb.resize(size, how, box=box, reducing_gap=3.0)))
+        seen = Image.fromarray(preprocessing.resample(rgb, size, box))
+        pixels = np.asarray(self._adjust_colours(seen))
         return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
     def _adjust_colours(self, rgb: Image.Image) -> Image.Image:

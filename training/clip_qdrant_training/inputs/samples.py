@@ -220,7 +220,7 @@ class Samples:
 
     def _pixels(self, job: tuple[int, int, tuple[int, ...]]) -> np.ndarray:
         number, view, seed = job
-        if self.views and view == _PLAIN:
+        if (self.views and view == _PLAIN) or self.config.augmentation.is_off:
             return self._plain_pixels(number)
         rgb = self._decoded[number]
         drawn = draw(self.config.augmentation, make_random(*seed), rgb.size, sided=self._sided[number])
@@ -235,7 +235,7 @@ class Samples:
 
     def _load(self, number: int) -> Image.Image:
         plain, number = divmod(number, len(self.pairs))
-        size = self.preprocessing.image_size if plain else self._source_size
+        size = self.preprocessing.needed_side if plain else self._source_size
         loaded = load_image(image_input(self.pairs[number].image), target=size, name=self.name(number))
         self._contents[number] = int(loaded.info.sha256[:15], 16)
         return Image.fromarray(self.preprocessing(loaded.rgb)) if plain else loaded.rgb
