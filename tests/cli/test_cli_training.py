@@ -88,13 +88,6 @@ def test_a_wrong_option_of_training_is_told_with_its_value(program: Program, tin
     assert "epochs is 0" in outcome.err
 
 
-def test_hub_models_are_not_trained(program: Program) -> None:
-    outcome = program("train", "pairs.jsonl", "--model", "hf:openai/clip", "--output", "x.pt")
-
-    assert outcome.code == 2
-    assert "hf:openai/clip cannot be trained" in outcome.err
-
-
 class _Stop(Exception):
     """Raised where a run would begin."""
 
@@ -110,6 +103,23 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
     monkeypatch.setattr(sys.modules["clip_qdrant_training.start"], "read_start", read_start)
     return handed
+
+
+@pytest.mark.parametrize("option", ["--start", "--model"])
+def test_a_published_model_may_be_the_start(program: Program, begun: dict[str, object], option: str) -> None:
+    learning = ("--lora", "8", "--last-layers", "2", "--wise-ft")
+
+    program("train", "pairs.jsonl", option, "hf:openai/clip", "--output", "x.pt", *learning)
+
+    assert begun == {"start": "hf:openai/clip", "config": TrainConfig(lora=8, last_layers=2, wise_ft=True)}
+
+
+def test_there_is_one_start(program: Program) -> None:
+    for more in (("--model", "mine.pt"), ("--image-encoder", "resnet18")):
+        outcome = program("train", "pairs.jsonl", "--start", "hf:openai/clip", *more, "--output", "x.pt")
+
+        assert outcome.code == 2
+        assert "give --start hf:openai/clip, or " in outcome.err
 
 
 @pytest.mark.parametrize("model", ["bundled", "mine.pt", "hf:openai/clip"])

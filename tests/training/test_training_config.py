@@ -62,21 +62,25 @@ ALL_CHANGED: dict[str, Any] = {
     "schedule": "constant",
     "warmup": 0.1,
     "clip_norm": 0.0,
-    "freeze_encoders": True,
+    "freeze_encoders": False,
     "frozen_stages": 1,
     "frozen_layers": 1,
+    "last_layers": None,
     "freeze": ("*.bias", "text_encoder.*[0-3].weight"),
+    "lora": 4,
+    "lora_scale": 0.5,
     "batch_norm": "frozen",
     "precision": "float32",
     "ema": 0.99,
+    "wise_ft": True,
     "early_stopping": 2,
     "save_every": 10,
     "seed": -7,
     "device": "cpu",
     "threads": 1,
 }
-# Options whose other values contradict chunk_size, which the table above has.
-KEPT = {"batch_norm"}
+# Options whose other values contradict chunk_size, lora or frozen_stages, which the table above has.
+KEPT = {"batch_norm", "freeze_encoders", "last_layers"}
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -233,6 +237,9 @@ def test_true_is_no_number_and_a_number_is_not_true() -> None:
         ("anchors_per_step", (0,), "at least 1"),
         ("image_size", (0,), "at least 1"),
         ("clip_norm", (-1.0,), "0 or more"),
+        ("lora", (-1,), "0 or more"),
+        ("lora_scale", (0.0,), "above 0"),
+        ("last_layers", (-1,), "0 or more"),
         ("image_lr", (-1e-9,), "0 or more"),
         ("weight_decay", (-0.1,), "0 or more"),
         ("frozen_stages", (-1,), "0 or more"),
@@ -263,6 +270,8 @@ def test_a_value_out_of_range_is_told_with_the_range(name: str, values: tuple[fl
         ({"loss": "soft_targets", "captions_per_image": 2}, "captions_per_image must be 1 with loss=soft_targets"),
         ({"anchors": "a.txt"}, "anchors is 'a.txt' but distill is 0: give the weight"),
         ({"teacher": "best.pt"}, "teacher is 'best.pt' but distill is 0: give the weight"),
+        ({"last_layers": 2, "frozen_stages": 1}, "last_layers is 2, and frozen_stages.* give one of them"),
+        ({"lora": 4, "freeze_encoders": True}, "lora is 4, and no layer .*leave out lora, or freeze less"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused_with_a_way_out(options: dict[str, Any], complaint: str) -> None:

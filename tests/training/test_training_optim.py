@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_checkpoint
+from tiny import SIZE, tiny_checkpoint
 from torch import Tensor, nn
 
 from clip_qdrant.errors import ConfigError
@@ -24,6 +24,7 @@ from clip_qdrant_training.loop.optim import (
     set_learning_rates,
 )
 from clip_qdrant_training.network.freezing import Freezing
+from clip_qdrant_training.network.kinds.dual import DualNetwork
 
 STAGES, LAYERS = 7, 3  # of the tiny network: a stem, five blocks and a head; embeddings and two layers
 
@@ -34,12 +35,16 @@ def model() -> DualEncoder:
     return tiny_checkpoint(image_head="concept", text_head="residual", concepts=9).model
 
 
+def freeze(model: DualEncoder, config: TrainConfig) -> Freezing:
+    return Freezing(DualNetwork(model, SIZE), config)
+
+
 def groups(
     model: DualEncoder, more: dict[str, nn.Parameter] | None = None, **options: Any
 ) -> dict[str, dict[str, Any]]:
     """The group of each parameter that learns, by its name."""
     config = TrainConfig(**options)
-    optimizer = make_optimizer(model, Freezing(model, config), config, more or {})
+    optimizer = make_optimizer(freeze(model, config), config, more or {})
     names = {id(parameter): name for name, parameter in [*model.named_parameters(), *(more or {}).items()]}
     found = {names[id(parameter)]: group for group in optimizer.param_groups for parameter in group["params"]}
     assert len(found) == sum(len(group["params"]) for group in optimizer.param_groups), "none is there twice"
@@ -48,7 +53,7 @@ def groups(
 
 def learning(model: DualEncoder, **options: Any) -> set[str]:
     """The parameters that learn."""
-    Freezing(model, TrainConfig(**options)).apply(model)
+    freeze(model, TrainConfig(**options)).apply()
     found = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     model.requires_grad_(True)
     return found
@@ -118,7 +123,7 @@ def test_what_never_learns_is_in_no_group(model: DualEncoder) -> None:
 
 def test_rates_are_told_by_part_and_set_by_a_factor_of_their_peaks(model: DualEncoder) -> None:
     config = TrainConfig(head_lr=0.4, image_lr=0.2, text_lr=0.1)
-    optimizer = make_optimizer(model, Freezing(model, config), config, {})
+    optimizer = make_optimizer(freeze(model, config), config, {})
     for _ in range(2):
         set_learning_rates(optimizer, 0.5)
     assert learning_rates(optimizer) == {"heads": 0.2, "image": 0.1, "text": 0.05}
@@ -133,7 +138,7 @@ def test_frozen_encoders_leave_the_heads_without_what_came_with_the_encoder(mode
     heads = named(model, "image_projection.*", "text_projection.*", "logit_scale")
     classifier = named(model, "image_projection.classifier.*")
     assert learning(model, freeze_encoders=True) == heads - classifier
-    freezing = Freezing(model, TrainConfig(freeze_encoders=True))
+    freezing = freeze(model, TrainConfig(freeze_encoders=True))
     assert (freezing.stages, freezing.text) == (STAGES, True)
 
 
@@ -143,12 +148,12 @@ def test_each_encoder_is_frozen_alone_by_a_rate_of_zero_or_by_all_of_its_layers(
     classifier = named(model, "image_projection.classifier.*")
     for options in ({"image_lr": 0.0}, {"frozen_stages": STAGES}):
         assert learning(model, **options) == everything - image - classifier
-        assert Freezing(model, TrainConfig(**options)).stages == STAGES
-        assert not Freezing(model, TrainConfig(**options)).text
+        assert freeze(model, TrainConfig(**options)).stages == STAGES
+        assert not freeze(model, TrainConfig(**options)).text
     for options in ({"text_lr": 0.0}, {"frozen_layers": LAYERS}):
         assert learning(model, **options) == everything - text
-        assert Freezing(model, TrainConfig(**options)).text
-        assert Freezing(model, TrainConfig(**options)).stages == 0
+        assert freeze(model, TrainConfig(**options)).text
+        assert freeze(model, TrainConfig(**options)).stages == 0
 
 
 def test_the_classifier_learns_as_long_as_a_stage_of_its_encoder_does(model: DualEncoder) -> None:
@@ -157,25 +162,25 @@ def test_the_classifier_learns_as_long_as_a_stage_of_its_encoder_does(model: Dua
 
 def test_more_frozen_than_there_is_is_refused_with_what_there_is(model: DualEncoder) -> None:
     with pytest.raises(ConfigError, match="frozen_stages is 8: the image_encoder has 7 stages; give 7"):
-        Freezing(model, TrainConfig(frozen_stages=8))
+        freeze(model, TrainConfig(frozen_stages=8))
     with pytest.raises(ConfigError, match="frozen_layers is 4: the text_encoder has 3 layers; give 3"):
-        Freezing(model, TrainConfig(frozen_layers=4))
+        freeze(model, TrainConfig(frozen_layers=4))
 
 
 def test_a_pattern_that_freezes_nothing_is_refused_with_a_name_there_is(model: DualEncoder) -> None:
     with pytest.raises(ConfigError, match=r"freeze holds 'image_encodr\.\*', .*a name is like 'logit_scale'"):
-        Freezing(model, TrainConfig(freeze=("logit_scale", "image_encodr.*")))
+        freeze(model, TrainConfig(freeze=("logit_scale", "image_encodr.*")))
 
 
 def test_freezing_everything_is_refused(model: DualEncoder) -> None:
     config = TrainConfig(freeze=("*",))
     with pytest.raises(ConfigError, match="nothing learns: everything is frozen; drop a pattern of freeze"):
-        make_optimizer(model, Freezing(model, config), config, {})
+        make_optimizer(freeze(model, config), config, {})
 
 
 def test_statistics_that_learn_above_frozen_stages_are_refused(model: DualEncoder) -> None:
     with pytest.raises(ConfigError, match=r"batch_norm is 'train' with frozen stages.*use batch_norm=frozen"):
-        Freezing(model, TrainConfig(batch_norm="train", frozen_stages=1))
+        freeze(model, TrainConfig(batch_norm="train", frozen_stages=1))
 
 
 # --- the schedule ----------------------------------------------------------------------------------------------------
@@ -225,7 +230,7 @@ def moved(model: nn.Module, seed: int) -> None:
 
 def test_averaged_weights_are_the_moving_average_of_those_that_learn(model: DualEncoder) -> None:
     network = copy.deepcopy(model)
-    Freezing(network, TrainConfig(frozen_stages=2)).apply(network)
+    freeze(network, TrainConfig(frozen_stages=2)).apply()
     averaged = AveragedWeights(network, decay=0.3)
     expected = {name: parameter.detach().double() for name, parameter in network.named_parameters()}
     for step in range(1, 9):

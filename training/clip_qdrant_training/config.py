@@ -12,7 +12,7 @@ import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -53,6 +53,7 @@ _KINDS = {
 
 _Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 _LIST = Strict(False)  # recipes have lists, not tuples
+_HEAD_LR, _IMAGE_LR, _TEXT_LR = 1e-3, 1e-4, 1e-5  # of the tutorial lineage
 
 
 def _tell_errors(cls: type[T]) -> type[T]:
@@ -81,9 +82,14 @@ class TrainConfig:
     `image_size` and `interpolation` replace what timm says it was trained with.
     `freeze_encoders` trains the heads alone: minutes on a CPU. `frozen_stages` freezes the first stages of the image
     encoder (the stem counts as the first), `frozen_layers` the word embeddings (1) and the first layers of the text
-    encoder, `freeze` every parameter whose name matches one of the patterns. What does not learn is computed once
-    for each of `views` augmented views of an image, and kept.
-    Learning rates and weight decay default to those of the tutorial lineage; the recipe "tutorial" follows it in all.
+    encoder, `last_layers` all but the last of both, `freeze` every parameter whose name matches one of the patterns.
+    What does not learn is computed once for each of `views` augmented views of an image, and kept. With `lora`
+    adapters of that rank learn in place of the encoders' weights, and become part of these in the end.
+    `loss` "auto" is that of the start's family: sigmoid for SigLIP, info_nce for all else.
+    Learning rates default to those of the tutorial lineage, which the recipe "tutorial" follows in all, or to what
+    published models are fine-tuned with (`peak_rates`).
+    `wise_ft` ends a run with mixes of start and end (Wortsman et al. 2022), of which the best on the validation pairs
+    is kept.
     """
 
     # start
@@ -109,7 +115,7 @@ class TrainConfig:
     cache: Literal["memory", "disk", "off"] = "memory"
     cache_gb: Annotated[float, _ABOVE_0] = 2.0
     # loss
-    loss: Literal["info_nce", "sigmoid", "soft_targets"] = "info_nce"
+    loss: Literal["auto", "info_nce", "sigmoid", "soft_targets"] = "auto"
     # The one to start from; None leaves that of the start (soft_targets: 1).
     temperature: Annotated[float | None, _ABOVE_0] = None
     distill: Annotated[float, _AT_LEAST_0] = 0.0  # weight of a teacher's in-batch similarities
@@ -121,9 +127,10 @@ class TrainConfig:
     batch_size: int = 64
     # GradCache: pairs in memory at once; None takes the whole batch.
     chunk_size: Annotated[int | None, _AT_LEAST_1] = None
-    head_lr: Annotated[float, _ABOVE_0] = 1e-3
-    image_lr: Annotated[float, _AT_LEAST_0] = 1e-4
-    text_lr: Annotated[float, _AT_LEAST_0] = 1e-5
+    # None takes what suits the start: see `peak_rates`.
+    head_lr: Annotated[float | None, _ABOVE_0] = None
+    image_lr: Annotated[float | None, _AT_LEAST_0] = None
+    text_lr: Annotated[float | None, _AT_LEAST_0] = None
     weight_decay: Annotated[float, _AT_LEAST_0] = 1e-3
     encoder_weight_decay: Annotated[float | None, _AT_LEAST_0] = None  # None takes that of the heads
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
@@ -132,11 +139,15 @@ class TrainConfig:
     freeze_encoders: bool = False
     frozen_stages: Annotated[int, _AT_LEAST_0] = 0
     frozen_layers: Annotated[int, _AT_LEAST_0] = 0
+    last_layers: Annotated[int | None, _AT_LEAST_0] = None  # of both encoders learn; in place of what is frozen first
     freeze: Annotated[tuple[_Text, ...], _LIST] = ()
+    lora: Annotated[int, _AT_LEAST_0] = 0  # rank of the adapters that learn in place of encoders' weights; 0 is off
+    lora_scale: Annotated[float, _ABOVE_0] = 1.0  # what they make counts by
     batch_norm: Literal["frozen", "train"] = "frozen"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # Decay a step of the averaged weights, which are then what is judged and kept; 0 is off.
     ema: Annotated[float, _BELOW_1] = 0.0
+    wise_ft: bool = False  # in the end, mix start and end by what is best on the validation pairs
     early_stopping: Annotated[int, _AT_LEAST_0] = 0  # epochs without improvement; 0 is off
     # Steps between saved states within an epoch; 0 saves at the end of epochs.
     save_every: Annotated[int, _AT_LEAST_0] = 0
@@ -170,11 +181,60 @@ class TrainConfig:
             raise ConfigError(
                 f"anchors is {self.anchors!r} but distill is 0: give the weight of what is not to be forgotten"
             )
+        if self.last_layers is not None and (self.frozen_stages or self.frozen_layers or self.freeze_encoders):
+            raise ConfigError(
+                f"last_layers is {self.last_layers}, and frozen_stages, frozen_layers or freeze_encoders say the same "
+                "in another way: give one of them"
+            )
+        if self.lora and (self.freeze_encoders or self.last_layers == 0):
+            raise ConfigError(
+                f"lora is {self.lora}, and no layer of the encoders is to learn: leave out lora, or freeze less"
+            )
         self.augmentation  # noqa: B018  # checks its fields
 
     @property
     def augmentation(self) -> Augmentation:
         return Augmentation(crop=self.crop, ratio=self.ratio, colour=self.colour, grey=self.grey, flip=self.flip)
+
+    def settle(self, *, published: bool, biased: bool) -> TrainConfig:
+        """The config for a start, nothing left to it: `published` by others or of our own kind, and `biased` if it has
+        the bias of SigLIP's loss."""
+        loss = self.loss_of(biased=biased)
+        if loss == "soft_targets" and published:
+            raise ConfigError(
+                "loss is 'soft_targets', which wants rows as the heads of the CLIP tutorial make them; for a published "
+                "model info_nce and sigmoid are possible"
+            )
+        heads = self.freeze_encoders or self.last_layers == 0
+        if published:
+            head, image, text = 1e-4 if heads else 1e-5, 1e-5, 1e-5
+        else:
+            head, image, text = _HEAD_LR, _IMAGE_LR, _TEXT_LR
+        if self.lora:
+            image = text = 2e-4
+        return replace(
+            self,
+            loss=loss,
+            head_lr=head if self.head_lr is None else self.head_lr,
+            image_lr=image if self.image_lr is None else self.image_lr,
+            text_lr=text if self.text_lr is None else self.text_lr,
+        )
+
+    def loss_of(self, *, biased: bool) -> Literal["info_nce", "sigmoid", "soft_targets"]:
+        """The loss: what is asked for, or that of the network's family."""
+        if self.loss != "auto":
+            return self.loss
+        return "sigmoid" if biased else "info_nce"
+
+    def peak_rates(self) -> Mapping[Literal["heads", "image", "text"], float]:
+        """The highest learning rate of each part, by default that of the tutorial lineage. `settle` has given others
+        to a published model: 1e-5 as in FLYP (Goyal et al. 2023), more for heads that learn alone, and for adapters
+        2e-4 as in CLIP-LoRA (Zanella and Ben Ayed 2024)."""
+        return {
+            "heads": _HEAD_LR if self.head_lr is None else self.head_lr,
+            "image": _IMAGE_LR if self.image_lr is None else self.image_lr,
+            "text": _TEXT_LR if self.text_lr is None else self.text_lr,
+        }
 
     @classmethod
     def load(cls, recipe: str | Path | None = None, changes: Iterable[str] = (), **options: Any) -> TrainConfig:

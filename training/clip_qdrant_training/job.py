@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.mixture import Mixture, Part
 from clip_qdrant_training.data.pairs import Pair
+from clip_qdrant_training.network.kinds.published import find_scalar
 
 __all__ = ["TrainingJob"]
 
@@ -20,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """`start` is left as it is. Without `validation` pairs the last epoch counts as the best; see
-    `with_validation`.
+    """`start` is left as it is, and settles what `config` leaves to it (`TrainConfig.settle`). Without `validation`
+    pairs the last epoch counts as the best; see `with_validation`.
 
     `teacher` is the model that `config.distill` learns from, by default the start. `trained_on` is the label of the
     pairs: the checkpoint keeps it behind the labels of its start. `output` is where to write the best checkpoint, in
@@ -36,6 +38,12 @@ class TrainingJob:
     trained_on: str = "own pairs"
     output: Path | None = None
     half: bool = False
+
+    def __post_init__(self) -> None:
+        model = self.start.model
+        published = not isinstance(model, DualEncoder)
+        biased = published and find_scalar(model, "logit_bias") is not None
+        object.__setattr__(self, "config", self.config.settle(published=published, biased=biased))
 
     @cached_property
     def mixture(self) -> Mixture:

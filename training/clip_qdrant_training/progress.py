@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-__all__ = ["EpochReport", "RunStart", "StepReport", "Watcher", "as_row"]
+__all__ = ["EpochReport", "Mix", "RunStart", "StepReport", "Watcher", "as_row"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class EpochReport:
     best: bool
     waited: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """`share` of the weights in the end and the rest of those at the start, and its recalls on the validation pairs."""
+
+    share: float
+    metrics: Mapping[str, float]
 
 
 class Watcher(Protocol):

@@ -116,5 +116,6 @@ def _write_report(folder: Path, outcome: TrainingOutcome, job: TrainingJob) -> N
         texts=outcome.texts,
         pairs=list(job.validation or ()),
         config=job.config.to_dict(),
+        mixes=outcome.mixes,
         title=f"Training run {folder.resolve().name}",
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["find_rates"]
 
 _ROWS = 20  # of the table of losses
-_RATES = ("head_lr", "image_lr", "text_lr")
+_RATES = {"heads": "head_lr", "image": "image_lr", "text": "text_lr"}
 
 
 def find_rates(job: TrainingJob, *, as_json: bool) -> None:
@@ -26,6 +26,7 @@ def find_rates(job: TrainingJob, *, as_json: bool) -> None:
     every = max(1, len(found.factors) // _ROWS)
     rows = list(zip(found.factors, found.losses, strict=True))[::every]
     print_table("loss by learning rate", (">times", ">loss"), [(f"{x:.2g}", f"{loss:.4f}") for x, loss in rows])
-    learning = _RATES[:1] if config.freeze_encoders else _RATES
-    rates = (f"--set {name}={getattr(config, name) * found.suggestion:.2g}" for name in learning)
+    peaks = config.peak_rates().items()
+    learning = [(part, peak) for part, peak in peaks if part == "heads" or not config.freeze_encoders]
+    rates = (f"--set {_RATES[part]}={peak * found.suggestion:.2g}" for part, peak in learning)
     print_line(f"suggestion: {found.suggestion:.2g} times the learning rates, {' '.join(rates)}")

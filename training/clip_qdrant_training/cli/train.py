@@ -51,6 +51,9 @@ def train(
         list[str] | None,
         _option("Any option of training, over the recipe; may be repeated.", "KEY=VALUE", None, "--set"),
     ] = None,
+    start: Annotated[
+        str | None, _option("Start from this model, not --model: a checkpoint, or hf:NAME.", "MODEL", _START)
+    ] = None,
     image_encoder: Annotated[
         str | None, _option("Start anew from this timm model, not --model.", "NAME", _START)
     ] = None,
@@ -79,6 +82,16 @@ def train(
             rich_help_panel=_SHORT,
         ),
     ] = False,
+    last_layers: Annotated[
+        int | None, _option("Train the last layers of the encoders, and the heads.", "N", _SHORT)
+    ] = None,
+    lora: Annotated[
+        int | None, _option("Train adapters of this rank in place of the encoders' weights.", "RANK", _SHORT)
+    ] = None,
+    wise_ft: Annotated[
+        bool,
+        typer.Option("--wise-ft", help="Try mixes of start and end, and keep the best.", rich_help_panel=_SHORT),
+    ] = False,
     head_lr: Annotated[float | None, _option("Learning rate of the heads.", "LR", _SHORT)] = None,
     image_lr: Annotated[float | None, _option("Learning rate of the image encoder.", "LR", _SHORT)] = None,
     text_lr: Annotated[float | None, _option("Learning rate of the text encoder.", "LR", _SHORT)] = None,
@@ -89,7 +102,7 @@ def train(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; epochs go to stderr.")] = False,
 ) -> None:
-    """Train the model on image-caption pairs, starting from --model, and write the best checkpoint.
+    """Train the model on image-caption pairs, starting from --start or --model, and write the best checkpoint.
 
     The best is the start itself if no epoch is better.
 
@@ -107,6 +120,9 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "freeze_encoders": freeze_encoders or None,
+        "last_layers": last_layers,
+        "lora": lora,
+        "wise_ft": wise_ft or None,
         "head_lr": head_lr,
         "image_lr": image_lr,
         "text_lr": text_lr,
@@ -118,32 +134,33 @@ def train(
     from clip_qdrant_training.config import TrainConfig
 
     config = TrainConfig.load(recipe, changes or (), **given)
-    start = _choose_start(context, settings.model, config)
+    chosen = _choose_start(context, settings.model, start, config)
     read = _read_data(data, config, split, val, val_split, images)
     if not _is_main():
         if check or find_lr:
             return
         logging.getLogger("clip_qdrant_training").setLevel(logging.ERROR)  # one of them warns for all
     if check:
-        check_pairs(read.mixture.pairs, read.validation or [], start, as_json=as_json)
+        check_pairs(read.mixture.pairs, read.validation or [], chosen, as_json=as_json)
     elif find_lr:
-        find_rates(_make_job(read, config, start), as_json=as_json)
+        find_rates(_make_job(read, config, chosen), as_json=as_json)
     else:
         assert output is not None
         folder = run or Path("runs") / output.stem
         watchers = _make_watchers(folder, as_json=as_json, tensorboard=tensorboard, project=wandb)
-        _train(read, config, start, output, folder, watchers, resume=resume, as_json=as_json)
+        _train(read, config, chosen, output, folder, watchers, resume=resume, as_json=as_json)
 
 
-def _choose_start(context: typer.Context, model: str, config: TrainConfig) -> str | None:
-    """The checkpoint to start from; None for new encoders."""
+def _choose_start(context: typer.Context, model: str, start: str | None, config: TrainConfig) -> str | None:
+    """The model to start from; None for new encoders."""
+    given = [f"--start {start}"] if start is not None else []
+    given += ["--model"] if "model" in wiring.options_given(context) else []
+    given += ["the encoders to start anew from"] if config.image_encoder or config.text_encoder else []
+    if len(given) > 1:
+        raise ConfigError(f"give {', or '.join(given)}, not both")
     if config.image_encoder or config.text_encoder:
-        if "model" in wiring.options_given(context):
-            raise ConfigError("give --model, or the encoders to start anew from, not both")
         return None
-    if model.startswith("hf:"):
-        raise ConfigError(f"{model} cannot be trained, only embedded with: start from a checkpoint file")
-    return model
+    return start or model
 
 
 class _Data(NamedTuple):

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.network.freezing import Freezing
 
@@ -26,31 +25,28 @@ __all__ = [
 _PATIENCE, _FACTOR = 1, 0.8  # of a plateau, in the tutorial lineage
 
 
-def make_optimizer(
-    model: DualEncoder, freezing: Freezing, config: TrainConfig, more: Mapping[str, nn.Parameter]
-) -> torch.optim.AdamW:
+def make_optimizer(freezing: Freezing, config: TrainConfig, more: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
     """AdamW over all that learns: heads, image and text encoder at their own rates; no decay for norms, biases and
     scalars. `more` learns like the heads.
 
     Each group has its `name` and its `peak` rate.
     """
     groups: dict[tuple[str, float, float], list[Tensor]] = {}
-    rates = {"image_encoder": config.image_lr, "text_encoder": config.text_lr}
-    for name, parameter in [*model.named_parameters(), *more.items()]:
-        if name not in more and not freezing.learns(name, model):
-            continue
-        part, _, _ = name.partition(".")
-        rate = rates.get(part, config.head_lr)
-        decays = config.encoder_weight_decay if part in rates else config.weight_decay
+    rates = config.peak_rates()
+    named = freezing.network.model.named_parameters()
+    learning = [(name, p) for name, p in named if freezing.learns(name)]
+    for name, parameter in [*learning, *more.items()]:
+        place = None if name in more else freezing.place(name)
+        part = place.part if place else "heads"
+        decays = config.weight_decay if part == "heads" else config.encoder_weight_decay
         decay = (config.weight_decay if decays is None else decays) if parameter.ndim > 1 else 0.0
-        label = part.removesuffix("_encoder") if part in rates else "heads"
-        groups.setdefault((label, rate, decay), []).append(parameter)
+        groups.setdefault((part, rates[part], decay), []).append(parameter)
     if not groups:
         raise ConfigError("nothing learns: everything is frozen; drop a pattern of freeze")
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay, "name": label}
-            for (label, rate, decay), parameters in groups.items()
+            {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay, "name": part}
+            for (part, rate, decay), parameters in groups.items()
         ]
     )
 

@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE
+from clip_qdrant.model.dual_encoder import MAX_LOGIT_SCALE, DualEncoder
 from clip_qdrant_training.inputs.samples import Batch, Samples, make_random
 from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.distributed import Processes
 from clip_qdrant_training.loop.gradients import StepInputs, backward
 from clip_qdrant_training.loop.optim import AveragedWeights, make_optimizer
 from clip_qdrant_training.network.acceleration import accelerate, choose_precision
+from clip_qdrant_training.network.adapters import add_adapters, remove_unused_adapters
 from clip_qdrant_training.network.freezing import Freezing
+from clip_qdrant_training.network.kinds.open import open_network
 from clip_qdrant_training.network.towers import Towers
-from clip_qdrant_training.network.weights import copy_network, make_checkpoint, set_train_mode
+from clip_qdrant_training.network.weights import copy_network, make_checkpoint, set_temperature, set_train_mode
 from clip_qdrant_training.objective.objective import Objective
 from clip_qdrant_training.objective.teacher import Teacher
 
@@ -62,19 +64,25 @@ class Learner:
         self.start, self.labels, self.device = job.start, job.labels, device
         torch.manual_seed(config.seed)
         self.model = copy_network(job.start.model, config, device)
-        self.freezing = Freezing(self.model, config)
-        self.freezing.apply(self.model)
-        self.objective = Objective(config, self.model.logit_scale)
-        self.optimizer = make_optimizer(self.model, self.freezing, config, self.objective.parameters)
+        self.encoders = replace(job.start, model=self.model)
+        self.network = open_network(self.encoders)
+        set_temperature(self.network, config)
+        self.freezing = Freezing(self.network, config)
+        if config.lora:
+            self._adapt()
+        self.freezing.apply()
+        self.objective = Objective(config, self.network.logit_scale, self.network.logit_bias)
+        self.extra = {**self.network.extra, **self.objective.parameters}
+        self.optimizer = make_optimizer(self.freezing, config, self.extra)
         self.averaged = AveragedWeights(self.model, config.ema) if config.ema else None
         precision = choose_precision(config.precision, device)
-        self.encoders = replace(job.start, model=self.model)
         self.towers = Towers(
             self.encoders,
             frozen_stages=self.freezing.stages,
             frozen_text=self.freezing.text,
             precision=precision,
             unit=self.objective.unit,
+            network=self.network,
         )
         pairs = job.mixture.pairs
         self.samples = Samples(self.encoders, pairs, self.towers, config, views=config.views, folder=folder)
@@ -88,7 +96,7 @@ class Learner:
 
     def begin_epoch(self) -> None:
         """Turns on dropout, which the judgement of an epoch turns off."""
-        set_train_mode(self.model, self.config, self.freezing)
+        set_train_mode(self.freezing)
 
     def gradients(self, batch: Batch) -> tuple[float, float]:
         """Sets the gradients of a batch, summed over all processes and clipped. Returns the loss, and their norm before
@@ -112,13 +120,16 @@ class Learner:
         """Moves the parameters along their gradients, at the learning rates that the optimiser has."""
         self.optimizer.step()
         with torch.no_grad():
-            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+            # SigLIP's factor has no limit (Zhai et al. 2023), and published ones are above CLIP's.
+            self.network.logit_scale.clamp_(0, math.inf if self.objective.loss == "sigmoid" else MAX_LOGIT_SCALE)
         self.done += 1
         if self.averaged:
             self.averaged.update(self.model, self.done)
 
     def accelerate(self) -> contextlib.AbstractContextManager[None]:
-        """Within the block the image encoder trains faster, with the same results."""
+        """Within the block the image encoder trains faster, with the same results; a published one as it is."""
+        if not isinstance(self.model, DualEncoder):
+            return contextlib.nullcontext()
         size = self.start.preprocessing.image_size
         example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
         fold = self.config.batch_norm == "frozen"
@@ -133,15 +144,16 @@ class Learner:
         """The network as it is now, or with other weights; the start if it is not `trained`."""
         if not trained:
             network = self.start.model
-            return make_checkpoint(self.start, network, weights or network.state_dict(), self.start.trained_on)
-        return make_checkpoint(self.start, self.model, weights or self.model.state_dict(), self.labels)
+            labels = self.start.trained_on
+            return make_checkpoint(self.start, network, weights or network.state_dict(), self.config, labels)
+        return make_checkpoint(self.start, self.model, weights or self.model.state_dict(), self.config, self.labels)
 
     def state(self) -> dict[str, Any]:
         """What `restore` goes on from."""
         return {
             "done": self.done,
             "model": self.model.state_dict(),
-            "objective": {name: p.detach() for name, p in self.objective.parameters.items()},
+            "objective": {name: p.detach() for name, p in self.extra.items()},
             "optimizer": self.optimizer.state_dict(),
             "averaged": self.averaged.weights if self.averaged else {},
         }
@@ -149,12 +161,22 @@ class Learner:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         with torch.no_grad():
-            for name, parameter in self.objective.parameters.items():
+            for name, parameter in self.extra.items():
                 parameter.copy_(state["objective"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
             self.averaged.weights = {name: each.to(self.device) for name, each in state["averaged"].items()}
         self.done = state["done"]
+
+    def _adapt(self) -> None:
+        config = self.config
+        add_adapters(self.model, self.freezing.is_adaptable, config.lora, config.lora_scale)
+        kept = remove_unused_adapters(self.model, self.network.used())
+        if not kept:
+            raise ConfigError(
+                f"lora is {config.lora}, and what is to learn of the encoders has no linear layer to adapt: leave it "
+                "out (lora=0), and choose by last_layers or frozen_stages how many layers learn whole"
+            )
 
     def _inputs(self, batch: Batch) -> StepInputs:
         images, texts = self.samples.image_inputs(batch), self.samples.text_inputs(batch)

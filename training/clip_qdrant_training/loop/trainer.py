@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clip_qdrant.errors import TrainingError
-from clip_qdrant.model.dual_encoder import DualEncoder
+from clip_qdrant.errors import ConfigError, TrainingError
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant_training.inputs.samples import Batch
 from clip_qdrant_training.job import TrainingJob
@@ -54,8 +53,11 @@ def train(
     the first step will see, before training and in the main process; not in a resumed run, which has had its first
     step.
     """
-    if not isinstance(job.start.model, DualEncoder):
-        raise TrainingError("only dual encoders of a timm and a transformers model can be trained, not hf: models")
+    if job.config.wise_ft and not job.validation:
+        raise ConfigError(
+            "wise_ft is on, and there are no validation pairs to choose the mix of start and end by: give some, or let "
+            "hold_out keep a part of the pairs"
+        )
     if len(job.mixture.pairs) < 2:
         raise TrainingError(f"{len(job.mixture.pairs)} pair is not enough for a contrastive loss: give at least 2")
     for path in (job.output, run and run / STATE):
@@ -117,6 +119,8 @@ class Trainer:
         finally:
             if watcher:
                 watcher.ended()
+        if self.config.wise_ft:
+            self._mix()
         if self.validation.judges and not self.validation.best_epoch:
             logger.warning(
                 "no epoch was better than the start, which is kept as it is: more pairs, lower learning rates or "
@@ -153,6 +157,14 @@ class Trainer:
         logger.info("%s", report)
         if watcher:
             watcher.epoch_ended(report)
+
+    def _mix(self) -> None:
+        """Mixes of start and end, the best of which is kept."""
+        mixes, chosen = self.validation.mix()
+        if chosen:
+            logger.warning("of start and end the mix with %g of the end is the best, and kept (wise_ft)", chosen)
+        elif mixes:
+            logger.warning("no mix of start and end is better than the best epoch, which is kept (wise_ft)")
 
     def _epoch(self, epoch: int, behind: int, watcher: Watcher | None) -> None:
         """The steps of an epoch but for the first `behind`, then the judgement."""
@@ -226,7 +238,7 @@ class Trainer:
             step=learner.done,
             pairs=len(pairs),
             captions=sum(len(pair.captions) for pair in pairs),
-            trainable=sum(p.numel() for name, p in parameters if learner.freezing.learns(name, learner.model)),
+            trainable=sum(p.numel() for name, p in parameters if learner.freezing.learns(name)),
             parameters=sum(p.numel() for _, p in parameters),
             config=self.config.to_dict(),
         )
@@ -246,7 +258,7 @@ class Trainer:
         )
 
     def _logit_scale(self) -> float:
-        return float(self.learner.model.logit_scale.detach().exp())
+        return float(self.learner.network.logit_scale.detach().exp())
 
     def _explain_nan(self, batch: Batch, loss: float, norm: float) -> TrainingError:
         """The error for a loss or a gradient that is no number, whose batch is written to the folder of the run."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clip_qdrant.calibration.curves import measure_calibration
 from clip_qdrant.model.checkpoint import Checkpoint
@@ -19,8 +20,13 @@ from clip_qdrant_training.inputs.samples import Samples
 from clip_qdrant_training.job import TrainingJob
 from clip_qdrant_training.loop.state import BEST
 from clip_qdrant_training.loop.step import Learner
+from clip_qdrant_training.network.adapters import load_merged
+from clip_qdrant_training.network.weights import mix_weights
+from clip_qdrant_training.progress import Mix
 
 __all__ = ["TrainingOutcome", "Validation"]
+
+_SHARES = tuple(tenths / 10 for tenths in range(11))
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class TrainingOutcome:
     checkpoint: Checkpoint
     images: np.ndarray | None = None  # (pairs, dim), float32
     texts: np.ndarray | None = None  # (captions, dim), float32
+    mixes: tuple[Mix, ...] = ()  # of start and end, where the config asks for them
 
 
 class Validation:
@@ -86,6 +93,46 @@ class Validation:
         self.best_epoch = learner.processes.agree(self.best_epoch)
         return metrics, improved
 
+    def mix(self) -> tuple[Sequence[Mix], float]:
+        """Judges mixes of the start and the best epoch, or the last one where the start is the best. The best mix is
+        the best of the run if it is better than that was. Returns all, and the share of the end in that; else 0.
+
+        The main process alone has them.
+        """
+        learner, best = self._learner, self._best
+        mixes: Sequence[Mix] = ()
+        chosen = 0.0
+        if learner.processes.main and self._samples:
+            assert best is not None
+            with learner.average():
+                checkpoint = best.checkpoint if self.best_epoch else learner.checkpoint()
+                start = {name: each.cpu() for name, each in learner.start.model.state_dict().items()}
+                end = checkpoint.model.state_dict()
+                before = {name: each.clone() for name, each in learner.model.state_dict().items()}
+                try:
+                    mixes = [self._judge_mix(share, mix_weights(start, end, share)) for share in _SHARES]
+                finally:
+                    learner.model.load_state_dict(before)
+            assert self._best is not None
+            self._best = replace(self._best, mixes=tuple(mixes))
+            if self._best.checkpoint is not best.checkpoint:
+                chosen = next(mix.share for mix in mixes if mix.metrics == self._best.checkpoint.metrics)
+                self.write()
+        self.best_epoch = learner.processes.agree(self.best_epoch)
+        return mixes, chosen
+
+    def _judge_mix(self, share: float, weights: Mapping[str, Tensor]) -> Mix:
+        assert self._samples
+        load_merged(self._learner.model, weights)
+        images, texts = self._samples.all_rows()
+        metrics = recall(images, texts, owners(self._pairs))
+        score = sum(metrics.values())
+        if score > self._best_score:
+            checkpoint = self._describe(self._learner.checkpoint(weights), metrics, images, texts)
+            self._best, self._best_score = TrainingOutcome(checkpoint, images, texts), score
+            self.best_epoch = self.best_epoch or len(self.scores)
+        return Mix(share, metrics)
+
     @property
     def judges(self) -> bool:
         """Whether there are pairs to judge by."""
@@ -127,9 +174,10 @@ class Validation:
     def _unpack(self, packed: Mapping[str, Any]) -> TrainingOutcome | None:
         if not packed:
             return None
-        arrays = [None if packed[name] is None else packed[name].numpy() for name in ("images", "texts")]
+        images, texts = (None if packed[name] is None else packed[name].numpy() for name in ("images", "texts"))
         checkpoint = self._learner.checkpoint(packed["weights"], trained=self.best_epoch > 0)
-        return TrainingOutcome(self._describe(checkpoint, packed["metrics"], *arrays), *arrays)
+        mixes = tuple(Mix(share, metrics) for share, metrics in packed["mixes"])
+        return TrainingOutcome(self._describe(checkpoint, packed["metrics"], images, texts), images, texts, mixes)
 
     def _describe(
         self, checkpoint: Checkpoint, metrics: Mapping[str, float], images: np.ndarray | None, texts: np.ndarray | None
@@ -150,4 +198,5 @@ def _pack(best: TrainingOutcome | None) -> dict[str, Any]:
         "metrics": dict(best.checkpoint.metrics),
         "images": None if best.images is None else torch.from_numpy(best.images),
         "texts": None if best.texts is None else torch.from_numpy(best.texts),
+        "mixes": [(mix.share, dict(mix.metrics)) for mix in best.mixes],
     }

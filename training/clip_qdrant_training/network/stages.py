@@ -27,7 +27,7 @@ _AFTER_THE_LAYERS = re.compile(r"\.(?:final_layer_norm|final_norm|ln_f|norm|head
 
 
 @dataclass(frozen=True)
-class _Family:
+class _TimmKind:
     """How the networks of one timm class run: `first`, the stages one by one, `last`; names of modules and methods."""
 
     network: Any
@@ -37,16 +37,16 @@ class _Family:
 
 
 _FAMILIES = (
-    _Family(EfficientNet, ("conv_stem", "bn1"), "blocks", ("conv_head", "bn2", "forward_head")),
-    _Family(MobileNetV3, ("conv_stem", "bn1"), "blocks", ("forward_head",)),
-    _Family(ResNet, ("conv1", "bn1", "act1", "maxpool"), ("layer1", "layer2", "layer3", "layer4"), ("forward_head",)),
-    _Family(
+    _TimmKind(EfficientNet, ("conv_stem", "bn1"), "blocks", ("conv_head", "bn2", "forward_head")),
+    _TimmKind(MobileNetV3, ("conv_stem", "bn1"), "blocks", ("forward_head",)),
+    _TimmKind(ResNet, ("conv1", "bn1", "act1", "maxpool"), ("layer1", "layer2", "layer3", "layer4"), ("forward_head",)),
+    _TimmKind(
         VisionTransformer,
         ("patch_embed", "_pos_embed", "patch_drop", "norm_pre"),
         "blocks",
         ("norm", "forward_head"),
     ),
-    *(_Family(each, ("stem",), "stages", ("norm_pre", "forward_head")) for each in (ConvNeXt, DaVit, EdgeNeXt)),
+    *(_TimmKind(each, ("stem",), "stages", ("norm_pre", "forward_head")) for each in (ConvNeXt, DaVit, EdgeNeXt)),
 )
 
 

@@ -16,19 +16,24 @@ __all__ = ["Objective"]
 
 
 class Objective:
-    """What a step minimises: the loss over the rows of a batch. `parameters` are learned for the loss alone."""
+    """What a step minimises: the loss over the rows of a batch. `logit_scale` and `logit_bias` are those of the
+    network, as far as it has them; `parameters` are learned for the loss alone."""
 
-    def __init__(self, config: TrainConfig, logit_scale: nn.Parameter) -> None:
+    def __init__(self, config: TrainConfig, logit_scale: nn.Parameter, logit_bias: nn.Parameter | None = None) -> None:
         self.config = config
+        self.loss = config.loss_of(biased=logit_bias is not None)
         self.logit_scale = logit_scale
-        # SigLIP starts with a bias of -10: nearly all pairs of a batch do not match (Zhai et al. 2023, section 3.2).
-        bias = nn.Parameter(torch.tensor(-10.0, device=logit_scale.device))
-        self.parameters: Mapping[str, nn.Parameter] = {"logit_bias": bias} if config.loss == "sigmoid" else {}
+        self.parameters: Mapping[str, nn.Parameter] = {}
+        if self.loss == "sigmoid" and logit_bias is None:
+            # SigLIP starts with a bias of -10: nearly no pair of a batch matches (Zhai et al. 2023, section 3.2).
+            logit_bias = nn.Parameter(torch.tensor(-10.0, device=logit_scale.device))
+            self.parameters = {"logit_bias": logit_bias}
+        self.logit_bias = logit_bias
 
     @property
     def unit(self) -> bool:
         """Whether it wants rows of norm 1; the tutorial's soft targets take what the heads give."""
-        return self.config.loss != "soft_targets"
+        return self.loss != "soft_targets"
 
     def __call__(
         self,
@@ -43,10 +48,11 @@ class Objective:
         `teacher` are a teacher's rows of the images, and of `anchors` (a, dim) or else of the first text of each image.
         """
         config = self.config
-        if config.loss == "info_nce":
+        if self.loss == "info_nce":
             loss = losses.info_nce(images, texts, self.logit_scale, ignore=ignore)
-        elif config.loss == "sigmoid":
-            loss = losses.sigmoid(images, texts, self.logit_scale, self.parameters["logit_bias"], ignore=ignore)
+        elif self.loss == "sigmoid":
+            assert self.logit_bias is not None
+            loss = losses.sigmoid(images, texts, self.logit_scale, self.logit_bias, ignore=ignore)
         else:
             loss = losses.soft_targets(images, texts, config.temperature or 1.0)
         if teacher is not None:

@@ -10,33 +10,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.dual_encoder import DualEncoder
 from clip_qdrant_training.config import TrainConfig
 from clip_qdrant_training.data.pairs import Pair
 from clip_qdrant_training.inputs.samples import Batch, Samples
-from clip_qdrant_training.network.stages import image_depth
+from clip_qdrant_training.network.kinds.open import open_network
 from clip_qdrant_training.network.towers import Towers
 
 __all__ = ["Teacher"]
 
 
 class Teacher:
-    """A frozen dual encoder whose similarities the student is to keep. What its encoders give is computed once."""
+    """A frozen network whose similarities the student is to keep. What its encoders give is computed once."""
 
     def __init__(
         self, checkpoint: Checkpoint, pairs: Sequence[Pair], config: TrainConfig, device: str, precision: torch.dtype
     ) -> None:
-        if not isinstance(checkpoint.model, DualEncoder):
-            raise TrainingError("a teacher is a dual encoder of a timm and a transformers model, not an hf: model")
         frozen = replace(checkpoint, model=copy.deepcopy(checkpoint.model).to(device).eval())
+        network = open_network(frozen)
         towers = Towers(
             frozen,
-            frozen_stages=image_depth(frozen.model.image_encoder),
+            frozen_stages=network.image.depth,
             frozen_text=True,
             precision=precision,
             unit=True,
+            network=network,
         )
         self._samples = Samples(frozen, pairs, towers, config, views=1)
         self._features: dict[str, Tensor] = {}

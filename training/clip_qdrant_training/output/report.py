@@ -21,8 +21,9 @@ from clip_qdrant_training.evaluation.figures import LOST_TITLE, cost_rows, figur
 from clip_qdrant_training.evaluation.judge import Judgement
 from clip_qdrant_training.evaluation.recall import bootstrap, measures, owners, ranks
 from clip_qdrant_training.evaluation.scores import BINS, score_captions
-from clip_qdrant_training.output.curves import draw_curves, draw_histogram, need_matplotlib
+from clip_qdrant_training.output.curves import draw_curves, draw_histogram, draw_lines, need_matplotlib
 from clip_qdrant_training.output.queries import QUERY_STYLE, Thumbnails, queries_html
+from clip_qdrant_training.progress import Mix
 
 __all__ = ["run_report", "write_report"]
 
@@ -53,17 +54,19 @@ def run_report(
     texts: np.ndarray,
     pairs: list[Pair],
     config: Mapping[str, Any],
+    mixes: Sequence[Mix] = (),
     title: str = "Training run",
     samples: int = 1000,
 ) -> None:
     """The report of a training run: `log` are the rows of its log.jsonl, `images` (n, dim) and `texts` (m, dim) the
-    unit rows of the validation pairs as the trained model has them. Raises TrainingError if it cannot be written.
+    unit rows of the validation pairs as the trained model has them, `mixes` those of start and end. Raises
+    TrainingError if it cannot be written.
     """
     _check_shapes(images, texts, pairs)
     found = ranks(images, texts, owners(pairs))
     intervals = bootstrap(found, owners(pairs), samples=samples) if samples else {}
     judged = Judgement("trained model", "", images, texts, measures(found), intervals, {}, {})
-    write_report(path, title=title, pairs=pairs, judgements=[judged], log=log, config=config)
+    write_report(path, title=title, pairs=pairs, judgements=[judged], log=log, config=config, mixes=mixes)
 
 
 def write_report(
@@ -74,6 +77,7 @@ def write_report(
     judgements: Sequence[Judgement],
     log: Iterable[Mapping[str, Any]] = (),
     config: Mapping[str, Any] | None = None,
+    mixes: Sequence[Mix] = (),
 ) -> None:
     """Writes models judged on the same pairs side by side, with the curves and settings of a run where there are any.
 
@@ -89,6 +93,7 @@ def write_report(
         sections.append(section_html("", "", note=without_charts))
     else:
         sections.append(_curves(list(log)))
+    sections.append(_mixes(mixes, charts=not without_charts))
     sections += [_model(judged, thumbnails, charts=not without_charts) for judged in judgements]
     sections.append(_settings(config or {}))
     captions = sum(len(pair.captions) for pair in pairs)
@@ -158,6 +163,27 @@ def _curves(log: list[Mapping[str, Any]]) -> str:
         return ""
     title = "loss, recall, learning rate and images per second over the steps"
     return section_html("Training", _chart_html(title, draw_curves(log, on_page=True)))
+
+
+def _mixes(mixes: Sequence[Mix], *, charts: bool) -> str:
+    """The recall of each mix of start and end, as a table and as curves."""
+    if not mixes:
+        return ""
+    best = max(mixes, key=lambda mix: sum(mix.metrics.values()))
+    names = list(mixes[0].metrics)
+    head = ["share of the end", *(name.replace("_recall", "").replace("_", " ") for name in names)]
+    rows = [
+        [f"{mix.share:g}{' (best)' if mix is best else ''}", *(f"{mix.metrics[name]:.1f}" for name in names)]
+        for mix in mixes
+    ]
+    curves = {label: [mix.metrics[name] for mix in mixes] for label, name in zip(head[1:], names, strict=True)}
+    title = "recall on the validation pairs by the share of the end, percent"
+    chart = draw_lines(title, [mix.share for mix in mixes], curves, on_page=True) if charts else b""
+    note = "weights are (1 - share) x start + share x end (WiSE-FT)"
+    table = _table(head, rows)
+    return section_html(
+        "Mixes of start and end", (_chart_html(title, chart, "half") if chart else "") + table, note=note
+    )
 
 
 def _chart_html(title: str, png: bytes, css: str = "") -> str:
