@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "search": "clip_qdrant.cli.search:search",
     "facet": "clip_qdrant.cli.facet:facet",
     "info": "clip_qdrant.cli.info:info",
+    "models": "clip_qdrant.cli.models:models",
     "calibrate": "clip_qdrant.cli.calibrate:calibrate",
     "repair": "clip_qdrant.cli.repair:repair",
     "optimize": "clip_qdrant.cli.optimize:optimize",

@@ -14,6 +14,7 @@ from clip_qdrant.cli.failures import exit_code
 from clip_qdrant.cli.output import plain, print_json, print_line, print_table
 from clip_qdrant.errors import ClipQdrantError
 from clip_qdrant.fields.types import RESERVED_FIELDS
+from clip_qdrant.model_catalog import suggest_model
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -168,6 +169,8 @@ def _show(document: dict[str, Any]) -> None:
         print_line(f"no collections in {store['location']} yet: clip-qdrant ingest FOLDER makes one")
     print_table("standard fields, of every collection", ("name", "type"), document["standard_fields"].items())
     print_table("model", ("", ""), [(name, _text(value)) for name, value in document["model"].items()])
+    if better := suggest_model(document["model"]["name"]):
+        print_line(f"{better}; `clip-qdrant models` lists some")
     versions = [(name, version or "not installed") for name, version in document["versions"].items()]
     print_table("versions", ("package", "version"), versions)
     rows = [(name, item["value"], item["from"]) for name, item in document["settings"].items()]

@@ -184,11 +184,15 @@ def _print_explanation(hits: Hits) -> None:
 
 
 def _write_page(context: typer.Context, html: Path, title: str, hits: Hits, where: str | None) -> None:
+    from clip_qdrant.model_catalog import suggest_model
     from clip_qdrant.pages.hits import Section, page_html
 
     summary = f"{len(hits)} image{'' if len(hits) == 1 else 's'}" + (f" where {where}" if where else "")
     sections = [Section(group.hits, heading=str(group.value)) for group in hits.groups] or [Section(hits)]
-    write_text(html, page_html(title, sections, summary=summary, previews=_read_previews(context, hits)))
+    better = suggest_model(wiring.settings_of(context).model)
+    footer = f"{better}; clip-qdrant models lists some" if better else ""
+    previews = _read_previews(context, hits)
+    write_text(html, page_html(title, sections, summary=summary, footer=footer, previews=previews))
 
 
 def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Sequence[str] | None = None) -> None:

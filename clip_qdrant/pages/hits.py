@@ -42,7 +42,12 @@ class Section:
 
 
 def page_html(
-    title: str, sections: Iterable[Section], *, summary: str = "", previews: Mapping[str, str] | None = None
+    title: str,
+    sections: Iterable[Section],
+    *,
+    summary: str = "",
+    footer: str = "",
+    previews: Mapping[str, str] | None = None,
 ) -> str:
     """The results of searches as a whole HTML document.
 
@@ -50,7 +55,7 @@ def page_html(
     is a link. Nothing is loaded from elsewhere.
     """
     shown = (_section(section, previews or {}) for section in sections)
-    return fill_template(title, shown, summary=summary, style=_STYLE)
+    return fill_template(title, shown, summary=summary, footer=footer, style=_STYLE)
 
 
 def _section(section: Section, previews: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--page); color: var(--text);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
-header, section { max-width: 1400px; margin: 0 auto 28px; }
+header, section, footer { max-width: 1400px; margin: 0 auto 28px; }
 h1 { margin: 0; font-size: clamp(20px, 3vw, 30px); font-weight: 650; }
 h2 { margin: 0 0 4px; font-size: 18px; font-weight: 600; }
 h3 { margin: 22px 0 8px; font-size: 15px; font-weight: 600; }
@@ -49,16 +49,20 @@ _PAGE = """<!doctype html>
 <header><h1>{title}</h1><p>{summary}</p></header>
 <main>
 {sections}
-</main>
+</main>{footer}
 </body>
 </html>
 """
 
 
-def fill_template(title: str, sections: Iterable[str], *, summary: str = "", style: str = "") -> str:
-    """A whole document. `sections` are HTML, `style` is CSS of their own; title and summary are escaped here."""
+def fill_template(title: str, sections: Iterable[str], *, summary: str = "", footer: str = "", style: str = "") -> str:
+    """A whole document. `sections` are HTML, `style` is CSS of their own; the rest is escaped here."""
     return _PAGE.format(
-        title=escape(title), summary=escape(summary), style=_STYLE + style, sections="\n".join(filter(None, sections))
+        title=escape(title),
+        summary=escape(summary),
+        style=_STYLE + style,
+        sections="\n".join(filter(None, sections)),
+        footer=f'\n<footer class="note">{escape(footer)}</footer>' if footer else "",
     )
 
 
