@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from edge_server import EdgeServer
+from forks import preload
 from hypothesis import settings
 from ports import unused_port
 from qdrant_client import QdrantClient
@@ -47,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs the suite in the background has it ignore SIGINT, and so would every process started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Said once a process by QdrantClient(":memory:"), to whichever test comes first. Nothing here relies on them there.
+    preload()
     config.addinivalue_line("filterwarnings", "ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
     if not hasattr(config, "workerinput"):  # what follows holds for the workers of pytest-xdist too, which inherit it
         _share_cores()

@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeEmbedder, RecordingClient, write_image
+from forks import Fork, start_fork
 from ingest_process import Contents, Death, RunProcess, assert_same, change, contents, make_images, run, same
 
 from clip_qdrant.collection.images import ImageCollection
@@ -102,7 +102,6 @@ def test_runs_killed_at_any_moment_are_continued_to_the_same_collection(
 # The program, in a process of its own, with an embedder that says when it is asked and takes its time.
 PROGRAM = """
 import sys, time
-sys.path.insert(0, sys.argv.pop(1))
 seconds = float(sys.argv.pop(1))
 from fakes import FakeEmbedder
 from clip_qdrant.cli import wiring
@@ -126,22 +125,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, *, seconds: float) -> subprocess.Popen[str]:
+def started(folder: Path, *, seconds: float) -> Fork:
     """The program, once it embeds its first batch."""
-    support = Path(__file__).parents[1] / "support"
-    command = [sys.executable, "-c", PROGRAM, str(support), str(seconds), "ingest", "photos"]
     options = {"collection": "photos", "location": "store", "batch-size": "4", "state": "state.sqlite"}
-    command += ["--json", *(f"--{name}={value}" for name, value in options.items())]
+    arguments = ["ingest", "photos", "--json", *(f"--{name}={value}" for name, value in options.items())]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=kept,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
+    process = start_fork(PROGRAM, str(seconds), *arguments, cwd=folder, env=kept)
     said = []
     for line in process.stderr:
         if line == "embedding\n":
@@ -160,8 +149,8 @@ def state_of_the_last_run(folder: Path) -> tuple[str, Any]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_finishes_the_batches_in_hand_and_the_exit_code_says_so(folder: Path, number: int, code: int) -> None:
     process = started(folder, seconds=0.3)
-    process.send_signal(number)
-    out, errors = process.communicate(timeout=60)
+    os.kill(process.pid, number)
+    out, errors = process.communicate()
     assert process.returncode == code, errors
     report = json.loads(out)
     assert report["interrupted"] is True
@@ -169,7 +158,7 @@ def test_a_signal_finishes_the_batches_in_hand_and_the_exit_code_says_so(folder:
     stored = contents(folder / "store")
     assert 0 < report["added"] == len(stored) < 60
     assert state_of_the_last_run(folder)[0] == "interrupted"
-    out, errors = started(folder, seconds=0).communicate(timeout=60)
+    out, errors = started(folder, seconds=0).communicate()
     rest = json.loads(out)
     assert (rest["added"], rest["skipped"]) == (60 - len(stored), len(stored))
     assert state_of_the_last_run(folder)[0] == "done"
@@ -178,11 +167,10 @@ def test_a_signal_finishes_the_batches_in_hand_and_the_exit_code_says_so(folder:
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait_for_the_batches_in_hand(folder: Path) -> None:
     process = started(folder, seconds=3600)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
+    os.kill(process.pid, signal.SIGINT)
     assert any("finishing the batches in hand" in line for line in process.stderr)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    os.kill(process.pid, signal.SIGINT)
+    out, errors = process.communicate()
     assert process.returncode == 130, errors
     assert out == ""
     assert errors.endswith("interrupted\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import FakeEmbedder, write_image
+from forks import run_fork
 from program import Program, program_in
 from store_user import StoreUser
 
@@ -42,12 +42,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
 
 def search(folder: Path) -> list[str]:
     """The names of what the command line finds, in a process of its own."""
-    support = str(Path(__file__).parents[1] / "support")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([support, os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-c", SEARCH]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [Path(hit["uri"]).name for hit in json.loads(done.stdout)["hits"]]
+    code, out, errors = run_fork(SEARCH, cwd=folder)
+    assert code == 0, errors
+    return [Path(hit["uri"]).name for hit in json.loads(out)["hits"]]
 
 
 @pytest.mark.slow

@@ -6,15 +6,16 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from forks import FORKS, run_fork, start_fork
 from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import models
@@ -38,21 +39,13 @@ def state(tmp_path: Path) -> Iterator[IngestState]:
         yield state
 
 
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    imports = (
-        "import os, sys\n"
-        "from clip_qdrant_ingestion.run.report import Quarantined\n"
-        "from clip_qdrant_ingestion.state.reader import Scope\n"
-        "from clip_qdrant_ingestion.state.state import IngestState\n"
-        f"scope = Scope{(SCOPE.location, SCOPE.collection, SCOPE.source)}\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", imports + code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+IMPORTS = f"""
+import os, sys
+from clip_qdrant_ingestion.run.report import Quarantined
+from clip_qdrant_ingestion.state.reader import Scope
+from clip_qdrant_ingestion.state.state import IngestState
+scope = Scope{(SCOPE.location, SCOPE.collection, SCOPE.source)}
+"""
 
 
 def test_what_was_quarantined_for_good_and_has_not_changed_is_known(state: IngestState) -> None:
@@ -320,28 +313,23 @@ def test_threads_share_a_state(state: IngestState) -> None:
     assert len(state.quarantined()) == 8 * 25
 
 
+def write_to_each(folder: Path, worker: int, all_ready: Barrier) -> None:
+    all_ready.wait()
+    for file in range(10):
+        with IngestState(folder / f"{file}.sqlite") as state:
+            for number in range(5):
+                uris = [f"{worker}/{number}", "of all"]
+                state.put_away(SCOPE, "context").put([Quarantined(uri, "empty", "", True) for uri in uris])
+
+
 def test_processes_that_open_new_files_at_once_all_write_to_them(tmp_path: Path) -> None:
-    code = (
-        "print('ready', flush=True)\n"
-        "sys.stdin.readline()\n"
-        "for file in range(10):\n"
-        "    with IngestState(f'{sys.argv[1]}/{file}.sqlite') as state:\n"
-        "        for number in range(5):\n"
-        "            uris = [f'{sys.argv[2]}/{number}', 'of all']\n"
-        "            state.put_away(scope, 'context').put([Quarantined(uri, 'empty', '', True) for uri in uris])\n"
-    )
-    folder = tmp_path / "deep" / "down"
-    workers = [python(code, folder, worker) for worker in range(6)]
+    folder, all_ready = tmp_path / "deep" / "down", FORKS.Barrier(6)
+    workers = [FORKS.Process(target=write_to_each, args=(folder, number, all_ready)) for number in range(6)]
     for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
+        worker.start()
     for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    for worker in workers:
-        _, said = worker.communicate()
-        assert worker.returncode == 0, said
+        worker.join()
+        assert worker.exitcode == 0
 
     for file in range(10):
         with IngestState(folder / f"{file}.sqlite") as state:
@@ -362,8 +350,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     acknowledged = {}
     for lines in (1, 40, 700):
-        worker = python(code, path)
-        assert worker.stdout is not None
+        worker = start_fork(IMPORTS + code, path)
         for _ in range(lines):
             worker.stdout.readline()
         worker.kill()
@@ -394,7 +381,7 @@ def test_a_disk_that_takes_no_more_is_told_and_what_was_written_stays(tmp_path: 
         "    print(error)\n"
         "print(state.quarantined(limit=1_000)[-1].uri)\n"
     )
-    said, errors = python(code, tmp_path / "state.sqlite").communicate()
+    _, said, errors = run_fork(IMPORTS + code, tmp_path / "state.sqlite")
 
     message, uri = said.splitlines()
     assert errors == ""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import run_fork
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
@@ -115,8 +113,7 @@ os._exit(9)
 
 
 def test_vector_names_outlive_a_process_that_is_killed(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False).returncode == 9
+    assert run_fork(KILLED, tmp_path)[0] == 9
 
     for _ in range(2):
         with EdgeClient(tmp_path) as client:

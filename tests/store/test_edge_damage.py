@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import FakeEmbedder, MadeSource
+from forks import start_fork
 from program import program_in
 from qdrant_client import models
 
@@ -215,11 +213,10 @@ def test_a_process_that_is_killed_at_any_moment_leaves_nothing_that_looks_like_d
     with EdgeClient(tmp_path) as client:
         client.create_collection("c", COSINE)
     for turn in range(3):
-        command = [sys.executable, "-c", WRITER, str(tmp_path), str(turn * 100_000 + 7)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "open\n"
-            time.sleep(dice.uniform(0, 0.3))
-            writer.send_signal(signal.SIGKILL)
+        writer = start_fork(WRITER, tmp_path, str(turn * 100_000 + 7))
+        assert writer.stdout.readline() == "open\n"
+        time.sleep(dice.uniform(0, 0.3))
+        writer.kill()
+        writer.communicate()
         with EdgeClient(tmp_path) as client:
             assert client.count("c").count > 0 or turn == 0

@@ -6,14 +6,13 @@ import errno
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import start_fork
 from qdrant_client import models
 
 from clip_qdrant.errors import StoreError
@@ -73,13 +72,11 @@ def test_no_acknowledged_point_is_lost_when_the_process_is_killed(tmp_path: Path
         client.create_collection("c", COSINE)
     acknowledged = -1
     for _ in range(4):
-        command = [sys.executable, "-c", WRITER, str(tmp_path), str(acknowledged + 1)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline()
-            time.sleep(dice.uniform(0.02, 0.3))
-            os.kill(writer.pid, signal.SIGKILL)
-            lines = writer.stdout.read().split()
+        writer = start_fork(WRITER, tmp_path, str(acknowledged + 1))
+        assert writer.stdout.readline()
+        time.sleep(dice.uniform(0.02, 0.3))
+        writer.kill()
+        lines = writer.communicate()[0].split()
         acknowledged = int(lines[-1]) if lines else acknowledged + 7
 
         with EdgeClient(tmp_path) as client:

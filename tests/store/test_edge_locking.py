@@ -5,14 +5,13 @@ What the clients of one process share is in test_edge_sharing.py."""
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import run_fork, start_fork
 from qdrant_client import models
 
 from clip_qdrant.errors import CollectionNotFound, StoreError, StoreLocked
@@ -33,13 +32,11 @@ def test_a_refused_open_from_another_process_does_no_harm(tmp_path: Path) -> Non
     client.upsert("c", [point(1)])
     client.upsert("c", [point(2)])
 
-    refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "StoreLocked" in refused.stderr
+    assert "StoreLocked" in run_fork(code)[2]
 
     client.set_payload("c", {"x": 1}, points=[1])
     client.close()  # flushes, which fails if the other process has reached the engine
-    allowed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert allowed.returncode == 0, allowed.stderr
+    assert run_fork(code) == (0, "", "")
 
 
 def test_a_client_that_nobody_can_reach_keeps_nobody_out(tmp_path: Path) -> None:
@@ -80,8 +77,8 @@ with EdgeClient(sys.argv[1]) as client:
         name = sys.argv[2] + str(i)
         client.create_collection(name, models.VectorParams(size=2, distance="Cosine"), metadata={"name": name})
 """
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "abc"]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    forks = [start_fork(code, tmp_path, name) for name in "abc"]
+    assert [(fork.communicate()[1], fork.returncode) for fork in forks] == [("", 0)] * 3
 
     with EdgeClient(tmp_path) as client:
         names = sorted(one.name for one in client.get_collections().collections)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forks import FORKS
 from program import program_in
 from qdrant_client import models
 
@@ -212,9 +212,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_what_it_left_goes_at_the_next
     with EdgeClient(tmp_path) as client:
         make(client)
         before = folders(client)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["clip_qdrant.store.edge.client"])
-    process = context.Process(target=optimize_and_die, args=(tmp_path, moment))
+    process = FORKS.Process(target=optimize_and_die, args=(tmp_path, moment))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import httpx
 import pytest
 from edge_server import EdgeServer
 from fakes import FakeEmbedder, write_image
+from forks import Fork, run_fork, start_fork
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -35,9 +34,8 @@ for i in range(first, end):
 """
 
 
-def start_writer(server: EdgeServer, first: int, end: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, server.url, str(first), str(end)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_writer(server: EdgeServer, first: int, end: int) -> Fork:
+    return start_fork(WRITER, server.url, str(first), str(end))
 
 
 def ids_in(client: QdrantBase, collection: str) -> set[int | str]:
@@ -149,7 +147,6 @@ def test_a_killed_server_has_every_acknowledged_point_when_it_is_back(edge_serve
     client.create_payload_index("numbers", "n", models.PayloadSchemaType.INTEGER)
 
     writer = start_writer(edge_server, 0, 100_000)
-    assert writer.stdout is not None
     acknowledged = {int(writer.stdout.readline()) for _ in range(100)}
     edge_server.kill()
     acknowledged |= {int(line) for line in writer.communicate()[0].split()}
@@ -185,19 +182,16 @@ from edge_server import EdgeServer
 print(EdgeServer(Path(sys.argv[2])).url, flush=True)
 os._exit(1)
 """
-    command = [sys.executable, "-c", script, str(Path(__file__).parents[1] / "support"), str(tmp_path)]
-    # communicate() returns once nobody has the pipe open any more; the server inherited stderr.
-    out, _ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).communicate()
+    code, out, _ = run_fork(script, Path(__file__).parents[1] / "support", tmp_path)
+    assert code == 1
 
     with pytest.raises(StoreUnavailable):
         call(connect(out.strip()).get_collections, what="list", patience=0)
 
 
-def test_a_server_that_cannot_start_is_an_error(tmp_path, shared_server, capfd):
-    with pytest.raises(RuntimeError, match="did not start"):
+def test_a_server_that_cannot_start_is_an_error(tmp_path, shared_server):
+    with pytest.raises(RuntimeError, match=r"did not start: .*Address already in use"):
         EdgeServer(tmp_path, port=shared_server.port)
-
-    assert "Address already in use" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import run_fork
 from qdrant_client import models
 
 from clip_qdrant.errors import CollectionExists, CollectionNotFound, StoreError, StoreLocked
@@ -182,7 +181,7 @@ def test_another_process_gets_the_lock_conflict_until_the_last_client_is_closed(
     code = f"from clip_qdrant.store.edge.client import EdgeClient; EdgeClient({str(tmp_path)!r}).count('c')"
 
     def outcome() -> str:
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+        return run_fork(code)[2]
 
     first, second = EdgeClient(tmp_path), EdgeClient(tmp_path)
     first.create_collection("c", COSINE)

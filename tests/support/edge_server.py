@@ -9,21 +9,25 @@ kill -9. Every write is done when it is answered, also with wait=false. What the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from edge_api import EdgeApi, error_body
+from forks import FORKS
 
 __all__ = ["EdgeServer"]
 
@@ -53,7 +57,6 @@ class EdgeServer:
         self.seed = seed
         self.latency = latency
         self._process = self._start(port or 0)
-        self.port = self._read_port()
 
     @property
     def url(self) -> str:
@@ -62,13 +65,13 @@ class EdgeServer:
     def kill(self) -> None:
         """SIGKILL, as by the system when memory runs out. No error if it runs no more."""
         self._process.kill()
-        self._process.communicate()
+        self._process.join()
+        self._alive.close()
 
     def restart(self) -> None:
         """Kills it if it runs; starts it on the same folder and port."""
         self.kill()
         self._process = self._start(self.port)
-        self._read_port()
 
     def __enter__(self) -> EdgeServer:
         return self
@@ -78,20 +81,55 @@ class EdgeServer:
     ) -> None:
         self.kill()
 
-    def _start(self, port: int) -> subprocess.Popen[str]:
-        options = {"port": port, "fail-share": self.fail_share, "seed": self.seed, "latency": self.latency}
-        command = [sys.executable, __file__, str(self.folder), "--until-stdin-ends"]
-        command += [f"--strict={json.dumps(self.strict)}"]
-        command += [f"--{name}={value}" for name, value in options.items()]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def _start(self, port: int) -> ForkServerProcess:
+        here, there = FORKS.Pipe()
+        settings = _Settings(self.folder, port, self.fail_share, self.seed, self.latency, self.strict)
+        process = FORKS.Process(target=_serve_until_left, args=(settings, there), daemon=True)
+        process.start()
+        there.close()
+        self._alive = here  # it ends when this end is closed, by whatever death of this process
+        self.port, complaint = here.recv()
+        if complaint:
+            process.join()
+            raise RuntimeError(f"the server on {self.folder} did not start: {complaint}")
+        return process
 
-    def _read_port(self) -> int:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self.kill()
-            raise RuntimeError(f"the server on {self.folder} did not start; what it said is on stderr")
-        return int(line.rpartition(":")[2])
+
+@dataclass(frozen=True)
+class _Settings:
+    folder: Path
+    port: int
+    fail_share: float
+    seed: int
+    latency: float
+    strict: dict[str, Any]
+
+
+def _serve_until_left(settings: _Settings, alive: Connection) -> None:
+    """In a process of its own. Tells its port, or what is wrong."""
+
+    def end() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            alive.recv()
+        os._exit(0)
+
+    try:
+        with _serving(settings) as server:
+            alive.send((server.server_port, ""))
+            threading.Thread(target=end, daemon=True).start()
+            server.serve_forever()
+    except OSError as error:
+        alive.send((0, str(error)))
+
+
+@contextlib.contextmanager
+def _serving(settings: _Settings) -> Iterator[_Server]:
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    api = EdgeApi(settings.folder, strict=settings.strict)
+    parts = {"reply": staticmethod(api.answer), "faults": _Faults(settings.fail_share, settings.seed)}
+    handler = type("Handler", (_Handler,), {**parts, "latency": settings.latency})
+    with api.client, _Server(("127.0.0.1", settings.port), handler) as server:
+        yield server
 
 
 class _Faults:
@@ -156,12 +194,6 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def _end_with_stdin() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(0)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Qdrant's REST API over an embedded store, for tests.")
     parser.add_argument("folder", type=Path)
@@ -169,16 +201,9 @@ def main() -> None:
     parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that go wrong, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="chooses which")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each request takes at least")
-    parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
     parser.add_argument("--strict", type=json.loads, default={}, help="strict mode of new collections, as JSON")
     asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    if asked.until_stdin_ends:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
-    api = EdgeApi(asked.folder, strict=asked.strict)
-    parts = {"reply": staticmethod(api.answer), "faults": _Faults(asked.fail_share, asked.seed)}
-    handler = type("Handler", (_Handler,), {**parts, "latency": asked.latency})
-    with api.client, _Server(("127.0.0.1", asked.port), handler) as server:
+    with _serving(_Settings(**vars(asked))) as server:
         print(f"http://127.0.0.1:{server.server_port}", flush=True)
         server.serve_forever()
 

@@ -1,13 +1,9 @@
-"""Runs of ingestion in processes of their own, to be killed: they are forked from one that has imported everything.
-
-That takes some hundredths of a second instead of seconds. A run is slowed down, so that it can be hit anywhere.
-"""
+"""Runs of ingestion in processes of their own, to be killed. A run is slowed down, so that it can be hit anywhere."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import os
 import signal
 import threading
@@ -23,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from fakes import FakeEmbedder, RecordingClient, write_image
+from forks import FORKS
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import dense_vector
@@ -90,15 +87,11 @@ class RunProcess:
         pauses: bool = False,
     ) -> RunProcess:
         """A run that `pauses` stores a few images, and no more until `go_on` is set."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["clip_qdrant.store.edge.client", "clip_qdrant_ingestion.run.ingest", "pytest", "grpc"]
-        )
-        events, theirs = context.Pipe(duplex=False)
-        go_on = context.Event()
+        events, theirs = FORKS.Pipe(duplex=False)
+        go_on = FORKS.Event()
         if not pauses:
             go_on.set()
-        process = context.Process(target=_run, args=(photos, location, part, death, theirs, go_on), daemon=True)
+        process = FORKS.Process(target=_run, args=(photos, location, part, death, theirs, go_on), daemon=True)
         process.start()
         theirs.close()
         return cls(process, events, go_on)

@@ -1,16 +1,14 @@
-"""A user of an embedded store in a process of its own: told which methods to call, and killed.
-
-Forked from a process that has imported everything, as the runs of ingest_process.py are.
-"""
+"""A user of an embedded store in a process of its own: told which methods to call, and killed."""
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+from forks import FORKS
 
 from clip_qdrant.store.connect import connect
 
@@ -26,10 +24,8 @@ class StoreUser:
 
     @classmethod
     def start(cls, root: Path) -> StoreUser:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["clip_qdrant.store.edge.process.client", "grpc"])
-        channel, theirs = context.Pipe()
-        process = context.Process(target=_use, args=(root, theirs), daemon=True)
+        channel, theirs = FORKS.Pipe()
+        process = FORKS.Process(target=_use, args=(root, theirs), daemon=True)
         process.start()
         theirs.close()
         return cls(process, channel)

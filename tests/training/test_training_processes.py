@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from forks import FORKS
 from ports import unused_port
 from test_training_resume import Watching, make_pairs
 from tiny import tiny_checkpoint
@@ -36,19 +36,14 @@ LOSSES = {
     "anchors": TrainConfig(clip_norm=0, distill=2.0, freeze_encoders=True, views=1, **QUICK),
 }
 RUN = TrainConfig(epochs=2, head_lr=1e-3, image_lr=1e-5, text_lr=1e-6, ema=0.8, save_every=1, **QUICK)
-# Processes that share their imports: each is a fork of one that has imported everything and done nothing.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["clip_qdrant_training.loop.trainer", "transformers.models.bert.modeling_bert", "tokenizers"]
-)
 
 
 def in_two_processes(task: Callable[[Path, int], Any], folder: Path) -> list[Any]:
     """What `task` gives in each of two processes that are told of each other as torchrun does."""
     port, answers, processes = unused_port(), [], []
     for rank in range(2):
-        here, there = PROCESSES.Pipe(duplex=False)
-        process = PROCESSES.Process(target=_as_one_of_two, args=(task, folder, rank, port, there))
+        here, there = FORKS.Pipe(duplex=False)
+        process = FORKS.Process(target=_as_one_of_two, args=(task, folder, rank, port, there))
         process.start()
         there.close()
         answers.append(here)

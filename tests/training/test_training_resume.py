@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import re
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from forks import FORKS
 from tiny import pictures, tiny_checkpoint
 
 from clip_qdrant.errors import TrainingError
@@ -40,11 +40,6 @@ CONFIGS = {
     ),
 }
 ON_DISK = {"frozen stages on disk": replace(CONFIGS["frozen stages"], cache="disk")}
-# Processes that share their imports: each is a fork of one that has imported everything and done nothing.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["clip_qdrant_training.loop.trainer", "transformers.models.bert.modeling_bert", "tokenizers"]
-)
 
 
 class Watching:
@@ -171,7 +166,7 @@ def attempt(folder: Path, name: str, kind: str, amount: float) -> None:
 def attempt_in_process(folder: Path, name: str, kind: str = "", amount: float = 0) -> tuple[int, float]:
     """The exit code of one attempt, and how long it took."""
     began = time.monotonic()
-    process = PROCESSES.Process(target=attempt, args=(folder, name, kind, amount))
+    process = FORKS.Process(target=attempt, args=(folder, name, kind, amount))
     process.start()
     process.join(120)
     assert process.exitcode is not None, "the run hangs"
@@ -427,8 +422,8 @@ def run_on_a_full_disk(folder: Path, answer: Connection) -> None:
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run_with_its_state_intact(tmp_path: Path) -> None:
     make_pairs(tmp_path / "images")
-    here, there = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=run_on_a_full_disk, args=(tmp_path / "run", there))
+    here, there = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=run_on_a_full_disk, args=(tmp_path / "run", there))
     process.start()
     there.close()
     message = here.recv()
