@@ -36,7 +36,7 @@ def model() -> DualEncoder:
 
 
 def freeze(model: DualEncoder, config: TrainConfig) -> Freezing:
-    return Freezing(DualNetwork(model, SIZE), config)
+    return Freezing(DualNetwork(model, (SIZE, SIZE, 3)), config)
 
 
 def groups(

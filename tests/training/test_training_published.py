@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -394,3 +395,9 @@ def test_the_report_of_a_run_shows_the_mixes(pairs: list[Pair], tmp_path: Path) 
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Mixes of start and end" in page
     assert "share of the end" in page
+
+
+def test_images_of_any_shape_are_refused_with_what_to_start_from() -> None:
+    shapes: Any = SimpleNamespace(shape=(17, 192))  # rows of patches
+    with pytest.raises(TrainingError, match=r"hf:tiny-clip takes images of any shape \(NaFlex\).* images of one size"):
+        open_network(replace(tiny_published("clip"), preprocessing=shapes))

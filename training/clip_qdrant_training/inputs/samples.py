@@ -121,12 +121,11 @@ class Samples:
                 missing.append(position)
                 jobs.append((number, view, seed))
         pixels = list(self._pool.map(self._pixels, jobs))
-        size = self.preprocessing.image_size
         return Batch(
             numbers=list(numbers),
             views=views,
             missing=missing,
-            pixels=torch.from_numpy(np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)),
+            pixels=torch.from_numpy(np.stack(pixels) if pixels else np.empty((0, *self.preprocessing.shape), np.uint8)),
             texts=texts,
             image_keys=torch.tensor([self._contents[number] for number in numbers]),  # all read, now or before
             text_keys=torch.tensor([self._text_keys[text] for text in texts]),

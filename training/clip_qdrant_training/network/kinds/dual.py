@@ -20,8 +20,8 @@ class DualNetwork:
 
     logit_bias = None
 
-    def __init__(self, model: DualEncoder, image_size: int) -> None:
-        self.model, self._size = model, image_size
+    def __init__(self, model: DualEncoder, shape: tuple[int, ...]) -> None:
+        self.model, self._shape = model, shape
         self.image, self.text = _ImageSide(model), _TextSide(model)
 
     @property
@@ -36,7 +36,7 @@ class DualNetwork:
         device = self.logit_scale.device
         ids = torch.ones((1, 2), dtype=torch.int64, device=device)
         with without_dropout(self.model), torch.enable_grad():
-            pixels = torch.zeros((1, self._size, self._size, 3), dtype=torch.uint8, device=device)
+            pixels = torch.zeros((1, *self._shape), dtype=torch.uint8, device=device)
             rows = self.model.encode_image(pixels), self.model.encode_text(ids, ids)
         return used_parameters(rows[0]) | used_parameters(rows[1])
 

@@ -19,10 +19,15 @@ def open_network(checkpoint: Checkpoint) -> Network:
     """
     model = checkpoint.model
     if isinstance(model, DualEncoder):
-        return DualNetwork(model, checkpoint.preprocessing.image_size)
+        return DualNetwork(model, checkpoint.preprocessing.shape)
+    label = ", ".join(checkpoint.trained_on) or type(model).__name__
+    if len(checkpoint.preprocessing.shape) != 3:
+        raise TrainingError(
+            f"{label} takes images of any shape (NaFlex), and views of images to train on have one shape here: start "
+            "from a model of its family with images of one size"
+        )
     for part, method in (("image", "encode_image"), ("text", "encode_text")):
         if not callable(getattr(model, method, None)):
-            label = ", ".join(checkpoint.trained_on) or type(model).__name__
             raise TrainingError(
                 f"{label} has no {part} encoder, and pairs teach an image and a text encoder together: start from a "
                 "model with both"

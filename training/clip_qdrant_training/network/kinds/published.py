@@ -46,7 +46,7 @@ class PublishedNetwork:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.model: Any = checkpoint.model
         device = next(self.model.parameters()).device
-        pixels = _make_pixels(checkpoint.preprocessing.image_size)
+        pixels = _make_pixels(checkpoint.preprocessing.shape)
         texts = TextTokenizer(checkpoint.tokenizer, checkpoint.tokenization)(_TEXTS)
         ids, mask = (torch.from_numpy(each).to(device) for each in texts)
         self.image = CutSide("image", self.model, self.model.encode_image, (pixels.to(device),))
@@ -296,9 +296,9 @@ def find_scalar(model: nn.Module, name: str) -> nn.Parameter | None:
     return min(found, key=lambda each: each[0])[1] if found else None
 
 
-def _make_pixels(size: int) -> Tensor:
-    """Two images of noise: uint8 (2, size, size, 3)."""
-    return torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def _make_pixels(shape: tuple[int, ...]) -> Tensor:
+    """Two images of noise: uint8 (2, *shape)."""
+    return torch.randint(0, 256, (2, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def _without_tensors(trace: Trace) -> Trace:
