@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from transformers.image_processing_base import ImageProcessingMixin
-
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
@@ -11,7 +9,7 @@ from clip_qdrant.model.probe import probe_checkpoint
 from clip_qdrant.model.published.encoder import HubEncoder
 from clip_qdrant.model.published.families import FAMILIES
 from clip_qdrant.model.published.hub import load_hub_config, load_hub_model
-from clip_qdrant.model.published.processor import read_preprocessing
+from clip_qdrant.model.published.processor import find_processor, read_preprocessing
 from clip_qdrant.model.published.texts import make_tokenization, read_tokenizer
 from clip_qdrant.model.weights import list_some
 
@@ -29,8 +27,7 @@ def load_published(name: str) -> Checkpoint:
     config = load_hub_config(name, shown, families=tuple(FAMILIES))
     family = config.model_type
     try:
-        processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
-        preprocessing = read_preprocessing(processor, int(config.vision_config.image_size))
+        preprocessing = read_preprocessing(find_processor(snapshot.folder, shown), config, shown)
         tokenizer, preparation = read_tokenizer(name, family)
         tokenization = make_tokenization(tokenizer, config, family, preparation)
     except CheckpointError:
