@@ -94,7 +94,7 @@ class ClipEmbedder:
         cache_dir: str | Path | None = None,
         compile: bool = False,
     ) -> ClipEmbedder:
-        """An embedder from "bundled", the path of a checkpoint, or "hf:<name or folder>" (CLIP and SigLIP families).
+        """An embedder from "bundled", the path of a checkpoint, "hf:<name or folder>" or "open_clip:<name>".
 
         `runtime` "auto" takes torch on a GPU and ONNX Runtime on a CPU; `device` is a torch device or "auto".
         `threads` bounds the cores that ONNX Runtime and decoding use; for torch see torch.set_num_threads.

@@ -1,4 +1,8 @@
-"""Names of models as users write them: "bundled", the path of a checkpoint, or hf: and a name of the hub or folder."""
+"""Names of models as users write them: "bundled", the path of a checkpoint, or hf: and a name of the hub or folder.
+
+open_clip:ARCHITECTURE/TAG is a model of open_clip, IMAGE_MODEL+hf:TEXT_MODEL the images of one model with a text model
+of the same space.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,21 @@ from pathlib import Path
 
 from clip_qdrant.errors import CheckpointError, shorten
 
-__all__ = ["HubName", "parse_hub_name", "suggest_name"]
+__all__ = ["HubName", "parse_hub_name", "split_pair", "suggest_name"]
 
 _FILES = (".bin", ".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _WITH_OWNER = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 _PAGE = re.compile(r"https?:/+(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)(?:/(?:tree|blob)/([^/?#]+))?")
+# How architectures of open_clip begin.
+_OPEN_CLIP = re.compile(
+    r"(coca_|nllb-clip-|(xlm-)?roberta-[a-z-]*ViT|mt5-(base|xl)-ViT|ViT|RN\d|EVA0\d|MobileCLIP|PE-Core-|ViTamin-|convnext_|swin_"
+    r"|vit_)[\w-]*/.+"
+)
 # How other programs mark names of the hub.
 _PREFIXES = ("hf-hub:", "hf_hub:", "hf://", "timm:", "models/")
 _LONGEST = 200
+_PAIR = "+hf:"
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,12 @@ def parse_hub_name(name: str) -> HubName:
     return HubName(repository, revision or None)
 
 
+def split_pair(name: str) -> tuple[str, str] | None:
+    """The image model and the text model (without its hf:) that a name is of, None for the name of one model."""
+    image, plus, text = name.partition(_PAIR)
+    return (image, text) if plus and image and text else None
+
+
 def suggest_name(source: str | Path) -> str:
     """The end of a message about a name behind which there is no checkpoint: what was meant, where that can be told."""
     name = str(source)
@@ -54,6 +70,8 @@ def suggest_name(source: str | Path) -> str:
         return f"; the folder of a published model is named hf:{name}"
     if page := _PAGE.match(name):
         return f"; a model of the Hugging Face hub is named hf:{_name_page(page)}"
+    if _OPEN_CLIP.fullmatch(name):
+        return f"; a model of open_clip is named open_clip:{name}"
     bare = next((name.removeprefix(prefix).strip("/") for prefix in _PREFIXES if name.startswith(prefix)), name)
     if _WITH_OWNER.fullmatch(bare) and not bare.lower().endswith(_FILES):
         return f"; a model of the Hugging Face hub is named hf:{bare}"

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     )
 
     model: Annotated[Text, BeforeValidator(expand_home)] = setting(
-        "bundled", "the embedder", '"bundled", the path of a checkpoint, or hf: and a model name'
+        "bundled", "the embedder", '"bundled", the path of a checkpoint, hf: or open_clip: and a model name'
     )
     runtime: Literal["auto", "onnx", "torch"] = setting("auto", "what runs the model", "auto, onnx or torch")
     device: Text = setting("auto", "where torch runs", "auto or a torch device such as cpu, cuda, cuda:1, mps")

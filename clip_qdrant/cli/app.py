@@ -141,7 +141,7 @@ def program(
     model: Annotated[
         str | None,
         typer.Option(
-            help='The model: "bundled", a checkpoint, hf:NAME.',
+            help='The model: "bundled", a checkpoint, hf:NAME, open_clip:NAME.',
             callback=_remember,
             rich_help_panel=_PANEL,
             metavar="MODEL",

@@ -99,8 +99,10 @@ def refuse_image_model(folder: Path, label: object) -> None:
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Whether open_clip alone can load it: with a configuration of transformers it is taken as one of that."""
-    return (folder / "open_clip_config.json").is_file() and "model_type" not in _read_json(folder / "config.json")
+    """Whether it is to be loaded as one of open_clip: what transformers loads by itself is taken as one of that."""
+    config = _read_json(folder / "config.json")
+    own = "model_type" in config and "auto_map" not in config
+    return (folder / "open_clip_config.json").is_file() and not own
 
 
 def is_whole(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from clip_qdrant.model.weights import compare_weights, fill_network, read_conten
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import Tokenization
+from clip_qdrant.model_names import split_pair
 
 __all__ = ["build_network", "load_checkpoint", "read_checkpoint"]
 
@@ -27,13 +28,25 @@ _REQUIRED = ("config", "preprocessing", "tokenization", "tokenizer", "weights", 
 
 
 def read_checkpoint(source: str) -> Checkpoint:
-    """The checkpoint at a path, behind "hf:<name or folder>", or "bundled". Raises CheckpointError."""
+    """The checkpoint at a path, behind "hf:<name or folder>" or "open_clip:<name>", of a pair of models, or "bundled".
+
+    Raises CheckpointError, and MissingExtra for models of open_clip where that is not installed.
+    """
     if source == BUNDLED:
         return load_checkpoint(bundled_checkpoint())
+    if pair := split_pair(source):
+        from clip_qdrant.model.published.pairs.load import load_pair
+
+        image, text = pair
+        return load_pair(read_checkpoint(image), text, build_network)
     if source.startswith("hf:"):
         from clip_qdrant.model.published.load import load_published  # parts of transformers that a file does not need
 
         return load_published(source.removeprefix("hf:"))
+    if source.startswith("open_clip:"):
+        from clip_qdrant.model.published.open_clip.load import load_named
+
+        return load_named(source.removeprefix("open_clip:"))
     return load_checkpoint(source)
 
 
@@ -96,4 +109,13 @@ def build_network(config: dict[str, Any], preprocessing: Preprocessing) -> nn.Mo
         from clip_qdrant.model.published.encoder import build_encoder
 
         return build_encoder(config, preprocessing).eval()
-    raise CheckpointError(f"network family {family!r} is unknown: dual_encoder and transformers are known")
+    if family == "open_clip":
+        from clip_qdrant.model.published.open_clip.network import build_open_clip
+
+        return build_open_clip(config, preprocessing).eval()
+    if family == "pair":
+        from clip_qdrant.model.published.pairs.network import build_pair
+
+        return build_pair(config, preprocessing, build_network).eval()
+    known = "dual_encoder, transformers, open_clip and pair are known"
+    raise CheckpointError(f"network family {family!r} is unknown: {known}")

@@ -11,6 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from clip_qdrant.errors import CheckpointError, ConfigError, first_line
+from clip_qdrant.model_inputs.text_cleaning import CLEANINGS, Cleaning, clean_text
 
 __all__ = ["TextTokenizer", "Tokenization"]
 
@@ -28,6 +29,7 @@ class Tokenization:
     pad_token: str = "[PAD]"
     canonicalize: bool = False  # lower case without ASCII punctuation, as SigLIP (Zhai et al. 2023) was trained
     lower_case: bool = False  # as SigLIP 2 (Tschannen et al. 2025) was trained, whose tokenizer leaves capitals alone
+    cleaning: Cleaning = ""  # what open_clip does to texts, in place of the two above
 
     def __post_init__(self) -> None:
         if type(self.max_length) is not int or not 1 <= self.max_length <= _MOST_TOKENS:
@@ -36,11 +38,13 @@ class Tokenization:
             raise ConfigError(f"padding is {self.padding!r}: longest and max_length are possible")
         if type(self.pad_id) is not int or self.pad_id < 0:
             raise ConfigError(f"pad_id is {self.pad_id!r}: it must be a whole number of at least 0")
+        if self.cleaning not in CLEANINGS:
+            raise ConfigError(f"cleaning is {self.cleaning!r}: {', '.join(CLEANINGS[1:])} are possible")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types only. `lower_case` stands there where it is on: it is no part of the fingerprint of others."""
+        """JSON types only. What came later stands there where it is on: it is no part of the fingerprint of others."""
         values = asdict(self)
-        return values if self.lower_case else {name: value for name, value in values.items() if name != "lower_case"}
+        return {name: value for name, value in values.items() if value or name not in ("lower_case", "cleaning")}
 
 
 class TextTokenizer:
@@ -64,6 +68,8 @@ class TextTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and attention mask, both int64 (n, longest length in this batch). Raises ConfigError."""
+        if self.tokenization.cleaning:
+            texts = [clean_text(text, self.tokenization.cleaning) for text in texts]
         if self.tokenization.lower_case:
             texts = [text.lower() for text in texts]
         if self.tokenization.canonicalize:

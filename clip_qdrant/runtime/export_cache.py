@@ -9,10 +9,11 @@ import tempfile
 import threading
 from pathlib import Path
 
+from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, ExportError, first_line
 from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.hub.snapshots import fetch_descriptions, find_commit
-from clip_qdrant.model_names import parse_hub_name, suggest_name
+from clip_qdrant.model_names import parse_hub_name, split_pair, suggest_name
 from clip_qdrant.runtime.onnx import OnnxRuntime
 from clip_qdrant.runtime.sealed_json import read_sealed, write_sealed
 from clip_qdrant.url_secrets import mask_secrets
@@ -94,19 +95,30 @@ def _hash_source(source: str) -> str:
 
     Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.
     """
+    digest = hashlib.sha256()
+    if pair := split_pair(source):
+        image = str(bundled_checkpoint()) if pair[0] == BUNDLED else pair[0]
+        digest.update(f"{_hash_source(image)} {_hash_source(f'hf:{pair[1]}')}".encode())
+        return digest.hexdigest()
     name = source.removeprefix("hf:")
     path = Path(name)
-    digest = hashlib.sha256()
-    if not source.startswith("hf:") and not path.exists():  # told without importing torch
+    if source.startswith("open_clip:"):
+        architecture, _, rest = source.removeprefix("open_clip:").partition("/")
+        digest.update(f"open_clip:{architecture}".encode())
+        path = Path(rest)
+        if not path.is_file():  # what lies behind a tag stays as it is
+            digest.update(f"/{rest}".encode())
+            return digest.hexdigest()
+    elif not source.startswith("hf:") and not path.exists():  # told without importing torch
         raise CheckpointError(mask_secrets(f"there is no checkpoint at {source}{suggest_name(source)}"))
     try:
         if source.startswith("hf:") and not path.is_dir():
             commit = find_commit(name) or fetch_descriptions(name).folder.name
             digest.update(f"hf:{parse_hub_name(name).repository}@{commit}".encode())
             return digest.hexdigest()
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        for file in sorted((*path.glob("*"), *path.glob("*/*"))) if path.is_dir() else [path]:
             if file.is_file():
-                digest.update(f"{file.name if path.is_dir() else ''}\0".encode())
+                digest.update(f"{file.relative_to(path).as_posix() if path.is_dir() else ''}\0".encode())
                 with file.open("rb") as stream:
                     while block := stream.read(1 << 20):
                         digest.update(block)

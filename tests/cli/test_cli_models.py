@@ -17,7 +17,6 @@ from clip_qdrant.model_catalog import CATALOG, SPEEDS, suggest_model
 from clip_qdrant.model_names import parse_hub_name
 from clip_qdrant.pages.hits import page_html
 
-
 DOCS = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
 

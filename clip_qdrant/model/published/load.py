@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.hub.files import is_open_clip
 from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.probe import probe_checkpoint
 from clip_qdrant.model.published.encoder import HubEncoder
 from clip_qdrant.model.published.families import FAMILIES
 from clip_qdrant.model.published.hub import load_hub_config, load_hub_model
+from clip_qdrant.model.published.open_clip.load import load_open_clip
+from clip_qdrant.model.published.open_clip.source import read_folder
+from clip_qdrant.model.published.pairs.load import find_image_text_folder
+from clip_qdrant.model.published.pairs.modules import has_modules
 from clip_qdrant.model.published.processor import find_processor, read_preprocessing
 from clip_qdrant.model.published.texts import make_tokenization, read_tokenizer
 from clip_qdrant.model.weights import list_some
@@ -24,10 +31,15 @@ def load_published(name: str) -> Checkpoint:
     """
     snapshot = fetch_descriptions(name)
     shown, name = f"hf:{name}", str(snapshot.folder)
+    if is_open_clip(snapshot.folder):
+        fetch_weights(snapshot)
+        return load_open_clip(read_folder(snapshot.folder, shown), trained_on=snapshot.label)
+    if has_modules(snapshot.folder):
+        name = str(find_image_text_folder(snapshot.folder, shown, tuple(FAMILIES)))
     config = load_hub_config(name, shown, families=tuple(FAMILIES))
     family = config.model_type
     try:
-        preprocessing = read_preprocessing(find_processor(snapshot.folder, shown), config, shown)
+        preprocessing = read_preprocessing(find_processor(Path(name), shown), config, shown)
         tokenizer, preparation = read_tokenizer(name, family)
         tokenization = make_tokenization(tokenizer, config, family, preparation)
     except CheckpointError:

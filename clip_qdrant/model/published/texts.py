@@ -55,5 +55,6 @@ def make_tokenization(tokenizer: str, config: Any, family: str, preparation: Map
         padding=FAMILIES[family].padding,
         pad_id=int(pad_id),
         pad_token=names.get(pad_id, "<pad>"),
-        **preparation,
+        canonicalize=preparation.get("canonicalize", False),
+        lower_case=preparation.get("lower_case", False),
     )
