@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion import FolderSource, Page, Progress, Report, SourceObject, ingest
+from clip_qdrant_ingestion.options import IngestOptions
 from clip_qdrant_ingestion.ray.cluster import RayCluster
 
 pytestmark = [
@@ -220,7 +221,7 @@ def test_a_stop_finishes_what_is_in_hand_and_the_next_run_does_the_rest(tmp_path
     assert first.interrupted
     assert 10 <= first.added < 200
     assert collection.count() == first.added
-    second = ingest(FolderSource(photos), collection, batch_size=16, cluster=RayCluster(opened))
+    second = ingest(FolderSource(photos), collection, batch_size=16)
     assert (second.added, second.skipped, second.interrupted) == (200 - first.added, first.added, False)
 
 
@@ -249,16 +250,22 @@ def open_in_folder(folder: Path) -> ImageCollection:
     return ImageCollection("photos", FakeEmbedder(), EdgeClient(folder))
 
 
-@pytest.mark.parametrize("where", ["memory", "folder"])
-def test_an_embedded_store_is_refused(tmp_path: Path, where: str) -> None:
-    opened: Callable[[], ImageCollection] = (
-        open_in_memory if where == "memory" else partial(open_in_folder, tmp_path / "store")
-    )
-    photos = many_images(tmp_path / "photos", 2)
+def test_an_embedded_store_is_refused(tmp_path: Path) -> None:
+    opened = partial(open_in_folder, tmp_path / "store")
     collection = opened()
     with pytest.raises(ConfigError, match="run a Qdrant server"):
-        ingest(FolderSource(photos), collection, cluster=RayCluster(opened))
+        ingest(FolderSource(many_images(tmp_path / "photos", 2)), collection, cluster=RayCluster(opened))
     collection.client.close()
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_a_worker_refuses_every_kind_of_embedded_store(tmp_path: Path, where: str) -> None:
+    from clip_qdrant_ingestion.ray.chunk_worker import ChunkWorker, Job
+
+    opened = open_in_memory if where == "memory" else partial(open_in_folder, tmp_path / "store")
+    job = Job("run", None, FolderSource(tmp_path), opened, IngestOptions(), compare=False)
+    with pytest.raises(ConfigError, match=r"is in an embedded store; .*run a Qdrant server"):
+        ChunkWorker(job)
 
 
 def test_a_source_that_cannot_be_sent_to_the_workers_is_refused_by_name(tmp_path: Path, server: EdgeServer) -> None:
