@@ -65,6 +65,10 @@ def search(
     words: Annotated[
         bool, typer.Option("--words", help="Look for the words of QUERY too, in captions, names and metadata.")
     ] = False,
+    text_fields: Annotated[
+        str | None,
+        typer.Option(help="The fields to look for words in, also weighted: caption=1,album=0.5.", metavar="LIST"),
+    ] = None,
     where: _Where = None,
     collection: _Collection = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="The most images to show.", metavar="N")] = 10,
@@ -81,6 +85,10 @@ def search(
     order_by: Annotated[
         str | None,
         typer.Option(help="Order by a field, such as taken_at; -taken_at for the newest first.", metavar="FIELD"),
+    ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(help="How many of the best --order-by, --diversity and --collapse look at.", metavar="N"),
     ] = None,
     diversity: Annotated[
         float | None, typer.Option(help="0 (the most relevant) to 1 (the most different).", metavar="SHARE")
@@ -129,7 +137,9 @@ def search(
             score_threshold=score_threshold,
             min_relevance=_relevance(min_relevance),
             text=words or text,
+            text_fields=_read_text_fields(text_fields),
             order_by=order_by,
+            candidates=candidates,
             diversity=diversity,
             collapse=cast("Collapse | None", collapse),
             group_by=group_by,
@@ -230,6 +240,23 @@ def _relevance(text: str | None) -> MinRelevance | None:
         return float(text)
     except ValueError:
         raise QueryError(f'--min-relevance must be a number from 0 to 1 or "auto", not {plain(text)!r}') from None
+
+
+def _read_text_fields(text: str | None) -> dict[str, float] | None:
+    """The weights of fields by name."""
+    if text is None:
+        return None
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.rpartition("=")
+        try:
+            weights[(name if equals else part).strip()] = float(weight) if equals else 1.0
+        except ValueError:
+            raise QueryError(
+                "--text-fields takes fields with commas between them, each with a weight or without, as in "
+                f"caption=1,album=0.5, not {plain(text)!r}"
+            ) from None
+    return weights
 
 
 def _read_previews(context: typer.Context, hits: Sequence[Hit]) -> Mapping[str, str]:

@@ -69,6 +69,15 @@ def test_words_are_looked_for_alone_and_beside_the_query(program: Program) -> No
     assert (outcome.code, "give one of them" in outcome.err) == (2, True)
 
 
+def test_the_fields_to_look_for_words_in_are_named_and_weighted(program: Program) -> None:
+    assert names(program, "--text", "both", "--text-fields", "caption=2, album") == ["magenta.png"]
+    assert names(program, "--text", "both", "--text-fields", "album") == []
+    refused = program("search", "--text", "both", "--text-fields", "caption=much")
+    assert (refused.code, "as in caption=1,album=0.5, not 'caption=much'" in refused.err) == (2, True)
+    alone = program("search", "red", "--text-fields", "caption")
+    assert (alone.code, "text_fields says where to look for words: give text too" in alone.err) == (2, True)
+
+
 def test_not_leads_away(program: Program) -> None:
     assert names(program, "magenta", "-n", "1") == ["magenta.png"]
     assert names(program, "magenta", "--not", "blue", "--not", "blue", "-n", "1") == ["red.png"]

@@ -68,7 +68,7 @@ def test_a_facet_tells_how_many_values_and_images_are_not_shown(photos: ImageCol
     days = photos.facet("taken_at.yearday", limit=2)
     assert days[0] == Facet(*Counter(f"{at:%m-%d}" for at in dated).most_common(1)[0])
     assert days.more_images == len(dated) - days[0].count - days[1].count
-    with pytest.raises(FilterError, match=r"datetime.*ranges of it by histogram\(\)"):
+    with pytest.raises(FilterError, match=r"datetime.*count it by year, month, day or hour \(--by; in Python"):
         photos.facet("taken_at")
 
 
@@ -122,7 +122,9 @@ def test_a_histogram_of_numbers_has_ranges_of_equal_width_or_the_edges_given(pho
     stars = photos.histogram("stars", edges=[0.5, 2, 3])
     counts = count("stars", ROWS)
     assert ([each.count for each in stars], stars.outside) == ([counts[0.5], counts[2.0]], counts[4.75])
-    assert sum(each.count for each in photos.histogram("stars")) == len(ROWS)
+    every = photos.histogram("stars")
+    assert sum(each.count for each in every) == len(ROWS)
+    assert (every[0].start, every[-1].end) == (0.5, 4.75)
     assert photos.histogram("year", where="year = 2024")[0].count == count("year", ROWS)[2024]
     assert photos.histogram("year", where="year = 1") == []
 
@@ -130,15 +132,15 @@ def test_a_histogram_of_numbers_has_ranges_of_equal_width_or_the_edges_given(pho
 @pytest.mark.parametrize(
     ("field", "options", "says"),
     [
-        ("album", {}, "count its values by facet"),
-        ("year", {"by": "month"}, "say bins=10"),
-        ("taken_at", {"bins": 3}, "say by='year'"),
-        ("taken_at", {"by": "week"}, "by is one of year, month, day, hour, not 'week'"),
+        ("album", {}, "count its values, without --by, --bins"),
+        ("year", {"by": "month"}, "--bins 10, bins=10"),
+        ("taken_at", {"bins": 3}, "by year, month, day or hour \\(--by month"),
+        ("taken_at", {"by": "week"}, "by year, month, day or hour .*, not by 'week'"),
         ("year", {"bins": 0}, "a whole number from 1 to 2000"),
         ("year", {"bins": 10**9}, "a whole number from 1 to 2000"),
         ("year", {"edges": [1, float("nan")]}, "finite numbers, not nan"),
         ("year", {"edges": [2, 1]}, "each greater than the one before"),
-        ("year", {"edges": [1, 2], "bins": 3}, "not both"),
+        ("year", {"edges": [1, 2], "bins": 3}, "give one of them"),
     ],
 )
 def test_ranges_that_do_not_fit_a_field_are_refused(

@@ -23,7 +23,9 @@ __all__ = ["Bin", "Histogram", "Period", "make_histogram"]
 
 Period = Literal["year", "month", "day", "hour"]
 _PERIODS: tuple[Period, ...] = get_args(Period)
+_NAMED = f"{', '.join(_PERIODS[:-1])} or {_PERIODS[-1]}"
 _FORMATS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
+_LAST_BITS = 1e-14  # of a float
 _MOST_BINS = 2000  # each is a count, unless there is nothing in the year or month that it is of
 
 
@@ -71,10 +73,7 @@ def make_histogram(
         ranges = _count_periods(counter, field, by or "year")
     else:
         limits = _check_edges(edges) if edges is not None else _split(counter, 10 if bins is None else bins)
-        ranges = [
-            Bin(start, end, counter.count(start, end, closed=end == limits[-1]), f"{start:g} to {end:g}")
-            for start, end in pairwise(limits)
-        ]
+        ranges = list(_count_ranges(counter, limits, outwards=edges is None))
     outside = 0
     if edges is not None:
         low, high = counter.count(None, ranges[0].start), counter.count(ranges[-1].end, None, open_start=True)
@@ -133,17 +132,21 @@ def _in_utc(moment: Any) -> Any:
 def _check_kind(field: str, kind: FieldType, *, by: Any, bins: Any, edges: Any) -> None:
     if kind == "datetime":
         if bins is not None or edges is not None:
-            raise QueryError(f"{field!r} is a datetime field: say by={', by='.join(map(repr, _PERIODS))}")
+            raise QueryError(f"{field!r} is a datetime field: count it by {_NAMED} (--by month, by='month')")
         if by is not None and by not in _PERIODS:
-            raise QueryError(f"by is one of {', '.join(_PERIODS)}, not {describe_value(by)}")
+            raise QueryError(f"dates are counted by {_NAMED} (--by, by), not by {describe_value(by)}")
         return
     if kind not in ("integer", "float"):
-        way_out = "; count its values by facet()" if kind in ("keyword", "bool") else ""
+        values = "; count its values, without --by, --bins and --edges (in Python facet)"
+        way_out = values if kind in ("keyword", "bool") else ""
         raise QueryError(f"field {field!r} is of type {kind}; a histogram is one of numbers or dates{way_out}")
     if by is not None:
-        raise QueryError(f"{field!r} is {kind}: say bins=10 or edges=[…]; by= is for dates")
+        raise QueryError(
+            f"{field!r} is a field of numbers: count it in bins (--bins 10, bins=10) or between edges (--edges 0,100, "
+            "edges=[0, 100]); by is for dates"
+        )
     if bins is not None and edges is not None:
-        raise QueryError("say bins or edges, not both")
+        raise QueryError("bins and edges (--bins, --edges) each say what the ranges are: give one of them")
     if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= _MOST_BINS):
         raise QueryError(f"bins is a whole number from 1 to {_MOST_BINS}, not {describe_value(bins)}")
 
@@ -167,11 +170,19 @@ def _split(counter: _Counter, bins: int) -> list[float]:
     if counter.kind == "integer":
         step = max(1, math.ceil((high - low) / bins))
         return [low + step * i for i in range(max(1, math.ceil((high - low) / step)))] + [max(high, low + 1)]
+    low, high = (float(f"{end:.15g}") for end in ends)  # without the last bit, in which the embedded store errs
     if low == high:
-        return [low, math.nextafter(high, math.inf)]
-    # The embedded store gives floats back with another last bit, so the ends move outwards a little.
-    low, high = low - abs(low) * 1e-14, high + abs(high) * 1e-14
+        return [low, high]
     return [low + (high - low) * i / bins for i in range(bins)] + [high]
+
+
+def _count_ranges(counter: _Counter, limits: Sequence[float], *, outwards: bool) -> Iterator[Bin]:
+    """The ranges between limits, the last one with its end. `outwards`: of all values, whatever their last bit."""
+    last = len(limits) - 1
+    for i, (start, end) in enumerate(pairwise(limits), start=1):
+        low = start - abs(start) * _LAST_BITS if outwards and i == 1 else start
+        high = end + abs(end) * _LAST_BITS if outwards and i == last else end
+        yield Bin(start, end, counter.count(low, high, closed=i == last), f"{start:g} to {end:g}")
 
 
 def _count_periods(counter: _Counter, field: str, by: Period) -> list[Bin]:

@@ -19,6 +19,10 @@ from clip_qdrant.filters.build import Where, resolve_field
 __all__ = ["Facets", "count_selected", "count_values"]
 
 _FACETED: tuple[FieldType, ...] = ("keyword", "integer", "bool")
+_RANGES: Mapping[FieldType, str] = {
+    "float": "; count ranges of it (--bins, --edges; in Python histogram)",
+    "datetime": "; count it by year, month, day or hour (--by; in Python histogram), or parts of it, as taken_at.month",
+}
 _MOST_VALUES = 10_000  # that one call reads; of a field with more values the rest is not counted one by one
 
 
@@ -103,7 +107,7 @@ def _read_values(
     part = find_calendar_part(field)
     key = CALENDAR_KEY if part is not None else _find_key(field, reader)
     if part is None and (kind := reader.description.payload_fields[key]) not in _FACETED:
-        way_out = "; count ranges of it by histogram()" if kind in ("float", "datetime") else ""
+        way_out = _RANGES.get(kind, "")
         raise FilterError(
             f"field {field!r} is of type {kind}; values are counted for {', '.join(_FACETED)} only{way_out}"
         )
