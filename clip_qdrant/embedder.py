@@ -79,7 +79,7 @@ class ClipEmbedder:
         self._rebuild = rebuild
         self._rebuilding = threading.Lock()
         self._threads = threads or cpu_count()
-        self._tokenize = TextTokenizer(tokenizer, Tokenization(**meta["tokenization"]))
+        self._tokenize = TextTokenizer(tokenizer, Tokenization(**meta["tokenization"]), warns=True)
 
     @classmethod
     def load(

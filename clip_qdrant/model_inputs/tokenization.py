@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +17,16 @@ from clip_qdrant.model_inputs.text_cleaning import CLEANINGS, Cleaning, clean_te
 
 __all__ = ["TextTokenizer", "Tokenization"]
 
+logger = logging.getLogger(__name__)
 _MOST_TOKENS = 8192  # of the longest published text encoders
+_LATER = ("lower_case", "cleaning", "pad_left")  # fields of Tokenization
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenization:
-    """How one encoder wants its texts; part of its fingerprint. Longer texts are truncated to `max_length` tokens."""
+    """How one encoder wants its texts; part of its fingerprint. Longer texts are truncated to `max_length` tokens,
+    the end token kept."""
 
     max_length: int
     padding: Literal["longest", "max_length"] = "longest"
@@ -30,6 +35,7 @@ class Tokenization:
     canonicalize: bool = False  # lower case without ASCII punctuation, as SigLIP (Zhai et al. 2023) was trained
     lower_case: bool = False  # as SigLIP 2 (Tschannen et al. 2025) was trained, whose tokenizer leaves capitals alone
     cleaning: Cleaning = ""  # what open_clip does to texts, in place of the two above
+    pad_left: bool = False
 
     def __post_init__(self) -> None:
         if type(self.max_length) is not int or not 1 <= self.max_length <= _MOST_TOKENS:
@@ -44,13 +50,16 @@ class Tokenization:
     def to_dict(self) -> dict[str, Any]:
         """JSON types only. What came later stands there where it is on: it is no part of the fingerprint of others."""
         values = asdict(self)
-        return {name: value for name, value in values.items() if value or name not in ("lower_case", "cleaning")}
+        return {name: value for name, value in values.items() if value or name not in _LATER}
 
 
 class TextTokenizer:
-    """A tokenizer.json with one encoder's truncation and padding. Thread-safe."""
+    """A tokenizer.json with one encoder's truncation and padding. Thread-safe.
 
-    def __init__(self, tokenizer_json: str, tokenization: Tokenization) -> None:
+    With `warns` the log is told of the first text that is cut.
+    """
+
+    def __init__(self, tokenizer_json: str, tokenization: Tokenization, *, warns: bool = False) -> None:
         self.tokenization = tokenization
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.enable_truncation(tokenization.max_length)
@@ -58,7 +67,18 @@ class TextTokenizer:
             length=tokenization.max_length if tokenization.padding == "max_length" else None,
             pad_id=tokenization.pad_id,
             pad_token=tokenization.pad_token,
+            direction="left" if tokenization.pad_left else "right",
         )
+        # Texts between these are canonicalised one by one, so that a token written out stays one, as SigLIP has it.
+        self._special = [
+            token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special
+        ]
+        self._between = re.compile(f"({'|'.join(map(re.escape, self._special))})") if self._special else None
+        self._warns = warns
+
+    def _canonicalize(self, text: str) -> str:
+        parts = self._between.split(text) if self._between else [text]
+        return "".join(part if part in self._special else _remove_punctuation(part) for part in parts)
 
     @property
     def largest_id(self) -> int:
@@ -73,7 +93,7 @@ class TextTokenizer:
         if self.tokenization.lower_case:
             texts = [text.lower() for text in texts]
         if self.tokenization.canonicalize:
-            texts = [" ".join(text.lower().translate(_NO_PUNCTUATION).split()) for text in texts]
+            texts = [self._canonicalize(text) for text in texts]
         try:
             encodings = self._tokenizer.encode_batch(list(texts))
         except BaseException as error:
@@ -83,6 +103,16 @@ class TextTokenizer:
                 raise
             broken = next((text for text in texts if any("\ud800" <= char <= "\udfff" for char in text)), texts)
             raise ConfigError(f"the text {broken!r:.80} is not valid Unicode: was it read as UTF-8?") from error
+        if self._warns and any(encoding.overflowing for encoding in encodings):
+            self._warns = False
+            longest = self.tokenization.max_length
+            logger.warning(
+                "a text has more than the %d tokens that the model takes: what is beyond is left out", longest
+            )
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         return ids, mask
+
+
+def _remove_punctuation(text: str) -> str:
+    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())

@@ -17,7 +17,7 @@ from clip_qdrant.model.published.open_clip.source import read_folder
 from clip_qdrant.model.published.pairs.load import find_image_text_folder
 from clip_qdrant.model.published.pairs.modules import has_modules
 from clip_qdrant.model.published.processor import find_processor, read_preprocessing
-from clip_qdrant.model.published.texts import make_tokenization, read_tokenizer
+from clip_qdrant.model.published.texts import read_texts
 from clip_qdrant.model.weights import list_some
 
 __all__ = ["load_published"]
@@ -37,11 +37,9 @@ def load_published(name: str) -> Checkpoint:
     if has_modules(snapshot.folder):
         name = str(find_image_text_folder(snapshot.folder, shown, tuple(FAMILIES)))
     config = load_hub_config(name, shown, families=tuple(FAMILIES))
-    family = config.model_type
     try:
         preprocessing = read_preprocessing(find_processor(Path(name), shown), config, shown)
-        tokenizer, preparation = read_tokenizer(name, family)
-        tokenization = make_tokenization(tokenizer, config, family, preparation)
+        tokenizer, tokenization = read_texts(Path(name), config, shown)
     except CheckpointError:
         raise
     except Exception as error:  # its files may hold anything
