@@ -246,6 +246,18 @@ def test_above_a_cut_gradients_are_those_of_the_whole_network(family: str) -> No
         assert_same(found, {name: everything[name] for name in found})
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", ["last layers", "lora"])
+def test_in_bfloat16_the_loss_is_nearly_that_of_float32(family: str, mode: str, pairs: list[Pair]) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        watcher = Epochs()
+        config = TrainConfig(epochs=1, **{**QUICK, **MODES[mode], "precision": precision})
+        train(TrainingJob(tiny_published(family), pairs, config=config), watcher=watcher)
+        losses.append([report.loss for report in watcher.steps])
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+
+
 # --- adapters --------------------------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,8 @@ class _LowRankAttention(nn.MultiheadAttention):
             attn_mask = ~attn_mask  # what is left out here is what is taken there
         if attn_mask is not None and attn_mask.ndim == 3:
             attn_mask = attn_mask.view(-1, self.num_heads, *attn_mask.shape[1:])
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.to(queries.dtype)
         dropout = self.dropout if self.training else 0.0
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attn_mask, dropout_p=dropout)
         rows: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,9 +52,11 @@ class PublishedNetwork:
         ids, mask = (torch.from_numpy(each).to(device) for each in texts)
         self.image = CutSide("image", self.model, self.model.encode_image, (pixels.to(device),))
         self.text = CutSide("text", self.model, self.model.encode_text, (ids, mask))
-        scale = find_scalar(self.model, "logit_scale")
-        start = torch.tensor(INITIAL_LOGIT_SCALE, device=device)
-        self.logit_scale = nn.Parameter(start) if scale is None else scale
+        scale, temperature = (find_scalar(self.model, name) for name in ("logit_scale", "temperature"))
+        if scale is None:  # ALIGN has a temperature in its place; others have nothing
+            start = INITIAL_LOGIT_SCALE if temperature is None else -math.log(float(temperature))
+            scale = nn.Parameter(torch.tensor(start, device=device))
+        self.logit_scale = scale
         self.logit_bias = find_scalar(self.model, "logit_bias")
         self._places: dict[str, ParameterPlace] = {**self.text.places(), **self.image.places()}
         for name, parameter in self.model.named_parameters():
@@ -112,7 +115,8 @@ class CutSide:
             return inputs[0]
         with contextlib.ExitStack() as patches:
             if start:
-                patches.enter_context(self._hand_on(start, inputs[0]))
+                # What is kept may be rounded; the sums that run through the layers are float32, as in the whole.
+                patches.enter_context(self._hand_on(start, inputs[0].float()))
                 # One image for many: nothing but the layers below sees it.
                 inputs = inputs[1:] or (self._example[0][:1],)
             reached = patches.enter_context(self._stop_at(stop))
