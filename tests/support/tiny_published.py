@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from tiny import COLOURS, WORDS, word_tokenizer
-from torch import Tensor, nn
+from torch import nn
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.model.published.encoder import HubEncoder
+from clip_qdrant.model.published.open_clip.network import build_open_clip
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
@@ -53,32 +52,12 @@ def _make_siglip(words: int) -> tuple[nn.Module, Any]:
 
 
 def _make_open_clip(words: int) -> tuple[nn.Module, Any]:
-    import open_clip
-
     vision = {"image_size": SIZE, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
-    text = {"context_length": LENGTH, "vocab_size": words, "width": 32, "heads": 2, "layers": 2, "pool_type": "last"}
-    return _OpenClip(open_clip.CLIP(24, vision, text)), "max_length"  # type: ignore[arg-type]  # it takes dicts too
-
-
-class _OpenClip(nn.Module):
-    """A network of open_clip behind `encode_image` and `encode_text`."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.pixel_norm, self.model = PixelNorm(_CENTRED), model
-
-    dim = 24
-
-    def config_dict(self) -> dict[str, Any]:
-        return {"family": "tiny open_clip"}
-
-    identity = config_dict
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return F.normalize(self.model.encode_image(self.pixel_norm(pixels)), dim=-1)
-
-    def encode_text(self, ids: Tensor, _: Tensor) -> Tensor:
-        return F.normalize(self.model.encode_text(ids), dim=-1)
+    text = {"context_length": LENGTH, "vocab_size": words, "width": 32, "heads": 2, "layers": 2}
+    text |= {"pool_type": "eos", "eos_id": 3}
+    return build_open_clip(
+        {"model_cfg": {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}}, _CENTRED
+    ), "longest"
 
 
 _MAKERS = {"clip": _make_clip, "siglip": _make_siglip, "open_clip": _make_open_clip}

@@ -15,7 +15,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from tiny import coloured_pairs, tiny_checkpoint
-from tiny_published import SIZE, tiny_published
+from tiny_published import LENGTH, SIZE, tiny_published
 from torch import Tensor, nn
 
 from clip_qdrant import ClipEmbedder
@@ -43,7 +43,7 @@ MODES: dict[str, dict[str, Any]] = {
 HEADS = {
     "clip": ("model.visual_projection.*", "model.text_projection.*", "model.logit_scale"),
     "siglip": ("model.vision_model.head.*", "model.text_model.head.*", "model.logit_*"),
-    "open_clip": ("model.visual.proj", "model.text_projection", "model.logit_scale"),
+    "open_clip": ("model.visual.proj", "model.text.text_projection", "model.logit_scale"),
 }
 LAST = {
     "clip": ("*.layers.1.*", "*.final_layer_norm.*", "*.post_layernorm.*"),
@@ -200,7 +200,7 @@ def reference(family: str, start: Checkpoint) -> tuple[float, dict[str, Tensor]]
     ids, mask = towers.text_inputs(batch.texts)
     model.zero_grad(set_to_none=True)
     if family == "open_clip":
-        images, texts, scale = model.model(pixels, ids)
+        images, texts, scale = model.model(pixels, nn.functional.pad(ids, (0, LENGTH - ids.shape[1])))
         loss = ClipLoss()(images, texts, scale)
     elif family == "clip":
         loss = model.model(input_ids=ids, attention_mask=mask, pixel_values=pixels, return_loss=True).loss
