@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.model.published.families import FAMILIES, explain_family
-from clip_qdrant.model.published.patches import PatchInputs, accept_any_shape
+from clip_qdrant.model.published.naflex import PatchInputs, accept_any_shape
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = ["HubEncoder", "build_encoder"]

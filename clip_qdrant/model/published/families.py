@@ -79,7 +79,6 @@ FAMILIES: Mapping[str, ModelFamily] = {
             image_values=(*_RMS_BLOCKS, "is_native"),
             pooling="use_head",
         ),
-        ModelFamily("groupvit", text_values=(*_BLOCKS, "eos_token_id"), image_values=(*_BLOCKS, "assign_eps")),
     )
 }
 PREPARATIONS = {row.name: row.preparations for row in FAMILIES.values()}
@@ -102,7 +101,18 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
         *("efficientnet", "regnet", "timm_wrapper", "dinov2_with_registers", "dinov3_convnext", "mobilenet_v2"),
     ),
     _HALF: tuple(f"{family}_{half}_model" for family in FAMILIES for half in ("text", "vision")),
-    _DETECTOR: ("owlvit", "owlv2", "clipseg", "grounding-dino", "sam", "sam2", "sam3", "detr", "mask2former"),
+    _DETECTOR: (
+        "owlvit",
+        "owlv2",
+        "clipseg",
+        "groupvit",
+        "grounding-dino",
+        "sam",
+        "sam2",
+        "sam3",
+        "detr",
+        "mask2former",
+    ),
     _VIDEO: ("xclip", "videoprism", "pe_video", "vjepa2", "video_llava"),
     _SOUND: ("clap", "clvp", "pe_audio", "whisper", "wav2vec2"),
     _LATE: ("colpali", "colqwen2", "colmodernvbert"),

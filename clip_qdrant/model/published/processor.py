@@ -6,6 +6,7 @@ All that changes pixels is honoured as transformers' class of the processor does
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ _HALF = (0.5, 0.5, 0.5)
 # By Pillow's numbers, which are those of the files.
 _FILTERS: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 _NEAREST_TO_255 = 1e-6
+_PATCHES = "Siglip2ImageProcessor"
 _MARGIN = 3  # decoding may reduce images, and vectors stay within 0.0005 in cosine of those of whole ones
 
 
@@ -46,6 +48,7 @@ _CLASSES: Mapping[str, _ProcessorKind] = {
     "ChineseCLIPImageProcessor": _CLIP,
     "BitImageProcessor": _CLIP,
     "SiglipImageProcessor": _ProcessorKind(_SQUARE, squares=False),
+    _PATCHES: _ProcessorKind(_SQUARE, resample=2),
     "ViTImageProcessor": _ProcessorKind(_SQUARE, resample=2),
     "DeiTImageProcessor": _ProcessorKind({"height": 256, "width": 256}, _SQUARE, crops=True),
     "BlipImageProcessor": _ProcessorKind({"height": 384, "width": 384}, mean=_CLIP_MEAN, std=_CLIP_STD),
@@ -90,25 +93,25 @@ def read_preprocessing(processor: Mapping[str, Any], config: Any, label: str) ->
     Raises CheckpointError for what is not done here, with its name and value.
     """
     reader = _ProcessorFile(processor, label, str(config.model_type))
+    if reader.name == _PATCHES:
+        return reader.read_patches(config.vision_config)
     height, width, resize, scaled = reader.read_geometry()
     mean, std = reader.read_scale()
     vision = getattr(config, "vision_config", None)
     wanted = getattr(vision, "image_size", None)
     if isinstance(wanted, int) and hasattr(vision, "patch_size") and (height, width) != (wanted, wanted):
         raise reader.refusal(f"makes images of {width} x {height} pixels, and its network takes {wanted} x {wanted}")
-    resample = reader.get("resample", reader.row.resample)
-    if type(resample) is not int or not 0 <= resample < len(_FILTERS):
-        raise reader.refusal(f"has resample {resample!r}; 0 to {len(_FILTERS) - 1} are filters of Pillow")
+    interpolation = reader.read_filter()
     return Preprocessing(
         image_size=height,
         width=None if width == height else width,
         resize=resize,  # type: ignore[arg-type]  # one of its values
         scaled=scaled,
-        interpolation=_FILTERS[resample],
+        interpolation=interpolation,
         mean=mean,
         std=std,
         offset="exact" if resize == "squash" and scaled is None else "floor",
-        margin=1 if resize == "none" or resample == 0 else _MARGIN,
+        margin=1 if resize == "none" or interpolation == "nearest" else _MARGIN,
     )
 
 
@@ -135,6 +138,33 @@ class _ProcessorFile:
         return CheckpointError(
             f"cannot load {self._label}: its image processor {what}. Its images would not be seen as it was trained; "
             "take another model, or correct its preprocessor_config.json"
+        )
+
+    def read_filter(self) -> Interpolation:
+        resample = self.get("resample", self.row.resample)
+        if type(resample) is not int or not 0 <= resample < len(_FILTERS):
+            raise self.refusal(f"has resample {resample!r}; 0 to {len(_FILTERS) - 1} are filters of Pillow")
+        return _FILTERS[resample]
+
+    def read_patches(self, vision: Any) -> Preprocessing:
+        """NaFlex: images keep their shapes."""
+        if not self.get("do_resize", True):
+            raise self.refusal("has do_resize false, so that images would have to be of whole patches already")
+        side, most = self.get("patch_size", 16), self.get("max_num_patches", 256)
+        if type(side) is not int or type(most) is not int or min(side, most) < 1 or side != vision.patch_size:
+            raise self.refusal(
+                f"makes {most!r} patches of {side!r} pixels a side, and its network takes those of {vision.patch_size}"
+            )
+        mean, std = self.read_scale()
+        return Preprocessing(
+            image_size=math.isqrt(most) * side,
+            resize="patches",
+            interpolation=self.read_filter(),
+            mean=mean,
+            std=std,
+            margin=_MARGIN,
+            patch=side,
+            patches=most,
         )
 
     def read_geometry(self) -> tuple[int, int, str, int | None]:

@@ -1,7 +1,6 @@
 """Images of any shape as rows of patches (NaFlex, SigLIP 2): what the network gets of them, in one graph for all.
 
-One image is one uint8 array (1 + patches, 3 * side * side): its first row has the number of rows and of columns of
-patches, two bytes each, and the patches follow, padded with rows of zeros.
+What the array of an image holds is told in `clip_qdrant/model_inputs/patches.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ class PatchInputs(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         shapes = pixels[:, 0, 0:4:2].long() + 256 * pixels[:, 0, 1:4:2].long()  # (n, 2): rows and columns of patches
+        shapes = shapes.clamp(min=1)  # a batch may be filled up with zeros
         values = pixels[:, 1:].to(self.mean.dtype)
         colours = values.reshape(*values.shape[:-1], -1, 3)  # channels last, as transformers has them
         patches = ((colours - self.mean) * self.scale).reshape(values.shape)
