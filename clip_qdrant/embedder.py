@@ -1,7 +1,7 @@
 """ClipEmbedder: images and texts to unit vectors of one space, by the dual encoder of a checkpoint.
 
-On a CPU a ClipEmbedder runs on ONNX Runtime, exported once from its checkpoint into the user's cache folder; torch is
-imported for that export, on a GPU, or with runtime="torch", and not otherwise.
+On a CPU a ClipEmbedder runs on ONNX Runtime, from the graphs that its checkpoint carries, or from an export that is
+made once in the user's cache folder. torch is imported for such an export, on a GPU, or with runtime="torch".
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant.runtime.export_cache import ExportCache
 from clip_qdrant.runtime.onnx import OnnxRuntime
+from clip_qdrant.torch_extra import require_torch
+from clip_qdrant.url_secrets import mask_secrets
 from clip_qdrant.user_folders import default_cache_dir
 
 if TYPE_CHECKING:
@@ -113,19 +115,15 @@ class ClipEmbedder:
             )
         if compile:
             raise ConfigError("compile is for torch; on ONNX Runtime there is nothing to compile: set runtime to torch")
-        cache = ExportCache(Path(cache_dir) if cache_dir else default_cache_dir(), threads)
-        onnx = cache.open(source)
-        try:
-            tokenizer = onnx.read("tokenizer.json")
-        except ExportError:
-            onnx = cache.rebuild(source)
-            tokenizer = onnx.read("tokenizer.json")
+        cache = ExportCache(Path(cache_dir) if cache_dir else default_cache_dir())
+        file = cache.open(source)
+        onnx = OnnxRuntime(file, threads=threads)
         return cls(
             onnx,
             onnx.meta,
-            tokenizer.decode(),
+            file.description.tokenizer,
             checkpoint=lambda: _read_checkpoint(source),
-            rebuild=lambda: cache.rebuild(source),
+            rebuild=lambda: OnnxRuntime(cache.rebuild(source), threads=threads),
             threads=threads,
             batch_size=batch_size,
             limits=limits,
@@ -166,13 +164,19 @@ class ClipEmbedder:
 
         return cls.from_checkpoint(fit(pairs, **options), device=options.get("device", "auto"))
 
-    def save(self, path: str | Path, *, half: bool = False) -> str:
-        """Write the checkpoint (float16 with `half`) and return the fingerprint of the file. Raises CheckpointError."""
+    def save(self, path: str | Path, *, half: bool = False, graphs: bool = True) -> str:
+        """Write the checkpoint (float16 with `half`) and return the fingerprint of the file.
+
+        With its `graphs` the file is opened without torch and without an export; making them takes 10 to 60 s.
+        Raises CheckpointError, MissingExtra.
+        """
+        require_torch("saving a model")
         from clip_qdrant.model.saving import save_checkpoint
+        from clip_qdrant.runtime.onnx_export import make_graphs
 
         checkpoint = self._checkpoint()
         self._check_same(checkpoint.fingerprint())
-        return save_checkpoint(checkpoint, path, half=half)
+        return save_checkpoint(checkpoint, path, half=half, graphs=make_graphs if graphs else None)
 
     @property
     def dim(self) -> int:
@@ -260,7 +264,7 @@ class ClipEmbedder:
         runtime = self._runtime
         try:
             return embed(runtime)
-        except ExportError as error:
+        except (ExportError, CheckpointError) as error:
             if self._rebuild is None:
                 raise
             with self._rebuilding:
@@ -280,6 +284,7 @@ class ClipEmbedder:
 
 
 def _read_checkpoint(source: str) -> Checkpoint:
+    require_torch(f"opening {mask_secrets(source)} on torch")
     from clip_qdrant.model.loading import read_checkpoint  # imports torch
 
     return read_checkpoint(source)

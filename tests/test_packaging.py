@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"clip_qdrant", "clip_qdrant_training", "clip_qdrant_ingestion"}
@@ -39,6 +43,69 @@ def tell(installed: Path, code: str) -> str:
         [sys.executable, "-c", start + code], capture_output=True, text=True, check=True, cwd=installed
     )
     return done.stdout.strip()
+
+
+def find_needed(requirements: list[str]) -> set[str]:
+    """The distributions that are installed when these are, by name."""
+    needed: set[str] = set()
+    waiting = [(text, "") for text in requirements]
+    while waiting:
+        text, extra = waiting.pop()
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for wanted in {"", *requirement.extras} if name not in needed else requirement.extras:
+            waiting += [(each, wanted) for each in metadata.requires(name) or ()]
+        needed.add(str(name))
+    return needed
+
+
+@pytest.fixture(scope="module")
+def core(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site-packages with the wheel and what it needs without any extra, and nothing else."""
+    (info,) = installed.glob("*.dist-info")
+    told = metadata.PathDistribution(info).requires or []
+    site = tmp_path_factory.mktemp("core")
+    for entry in installed.iterdir():
+        (site / entry.name).symlink_to(entry)
+    for name in find_needed(told):
+        about = metadata.distribution(name)
+        for part in {file.parts[0] for file in about.files or () if file.parts[0] not in ("..", "bin")}:
+            if not (site / part).exists():
+                (site / part).symlink_to(Path(str(about.locate_file(part))))
+    return site
+
+
+def run_core(core: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program, in a Python that sees nothing but the standard library and this folder."""
+    code = f"import sys; sys.path.insert(0, {str(core)!r}); from clip_qdrant.cli import main; main()"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CLIP_QDRANT", "PYTHON"))}
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**environment, "CLIP_QDRANT_CACHE_DIR": str(folder / "cache")},
+    )
+
+
+def test_what_is_installed_without_extras_ingests_and_searches(core: Path, tmp_path: Path) -> None:
+    assert not any((core / name).exists() for name in ("torch", "transformers", "timm", "onnx", "onnxscript"))
+    gallery = core / "clip_qdrant" / "content" / "gallery"
+    ingested = run_core(core, tmp_path, "ingest", str(gallery), "--json")
+    assert ingested.returncode == 0, ingested.stderr
+    found = run_core(core, tmp_path, "search", "a bird", "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["hits"]
+    assert not list((tmp_path / "cache").rglob("*.pt"))  # nothing was exported
+
+
+def test_without_the_extra_what_needs_torch_says_how_to_get_it(core: Path, tmp_path: Path) -> None:
+    for arguments in (["train", "pairs.jsonl"], ["search", "a bird", "--model", "hf:openai/clip-vit-base-patch32"]):
+        refused = run_core(core, tmp_path, *arguments)
+        assert refused.returncode == 1
+        assert "pip install 'clip-qdrant[torch]'" in refused.stderr
 
 
 def test_the_wheel_is_for_every_platform(wheel: Path) -> None:

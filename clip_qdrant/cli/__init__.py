@@ -6,7 +6,7 @@ wiring.py     settings -> client, embedder, collection: the one place where they
 output.py     tables, JSON, and text from outside made safe for a terminal
 columns.py    the columns of a table of hits
 examples.py   command lines that --help shows
-search.py info.py drop.py repair.py demo.py    commands; others are in the `cli` of ingestion and training
+search.py info.py drop.py repair.py export.py demo.py    commands; others are in the `cli` of ingestion and training
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, str] = {
     "repair": "clip_qdrant.cli.repair:repair",
     "optimize": "clip_qdrant.cli.optimize:optimize",
     "drop": "clip_qdrant.cli.drop:drop",
+    "export": "clip_qdrant.cli.export:export",
     "train": "clip_qdrant_training.cli.train:train",
     "evaluate": "clip_qdrant_training.cli.evaluate:evaluate",
     "demo": "clip_qdrant.cli.demo:demo",

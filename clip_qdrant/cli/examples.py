@@ -31,6 +31,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "repair": ("clip-qdrant repair", "clip-qdrant repair --collection photos --json"),
     "optimize": ("clip-qdrant optimize", "clip-qdrant optimize --collection photos --json"),
     "drop": ("clip-qdrant drop photos",),
+    "export": (
+        "clip-qdrant export hf:openai/clip-vit-base-patch32 vit-b-32.pt --half",
+        'clip-qdrant search "a dog" --model vit-b-32.pt',
+    ),
     "train": (
         "clip-qdrant train train.jsonl --val dev.jsonl --check",
         "clip-qdrant train train.jsonl --val dev.jsonl --freeze-encoders --epochs 5 --output mine.pt",

@@ -1,14 +1,13 @@
 """Checkpoints: one self-describing file that holds everything to embed with.
 
 The file is a `torch.save` of plain containers and tensors: `format, config, preprocessing, tokenization, tokenizer,
-weights, trained_on, metrics, prompts, calibration, fingerprint`. It is read with `weights_only=True`, so nothing in it
-is ever executed, and needs no network: the tokenizer is inside.
+weights, trained_on, metrics, prompts, calibration, fingerprint, graphs`. It is read with `weights_only=True`, so
+nothing in it is ever executed, and needs no network: the tokenizer is inside. `graphs` are both encoders as ONNX models
+without weights, by which `clip_qdrant/checkpoint_file` opens the file without torch.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,13 +15,12 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from clip_qdrant.calibration.curves import Calibration
+from clip_qdrant.checkpoint_file.fingerprint import compute_fingerprint
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
-__all__ = ["FORMAT", "Checkpoint", "EncoderPair"]
-
-FORMAT = 1
+__all__ = ["Checkpoint", "EncoderPair"]
 
 
 class EncoderPair(Protocol):
@@ -50,6 +48,8 @@ class Checkpoint:
     metrics: Mapping[str, float] = field(default_factory=dict)
     prompts: Prompts | None = None
     calibration: Calibration | None = None
+    # Its encoders as its file carries them, without weights: right for any weights of the same network.
+    graphs: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -70,23 +70,22 @@ class Checkpoint:
             "calibration": self.calibration.to_dict() if self.calibration is not None else None,
         }
 
+    def structure(self) -> dict[str, Any]:
+        """What its graphs depend on: all that goes into the fingerprint but weights and tokenizer."""
+        return {
+            "identity": self.model.identity(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "tokenization": self.tokenization.to_dict(),
+        }
+
     def fingerprint(self) -> str:
         """sha256 over the float32 weights and all that shapes a vector: equal for a half-precision copy read back."""
         module: nn.Module = self.model
-        digest = hashlib.sha256(
-            json.dumps(
-                {
-                    "config": module.identity(),  # type: ignore[operator]  # an EncoderPair
-                    "preprocessing": self.preprocessing.to_dict(),
-                    "tokenization": self.tokenization.to_dict(),
-                    "tokenizer": hashlib.sha256(self.tokenizer.encode()).hexdigest(),
-                },
-                sort_keys=True,
-            ).encode()
+        weights = sorted(module.state_dict().items())
+        return compute_fingerprint(
+            module.identity(),  # type: ignore[operator]  # an EncoderPair
+            self.preprocessing,
+            self.tokenization,
+            self.tokenizer,
+            ((name, tensor.detach().cpu().numpy()) for name, tensor in weights),
         )
-        for name, tensor in sorted(module.state_dict().items()):
-            value = tensor.detach().cpu()
-            value = value.float() if value.is_floating_point() else value.long()
-            digest.update(f"{name} {tuple(value.shape)}".encode())
-            digest.update(value.contiguous().numpy().data)
-        return digest.hexdigest()

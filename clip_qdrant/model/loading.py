@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from clip_qdrant.calibration.curves import Calibration
+from clip_qdrant.checkpoint_file.description import read_description
 from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.model import tutorial
-from clip_qdrant.model.checkpoint import FORMAT, Checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.dual_encoder import DualEncoder, DualEncoderConfig
-from clip_qdrant.model.plan import build_plan, check_attention, check_values
+from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.probe import probe_checkpoint
 from clip_qdrant.model.weights import compare_weights, fill_network, read_content
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
-from clip_qdrant.model_inputs.prompts import Prompts
-from clip_qdrant.model_inputs.tokenization import Tokenization
 from clip_qdrant.model_names import split_pair
 
 __all__ = ["build_network", "load_checkpoint", "read_checkpoint"]
-
-_REQUIRED = ("config", "preprocessing", "tokenization", "tokenizer", "weights", "fingerprint")
 
 
 def read_checkpoint(source: str) -> Checkpoint:
@@ -59,42 +54,28 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     content = read_content(path)
     if "format" not in content:
         return tutorial.read_state_dict(content, path)
-    found = content.get("format")
-    if found != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {found!r}, not {FORMAT}: update clip-qdrant")
-    missing = [name for name in _REQUIRED if name not in content]
-    if missing:
-        raise CheckpointError(f"{path} is not a whole checkpoint: {', '.join(missing)} missing")
-    config, weights, tokenizer = (content[name] for name in ("config", "weights", "tokenizer"))
-    if not isinstance(weights, Mapping) or not isinstance(tokenizer, str):
-        raise CheckpointError(f"{path} holds a {type(weights).__name__} in place of weights, or no text as tokenizer")
+    description = read_description(content, path)
+    config, weights = description.config, content["weights"]
     try:
-        check_values(*(value for name, value in content.items() if name not in ("weights", "tokenizer")))
         check_attention(config)
-        preprocessing = Preprocessing.from_dict(content["preprocessing"])
-        tokenization = Tokenization(**content["tokenization"])
-        trained_on = tuple(map(str, content.get("trained_on", ())))
-        metrics = {str(name): float(value) for name, value in dict(content.get("metrics", {})).items()}
-        prompts = Prompts.from_dict(content.get("prompts"))
-        told = content.get("calibration")
-        calibration = None if told is None else Calibration.from_dict(told)
-        plan = build_plan(lambda: build_network(dict(config), preprocessing), len(weights))
+        plan = build_plan(lambda: build_network(dict(config), description.preprocessing), len(weights))
     except Exception as error:  # the libraries raise whatever a description makes them meet
         raise CheckpointError(f"{path} describes a network that cannot be built: {first_line(error)}") from error
     compare_weights(plan, weights, path)
-    model = build_network(dict(config), preprocessing)
+    model = build_network(dict(config), description.preprocessing)
     fill_network(model, weights)
     checkpoint = Checkpoint(
         model,
-        preprocessing,
-        tokenization,
-        tokenizer,
-        trained_on=trained_on,
-        metrics=metrics,
-        prompts=prompts,
-        calibration=calibration,
+        description.preprocessing,
+        description.tokenization,
+        description.tokenizer,
+        trained_on=description.trained_on,
+        metrics=description.metrics,
+        prompts=description.prompts,
+        calibration=description.calibration,
+        graphs=content.get("graphs"),
     )
-    if checkpoint.fingerprint() != content["fingerprint"]:
+    if checkpoint.fingerprint() != description.fingerprint:
         raise CheckpointError(f"{path} is damaged: its weights are not those its fingerprint was made of")
     probe_checkpoint(checkpoint, path)
     return checkpoint

@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from clip_qdrant.errors import ConfigError
 
-__all__ = ["build_plan", "check_attention", "check_values"]
+__all__ = ["build_plan", "check_attention"]
 
 _ATTENTION = (None, "eager", "sdpa")
-_MOST_VALUES = 1_000_000
 
 
 def build_plan(build: Callable[[], nn.Module], most: int) -> nn.Module:
@@ -51,21 +50,3 @@ def check_attention(config: Any) -> None:
                 if each not in _ATTENTION and not isinstance(each, bool):
                     raise ConfigError(f"its configuration asks for {name}={each!r}: eager and sdpa are possible")
         check_attention(value)
-
-
-def check_values(*parts: object) -> None:
-    """Raises ConfigError unless all are plain values, and few: one list that is in it many times counts as many."""
-    left, waiting = _MOST_VALUES, list(parts)
-    while waiting:
-        value = waiting.pop()
-        left -= 1 + (len(value) if isinstance(value, (str, bytes, list, tuple, Mapping)) else 0)
-        if left < 0:
-            raise ConfigError(f"its description has more than {_MOST_VALUES:,} values")
-        if isinstance(value, Mapping):
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, (list, tuple)):
-            waiting += value
-        elif not (value is None or type(value) in (str, int, float, bool)):
-            kind = "a tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise ConfigError(f"its description holds {kind}, where texts and numbers belong")

@@ -2,35 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from clip_qdrant.errors import CheckpointError
+from clip_qdrant.checkpoint_file.description import FORMAT
+from clip_qdrant.checkpoint_file.read import GRAPHS_FORMAT
+from clip_qdrant.errors import CheckpointError, ExportError
 from clip_qdrant.file_replacement import raise_if_full
-from clip_qdrant.model.checkpoint import FORMAT, Checkpoint
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import build_network
-from clip_qdrant.model.weights import write_atomically
+from clip_qdrant.model.weights import fill_network, write_atomically
 
-__all__ = ["save_checkpoint"]
+__all__ = ["export_checkpoint", "save_checkpoint"]
+
+logger = logging.getLogger(__name__)
+MakeGraphs = Callable[[Checkpoint], Mapping[str, Any]]
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> str:
+def save_checkpoint(
+    checkpoint: Checkpoint, path: str | Path, *, half: bool = False, graphs: MakeGraphs | None = None
+) -> str:
     """Write one file, atomically, and return the fingerprint of what a reader will get.
 
     `half` stores float16, half the size, at the price of rounding the weights: the fingerprint is of the rounded ones.
+    The file carries the graphs of its encoders, by which it is opened without torch, where the checkpoint brings them
+    along from its own file, or with `graphs`, which is `clip_qdrant.runtime.onnx_export.make_graphs` and takes 10 to
+    60 s. A network that cannot be exported is saved without, which is logged.
     Raises CheckpointError when the file cannot be written, DiskFull where there is no room for it.
     """
-    module: nn.Module = checkpoint.model
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if half:
-        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
-        overflowed = [n for n, t in weights.items() if t.is_floating_point() and not t.isfinite().all()]
-        if overflowed:
-            raise CheckpointError(f"{overflowed[0]} does not fit float16: save with half=False")
-        checkpoint = _replace_weights(checkpoint, weights)
+        checkpoint = _round(checkpoint)
+    made = _take_graphs(checkpoint)
+    if made is None and graphs:
+        try:
+            made = graphs(checkpoint)
+        except ExportError as error:
+            logger.warning("%s is saved without graphs, and runs on torch alone: %s", path, error)
+    weights = _take_weights(checkpoint)
+    return _write(checkpoint, _to_half(weights) if half else weights, Path(path), made)
+
+
+def export_checkpoint(checkpoint: Checkpoint, path: Path, graphs: MakeGraphs, *, half: bool = False) -> str:
+    """Write one file with `graphs` and return the fingerprint: in float16 with `half`, or where that rounds nothing.
+
+    Raises ExportError for a network that cannot be exported, and as `save_checkpoint`.
+    """
+    if half:
+        checkpoint = _round(checkpoint)
+    weights = _take_weights(checkpoint)
+    halves = _to_half(weights)
+    if all(torch.equal(halves[name].to(tensor.dtype), tensor) for name, tensor in weights.items()):
+        weights = halves
+    return _write(checkpoint, weights, path, _take_graphs(checkpoint) or graphs(checkpoint))
+
+
+def _round(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as a reader of its float16 weights will see it. Raises CheckpointError where they do not fit."""
+    weights = _to_half(_take_weights(checkpoint))
+    overflowed = [n for n, t in weights.items() if t.is_floating_point() and not t.isfinite().all()]
+    if overflowed:
+        raise CheckpointError(f"{overflowed[0]} does not fit float16: save with half=False")
+    model = build_network(checkpoint.config, checkpoint.preprocessing)
+    fill_network(model, weights)
+    return replace(checkpoint, model=model)
+
+
+def _take_graphs(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """The graphs it brings along, if they are still those of its network."""
+    graphs = checkpoint.graphs
+    if not isinstance(graphs, Mapping) or graphs.get("format") != GRAPHS_FORMAT:
+        return None
+    return graphs if all(graphs.get(name) == value for name, value in checkpoint.structure().items()) else None
+
+
+def _take_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    module: nn.Module = checkpoint.model
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _to_half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+
+
+def _write(checkpoint: Checkpoint, weights: Mapping[str, Tensor], path: Path, graphs: Mapping[str, Any] | None) -> str:
     fingerprint = checkpoint.fingerprint()
     content = {
         "format": FORMAT,
@@ -38,14 +98,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
         "preprocessing": checkpoint.preprocessing.to_dict(),
         "tokenization": checkpoint.tokenization.to_dict(),
         "tokenizer": checkpoint.tokenizer,
-        "weights": weights,
+        "weights": dict(weights),
         "trained_on": list(checkpoint.trained_on),
         "metrics": dict(checkpoint.metrics),
         "prompts": None if checkpoint.prompts is None else checkpoint.prompts.to_dict(),
         "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration is not None else None,
         "fingerprint": fingerprint,
+        "graphs": graphs,
     }
-    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
@@ -53,10 +113,3 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
         raise_if_full(error, path.parent)
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
     return fingerprint
-
-
-def _replace_weights(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Checkpoint:
-    """The checkpoint as a reader of these weights will see it."""
-    model = build_network(checkpoint.config, checkpoint.preprocessing)
-    model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
-    return replace(checkpoint, model=model)

@@ -1,21 +1,28 @@
-"""Checkpoints as ONNX exports in the user's cache folder: made once, found again by the bytes they were made from."""
+"""Files with the graphs of encoders: a checkpoint that carries them, or an export in the user's cache folder.
+
+    <cache>/exports/<fingerprint>.pt     checkpoint files with graphs, made of models that have none
+    <cache>/notes/<sha256>.json          a source, the size and time of its files, and its fingerprint (file_notes.py)
+    <cache>/exports.lock                 held while an export is made
+
+A source is what `model_sources.py` makes of a model's name. A checkpoint file with graphs is
+opened as it is; its note says that it has been checked against its fingerprint. Of all others the note says which
+export is theirs. A name of the hub has two notes: under the commit that the hub's cache has of it, which counts, and
+under the name as it is written, for when that cache is gone.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
-import tempfile
 import threading
 from pathlib import Path
 
-from clip_qdrant.content import BUNDLED, bundled_checkpoint
-from clip_qdrant.errors import CheckpointError, ExportError, first_line
+from clip_qdrant.checkpoint_file.read import CheckpointFile
+from clip_qdrant.errors import CheckpointError, ClipQdrantError, ExportError
 from clip_qdrant.file_replacement import raise_if_full
-from clip_qdrant.hub.snapshots import fetch_descriptions, find_commit
-from clip_qdrant.model_names import parse_hub_name, split_pair, suggest_name
+from clip_qdrant.runtime.file_notes import FileNotes, Note
+from clip_qdrant.runtime.model_sources import ModelSource, find_source
 from clip_qdrant.runtime.onnx import OnnxRuntime
-from clip_qdrant.runtime.sealed_json import read_sealed, write_sealed
+from clip_qdrant.torch_extra import has_torch, require_torch
 from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["ExportCache"]
@@ -26,103 +33,119 @@ _exporting = threading.Lock()
 
 
 class ExportCache:
-    """A folder of ONNX exports, named by fingerprint, and of pointers: the sha256 of a source's bytes -> fingerprint.
+    """The cache folder. Several processes may use it: a reader sees a whole file or none, and one exports at a time."""
 
-    An export is made in a temporary folder and renamed, so a reader sees a whole one or none, whoever else is writing.
-    Processes that need one at the same time wait for the first to make it.
-    """
+    def __init__(self, folder: Path) -> None:
+        self.exports = folder / "exports"
+        self.notes = FileNotes(folder / "notes")
+        self._lock = folder / "exports.lock"
 
-    def __init__(self, folder: Path, threads: int | None) -> None:
-        self._exports = folder / "exports"
-        self._sources = folder / "sources"
-        self._threads = threads
+    def open(self, name: str) -> CheckpointFile:
+        """The file with the graphs of a model, made if there is none.
 
-    def open(self, source: str) -> OnnxRuntime:
-        """The export of a source, made if it is not there. Raises CheckpointError, ExportError."""
-        key = _hash_source(source)
-        return self._find(key) or self._make(source, key)
+        Raises CheckpointError, ExportError, and MissingExtra where one has to be made and torch is not installed.
+        """
+        source = find_source(name)
+        own = self._open_own(source.checkpoint) if source.checkpoint else None
+        return own or self._find(source) or self._make(name, source)
 
-    def rebuild(self, source: str) -> OnnxRuntime:
-        """The export of a source of which a file turned out to be damaged, made anew unless somebody just did."""
-        return self._make(source, _hash_source(source))
+    def rebuild(self, name: str) -> CheckpointFile:
+        """An export in place of a file that ONNX Runtime could not open. Raises as `open`."""
+        source = find_source(name)
+        if source.checkpoint:
+            own = _read(source.checkpoint)
+            if own is not None:
+                own.check()  # damaged: told as such
+        return self._make(name, source)
 
-    def _find(self, key: str) -> OnnxRuntime | None:
+    def _open_own(self, path: Path) -> CheckpointFile | None:
+        """A checkpoint of ours with graphs; None for any other that torch may be able to read."""
         try:
-            pointer = read_sealed(self._sources / f"{key}.json")
-            found = OnnxRuntime(self._exports / str(pointer.get("fingerprint")), threads=self._threads)
-            if pointer.get("source") == key and found.meta["fingerprint"] == pointer.get("fingerprint"):
-                return found
-            logger.info("no export yet: what lies at %s is one of another model", found.folder)
-        except ExportError as reason:
+            file = _read(path)
+            if file is not None:
+                self._check(file)
+            return file
+        except CheckpointError:
+            if not has_torch():
+                raise
+            return None
+
+    def _check(self, file: CheckpointFile) -> None:
+        """Raises CheckpointError unless the file is what its fingerprint says, now or when it was last looked at."""
+        name, files = str(file.path.resolve()), [file.path]
+        note = self.notes.recall(name, files)
+        if note is None or note.fingerprint != file.description.fingerprint:
+            file.check()
+            self.notes.remember(Note(name, file.description.fingerprint), files)
+
+    def _find(self, source: ModelSource) -> CheckpointFile | None:
+        note = self.notes.recall(source.name, source.files)
+        if note is None and source.files:
+            content = source.hash_content()
+            same = next((each for each in self.notes if each.content == content), None)
+            if same is not None:
+                note = Note(source.name, same.fingerprint, content)
+                self.notes.remember(note, source.files)
+        return None if note is None else self._open_export(note.fingerprint)
+
+    def _open_export(self, fingerprint: str) -> CheckpointFile | None:
+        path = self.exports / f"{fingerprint}.pt"
+        try:
+            file = _read(path)
+            if file is not None and file.description.fingerprint == fingerprint:
+                self._check(file)
+                return file
+            logger.info("no export yet: what lies at %s is one of another model", path)
+        except CheckpointError as reason:
             logger.info("no export yet: %s", reason)
         return None
 
-    def _make(self, source: str, key: str) -> OnnxRuntime:
+    def _make(self, name: str, source: ModelSource) -> CheckpointFile:
+        require_torch(f"the first use of {mask_secrets(name)}, which is exported to ONNX once,")
         from filelock import FileLock  # 20 ms that a warm cache does not need
 
         with _exporting:
             try:
-                self._exports.mkdir(parents=True, exist_ok=True)
-                self._sources.mkdir(parents=True, exist_ok=True)
-                with FileLock(self._exports.parent / "exports.lock"):
-                    return self._make_alone(source, key)
+                self.exports.mkdir(parents=True, exist_ok=True)
+                with FileLock(self._lock):
+                    return self._make_alone(name, source)
             except OSError as error:
-                raise_if_full(error, self._exports)
-                raise ExportError(f"cannot write the ONNX export into {self._exports}: {error}") from error
+                raise_if_full(error, self.exports)
+                raise ExportError(f"cannot write the ONNX export into {self.exports}: {error}") from error
 
-    def _make_alone(self, source: str, key: str) -> OnnxRuntime:
-        there = self._find(key)
-        if there is not None and there.is_whole():  # another thread or process was quicker
+    def _make_alone(self, name: str, source: ModelSource) -> CheckpointFile:
+        there = self._find(source)
+        if there is not None and _is_whole(there):  # another thread or process was quicker
             return there
         from clip_qdrant.model.loading import read_checkpoint
-        from clip_qdrant.runtime.onnx_export import export_onnx
+        from clip_qdrant.model.saving import export_checkpoint
+        from clip_qdrant.runtime.onnx_export import make_graphs
 
-        checkpoint = read_checkpoint(source)
-        with tempfile.TemporaryDirectory(dir=self._exports, prefix=".new-") as scratch:
-            made = Path(scratch) / "export"
-            final = self._exports / export_onnx(checkpoint, made)
-            with contextlib.suppress(FileNotFoundError):  # broken or stale: out of the way, a folder is not replaced
-                final.rename(Path(scratch) / "old")
-            made.rename(final)
-            pointer = Path(scratch) / "pointer"
-            write_sealed(pointer, {"source": key, "fingerprint": final.name})
-            pointer.replace(self._sources / f"{key}.json")
-        return OnnxRuntime(final, threads=self._threads)
+        for left in self.exports.glob(".*"):  # by a process that was killed: nobody else writes here now
+            left.unlink()
+        content = source.hash_content()
+        scratch = self.exports / ".new.pt"
+        fingerprint = export_checkpoint(read_checkpoint(name), scratch, make_graphs)
+        final = self.exports / f"{fingerprint}.pt"
+        scratch.replace(final)
+        self.notes.remember(Note(str(final.resolve()), fingerprint), [final])
+        after = find_source(name)  # by now the hub's cache has it
+        for each in {after.name, after.asked}:
+            self.notes.remember(Note(each, fingerprint, content), source.files)
+        return CheckpointFile(final)
 
 
-def _hash_source(source: str) -> str:
-    """sha256 over the bytes of a checkpoint or over the files of a model folder; of a hub name, over its commit.
+def _read(path: Path) -> CheckpointFile | None:
+    """A checkpoint file of ours, None for one without graphs. Raises CheckpointError."""
+    file = CheckpointFile(path)
+    return None if file.graphs is None else file
 
-    Reading 50 MB takes 50 ms here; a modification time would be quicker and can lie.
-    """
-    digest = hashlib.sha256()
-    if pair := split_pair(source):
-        image = str(bundled_checkpoint()) if pair[0] == BUNDLED else pair[0]
-        digest.update(f"{_hash_source(image)} {_hash_source(f'hf:{pair[1]}')}".encode())
-        return digest.hexdigest()
-    name = source.removeprefix("hf:")
-    path = Path(name)
-    if source.startswith("open_clip:"):
-        architecture, _, rest = source.removeprefix("open_clip:").partition("/")
-        digest.update(f"open_clip:{architecture}".encode())
-        path = Path(rest)
-        if not path.is_file():  # what lies behind a tag stays as it is
-            digest.update(f"/{rest}".encode())
-            return digest.hexdigest()
-    elif not source.startswith("hf:") and not path.exists():  # told without importing torch
-        raise CheckpointError(mask_secrets(f"there is no checkpoint at {source}{suggest_name(source)}"))
+
+def _is_whole(file: CheckpointFile) -> bool:
     try:
-        if source.startswith("hf:") and not path.is_dir():
-            commit = find_commit(name) or fetch_descriptions(name).folder.name
-            digest.update(f"hf:{parse_hub_name(name).repository}@{commit}".encode())
-            return digest.hexdigest()
-        for file in sorted((*path.glob("*"), *path.glob("*/*"))) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(f"{file.relative_to(path).as_posix() if path.is_dir() else ''}\0".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
-        raise CheckpointError(mask_secrets(f"cannot read the model {source}: {why}{suggest_name(source)}")) from error
-    return digest.hexdigest()
+        file.check()
+        runtime = OnnxRuntime(file)
+        runtime.open_sessions()
+    except ClipQdrantError:
+        return False
+    return True

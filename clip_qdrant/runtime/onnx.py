@@ -7,37 +7,47 @@ threads, EfficientNet-Lite0 on 2 cores).
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 
-from clip_qdrant.errors import ExportError, first_line
+from clip_qdrant.checkpoint_file.read import Side
+from clip_qdrant.errors import CheckpointError, ExportError, first_line
 from clip_qdrant.runtime import cpu_count
-from clip_qdrant.runtime.sealed_json import read_sealed
 
-__all__ = ["EXPORT_FORMAT", "OnnxRuntime"]
+__all__ = ["EncoderSource", "OnnxRuntime", "weight_file"]
 
-EXPORT_FORMAT = 2
 _IMAGES_A_CALL = 4  # larger calls leave the cache: 160 images/s at 1 to 8, 100 at 32
 _TEXTS_A_CALL = 16
+_NO_FOLDER = "/dev/null/none"
+
+
+class EncoderSource(Protocol):
+    """Two encoders as ONNX models without weights, and their weights: a checkpoint file, or what will be one."""
+
+    @property
+    def path(self) -> Path: ...
+    def meta(self) -> dict[str, Any]: ...  # as Checkpoint.meta
+    def read_graph(self, side: Side) -> bytes: ...
+    def list_weights(self, side: Side) -> Sequence[str]: ...
+    def read_weight(self, name: str) -> np.ndarray: ...
 
 
 class OnnxRuntime:
-    """The two graphs of an export folder. Sessions open at their first use; every method is thread-safe.
+    """The encoders of a source. Sessions open at their first use; every method is thread-safe.
 
-    Raises ExportError when a file is missing, damaged or of another format.
+    Raises ExportError for a graph that this ONNX Runtime cannot open, CheckpointError for a damaged file.
     """
 
-    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
-        self.folder = folder
+    def __init__(self, source: EncoderSource, *, threads: int | None = None) -> None:
+        self.source = source
         self.threads = threads or cpu_count()
-        self.meta = _read_meta(folder)
+        self.meta = source.meta()
         self._lock = threading.Lock()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -52,6 +62,11 @@ class OnnxRuntime:
         run = self._session("text", threads=self.threads).run
         return self._spread(lambda rows: run(None, {"ids": ids[rows], "mask": mask[rows]})[0], len(ids), _TEXTS_A_CALL)
 
+    def open_sessions(self) -> None:
+        """Opens both sessions, which otherwise happens at their first use."""
+        self._session("image", threads=1)
+        self._session("text", threads=self.threads)
+
     def _spread(self, run: Callable[[slice], np.ndarray], n: int, step: int) -> np.ndarray:
         parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
         if not parts:
@@ -63,46 +78,38 @@ class OnnxRuntime:
                 self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="embed")
         return np.concatenate(list(self._pool.map(run, parts)))
 
-    def _session(self, name: str, *, threads: int) -> onnxruntime.InferenceSession:
+    def _session(self, side: Side, *, threads: int) -> onnxruntime.InferenceSession:
         with self._lock:
-            if name not in self._sessions:
+            if side not in self._sessions:
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = threads
                 options.inter_op_num_threads = 1
                 options.log_severity_level = 3
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                graph = self.read(f"{name}.onnx")
-                self._sessions[name] = _open_session(graph, options, self.folder / f"{name}.onnx")
-            return self._sessions[name]
+                # A graph gets its weights from us; one that names files of its own finds none.
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+                self._sessions[side] = self._open_session(side, options)
+            return self._sessions[side]
 
-    def is_whole(self) -> bool:
-        """Whether every file is there as it was written."""
+    def _open_session(self, side: Side, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+        graph, weights = self.source.read_graph(side), self.source.list_weights(side)
         try:
-            return all(self.read(name) for name in self.meta["sha256"])
-        except ExportError:
-            return False
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file of the export, as they were written; raises ExportError for any others."""
-        try:
-            content = (self.folder / name).read_bytes()
-        except OSError as error:
-            raise ExportError(f"cannot read {self.folder / name}: {error}") from error
-        if hashlib.sha256(content).hexdigest() != self.meta["sha256"].get(name):
-            raise ExportError(f"{self.folder / name} is damaged")
-        return content
-
-
-def _open_session(graph: bytes, options: onnxruntime.SessionOptions, path: Path) -> onnxruntime.InferenceSession:
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its classes of errors share no base, as for a graph of a newer ONNX Runtime
-        raise ExportError(f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {first_line(error)}") from error
+            arrays = [self.source.read_weight(name) for name in weights]
+            contents = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+            # It copies what it keeps, so that nothing of a file stays mapped, and lets go of what it packs anew.
+            options.add_external_initializers_from_files_in_memory(
+                [weight_file(name) for name in weights], contents, [len(content) for content in contents]
+            )
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except CheckpointError:
+            raise
+        except Exception as error:  # its classes of errors share no base, as for a graph of a newer ONNX Runtime
+            version = onnxruntime.__version__
+            raise ExportError(
+                f"ONNX Runtime {version} cannot open the {side} encoder of {self.source.path}: {first_line(error)}"
+            ) from error
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    """What export_onnx wrote. A file of another export, or of another format, is none of this folder's."""
-    meta = read_sealed(folder / "meta.json")
-    if meta.get("format") != EXPORT_FORMAT:
-        raise ExportError(f"{folder} has export format {meta.get('format')!r}, this version reads {EXPORT_FORMAT}")
-    return meta
+def weight_file(name: str) -> str:
+    """What a graph calls the file of a weight: no file that could be there, but what is given under this name."""
+    return f"weights/{name}"

@@ -1,34 +1,39 @@
-"""A checkpoint's two encoders as ONNX graphs, with everything else that embedding on ONNX Runtime needs.
+"""A checkpoint's two encoders as ONNX models without weights, which its file carries.
 
-The folder holds `image.onnx` (uint8 pixels -> unit rows), `text.onnx` (ids, mask -> unit rows), `tokenizer.json` and
-`meta.json`, which is written last.
+An initializer that is a tensor of the state dict is left out and refers to it by name. So that no other large ones
+appear, nothing is folded that such a tensor goes into (batch norms into convolutions, transposed matrices): ONNX
+Runtime does that when it opens the graph. What is left are shapes and small constants, some 100 KB.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import io
-import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from onnxscript import ir
 from torch import Tensor, nn
 
+from clip_qdrant.checkpoint_file.read import GRAPHS_FORMAT, Side
 from clip_qdrant.errors import ExportError, first_line
 from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model_inputs.tokenization import TextTokenizer
-from clip_qdrant.runtime.onnx import EXPORT_FORMAT, OnnxRuntime
-from clip_qdrant.runtime.sealed_json import write_sealed
+from clip_qdrant.runtime.onnx import OnnxRuntime, weight_file
 
-__all__ = ["export_onnx"]
+__all__ = ["make_graphs"]
 
-logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-4
+_MOST_KEPT = 8 << 20  # bytes of a graph; the largest that are needed have 1 MB
+_MAKERS = ("torch", "onnxscript", "onnx-ir", "onnx")
 
 
 class _Method(nn.Module):
@@ -43,8 +48,33 @@ class _Method(nn.Module):
         return self.method(*inputs)
 
 
-def export_onnx(checkpoint: Checkpoint, folder: Path) -> str:
-    """Write the folder and return the fingerprint. Raises ExportError when a graph does not reproduce torch's rows."""
+@dataclass(frozen=True)
+class _Exported:
+    """What a file will carry, as a source of encoders before it is written."""
+
+    checkpoint: Checkpoint
+    graphs: Mapping[Side, tuple[bytes, list[str]]]
+    path: Path = Path("the checkpoint")
+
+    def meta(self) -> dict[str, Any]:
+        return {"dim": self.checkpoint.model.dim}
+
+    def read_graph(self, side: Side) -> bytes:
+        return self.graphs[side][0]
+
+    def list_weights(self, side: Side) -> list[str]:
+        return self.graphs[side][1]
+
+    def read_weight(self, name: str) -> np.ndarray:
+        array: np.ndarray = self.checkpoint.model.state_dict()[name].detach().cpu().numpy()
+        return array
+
+
+def make_graphs(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint file holds as `graphs`: containers and tensors of bytes.
+
+    Raises ExportError for a network that cannot be exported, or whose graphs do not reproduce torch's rows.
+    """
     model, shape = checkpoint.model, checkpoint.preprocessing.shape
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8))
     tokenizer = TextTokenizer(checkpoint.tokenizer, checkpoint.tokenization)
@@ -53,48 +83,83 @@ def export_onnx(checkpoint: Checkpoint, folder: Path) -> str:
     length = torch.export.Dim("length", min=1, max=checkpoint.tokenization.max_length)
     # A model that always pads to one length may compute with that length as a constant.
     text_shape = {0: batch} if checkpoint.tokenization.padding == "max_length" else {0: batch, 1: length}
-    folder.mkdir(parents=True, exist_ok=True)
-    _export(model, model.encode_image, (pixels,), ({0: batch},), folder / "image.onnx", ["pixels"])
-    _export(model, model.encode_text, (ids, mask), (text_shape, text_shape), folder / "text.onnx", ["ids", "mask"])
-    (folder / "tokenizer.json").write_text(checkpoint.tokenizer, encoding="utf-8")
-    meta = {
-        **checkpoint.meta(),
-        "format": EXPORT_FORMAT,
-        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
+    graphs: dict[Side, tuple[bytes, list[str]]] = {
+        "image": _export(model, "image", (pixels,), ({0: batch},), ["pixels"]),
+        "text": _export(model, "text", (ids, mask), (text_shape, text_shape), ["ids", "mask"]),
     }
-    write_sealed(folder / "meta.json", meta)
-    _compare(model, OnnxRuntime(folder), pixels, ids, mask)
-    return str(meta["fingerprint"])
+    _compare(model, OnnxRuntime(_Exported(checkpoint, graphs)), pixels, ids, mask)
+    return {
+        "format": GRAPHS_FORMAT,
+        **checkpoint.structure(),
+        "dim": model.dim,
+        "vocabulary": model.vocabulary,
+        "made_with": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _MAKERS),
+        **{
+            side: {
+                "graph": torch.frombuffer(bytearray(graph), dtype=torch.uint8),
+                "sha256": hashlib.sha256(graph).hexdigest(),
+                "weights": weights,
+            }
+            for side, (graph, weights) in graphs.items()
+        },
+    }
 
 
 def _export(
-    owner: nn.Module,
-    method: Callable[..., Tensor],
-    inputs: tuple[Tensor, ...],
-    shapes: tuple[object, ...],
-    path: Path,
-    names: list[str],
-) -> None:
+    owner: nn.Module, side: Side, inputs: tuple[Tensor, ...], shapes: tuple[object, ...], names: list[str]
+) -> tuple[bytes, list[str]]:
     silence = contextlib.redirect_stdout(io.StringIO())  # the exporter prints its progress
     with warnings.catch_warnings(), silence, torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(
-                _Method(owner, method).eval(),
+            program = torch.onnx.export(
+                _Method(owner, getattr(owner, f"encode_{side}")).eval(),
                 inputs,
-                str(path),
                 input_names=names,
                 output_names=["embeddings"],
                 dynamo=True,
                 dynamic_shapes=(shapes,),
-                external_data=False,
+                optimize=False,
                 verbose=False,
             )
+            return _take_weights_out(program, owner.state_dict().keys())
         except Exception as error:  # the exporter's passes raise whatever they meet
-            raise_if_full(error, path.parent)
+            raise_if_full(error, Path())
             raise ExportError(
-                f"cannot export the {path.stem} encoder to ONNX, set runtime to torch: {first_line(error)}"
+                f"cannot export the {side} encoder to ONNX, set runtime to torch: {first_line(error)}"
             ) from error
+
+
+def _take_weights_out(program: Any, names: Any) -> tuple[bytes, list[str]]:
+    """The graph, optimised as far as it can be without its weights, and which weight each initializer is."""
+    graph = program.model.graph
+    weights = {}
+    for name in list(graph.initializers):
+        if name.removeprefix("owner.") in names:
+            value = graph.initializers.pop(name)
+            weights[value] = value.const_value
+            value.const_value = None
+            graph.inputs.append(value)  # an input is nothing that could be folded
+    program.optimize()
+    graph = program.model.graph
+    used = []
+    for value, tensor in weights.items():
+        graph.inputs.remove(value)
+        if value.uses():
+            name = str(value.name).removeprefix("owner.")
+            used.append(name)
+            value.const_value = ir.ExternalTensor(
+                weight_file(name), 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=str(value.name)
+            )
+            graph.register_initializer(value)
+    model = ir.to_proto(program.model)
+    for node in (model, model.graph, *model.graph.node):
+        del node.metadata_props[:]  # where in the source of torch it comes from: nine tenths of the bytes
+    del model.graph.value_info[:]
+    content = model.SerializeToString()
+    if len(content) > _MOST_KEPT:
+        raise ExportError(f"its graph keeps {len(content):,} bytes beside the weights")
+    return content, used
 
 
 def _compare(model: nn.Module, runtime: OnnxRuntime, pixels: Tensor, ids: Tensor, mask: Tensor) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from clip_qdrant.errors import ExportError
 
-__all__ = ["read_sealed", "write_sealed"]
+__all__ = ["read_sealed", "seal"]
 
 _SEAL = "seal"
 
 
-def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a file that `read_sealed` reads. Raises OSError."""
-    path.write_text(json.dumps({**values, _SEAL: _compute(values)}, indent=1), encoding="utf-8")
+def seal(values: Mapping[str, Any]) -> str:
+    """The text of a file that `read_sealed` reads."""
+    return json.dumps({**values, _SEAL: _compute(values)}, indent=1)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.telemetry import disable_telemetry
+from clip_qdrant.torch_extra import require_torch
 
 if TYPE_CHECKING:
     from clip_qdrant_training.config import TrainConfig
@@ -78,7 +79,11 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError:
+        require_torch(f"{__name__}.{name}")
+        raise
     globals()[name] = value
     return value
 

@@ -35,6 +35,7 @@ from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.runtime.onnx_export import make_graphs
 from clip_qdrant_training import Mixture, TrainConfig, TrainingJob, evaluate, read_pairs
 from clip_qdrant_training.data.read import Part
 from clip_qdrant_training.output.watchers.live_table import LiveTable
@@ -192,7 +193,7 @@ def finish(output: Path, splits: dict[tuple[str, str], Any]) -> None:
     }
     calibration = calibrate(embedder, splits["flickr8k", "dev"][:CALIBRATED_ON])
     checkpoint = replace(load_checkpoint(output), metrics=metrics, calibration=calibration, prompts=PROMPTS)
-    fingerprint = save_checkpoint(checkpoint, output, half=True)
+    fingerprint = save_checkpoint(checkpoint, output, half=True, graphs=make_graphs)
     for key, value in metrics.items():
         print(f"{key:45s} {value}")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, fingerprint {fingerprint[:12]}")

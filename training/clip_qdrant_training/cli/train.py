@@ -13,6 +13,7 @@ import typer
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, stderr_console, stdout_console
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.torch_extra import require_torch
 from clip_qdrant_training.cli.check import check_pairs
 from clip_qdrant_training.cli.find_lr import find_rates
 
@@ -108,6 +109,7 @@ def train(
 
     What a run leaves (settings, log, curves, report, its state) lies in the folder of the run.
     """
+    require_torch("training")
     if check and find_lr:
         raise ConfigError("give --check or --find-lr, not both: each does one thing and trains nothing")
     if output is None and not (check or find_lr):

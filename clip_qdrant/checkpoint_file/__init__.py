@@ -1,0 +1,1 @@
+"""Checkpoint files without torch: read, checked, and what they say of themselves."""
