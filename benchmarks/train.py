@@ -82,17 +82,22 @@ class Turns:
         self._pipe = pipe
         self._wanted = self._next()
         self._steps: list[tuple[float, float]] = []
-        self._busy = 0.0
+        self._busy = self._last = 0.0
 
     def stepped(self, seconds: float, waited: float) -> None:
         """After each step; raises StopTurns after the last."""
         if not self._steps:
             self._busy = time.process_time()
+        self._last = time.process_time()
         self._steps.append((seconds, waited))
         if len(self._steps) > self._wanted:
             seconds, waited = (sum(each) for each in zip(*self._steps[1:], strict=True))
             self._pipe.send(Turn(seconds, waited, time.process_time() - self._busy, _peak_gigabytes()))
             self._steps, self._wanted = [], self._next()
+
+    def skip(self) -> None:
+        """After what is no part of a step: the end of an epoch, for which the plain loops do nothing."""
+        self._busy += time.process_time() - self._last
 
     def _next(self) -> int:
         wanted = int(self._pipe.recv())
@@ -200,8 +205,8 @@ class Steps:
     def stepped(self, report: StepReport) -> None:
         self._turns.stepped(report.seconds, report.waited * report.seconds)
 
-    def epoch_ended(self, report: EpochReport) -> None:
-        pass
+    def epoch_ended(self, report: EpochReport) -> None:  # noqa: ARG002  # of the protocol
+        self._turns.skip()
 
     def ended(self) -> None:
         pass

@@ -80,6 +80,7 @@ class Validation:
                 score = sum(metrics.values()) if metrics else float(epoch)
                 improved = score > self._best_score
                 if improved:
+                    self._best = None  # no room for two beside the network
                     checkpoint = self._describe(learner.checkpoint(trained=epoch > 0), metrics, images, texts)
                     self._best, self._best_score, self.best_epoch = (
                         TrainingOutcome(checkpoint, images, texts),
