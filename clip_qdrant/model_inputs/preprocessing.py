@@ -14,12 +14,13 @@ from clip_qdrant.images.reduction import Box, find_whole
 from clip_qdrant.model_inputs.opencv import resize_bilinear
 from clip_qdrant.model_inputs.patches import choose_grid, pack_patches
 
-__all__ = ["Interpolation", "Preprocessing"]
+__all__ = ["EXACT_MARGIN", "Interpolation", "Preprocessing"]
 
 _LARGEST = 2048  # pixels a side; published encoders take up to 1,024
 _MOST_SCALED = 32  # how many times what is seen of it an image is scaled to; of what is longer only that part is made
 _MOST_MARGIN = 16
 _LARGEST_PATCH, _MOST_PATCHES = 64, 4096
+EXACT_MARGIN = 3  # of published models: vectors stay within 0.0005 in cosine of those of whole images
 _ALWAYS = ("image_size", "resize", "interpolation", "mean", "std")  # in the fingerprint of every encoder
 
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming", "opencv_bilinear"]

@@ -90,6 +90,11 @@ def test_nothing_changed_gives_the_pixels_of_the_preprocessing(
     assert np.array_equal(view.apply(image, preprocessing), preprocessing(image))
 
 
+def test_augmentation_is_off_when_nothing_changes() -> None:
+    assert Augmentation(crop=1, ratio=1, colour=0, flip="off").is_off
+    assert not Augmentation(crop=1, ratio=1, colour=0, flip="words").is_off
+
+
 def test_a_view_shows_its_box() -> None:
     image = Image.new("RGB", (80, 60), "blue")
     image.paste((255, 0, 0), (20, 10, 60, 50))

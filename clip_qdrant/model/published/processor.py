@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model_inputs.preprocessing import Interpolation, Preprocessing
+from clip_qdrant.model_inputs.preprocessing import EXACT_MARGIN, Interpolation, Preprocessing
 
 __all__ = ["find_processor", "read_preprocessing"]
 
@@ -23,7 +23,6 @@ _HALF = (0.5, 0.5, 0.5)
 _FILTERS: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 _NEAREST_TO_255 = 1e-6
 _PATCHES = "Siglip2ImageProcessor"
-_MARGIN = 3  # decoding may reduce images, and vectors stay within 0.0005 in cosine of those of whole ones
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def read_preprocessing(processor: Mapping[str, Any], config: Any, label: str) ->
         mean=mean,
         std=std,
         offset="exact" if resize == "squash" and scaled is None else "floor",
-        margin=1 if resize == "none" or interpolation == "nearest" else _MARGIN,
+        margin=1 if resize == "none" or interpolation == "nearest" else EXACT_MARGIN,
     )
 
 
@@ -162,7 +161,7 @@ class _ProcessorFile:
             interpolation=self.read_filter(),
             mean=mean,
             std=std,
-            margin=_MARGIN,
+            margin=EXACT_MARGIN,
             patch=side,
             patches=most,
         )

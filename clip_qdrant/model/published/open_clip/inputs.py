@@ -13,7 +13,7 @@ from clip_qdrant.model.published.hub import load_hub_tokenizer
 from clip_qdrant.model.published.open_clip.library import import_open_clip
 from clip_qdrant.model.published.open_clip.network import takes_short_texts
 from clip_qdrant.model.published.open_clip.source import OpenClipSource
-from clip_qdrant.model_inputs.preprocessing import Preprocessing, Resize
+from clip_qdrant.model_inputs.preprocessing import EXACT_MARGIN, Preprocessing, Resize
 from clip_qdrant.model_inputs.text_cleaning import CLEANINGS
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
@@ -41,6 +41,7 @@ def make_preprocessing(preprocess: Mapping[str, Any], model: Mapping[str, Any]) 
         image_size=sides[0],
         resize=_RESIZE[resize],
         offset="round",
+        margin=EXACT_MARGIN,
         fill=int(preprocess.get("fill_color") or 0) if resize == "longest" else 0,
         interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
         mean=_three(preprocess.get("mean") or _MEAN),
