@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -165,8 +166,10 @@ def _write_gemma(folder: Path) -> int:
 
 
 def _canonicalize(text: str) -> str:
-    """Lower case without punctuation, as SigLIP's own tokenizer class does."""
-    return " ".join(text.lower().translate(str.maketrans("", "", string.punctuation)).split())
+    """Lower case without punctuation between the special tokens, as SigLIP's own tokenizer class does."""
+    parts = re.split("(<pad>|</s>|<unk>)", text)
+    parts[::2] = [part.lower().translate(str.maketrans("", "", string.punctuation)) for part in parts[::2]]
+    return "".join(" ".join(part.split()) for part in parts)
 
 
 _EFFICIENTNET: Values = {
@@ -198,6 +201,7 @@ PUBLISHED: Mapping[str, Published] = {
         own={"projection_dim": 24},
         processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
         write_tokenizer=_write_roberta,
+        max_length=64,
     ),
     "chinese_clip": Published(
         text={**_BLOCKS, "max_position_embeddings": 64},
@@ -277,12 +281,5 @@ PUBLISHED: Mapping[str, Published] = {
         max_length=64,
         prepare=str.lower,
         takes_mask=False,
-    ),
-    "aimv2": Published(
-        text={**_BLOCKS, "num_attention_heads": 4},
-        image={**_WIDE, **_SIZE, "is_native": False},
-        own={"projection_dim": 24},
-        processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
-        write_tokenizer=_write_clip,
     ),
 }

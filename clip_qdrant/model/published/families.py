@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["FAMILIES", "PREPARATIONS", "SIGLIP", "ModelFamily", "count_tokens", "explain_family"]
+__all__ = ["FAMILIES", "SIGLIP", "ModelFamily", "count_tokens", "explain_family"]
 
 _BLOCKS = ("hidden_act", "layer_norm_eps", "num_attention_heads")
-_RMS_BLOCKS = ("hidden_act", "rms_norm_eps", "num_attention_heads")
 SIGLIP = {"canonicalize": True}
 SIGLIP2 = {"lower_case": True}
 
@@ -73,15 +72,8 @@ FAMILIES: Mapping[str, ModelFamily] = {
             preparations={"": SIGLIP2},
             patches=True,
         ),
-        ModelFamily(
-            "aimv2",
-            text_values=(*_RMS_BLOCKS, "eos_token_id"),
-            image_values=(*_RMS_BLOCKS, "is_native"),
-            pooling="use_head",
-        ),
     )
 }
-PREPARATIONS = {row.name: row.preparations for row in FAMILIES.values()}
 
 _TEXT = "a text model: it can be the text encoder of a new model (text_encoder of clip-qdrant train)"
 _IMAGE = "an image model without texts; as the image encoder of a new model timm's are taken (image_encoder)"
@@ -123,6 +115,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "a pair of models of any kind, of which transformers does not say how they see images and texts": (
         "vision-text-dual-encoder",
     ),
+    "a model to which transformers gives other vectors in a batch than alone": ("aimv2",),
     "a model with code of its own, which is not run here": ("jina_clip", "nomic_vision"),
 }
 

@@ -1,0 +1,92 @@
+"""hf: models of every family give the vectors that transformers gives with its own processor and its own model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from published import PUBLISHED, Published, save_published
+from varied import VARIED_TEXTS, read_upright, varied_images
+
+from clip_qdrant import ClipEmbedder
+from clip_qdrant.model.published.families import FAMILIES
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return varied_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def upright(files: list[Path]) -> list[Image.Image]:
+    return [read_upright(file) for file in files]
+
+
+def unit(rows: torch.Tensor) -> np.ndarray:
+    return np.asarray(torch.nn.functional.normalize(rows.float(), dim=-1))
+
+
+def embed_images(model: torch.nn.Module, folder: Path, images: list[Image.Image]) -> np.ndarray:
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    with torch.inference_mode():
+        inputs = [processor(images=image, return_tensors="pt") for image in images]
+        return np.concatenate([unit(model.get_image_features(**each).pooler_output) for each in inputs])
+
+
+def embed_texts(model: torch.nn.Module, folder: Path, row: Published) -> np.ndarray:
+    if row.own_tokenizer:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    else:  # its class needs a library that is not installed
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_file=str(folder / "tokenizer.json"), pad_token="</s>", eos_token="</s>", unk_token="<unk>"
+        )
+    names = ["input_ids", "attention_mask"] if row.takes_mask else ["input_ids"]
+    options = {"padding": row.padding, "truncation": True, "max_length": row.max_length, "return_tensors": "pt"}
+    with torch.inference_mode():
+        inputs = [tokenizer([row.prepare(text)], **options) for text in VARIED_TEXTS]
+        rows = [model.get_text_features(**{name: each[name] for name in names}).pooler_output for each in inputs]
+        return np.concatenate([unit(row) for row in rows])
+
+
+def assert_apart(rows: np.ndarray) -> None:
+    """A test of equal vectors is worth something where those of different inputs differ."""
+    others = (rows @ rows.T)[~np.eye(len(rows), dtype=bool)]
+    assert np.median(others) < 0.98
+
+
+def test_every_family_is_compared() -> None:
+    assert {row.model_type or name for name, row in PUBLISHED.items()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_vectors_are_those_of_transformers(
+    name: str, files: list[Path], upright: list[Image.Image], tmp_path: Path
+) -> None:
+    folder = save_published(name, tmp_path / "model")
+    reference = transformers.AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+    images = embed_images(reference, folder, upright)
+    texts = embed_texts(reference, folder, PUBLISHED[name])
+    assert_apart(images)
+    assert_apart(texts)
+    clip = ClipEmbedder.load(f"hf:{folder}", runtime="torch", device="cpu")
+    of_images = (clip.embed_images(files) * images).sum(1)
+    of_texts = (clip.embed_texts(VARIED_TEXTS) * texts).sum(1)
+    assert of_images.min() >= 0.9995, files[of_images.argmin()].name
+    assert of_texts.min() >= 0.99999, VARIED_TEXTS[of_texts.argmin()][:80]
+
+
+@pytest.mark.slow
+def test_images_of_any_shape_go_through_one_graph(
+    files: list[Path], upright: list[Image.Image], tmp_path: Path
+) -> None:
+    folder = save_published("siglip2", tmp_path / "model")
+    reference = transformers.AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+    images = embed_images(reference, folder, upright)
+    clip = ClipEmbedder.load(f"hf:{folder}", runtime="onnx", device="cpu", cache_dir=tmp_path / "cache")
+    assert (clip.embed_images(files) * images).sum(1).min() >= 0.9995
