@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import sys
@@ -101,7 +102,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         handed.update(start=start, config=config)
         raise _Stop
 
-    monkeypatch.setattr(sys.modules["clip_qdrant_training.start"], "read_start", read_start)
+    monkeypatch.setattr(importlib.import_module("clip_qdrant_training.start"), "read_start", read_start)
     return handed
 
 
