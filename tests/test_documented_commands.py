@@ -65,6 +65,8 @@ PARSED: Mapping[str, str] = {
     "demo": "tests/cli/test_cli_demo.py runs it",
     "calibrate": "it needs 30 images; tests/cli/test_cli_search.py runs it",
     "calibrate --collection photos": "the same",
+    "export hf:openai/clip-vit-base-patch32 vit-b-32.pt": "it downloads; tests/cli/test_cli_export.py",
+    "export hf:openai/clip-vit-base-patch32 vit-b-32-half.pt --half": "the same",
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3 --set cache=disk": "downloads",
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3": "it downloads DistilBERT",
     "train train.jsonl --val dev.jsonl --output mine.pt --wandb my-project": "it sends to wandb.ai",
