@@ -361,6 +361,26 @@ def test_anchors_stay_where_they_are_while_the_rest_learns(tmp_path: Path, tiny:
     assert moved[1] < 0.3 * moved[0]
 
 
+@pytest.mark.slow
+def test_images_stay_where_they_are_among_the_anchors_while_the_rest_learns(tmp_path: Path, tiny: Checkpoint) -> None:
+    pairs, words = coloured_pairs(tmp_path), ["a dog", "two cats on the grass", "a circle", "grass"]
+    (tmp_path / "anchors.txt").write_text("\n".join(words))
+    anchors = ClipEmbedder.from_checkpoint(tiny, device="cpu").embed_texts(words).T
+
+    def chances(checkpoint: Checkpoint) -> np.ndarray:
+        rows = ClipEmbedder.from_checkpoint(checkpoint, device="cpu").embed_images([pair.image for pair in pairs])
+        logits = np.exp(30 * rows @ anchors)
+        return logits / logits.sum(axis=1, keepdims=True)
+
+    moved = []
+    for changes in ({"distill": 1e-9}, {"distill": 1e-9, "distill_images": 30.0}):
+        options = {"text_lr": 0, "image_lr": 1e-3, "head_lr": 3e-3, "frozen_stages": 2, "views": 2, **QUICK, **changes}
+        config = TrainConfig(epochs=20, anchors=str(tmp_path / "anchors.txt"), **options)
+        trained = train(TrainingJob(tiny, pairs, config=config)).checkpoint
+        moved.append(float(np.abs(chances(trained) - chances(tiny)).mean()))
+    assert moved[1] < 0.4 * moved[0]
+
+
 def test_anchors_that_cannot_be_read_are_told(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs = coloured_pairs(tmp_path)
     (tmp_path / "empty.txt").write_text("\n \n")
@@ -370,6 +390,8 @@ def test_anchors_that_cannot_be_read_are_told(tmp_path: Path, tiny: Checkpoint) 
             train(TrainingJob(tiny, pairs, config=config))
     with pytest.raises(ConfigError, match=r"anchors is 'a\.txt' but distill is 0"):
         TrainConfig(anchors="a.txt")
+    with pytest.raises(ConfigError, match=r"distill_images is 0\.5 but anchors is none"):
+        train(TrainingJob(tiny, pairs, config=TrainConfig(distill=1.0, distill_images=0.5, **QUICK)))
 
 
 def test_an_epoch_of_a_mixture_follows_its_weights(tmp_path: Path, tiny: Checkpoint) -> None:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant_training.objective.losses import anchoring, distillation, duplicates, info_nce, sigmoid, soft_targets
+from clip_qdrant_training.objective.losses import (
+    anchoring,
+    distillation,
+    duplicates,
+    image_anchoring,
+    info_nce,
+    sigmoid,
+    soft_targets,
+)
 
 SCALE = torch.tensor(7.0, dtype=torch.float64).log()
 CLOSE = 1e-9
@@ -293,3 +301,23 @@ def test_anchoring_leaves_the_teacher_alone() -> None:
     sides = [rows(n, seed=seed).requires_grad_(True) for seed, n in enumerate((4, 5, 4, 5))]
     anchoring(*sides).backward()
     assert [each.grad is not None for each in sides] == [True, True, False, False]
+
+
+def test_image_anchoring_is_a_divergence_over_anchors_that_stand_still() -> None:
+    images, old_images, anchors = (rows(n, seed=seed) for seed, n in enumerate((4, 4, 6)))
+    expected = 0.0
+    for i in range(4):
+        old, new = ([30 * float(each[i] @ anchors[j]) for j in range(6)] for each in (old_images, images))
+        old_total, new_total = (math.log(sum(math.exp(each) for each in logits)) for logits in (old, new))
+        for j in range(6):
+            log_p, log_q = old[j] - old_total, new[j] - new_total
+            expected += math.exp(log_p) * (log_p - log_q) / 4
+
+    assert image_anchoring(images, old_images, anchors).item() == pytest.approx(expected, abs=CLOSE)
+    assert image_anchoring(images, images, anchors).item() == pytest.approx(0, abs=CLOSE)
+
+
+def test_image_anchoring_leaves_the_teacher_alone() -> None:
+    sides = [rows(n, seed=seed).requires_grad_(True) for seed, n in enumerate((4, 4, 6))]
+    image_anchoring(*sides).backward()
+    assert [each.grad is not None for each in sides] == [True, False, False]

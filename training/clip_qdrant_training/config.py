@@ -122,6 +122,7 @@ class TrainConfig:
     teacher: _Text | None = None  # its checkpoint; None takes the start itself
     anchors: _Text | None = None  # a file of texts, one a line: the teacher is followed on these, not on the captions
     anchors_per_step: Annotated[int, _AT_LEAST_1] = 64
+    distill_images: Annotated[float, _AT_LEAST_0] = 0.0  # weight of how the teacher sees each image among all anchors
     # optimisation
     epochs: Annotated[int, _ABOVE_0] = 10
     batch_size: int = 64
@@ -190,6 +191,8 @@ class TrainConfig:
             raise ConfigError(
                 f"lora is {self.lora}, and no layer of the encoders is to learn: leave out lora, or freeze less"
             )
+        if self.distill_images and not self.distill:
+            raise ConfigError(f"distill_images is {self.distill_images} but distill is 0: give the weight of both")
         self.augmentation  # noqa: B018  # checks its fields
 
     @property

@@ -33,7 +33,8 @@ class StepInputs:
     """What one step encodes and compares.
 
     `images` and `texts` are what the towers' rows are computed from. `teacher` are a teacher's unit rows of this
-    process's images, and of the first text of each or, if there are inputs of `anchors`, of these.
+    process's images, and of the first text of each or, if there are inputs of `anchors`, of these;
+    `still` are its rows of all anchors there are.
     """
 
     batch: Batch
@@ -41,6 +42,7 @@ class StepInputs:
     texts: tuple[Tensor, ...]
     teacher: tuple[Tensor, Tensor] | None = None
     anchors: tuple[Tensor, ...] | None = None
+    still: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def backward(
     device = everyone[0].device
     keys = [processes.gather(each.to(device)) for each in (batch.image_keys, batch.text_keys)]
     teacher = inputs.teacher and (processes.gather(inputs.teacher[0]), processes.gather(inputs.teacher[1]))
-    loss = objective(everyone[0], everyone[1], duplicates(keys[0], keys[1]), teacher, *everyone[2:])
+    anchors = None if inputs.anchors is None else everyone[2]
+    loss = objective(everyone[0], everyone[1], duplicates(keys[0], keys[1]), teacher, anchors, inputs.still)
     (loss / processes.world).backward()  # type: ignore[no-untyped-call]  # the loss's own parameters, once a process
     for side, (_, states), all_rows, own_rows in zip(sides, encoded, everyone, rows, strict=True):
         assert all_rows.grad is not None

@@ -190,4 +190,5 @@ class Learner:
         drawn = make_random(self.config.seed, self.done, 2).sample(self.teacher.anchors, count * self.processes.world)
         own = list(self.processes.share(drawn))
         teacher = (self.teacher.images(batch), self.teacher.texts(own))
-        return StepInputs(batch, images, texts, teacher, anchors=self.towers.text_inputs(own))
+        still = self.teacher.all_anchors if self.config.distill_images else None
+        return StepInputs(batch, images, texts, teacher, anchors=self.towers.text_inputs(own), still=still)

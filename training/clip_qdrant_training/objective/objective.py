@@ -42,10 +42,12 @@ class Objective:
         ignore: Tensor,
         teacher: tuple[Tensor, Tensor] | None = None,
         anchors: Tensor | None = None,
+        still: Tensor | None = None,
     ) -> Tensor:
         """images (n, dim), texts (n * captions_per_image, dim), ignore bool (n, n * captions_per_image) -> scalar.
 
-        `teacher` are a teacher's rows of the images, and of `anchors` (a, dim) or else of the first text of each image.
+        `teacher` are a teacher's rows of the images, and of `anchors` (a, dim) or else of the first text of each image;
+        `still` are its rows of all anchors, among which the images are to stay.
         """
         config = self.config
         if self.loss == "info_nce":
@@ -66,4 +68,6 @@ class Objective:
             else:
                 kept = losses.anchoring(images, taught, *teacher)
             loss = loss + config.distill * kept
+            if still is not None:
+                loss = loss + config.distill_images * losses.image_anchoring(images, teacher[0], still)
         return loss

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from clip_qdrant_training.network.towers import Towers
 
 __all__ = ["Teacher"]
 
+_TEXTS_A_CALL = 128
+
 
 class Teacher:
     """A frozen network whose similarities the student is to keep. What its encoders give is computed once."""
@@ -27,6 +30,11 @@ class Teacher:
     def __init__(
         self, checkpoint: Checkpoint, pairs: Sequence[Pair], config: TrainConfig, device: str, precision: torch.dtype
     ) -> None:
+        if config.distill_images and config.anchors is None:
+            raise ConfigError(
+                f"distill_images is {config.distill_images} but anchors is none: give the file of texts among which "
+                "images are to stay where they are"
+            )
         frozen = replace(checkpoint, model=copy.deepcopy(checkpoint.model).to(device).eval())
         network = open_network(frozen)
         towers = Towers(
@@ -49,6 +57,15 @@ class Teacher:
         samples = self._samples
         with torch.no_grad():
             return samples.towers.image_rows(samples.image_inputs(samples.prepare(batch.numbers, 0)))
+
+    @cached_property
+    def all_anchors(self) -> Tensor:
+        """Unit rows of all anchors (a, dim), those of about the same length computed together."""
+        towers, order = self._samples.towers, sorted(range(len(self.anchors)), key=lambda i: len(self.anchors[i]))
+        parts = [order[start : start + _TEXTS_A_CALL] for start in range(0, len(order), _TEXTS_A_CALL)]
+        with torch.no_grad():
+            rows = [towers.text_rows(*towers.text_inputs([self.anchors[i] for i in part])) for part in parts]
+        return torch.cat(rows)[torch.tensor(order).argsort()]
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Unit rows of texts."""
