@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "facet": "clip_qdrant.cli.facet:facet",
     "info": "clip_qdrant.cli.info:info",
     "models": "clip_qdrant.cli.models:models",
+    "cache": "clip_qdrant.cli.cache:cache",
     "calibrate": "clip_qdrant.cli.calibrate:calibrate",
     "repair": "clip_qdrant.cli.repair:repair",
     "optimize": "clip_qdrant.cli.optimize:optimize",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from clip_qdrant.cli import wiring
+from clip_qdrant.cli.confirm import confirm
 from clip_qdrant.cli.output import plain, print_line
-from clip_qdrant.errors import CollectionNotFound, ConfigError
+from clip_qdrant.errors import CollectionNotFound
 
 __all__ = ["drop"]
 
@@ -41,16 +41,10 @@ def drop(
         what = f"counting in collection {collection!r}"
         number = call(lambda: client.count(collection, exact=exact), what=what).count
         count = f"{number}" if exact else f"about {number}"
-        if not yes and not _confirm(f"delete collection {plain(collection)!r} with {count} images from {where}?"):
+        if not yes and not confirm(f"delete collection {plain(collection)!r} with {count} images from {where}?"):
             print_line("nothing was deleted")
             raise typer.Exit(1)
         call(lambda: client.delete_collection(collection), what=f"deleting collection {collection!r}")
     finally:
         client.close()
     print_line(f"collection {plain(collection)} with {count} images is deleted")
-
-
-def _confirm(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{question} Nobody can be asked here: give --yes if it is meant")
-    return typer.confirm(question)

@@ -27,6 +27,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "facet": ("clip-qdrant facet image.format", 'clip-qdrant facet album --where "year >= 2022"'),
     "info": ("clip-qdrant info", "clip-qdrant info --json"),
     "models": ("clip-qdrant models", "clip-qdrant models --json"),
+    "cache": ("clip-qdrant cache", "clip-qdrant cache prune --older-than 90 --dry-run"),
     "calibrate": ("clip-qdrant calibrate --collection photos",),
     "repair": ("clip-qdrant repair", "clip-qdrant repair --collection photos --json"),
     "optimize": ("clip-qdrant optimize", "clip-qdrant optimize --collection photos --json"),
