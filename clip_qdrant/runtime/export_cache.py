@@ -94,6 +94,7 @@ class ExportCache:
             file = _read(path)
             if file is not None and file.description.fingerprint == fingerprint:
                 self._check(file)
+                self.notes.mark_used(str(path.resolve()))
                 return file
             logger.info("no export yet: what lies at %s is one of another model", path)
         except CheckpointError as reason:

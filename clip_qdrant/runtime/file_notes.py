@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,18 @@ class FileNotes:
                 file.write(seal({**values, "files": _sign(files)}).encode())
         except OSError as error:
             logger.info("%s will be checked again at the next start: %s", note.source, error)
+
+    def mark_used(self, source: str) -> None:
+        """Keeps that a source is in use now, as the time of its note; systems seldom note when a file was last read."""
+        with contextlib.suppress(OSError):
+            os.utime(self._find(source))
+
+    def find_last_use(self, source: str) -> float | None:
+        """When a source was last marked, in seconds since 1970; None if there is no note of it."""
+        try:
+            return self._find(source).stat().st_mtime
+        except OSError:
+            return None
 
     def __iter__(self) -> Iterator[Note]:
         """All notes, also those whose files have changed."""
