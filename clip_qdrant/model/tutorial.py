@@ -106,7 +106,7 @@ def read_state_dict(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
         f"{path} has weights and nothing else. Assumed for it, as in the tutorial: images squashed to "
         f"{pixels.image_size} px ({pixels.interpolation}), mean and deviation of ImageNet, the tokenizer of "
         f"bert-base-uncased, texts of up to {checkpoint.tokenization.max_length} tokens, 64 dimensions to an attention "
-        "head. Saved by ClipEmbedder.save in Python it says all that itself"
+        "head. What clip-qdrant export writes of it (in Python ClipEmbedder.save) says all that itself"
     )
     return checkpoint
 
