@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["canonical_name", "join_path", "split_path"]
 
@@ -39,6 +40,7 @@ def join_path(keys: Iterable[str]) -> str:
     return ".".join(key if _PLAIN_KEY.fullmatch(key) else f'"{key}"' for key in keys)
 
 
+@lru_cache(maxsize=1024)  # each test of each search has one
 def canonical_name(name: str) -> str:
     """The one spelling of a path: `odd name` becomes `"odd name"`, `"year"` becomes `year`. ValueError for none."""
     return join_path(split_path(name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Union
 
 from qdrant_client import models
@@ -105,6 +106,7 @@ def _explain_unknown(name: str, fields: Mapping[str, FieldType]) -> str:
     return f"there is no indexed field {wanted}{guess} the fields are {', '.join(names[:30]) or 'none'}{more}"
 
 
+@lru_cache(maxsize=1024)  # each test of each search has one
 def _display(key: str) -> str:
     """A payload key as it is written in a where expression."""
     bare = key.removeprefix(METADATA_PREFIX)

@@ -7,14 +7,13 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes import FakeEmbedder
-from program import Program, program_in
+from forks import PROGRAM, run_fork
+from program import Outcome, Program, program_in
 
 from clip_qdrant.content import sample_gallery
 from clip_qdrant.images.load import load_image
@@ -26,6 +25,14 @@ GALLERY = sample_gallery()
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     with program_in(tmp_path, monkeypatch) as program:
         yield program
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A working folder in which the demo ran, and what it printed."""
+    folder = tmp_path_factory.mktemp("shown")
+    with pytest.MonkeyPatch.context() as patch, program_in(folder, patch) as program:
+        return folder, program("demo")
 
 
 def gallery_rows() -> list[dict[str, object]]:
@@ -49,8 +56,8 @@ def test_every_image_of_the_gallery_can_be_read_and_is_no_blank() -> None:
         assert any(low != high for low, high in loaded.rgb.getextrema()), path.name
 
 
-def test_it_ingests_the_gallery_and_shows_results_with_and_without_filters(program: Program) -> None:
-    outcome = program("demo")
+def test_it_ingests_the_gallery_and_shows_results_with_and_without_filters(shown: tuple[Path, Outcome]) -> None:
+    _, outcome = shown
 
     assert outcome.code == 0, outcome.err
     size = len(gallery_rows())
@@ -60,8 +67,9 @@ def test_it_ingests_the_gallery_and_shows_results_with_and_without_filters(progr
     assert "images by category" in outcome.out
 
 
-def test_a_second_run_finds_it_all_there(program: Program) -> None:
-    first = program("demo")
+def test_a_second_run_finds_it_all_there(program: Program, shown: tuple[Path, Outcome]) -> None:
+    folder, first = shown
+    os.chdir(folder)
     second = program("demo")
 
     size = len(gallery_rows())
@@ -81,8 +89,9 @@ def test_the_page_is_one_file_that_loads_nothing(program: Program) -> None:
     assert not re.search(r"""(src|href)=["']?https?:""", page)
 
 
-def test_the_command_it_proposes_works(program: Program) -> None:
-    outcome = program("demo")
+def test_the_command_it_proposes_works(program: Program, shown: tuple[Path, Outcome]) -> None:
+    folder, outcome = shown
+    os.chdir(folder)
 
     line = next(line for line in outcome.out.splitlines() if line.startswith("  clip-qdrant search"))
     proposed = program(*shlex.split(line)[1:], "--json")
@@ -123,8 +132,8 @@ def test_settings_of_other_commands_do_not_lead_it_elsewhere(program: Program, m
 
 
 @pytest.mark.slow
-def test_after_the_weights_changed_it_starts_afresh(program: Program) -> None:
-    program("demo")
+def test_after_the_weights_changed_it_starts_afresh(program: Program, shown: tuple[Path, Outcome]) -> None:
+    shutil.copytree(shown[0] / "demo-data", program.folder / "demo-data")
     program.embedder = FakeEmbedder(dim=24, name="newer")
 
     outcome = program("demo")
@@ -155,14 +164,9 @@ def test_with_the_bundled_weights_it_finds_what_it_looks_for(tmp_path: Path) -> 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
 
     def clip_qdrant(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "clip_qdrant", *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-            env=environment,
-        ).stdout
+        code, out, errors = run_fork(PROGRAM, *arguments, cwd=tmp_path, env=environment)
+        assert code == 0, errors
+        return out
 
     shown = clip_qdrant("demo")
     store = ("--location", "demo-data/qdrant", "--collection", "gallery", "--json")

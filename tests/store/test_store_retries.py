@@ -85,12 +85,10 @@ def test_more_patience_means_more_tries() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_api_key_is_reported_at_once(status: int) -> None:
     with SmallServer(failing(99, (status, b"Invalid API key or JWT", {}))).running() as server:
-        start = time.monotonic()
         with pytest.raises(
             StoreUnavailable, match=rf"refused the API key \({status}: Invalid.*set CLIP_QDRANT_API_KEY"
         ):
             count_once(server.url)
-        assert time.monotonic() - start < 0.5
         assert len(server.requests) == 1
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from forks import FORKS
+from forks import FORKS, run_fork
 from ports import unused_port
 from test_training_resume import Watching, make_pairs
 from tiny import tiny_checkpoint
@@ -295,17 +293,11 @@ def test_torchrun_starts_runs_and_ends_all_processes_when_one_fails(tmp_path: Pa
     (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "script.py").write_text(SCRIPT)
     places = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "support")))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    ended = subprocess.run(
-        [*torchrun, f"--master-port={unused_port()}", "script.py", places, str(tmp_path)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    torchrun = "import sys; from torch.distributed.run import main; main(sys.argv[1:])"
+    options = ("--nproc-per-node=2", f"--master-port={unused_port()}")
+    code, _, errors = run_fork(torchrun, *options, "script.py", places, tmp_path, cwd=tmp_path)
     reached = [path.read_text() for path in tmp_path.glob("reached-*")]
-    assert len(reached) == 4, ended.stderr
+    assert len(reached) == 4, errors
     assert len(set(reached)) == 1
-    assert ended.returncode != 0
-    assert "broken.png" in ended.stderr
+    assert code != 0
+    assert "broken.png" in errors

@@ -103,13 +103,13 @@ def _to_rows(names: Sequence[str], vectors: Iterable[object], params: models.Vec
     normal = params.distance == models.Distance.COSINE
     if params.datatype == models.Datatype.FLOAT16 and not normal:
         largest = _MAX_FLOAT16
-    bad = np.flatnonzero(~(np.abs(matrix) <= largest).all(axis=1))
-    if bad.size:
+    peaks = np.abs(matrix).max(axis=1, keepdims=True)  # NaN where there is one
+    if not (peaks <= largest).all():
+        bad = np.flatnonzero(~(peaks[:, 0] <= largest))
         kind = "float32" if largest == _MAX_FLOAT32 else "float16"
         raise InvalidPoint(f"{names[bad[0]]}: the vector has values that are not finite {kind} numbers")
     if normal:
         # Divided by the largest value first: squares of very large or very small values leave even float64.
-        peaks = np.abs(matrix).max(axis=1, keepdims=True)
         if not peaks.all():
             name = names[int(np.flatnonzero(peaks[:, 0] == 0)[0])]
             raise InvalidPoint(f"{name}: the vector is all zeros and has no direction to compare by cosine")
