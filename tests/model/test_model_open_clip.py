@@ -23,6 +23,7 @@ from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.loading import load_checkpoint, read_checkpoint
 from clip_qdrant.model.published.open_clip.library import import_open_clip
+from clip_qdrant.model.published.open_clip.source import find_named
 from clip_qdrant.model_inputs.text_cleaning import CLEANINGS, clean_text
 from clip_qdrant.model_names import suggest_name
 
@@ -205,12 +206,9 @@ def test_vectors_are_those_of_open_clip(name: str, folders: dict[str, Path], ima
     assert worst(embedder.embed_texts(VARIED_TEXTS), texts) >= 0.99999
 
 
-@pytest.mark.parametrize("name", ["ViT", "CLIPS"])
-def test_onnx_runtime_gives_the_same_vectors(
-    name: str, folders: dict[str, Path], images: list[Path], tmp_path: Path
-) -> None:
-    onnx = ClipEmbedder.load(f"hf:{folders[name]}", runtime="onnx", cache_dir=tmp_path)
-    torch_ = ClipEmbedder.load(f"hf:{folders[name]}", runtime="torch")
+def test_onnx_runtime_gives_the_same_vectors(folders: dict[str, Path], images: list[Path], tmp_path: Path) -> None:
+    onnx = ClipEmbedder.load(f"hf:{folders['ViT']}", runtime="onnx", cache_dir=tmp_path)
+    torch_ = ClipEmbedder.load(f"hf:{folders['ViT']}", runtime="torch")
 
     assert onnx.fingerprint == torch_.fingerprint
     assert worst(onnx.embed_images(images[:2]), torch_.embed_images(images[:2])) >= 0.9999
@@ -254,6 +252,35 @@ def test_an_architecture_and_a_file_name_a_model(tmp_path: Path, monkeypatch: py
 def test_a_name_that_is_not_one_is_answered_with_those_that_are(name: str, told: str) -> None:
     with pytest.raises(CheckpointError, match=told):
         read_checkpoint(name)
+
+
+def test_a_tag_names_a_file_of_the_hub_and_the_activation_that_its_weights_were_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append(f"{repository}/{file}")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+
+    source = find_named("ViT-B-32/openai", "open_clip:ViT-B-32/openai")
+
+    assert asked == ["timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors"]
+    assert source.weights == tmp_path / "open_clip_model.safetensors"
+    assert source.model["quick_gelu"] is True
+
+
+def test_a_folder_of_open_clip_with_code_for_transformers_is_taken_as_one_of_open_clip(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for file in ("open_clip_config.json", "open_clip_model.safetensors"):
+        (tmp_path / file).symlink_to(folders["ViT"] / file)
+    own = {"model_type": "siglip", "auto_map": {"AutoModel": "code.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+
+    assert read_checkpoint(f"hf:{tmp_path}").config["family"] == "open_clip"
 
 
 def test_names_of_architectures_are_told_from_names_of_repositories() -> None:
