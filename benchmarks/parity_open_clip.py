@@ -68,9 +68,7 @@ def compare(architecture: str, paths: list[Path], work: Path, runtime: str) -> s
     rows = embedder.embed_images(paths)
     image = (rows * images).sum(axis=1).min()
     text = (embedder.embed_texts(TEXTS) * texts).sum(axis=1).min()
-    return (
-        f"| {shown} | {runtime} | {seconds:.0f} | {image:.6f} | {text:.6f} | {(images @ images.T).min():.2f} |"
-    )
+    return f"| {shown} | {runtime} | {seconds:.0f} | {image:.6f} | {text:.6f} | {(images @ images.T).min():.2f} |"
 
 
 def main() -> None:
