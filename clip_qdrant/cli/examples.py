@@ -34,7 +34,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "drop": ("clip-qdrant drop photos",),
     "export": (
         "clip-qdrant export hf:openai/clip-vit-base-patch32 vit-b-32.pt --half",
-        'clip-qdrant search "a dog" --model vit-b-32.pt',
+        "clip-qdrant export best.pt mine.pt",
     ),
     "train": (
         "clip-qdrant train train.jsonl --val dev.jsonl --check",

@@ -98,7 +98,9 @@ def test_a_collection_is_dropped_when_it_is_meant(program: Program) -> None:
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize(("answer", "left"), [("n\n", 1), ("y\n", 0)])
 def test_dropping_asks_first(program: Program, monkeypatch: pytest.MonkeyPatch, answer: str, left: int) -> None:
-    monkeypatch.setattr("clip_qdrant.cli.confirm.sys.stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)}))
+    monkeypatch.setattr(
+        "clip_qdrant.cli.confirm.sys.stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)})
+    )
     monkeypatch.setattr("typer.confirm", lambda _: answer == "y\n")
 
     assert program("drop", "photos").code == left
