@@ -57,6 +57,7 @@ class Setting:
     pairs: list[Pair]
     batch: int
     threads: int
+    layers: int
     last_layers: int
     precision: Literal["auto", "float32"]
 
@@ -212,12 +213,14 @@ class Steps:
         pass
 
 
-def clip() -> Checkpoint:
-    """CLIP's ViT-B/32 as transformers configures it, with random weights, and bert-base-uncased's tokenizer."""
+def clip(layers: int) -> Checkpoint:
+    """CLIP's ViT-B/32 as transformers configures it, of so many layers, with random weights, and bert-base-uncased's
+    tokenizer."""
     torch.manual_seed(0)
     tokenizer = str(read_content(bundled_checkpoint())["tokenizer"])
     preprocessing = Preprocessing(resize="crop")
-    config = CLIPConfig(text_config={"eos_token_id": _SEP, "bos_token_id": 101, "pad_token_id": 0})
+    text = {"eos_token_id": _SEP, "bos_token_id": 101, "pad_token_id": 0, "num_hidden_layers": layers}
+    config = CLIPConfig(text_config=text, vision_config={"num_hidden_layers": layers})
     return Checkpoint(
         HubEncoder(CLIPModel(config), preprocessing).eval(), preprocessing, Tokenization(max_length=77), tokenizer
     )
@@ -225,7 +228,7 @@ def clip() -> Checkpoint:
 
 def plain_clip(setting: Setting, turns: Turns) -> None:
     """With transformers' model, loss and image processor, in float32; frozen layers have no gradient."""
-    start = clip()
+    start = clip(setting.layers)
     model = start.model.model.train().requires_grad_(False)
     learning = [model.visual_projection, model.text_projection]
     for encoder in (model.vision_model, model.text_model):
@@ -271,7 +274,7 @@ def our_clip(setting: Setting, turns: Turns) -> None:
         schedule="constant",
         device="cpu",
     )
-    train(TrainingJob(clip(), setting.pairs, config=config), watcher=Steps(turns))
+    train(TrainingJob(clip(setting.layers), setting.pairs, config=config), watcher=Steps(turns))
 
 
 LOOPS: dict[str, Callable[[Setting, Turns], None]] = {"plain": plain, "ours": ours}
@@ -322,13 +325,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
     parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--network", choices=["tutorial", "clip"], default="tutorial")
+    parser.add_argument("--layers", type=int, default=12, help="of each encoder, with --network clip")
     parser.add_argument("--last-layers", type=int, default=2, help="of each encoder learn, with --network clip")
     parser.add_argument("--precision", choices=["auto", "float32"], default="auto", help="ours, with --network clip")
     options = parser.parse_args()
 
     rows = read_pairs(options.folder / "train.jsonl")[: options.images]
     pairs = [Pair(row.image, row.captions[:1]) for row in rows]
-    setting = Setting(pairs, options.batch, options.threads, options.last_layers, options.precision)
+    setting = Setting(pairs, options.batch, options.threads, options.layers, options.last_layers, options.precision)
     loops = LOOPS if options.network == "tutorial" else CLIP_LOOPS
     turns: dict[str, list[Turn]] = {name: [] for name in loops}
     for name, turn in take_turns(loops, setting, options.steps, options.rounds):
@@ -368,7 +372,9 @@ def main() -> None:
 def show_clip(turns: Mapping[str, list[Turn]], images: int, setting: Setting) -> None:
     """`images` is how many a turn has."""
     plain, *_ = turns.values()
-    title = f"CLIP ViT-B/32, the last {setting.last_layers} layers learn, batches of {setting.batch}"
+    title = (
+        f"CLIP ViT-B/32, the last {setting.last_layers} of {setting.layers} layers learn, batches of {setting.batch}"
+    )
     table = Table(title=f"{title}, {setting.threads} threads")
     headings = ("steps/s", "ratio", "CPU s/image", "ratio", "CPU s/image once kept", "ratio", "peak GB")
     for heading in ("loop", *headings):
