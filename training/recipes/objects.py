@@ -5,7 +5,8 @@
 Photographs and clip art of the dev splits in which the published ImageNet classifier is sure of a class (probability
 above one half) are asked for by the class's name; only classes count none of whose names occur in a training caption.
 The classifier is what bundled.py starts from, so this measures what a model has kept, not what it has learned. Beside
-it: the sample gallery, asked for by its titles.
+it: how many of all images of a sure class have its name as the nearest of ImageNet's 1,000, and the sample gallery,
+asked for by its titles.
 """
 
 from __future__ import annotations
@@ -78,19 +79,23 @@ def main() -> None:
     train = [pair for name in DATA for pair in read_pairs(arguments.data / name / "train.jsonl")]
     shown = {number for _, number in found}
     new = sorted(find_unnamed(shown, train))
-    names = [ImageNetInfo().index_to_description(number).split(",")[0] for number in new]
+    classes = np.array([number for _, number in found])
+    info = ImageNetInfo()
+    names = [f"a photo of a {info.index_to_description(number).split(',')[0]}" for number in range(1000)]
     right = np.array([[number == of for _, of in found] for number in new])
     gallery = [json.loads(line) for line in (sample_gallery() / "metadata.jsonl").read_text("utf-8").splitlines()]
     print(f"{len(found)} images of {len(shown)} classes, {len(new)} of them never named in training; recall@1/5/10")
-    print(f"| model | class name -> image ({len(new)}) | gallery by title ({len(gallery)}) |\n|---|---|---|")
+    columns = f"class name -> image ({len(new)}) | class of 1,000 ({len(found)}) | gallery by title ({len(gallery)})"
+    print(f"| model | {columns} |\n|---|---|---|---|")
     for model in arguments.models:
         clip = ClipEmbedder.load(model)
-        texts = clip.embed_texts(f"a photo of a {name}" for name in names)
-        by_name = ranks(texts @ clip.embed_images(image for image, _ in found).T, right)
+        scores = clip.embed_texts(names) @ clip.embed_images(image for image, _ in found).T  # (1000, images)
+        by_name = ranks(scores[new], right)
+        zero_shot = 100 * np.mean(scores.argmax(axis=0) == classes)
         rows = clip.embed_images(sample_gallery() / row["file_name"] for row in gallery)
         by_title = ranks(clip.embed_texts(row["caption"] for row in gallery) @ rows.T, np.eye(len(gallery), dtype=bool))
         cells = [" / ".join(f"{100 * np.mean(each < k):.1f}" for k in KS) for each in (by_name, by_title)]
-        print(f"| {model} | {cells[0]} | {cells[1]} |", flush=True)
+        print(f"| {model} | {cells[0]} | {zero_shot:.1f} | {cells[1]} |", flush=True)
 
 
 if __name__ == "__main__":
