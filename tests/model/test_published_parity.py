@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import transformers
 from PIL import Image
-from published import PUBLISHED, Published, save_published
+from published import PUBLISHED, embed_images, embed_texts, save_published
 from varied import VARIED_TEXTS, read_upright, varied_images
 
 from clip_qdrant import ClipEmbedder
@@ -26,32 +25,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def upright(files: list[Path]) -> list[Image.Image]:
     return [read_upright(file) for file in files]
-
-
-def unit(rows: torch.Tensor) -> np.ndarray:
-    return np.asarray(torch.nn.functional.normalize(rows.float(), dim=-1))
-
-
-def embed_images(model: torch.nn.Module, folder: Path, images: list[Image.Image]) -> np.ndarray:
-    processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    with torch.inference_mode():
-        inputs = [processor(images=image, return_tensors="pt") for image in images]
-        return np.concatenate([unit(model.get_image_features(**each).pooler_output) for each in inputs])
-
-
-def embed_texts(model: torch.nn.Module, folder: Path, row: Published) -> np.ndarray:
-    if row.own_tokenizer:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    else:  # its class needs a library that is not installed
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_file=str(folder / "tokenizer.json"), pad_token="</s>", eos_token="</s>", unk_token="<unk>"
-        )
-    names = ["input_ids", "attention_mask"] if row.takes_mask else ["input_ids"]
-    options = {"padding": row.padding, "truncation": True, "max_length": row.max_length, "return_tensors": "pt"}
-    with torch.inference_mode():
-        inputs = [tokenizer([row.prepare(text)], **options) for text in VARIED_TEXTS]
-        rows = [model.get_text_features(**{name: each[name] for name in names}).pooler_output for each in inputs]
-        return np.concatenate([unit(row) for row in rows])
 
 
 def assert_apart(rows: np.ndarray) -> None:
@@ -71,7 +44,7 @@ def test_the_vectors_are_those_of_transformers(
     folder = save_published(name, tmp_path / "model")
     reference = transformers.AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
     images = embed_images(reference, folder, upright)
-    texts = embed_texts(reference, folder, PUBLISHED[name])
+    texts = embed_texts(reference, folder, PUBLISHED[name], VARIED_TEXTS)
     assert_apart(images)
     assert_apart(texts)
     clip = ClipEmbedder.load(f"hf:{folder}", runtime="torch", device="cpu")

@@ -12,16 +12,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from varied import VARIED_TEXTS
 
 from clip_qdrant.content import bundled_checkpoint
 
-__all__ = ["PUBLISHED", "Published", "save_published", "spread_weights"]
+__all__ = ["PUBLISHED", "Published", "embed_images", "embed_texts", "save_published", "save_real", "spread_weights"]
 
 Values = dict[str, Any]
 _BLOCKS: Values = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -64,6 +66,64 @@ def save_published(name: str, folder: Path, *, seed: int = 0, **own: Any) -> Pat
     spread_weights(model)
     model.save_pretrained(folder)
     return folder
+
+
+def save_real(name: str, folder: Path, *, text: Values, image: Values, own: Values, side: int) -> Path:
+    """A model of real size with random weights, and a tokenizer and preprocessing like those of a tiny one."""
+    row = PUBLISHED[name]
+    folder.mkdir(parents=True)
+    size = row.write_tokenizer(folder)
+    processor = {**row.processor, "size": _scale(row.processor.get("size"), side)}
+    if "crop_size" in processor:
+        processor["crop_size"] = {"height": side, "width": side}
+    if "patch_size" in processor:
+        processor |= {"patch_size": 16, "max_num_patches": 256}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    # What the processor of the tiny model pads to and cuts at is a limit of the tokenizer, which stays.
+    config = transformers.AutoConfig.for_model(
+        row.model_type or name,
+        text_config={**text, "vocab_size": max(size, text.get("vocab_size", size))},
+        vision_config=image,
+        **own,
+    )
+    torch.manual_seed(0)
+    model = transformers.AutoModel.from_config(config)
+    spread_weights(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _scale(size: Values | None, side: int) -> Values | None:
+    """A size of images of 32 pixels, for others."""
+    return size and {name: value * side // 32 for name, value in size.items()}
+
+
+def _unit(rows: torch.Tensor) -> np.ndarray:
+    return np.asarray(torch.nn.functional.normalize(rows.float(), dim=-1))
+
+
+def embed_images(model: Any, folder: Path, images: list[Image.Image]) -> np.ndarray:
+    """Unit rows of images, by transformers' own processor and model."""
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    with torch.inference_mode():
+        inputs = [processor(images=image, return_tensors="pt") for image in images]
+        return np.concatenate([_unit(model.get_image_features(**each).pooler_output) for each in inputs])
+
+
+def embed_texts(model: Any, folder: Path, row: Published, texts: list[str]) -> np.ndarray:
+    """Unit rows of texts, by transformers' own tokenizer and model, one by one."""
+    if row.own_tokenizer:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    else:  # its class needs a library that is not installed
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_file=str(folder / "tokenizer.json"), pad_token="</s>", eos_token="</s>", unk_token="<unk>"
+        )
+    names = ["input_ids", "attention_mask"] if row.takes_mask else ["input_ids"]
+    options = {"padding": row.padding, "truncation": True, "max_length": row.max_length, "return_tensors": "pt"}
+    with torch.inference_mode():
+        inputs = [tokenizer([row.prepare(text)], **options) for text in texts]
+        rows = [model.get_text_features(**{name: each[name] for name in names}).pooler_output for each in inputs]
+        return np.concatenate([_unit(row) for row in rows])
 
 
 def spread_weights(model: nn.Module) -> None:
