@@ -67,6 +67,19 @@ PARSED: Mapping[str, str] = {
     "calibrate --collection photos": "the same",
     "export hf:openai/clip-vit-base-patch32 vit-b-32.pt": "it downloads; tests/cli/test_cli_export.py",
     "export hf:openai/clip-vit-base-patch32 vit-b-32-half.pt --half": "the same",
+    "export mine.pt mine --layout transformers": "mine.pt is none of theirs; tests/cli/test_cli_export.py",
+    **dict.fromkeys(
+        (
+            f"train train.jsonl --val dev.jsonl --output mine.pt --start hf:{learns}"
+            for learns in (
+                "openai/clip-vit-base-patch32 --freeze-encoders",
+                "openai/clip-vit-base-patch32 --last-layers 2",
+                "openai/clip-vit-base-patch32 --lora 8",
+                "google/siglip-base-patch16-224 --lora 8 --wise-ft",
+            )
+        ),
+        "it downloads; tests/training/test_training_published.py",
+    ),
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3 --set cache=disk": "downloads",
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3": "it downloads DistilBERT",
     "train train.jsonl --val dev.jsonl --output mine.pt --wandb my-project": "it sends to wandb.ai",

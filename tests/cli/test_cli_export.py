@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tiny import tiny_checkpoint
+from tiny_published import tiny_published
 
 from clip_qdrant import torch_extra
 from clip_qdrant.cli import run
@@ -67,3 +68,15 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setattr(torch_extra, "_PACKAGES", ("a_package_that_nobody_has",))
     assert run(["export", str(model), str(tmp_path / "out.pt")]) == 1
     assert "pip install 'clip-qdrant[torch]'" in capsys.readouterr().err
+
+
+def test_a_model_of_transformers_is_written_as_the_folder_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tiny_published("clip"), tmp_path / "clip.pt")
+    command = ["export", str(tmp_path / "clip.pt"), str(tmp_path / "folder"), "--layout", "transformers"]
+    assert run(command) == 0
+    names = {path.name for path in (tmp_path / "folder").iterdir()}
+    assert names >= {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"}
+    assert run([*command, "--half"]) == 2
+    assert "--half is for a checkpoint" in capsys.readouterr().err
