@@ -66,7 +66,7 @@ PARSED: Mapping[str, str] = {
     "calibrate": "it needs 30 images; tests/cli/test_cli_search.py runs it",
     "calibrate --collection photos": "the same",
     "export hf:openai/clip-vit-base-patch32 vit-b-32.pt": "it downloads; tests/cli/test_cli_export.py",
-    "export hf:openai/clip-vit-base-patch32 vit-b-32-half.pt --half": "the same",
+    "export hf:openai/clip-vit-base-patch32 vit-b-32-int8.pt --precision int8": "the same",
     "export mine.pt mine --layout transformers": "mine.pt is none of theirs; tests/cli/test_cli_export.py",
     **dict.fromkeys(
         (
@@ -79,6 +79,19 @@ PARSED: Mapping[str, str] = {
             )
         ),
         "it downloads; tests/training/test_training_published.py",
+    ),
+    **dict.fromkeys(
+        (
+            f"ingest photos --model {named}"
+            for named in (
+                "open_clip:ViT-B-32/laion2b_s34b_b79k",
+                "open_clip:MobileCLIP2-S0/dfndr2b",
+                "open_clip:ViT-B-32/weights.pt",
+                "hf:timm/ViT-B-16-SigLIP2",
+                "hf:sentence-transformers/clip-ViT-B-32+hf:sentence-transformers/clip-ViT-B-32-multilingual-v1",
+            )
+        ),
+        "it downloads; tests/model/test_model_open_clip.py, tests/model/test_model_pairs.py",
     ),
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3 --set cache=disk": "downloads",
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3": "it downloads DistilBERT",
@@ -222,7 +235,7 @@ def test_every_documented_command_line_runs(
 ) -> None:
     if line in PARSED:
         name, *arguments = parse(line)
-        assert PROGRAM.commands[name].make_context(name, arguments).info_name == name
+        assert PROGRAM.get_command(None, name).make_context(name, arguments).info_name == name
         return
     text = f"{line} {SHORTENED.get(line, '')}"
     for place, stands in PLACES.items():

@@ -37,6 +37,7 @@ TORCH_HOMES = (
     "clip_qdrant.model",
     "clip_qdrant.runtime.torch",
     "clip_qdrant.runtime.onnx_export",
+    "clip_qdrant.runtime.quantization",
     "clip_qdrant_training",
 )
 # The program is put together here; nothing of ours imports these.

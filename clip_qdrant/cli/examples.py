@@ -33,7 +33,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "optimize": ("clip-qdrant optimize", "clip-qdrant optimize --collection photos --json"),
     "drop": ("clip-qdrant drop photos",),
     "export": (
-        "clip-qdrant export hf:openai/clip-vit-base-patch32 vit-b-32.pt --half",
+        "clip-qdrant export hf:openai/clip-vit-base-patch32 vit-b-32.pt --precision int8",
         "clip-qdrant export best.pt mine.pt",
     ),
     "train": (

@@ -93,7 +93,9 @@ def open_embedder(settings: Settings) -> Embedder:
     """The embedder that `settings` name."""
     from clip_qdrant.embedder import ClipEmbedder
 
-    with _told("loading the model; its first use on a computer prepares it, which takes up to a minute"):
+    with _told(
+        "loading the model; the first use of one that carries no graphs prepares it, which takes up to a minute"
+    ):
         return ClipEmbedder.load(
             settings.model,
             runtime=settings.runtime,

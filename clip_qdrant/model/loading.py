@@ -84,6 +84,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def build_network(config: dict[str, Any], preprocessing: Preprocessing) -> nn.Module:
     """The network that `Checkpoint.config` describes, in eval mode, with fresh weights. `config` is used up."""
     family = config.pop("family", None)
+    if family == "int8":
+        raise CheckpointError(
+            "its encoders are in int8, which runs on ONNX Runtime alone: torch and training take the model that it was "
+            f"made of, whose fingerprint is {str(config.get('of'))[:12]}"
+        )
     if family == "dual_encoder":
         return DualEncoder(DualEncoderConfig(**config), preprocessing).eval()
     if family == "transformers":

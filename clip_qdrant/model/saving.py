@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import build_network
 from clip_qdrant.model.weights import fill_network, write_atomically
 
-__all__ = ["export_checkpoint", "save_checkpoint"]
+__all__ = ["StoredPrecision", "export_checkpoint", "save_checkpoint", "write_checkpoint"]
 
 logger = logging.getLogger(__name__)
 MakeGraphs = Callable[[Checkpoint], Mapping[str, Any]]
+StoredPrecision = Literal["float32", "float16", "bfloat16"]
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def save_checkpoint(
@@ -37,7 +39,7 @@ def save_checkpoint(
     Raises CheckpointError when the file cannot be written, DiskFull where there is no room for it.
     """
     if half:
-        checkpoint = _round(checkpoint)
+        checkpoint = _round(checkpoint, torch.float16)
     made = _take_graphs(checkpoint)
     if made is None and graphs:
         try:
@@ -45,29 +47,34 @@ def save_checkpoint(
         except ExportError as error:
             logger.warning("%s is saved without graphs, and runs on torch alone: %s", path, error)
     weights = _take_weights(checkpoint)
-    return _write(checkpoint, _to_half(weights) if half else weights, Path(path), made)
+    if half:
+        weights = _convert(weights, torch.float16)
+    return _write(checkpoint, weights, Path(path), made)
 
 
-def export_checkpoint(checkpoint: Checkpoint, path: Path, graphs: MakeGraphs, *, half: bool = False) -> str:
-    """Write one file with `graphs` and return the fingerprint: in float16 with `half`, or where that rounds nothing.
+def export_checkpoint(
+    checkpoint: Checkpoint, path: Path, graphs: MakeGraphs, *, precision: StoredPrecision = "float32"
+) -> str:
+    """Write one file with `graphs`, rounded to `precision`, and return the fingerprint. float16 where that is exact.
 
     Raises ExportError for a network that cannot be exported, and as `save_checkpoint`.
     """
-    if half:
-        checkpoint = _round(checkpoint)
+    dtype = _DTYPES[precision]
+    if dtype != torch.float32:
+        checkpoint = _round(checkpoint, dtype)
     weights = _take_weights(checkpoint)
-    halves = _to_half(weights)
+    halves = _convert(weights, torch.bfloat16 if dtype == torch.bfloat16 else torch.float16)
     if all(torch.equal(halves[name].to(tensor.dtype), tensor) for name, tensor in weights.items()):
         weights = halves
     return _write(checkpoint, weights, path, _take_graphs(checkpoint) or graphs(checkpoint))
 
 
-def _round(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as a reader of its float16 weights will see it. Raises CheckpointError where they do not fit."""
-    weights = _to_half(_take_weights(checkpoint))
+def _round(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
+    """The checkpoint as a reader of its rounded weights will see it. Raises CheckpointError where they do not fit."""
+    weights = _convert(_take_weights(checkpoint), dtype)
     overflowed = [n for n, t in weights.items() if t.is_floating_point() and not t.isfinite().all()]
     if overflowed:
-        raise CheckpointError(f"{overflowed[0]} does not fit float16: save with half=False")
+        raise CheckpointError(f"{overflowed[0]} does not fit float16: its precision stays float32, or bfloat16")
     model = build_network(checkpoint.config, checkpoint.preprocessing)
     fill_network(model, weights)
     return replace(checkpoint, model=model)
@@ -86,15 +93,32 @@ def _take_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def _to_half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+def _convert(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
 def _write(checkpoint: Checkpoint, weights: Mapping[str, Tensor], path: Path, graphs: Mapping[str, Any] | None) -> str:
-    fingerprint = checkpoint.fingerprint()
+    return write_checkpoint(
+        checkpoint, path, config=checkpoint.config, weights=weights, graphs=graphs, fingerprint=checkpoint.fingerprint()
+    )
+
+
+def write_checkpoint(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    graphs: Mapping[str, Any] | None,
+    fingerprint: str,
+) -> str:
+    """Write one file of these weights and graphs, and all else of a checkpoint. Returns the fingerprint.
+
+    Raises CheckpointError when the file cannot be written, DiskFull where there is no room for it.
+    """
     content = {
         "format": FORMAT,
-        "config": checkpoint.config,
+        "config": dict(config),
         "preprocessing": checkpoint.preprocessing.to_dict(),
         "tokenization": checkpoint.tokenization.to_dict(),
         "tokenizer": checkpoint.tokenizer,

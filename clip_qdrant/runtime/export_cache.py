@@ -13,6 +13,7 @@ under the name as it is written, for when that cache is gone.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class ExportCache:
         from clip_qdrant.runtime.onnx_export import make_graphs
 
         for left in self.exports.glob(".*"):  # by a process that was killed: nobody else writes here now
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         content = source.hash_content()
         scratch = self.exports / ".new.pt"
         fingerprint = export_checkpoint(read_checkpoint(name), scratch, make_graphs)

@@ -38,16 +38,13 @@ def test_a_model_is_written_with_graphs_and_its_fingerprint(
     told = json.loads(capsys.readouterr().out)
     written = load_checkpoint(tmp_path / "out.pt")
     assert told == {
-        "output": str(tmp_path / "out.pt"),
+        "path": str(tmp_path / "out.pt"),
         "fingerprint": written.fingerprint(),
         "bytes": (tmp_path / "out.pt").stat().st_size,
+        "closeness": None,
     }
     assert written.fingerprint() == load_checkpoint(model).fingerprint()
     assert written.graphs is not None
-
-    assert run(["export", str(tmp_path / "out.pt"), str(tmp_path / "half.pt"), "--half"]) == 0
-    assert f"fingerprint {load_checkpoint(tmp_path / 'half.pt').fingerprint()[:12]}" in capsys.readouterr().out
-    assert (tmp_path / "half.pt").stat().st_size < 0.62 * told["bytes"]
 
 
 def test_a_model_that_cannot_be_exported_leaves_no_file(
@@ -78,5 +75,5 @@ def test_a_model_of_transformers_is_written_as_the_folder_it_reads(
     assert run(command) == 0
     names = {path.name for path in (tmp_path / "folder").iterdir()}
     assert names >= {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"}
-    assert run([*command, "--half"]) == 2
-    assert "--half is for a checkpoint" in capsys.readouterr().err
+    assert run([*command, "--precision", "float16"]) == 2
+    assert "--precision is for a checkpoint" in capsys.readouterr().err

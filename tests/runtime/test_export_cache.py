@@ -278,6 +278,7 @@ def test_leftovers_of_exports_that_were_killed_go_with_the_next_one(
     folder = tmp_path / "cache" / "exports"
     folder.mkdir(parents=True)
     (folder / ".new.pt.abcdefgh").write_bytes(bytes(100))
+    (folder / ".new-abcdefgh" / "export").mkdir(parents=True)  # whatever it is
     ClipEmbedder.load(plain, runtime="onnx", cache_dir=tmp_path / "cache")
     assert [path.suffix for path in folder.iterdir()] == [".pt"]
     assert len(exports) == 1
