@@ -8,12 +8,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forks import PROGRAM, run_fork
 
 from clip_qdrant.content import sample_gallery
 
@@ -25,16 +24,10 @@ TRAIN, INGEST, SEARCH = re.findall(r"^\$ clip-qdrant (.+)$", SECTION, re.MULTILI
 def clip_qdrant(folder: Path, *arguments: str) -> str:
     """What the program prints, run in a process of its own without settings from outside."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "clip_qdrant", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={**environment, "CLIP_QDRANT_CACHE_DIR": str(folder / "cache")},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    environment["CLIP_QDRANT_CACHE_DIR"] = str(folder / "cache")
+    code, out, errors = run_fork(PROGRAM, *arguments, cwd=folder, env=environment)
+    assert code == 0, errors
+    return out
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ _KINDS = (
     (".tflite", "files for TensorFlow Lite"),
     (".safetensors", "weights without the configuration that says of what network they are"),
     (".bin", "weights without the configuration that says of what network they are"),
-    (".pt", "weights without the configuration that says of what network they are; a checkpoint of clip-qdrant is "
+    (".pt", "weights without the configuration that says of what network they are; a checkpoint of this package is "
      "downloaded first, then named by its path"),
 )  # fmt: skip
 

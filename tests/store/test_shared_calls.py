@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import signal
@@ -156,12 +157,11 @@ def test_a_stranger_is_refused_and_what_it_sends_is_not_read(shared: SharedEdgeC
         stranger = connect_to(address)
         assert stranger is not None
         with stranger:
-            stranger.sendall(said)
-            stranger.shutdown(socket.SHUT_WR)
             assert stranger.recv(32)  # what it is to prove that it knows the token with, and no more
-            with pytest.raises(OSError, match="reset") if said else pytest.raises(AssertionError):
-                assert stranger.recv(1)
-                raise ConnectionResetError("reset")
+            with contextlib.suppress(OSError):  # it may have been put out by now
+                stranger.sendall(said)
+                stranger.shutdown(socket.SHUT_WR)
+                assert not stranger.recv(1)
     guesser = connect_to(address)
     assert guesser is not None
     with guesser, pytest.raises(OSError, match="has ended"):
