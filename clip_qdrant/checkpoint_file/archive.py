@@ -13,23 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from clip_qdrant.checkpoint_file.unpickle import ITEM_SIZES, StoredTensor, unpickle
+from clip_qdrant.checkpoint_file.unpickle import DTYPES, ITEM_SIZES, StoredTensor, unpickle
 from clip_qdrant.errors import CheckpointError
 
 __all__ = ["Archive"]
 
-_DTYPES = {
-    "Double": "<f8",
-    "Float": "<f4",
-    "Half": "<f2",
-    "BFloat16": "<u2",
-    "Long": "<i8",
-    "Int": "<i4",
-    "Short": "<i2",
-    "Char": "i1",
-    "Byte": "u1",
-    "Bool": "?",
-}
 _LOCAL_HEADER = 30  # bytes before the name of a record
 
 
@@ -84,9 +72,9 @@ class Archive:
         """Its numbers, mapped as they are stored; bfloat16, which numpy does not know, as float32. Raises OSError."""
         self.check_tensor(tensor)
         if not tensor.size:
-            return np.empty(tensor.shape, dtype=_DTYPES[tensor.kind])
+            return np.empty(tensor.shape, dtype=DTYPES[tensor.kind])
         start = self._find(tensor.record) + tensor.offset * ITEM_SIZES[tensor.kind]
-        array = np.frombuffer(self._map(start, tensor.nbytes), _DTYPES[tensor.kind]).reshape(tensor.shape)
+        array = np.frombuffer(self._map(start, tensor.nbytes), DTYPES[tensor.kind]).reshape(tensor.shape)
         if tensor.kind == "BFloat16":
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from clip_qdrant.calibration.curves import Calibration
 from clip_qdrant.checkpoint_file.values import check_values
@@ -14,11 +14,40 @@ from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
-__all__ = ["FORMAT", "CheckpointDescription", "read_description"]
+__all__ = ["FORMAT", "CheckpointDescription", "Described", "describe", "read_description"]
 
 FORMAT = 1
 _REQUIRED = ("config", "preprocessing", "tokenization", "tokenizer", "weights", "fingerprint")
 _NO_VALUES = ("weights", "tokenizer", "graphs")
+
+
+class Described(Protocol):
+    """What an embedder must know of a model besides its network: a checkpoint in memory, and the description of one."""
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def tokenization(self) -> Tokenization: ...
+    @property
+    def trained_on(self) -> tuple[str, ...]: ...
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+    @property
+    def prompts(self) -> Prompts | None: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+
+def describe(model: Described) -> dict[str, Any]:
+    """The same in JSON types: in a file, and for an embedder."""
+    return {
+        "preprocessing": model.preprocessing.to_dict(),
+        "tokenization": model.tokenization.to_dict(),
+        "trained_on": list(model.trained_on),
+        "metrics": dict(model.metrics),
+        "prompts": None if model.prompts is None else model.prompts.to_dict(),
+        "calibration": None if model.calibration is None else model.calibration.to_dict(),
+    }
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from clip_qdrant.checkpoint_file.archive import Archive
-from clip_qdrant.checkpoint_file.description import CheckpointDescription, read_description
+from clip_qdrant.checkpoint_file.description import CheckpointDescription, describe, read_description
 from clip_qdrant.checkpoint_file.fingerprint import compute_fingerprint
 from clip_qdrant.checkpoint_file.unpickle import StoredTensor
 from clip_qdrant.checkpoint_file.values import check_values
@@ -111,16 +111,10 @@ class CheckpointFile:
     def meta(self) -> dict[str, Any]:
         """What an embedder must know, as `Checkpoint.meta`. For a file with graphs."""
         assert self.graphs is not None
-        description = self.description
         return {
-            "fingerprint": description.fingerprint,
+            "fingerprint": self.description.fingerprint,
             "dim": self.graphs.dim,
-            "preprocessing": description.preprocessing.to_dict(),
-            "tokenization": description.tokenization.to_dict(),
-            "trained_on": list(description.trained_on),
-            "metrics": dict(description.metrics),
-            "prompts": None if description.prompts is None else description.prompts.to_dict(),
-            "calibration": None if description.calibration is None else description.calibration.to_dict(),
+            **describe(self.description),
         }
 
     def read_graph(self, side: Side) -> bytes:

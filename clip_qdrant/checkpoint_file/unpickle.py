@@ -13,23 +13,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clip_qdrant.errors import CheckpointError
 
-__all__ = ["ITEM_SIZES", "StoredTensor", "unpickle"]
+__all__ = ["DTYPES", "ITEM_SIZES", "StoredTensor", "unpickle"]
 
-# Bytes of a number, by the name of the storage.
-ITEM_SIZES = {
-    "Double": 8,
-    "Float": 4,
-    "Half": 2,
-    "BFloat16": 2,
-    "Long": 8,
-    "Int": 4,
-    "Short": 2,
-    "Char": 1,
-    "Byte": 1,
-    "Bool": 1,
+# What numpy calls the numbers of a storage, by its name; it knows no bfloat16, whose bits these are.
+DTYPES = {
+    "Double": "<f8",
+    "Float": "<f4",
+    "Half": "<f2",
+    "BFloat16": "<u2",
+    "Long": "<i8",
+    "Int": "<i4",
+    "Short": "<i2",
+    "Char": "i1",
+    "Byte": "u1",
+    "Bool": "?",
 }
+ITEM_SIZES = {kind: np.dtype(name).itemsize for kind, name in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from clip_qdrant.calibration.curves import Calibration
+from clip_qdrant.checkpoint_file.description import describe
 from clip_qdrant.checkpoint_file.fingerprint import compute_fingerprint
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
@@ -59,16 +60,7 @@ class Checkpoint:
 
     def meta(self) -> dict[str, Any]:
         """What an embedder must know of it to embed on whatever runtime, in JSON types."""
-        return {
-            "fingerprint": self.fingerprint(),
-            "dim": self.model.dim,
-            "preprocessing": self.preprocessing.to_dict(),
-            "tokenization": self.tokenization.to_dict(),
-            "trained_on": list(self.trained_on),
-            "metrics": dict(self.metrics),
-            "prompts": None if self.prompts is None else self.prompts.to_dict(),
-            "calibration": self.calibration.to_dict() if self.calibration is not None else None,
-        }
+        return {"fingerprint": self.fingerprint(), "dim": self.model.dim, **describe(self)}
 
     def structure(self) -> dict[str, Any]:
         """What its graphs depend on: all that goes into the fingerprint but weights and tokenizer."""

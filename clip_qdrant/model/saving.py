@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from clip_qdrant.checkpoint_file.description import FORMAT
+from clip_qdrant.checkpoint_file.description import FORMAT, describe
 from clip_qdrant.checkpoint_file.read import GRAPHS_FORMAT
 from clip_qdrant.errors import CheckpointError, ExportError
 from clip_qdrant.file_replacement import raise_if_full
@@ -119,14 +119,9 @@ def write_checkpoint(
     content = {
         "format": FORMAT,
         "config": dict(config),
-        "preprocessing": checkpoint.preprocessing.to_dict(),
-        "tokenization": checkpoint.tokenization.to_dict(),
+        **describe(checkpoint),
         "tokenizer": checkpoint.tokenizer,
         "weights": dict(weights),
-        "trained_on": list(checkpoint.trained_on),
-        "metrics": dict(checkpoint.metrics),
-        "prompts": None if checkpoint.prompts is None else checkpoint.prompts.to_dict(),
-        "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration is not None else None,
         "fingerprint": fingerprint,
         "graphs": graphs,
     }
