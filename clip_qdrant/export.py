@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -66,18 +68,20 @@ def export_model(model: str, output: str | Path, *, precision: Precision = "floa
         raise ConfigError(f"precision is {precision!r}: {', '.join(PRECISIONS)} are possible")
     require_torch("exporting a model")
     from clip_qdrant.model.loading import read_checkpoint
+    from clip_qdrant.model.saving import take_graphs
     from clip_qdrant.runtime.onnx_export import make_graphs
 
     path, checkpoint, closeness = Path(output), read_checkpoint(model), None
+    checkpoint = replace(checkpoint, graphs=take_graphs(checkpoint) or make_graphs(checkpoint))
+    write = _prepare(checkpoint, precision)
     if precision != "float32":
-        checkpoint = replace(checkpoint, graphs=make_graphs(checkpoint))
         with tempfile.TemporaryDirectory(prefix="clip-qdrant-export-") as scratch:
             tried = Path(scratch, "tried.pt")
-            _write(checkpoint, tried, precision)
+            write(checkpoint, tried)
             closeness = _measure(checkpoint, tried)
         known = {f"{precision}_{name}": value for name, value in asdict(closeness).items()}
         checkpoint = replace(checkpoint, metrics={**checkpoint.metrics, **known})
-    fingerprint = _write(checkpoint, path, precision)
+    fingerprint = write(checkpoint, path)
     return Export(path, fingerprint, path.stat().st_size, closeness)
 
 
@@ -95,14 +99,15 @@ def export_folder(model: str, output: str | Path) -> Export:
     return Export(folder, checkpoint.fingerprint(), sum(file.stat().st_size for file in folder.iterdir()), None)
 
 
-def _write(checkpoint: Checkpoint, path: Path, precision: Precision) -> str:
+def _prepare(checkpoint: Checkpoint, precision: Precision) -> Callable[[Checkpoint, Path], str]:
+    """What writes the checkpoint in a precision, also with other metrics, and returns the fingerprint."""
     from clip_qdrant.model.saving import export_checkpoint
     from clip_qdrant.runtime.onnx_export import make_graphs
-    from clip_qdrant.runtime.quantization import write_int8
+    from clip_qdrant.runtime.quantization import quantize
 
     if precision == "int8":
-        return write_int8(checkpoint, path)
-    return export_checkpoint(checkpoint, path, make_graphs, precision=precision)
+        return quantize(checkpoint).write
+    return partial(export_checkpoint, graphs=make_graphs, precision=precision)
 
 
 def _measure(checkpoint: Checkpoint, export: Path) -> Closeness:

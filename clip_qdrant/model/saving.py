@@ -19,7 +19,7 @@ from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import build_network
 from clip_qdrant.model.weights import fill_network, write_atomically
 
-__all__ = ["StoredPrecision", "export_checkpoint", "save_checkpoint", "write_checkpoint"]
+__all__ = ["StoredPrecision", "export_checkpoint", "save_checkpoint", "take_graphs", "write_checkpoint"]
 
 logger = logging.getLogger(__name__)
 MakeGraphs = Callable[[Checkpoint], Mapping[str, Any]]
@@ -40,7 +40,7 @@ def save_checkpoint(
     """
     if half:
         checkpoint = _round(checkpoint, torch.float16)
-    made = _take_graphs(checkpoint)
+    made = take_graphs(checkpoint)
     if made is None and graphs:
         try:
             made = graphs(checkpoint)
@@ -66,7 +66,7 @@ def export_checkpoint(
     halves = _convert(weights, torch.bfloat16 if dtype == torch.bfloat16 else torch.float16)
     if all(torch.equal(halves[name].to(tensor.dtype), tensor) for name, tensor in weights.items()):
         weights = halves
-    return _write(checkpoint, weights, path, _take_graphs(checkpoint) or graphs(checkpoint))
+    return _write(checkpoint, weights, path, take_graphs(checkpoint) or graphs(checkpoint))
 
 
 def _round(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
@@ -80,7 +80,7 @@ def _round(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
     return replace(checkpoint, model=model)
 
 
-def _take_graphs(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+def take_graphs(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
     """The graphs it brings along, if they are still those of its network."""
     graphs = checkpoint.graphs
     if not isinstance(graphs, Mapping) or graphs.get("format") != GRAPHS_FORMAT:

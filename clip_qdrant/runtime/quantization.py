@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,39 @@ from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.saving import write_checkpoint
 from clip_qdrant.runtime.onnx import weight_file
 
-__all__ = ["write_int8"]
+__all__ = ["Quantized", "quantize"]
 
 _LEAST_TAKEN_OUT = 1024  # bytes of a tensor that a graph does not keep
 _MULTIPLICATIONS = ("MatMul", "Gemm")
 
 
-def write_int8(checkpoint: Checkpoint, path: Path) -> str:
-    """Write the file of a checkpoint that has its graphs, in int8, and return its fingerprint.
+@dataclass(frozen=True)
+class Quantized:
+    """Encoders in int8, as a file holds them."""
 
-    Raises ExportError where nothing can be rounded, and as `save_checkpoint`.
-    """
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    graphs: Mapping[str, Any]
+    fingerprint: str
+
+    def write(self, checkpoint: Checkpoint, path: Path) -> str:
+        """Write one file of them and of what a checkpoint says besides, and return the fingerprint.
+
+        Raises as `save_checkpoint`.
+        """
+        return write_checkpoint(
+            checkpoint,
+            path,
+            config=self.config,
+            weights=self.weights,
+            graphs=self.graphs,
+            fingerprint=self.fingerprint,
+        )
+
+
+def quantize(checkpoint: Checkpoint) -> Quantized:
+    """The encoders of a checkpoint that has its graphs, in int8. Raises ExportError where nothing can be rounded."""
     assert checkpoint.graphs is not None
-    original = checkpoint.fingerprint()
     graphs: dict[str, Any] = {**checkpoint.graphs, "identity": {"precision": "int8", "of": checkpoint.model.identity()}}
     weights: dict[str, Tensor] = {}
     sides: tuple[Side, ...] = ("image", "text")
@@ -59,8 +80,7 @@ def write_int8(checkpoint: Checkpoint, path: Path) -> str:
         checkpoint.tokenizer,
         ((name, tensor.numpy()) for name, tensor in sorted(weights.items())),
     )
-    config = {"family": "int8", "of": original}
-    return write_checkpoint(checkpoint, path, config=config, weights=weights, graphs=graphs, fingerprint=fingerprint)
+    return Quantized({"family": "int8", "of": checkpoint.fingerprint()}, weights, graphs, fingerprint)
 
 
 def _quantize(side: Side, checkpoint: Checkpoint, graph: Mapping[str, Any]) -> tuple[bytes, dict[str, Tensor]]:
