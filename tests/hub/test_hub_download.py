@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +34,6 @@ FILES = {
     "onnx/model.onnx": b"the same",
     "onnx/config.json": b"{}",
 }
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with FakeHub().running() as hub:
-        use_hub(monkeypatch, hub.site.url, tmp_path / "hub")
-        yield hub
 
 
 def fetch(name: str) -> Path:

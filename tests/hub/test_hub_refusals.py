@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -20,13 +19,6 @@ from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 TOKEN = "hf_" + "secret" * 6
 CONFIG = json.dumps({"model_type": "clip"}).encode()
 WHOLE = {"config.json": CONFIG, "preprocessor_config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"w"}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with FakeHub().running() as hub:
-        use_hub(monkeypatch, hub.site.url, tmp_path / "hub")
-        yield hub
 
 
 def refused(name: str) -> str:
