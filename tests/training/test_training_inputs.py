@@ -28,6 +28,8 @@ from clip_qdrant_training.data.augment import draw, swap_sides
 from clip_qdrant_training.inputs.samples import Batch, Samples, make_random
 from clip_qdrant_training.network.towers import Towers
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MANY = ("a dog", "a cat", "two dogs", "the grass", "a red square", "a circle on the grass")
 NO_CHANGE: dict[str, Any] = {"crop": 1.0, "ratio": 1.0, "colour": 0.0}
 
@@ -42,14 +44,6 @@ def pairs() -> list[Pair]:
     sizes = [(80, 70), (200, 90), (64, 64), (50, 300)]
     captions = [("a dog on the left", "a cat"), ("a cat on the right",), MANY, ("two dogs", "a Left turn")]
     return [Pair(pictures(1, seed=number, size=sizes[number % 4])[0], captions[number % 4]) for number in range(8)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 Make = Callable[..., Samples]

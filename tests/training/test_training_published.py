@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,6 +28,8 @@ from clip_qdrant_training.network.kinds.open import open_network
 from clip_qdrant_training.network.towers import Towers
 from clip_qdrant_training.objective.objective import Objective
 from clip_qdrant_training.run import run_training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FAMILIES = ("clip", "siglip", "open_clip")
 QUICK: dict[str, Any] = {"batch_size": 8, "views": 1, "crop": 1.0, "ratio": 1.0, "colour": 0.0, "flip": "off"}
@@ -57,14 +58,6 @@ ADAPTED = {
 }
 # SigLIP's keys have no part in attention's softmax, nor have unused positions and words.
 UNMOVED = ("*.k_proj.bias", "*.in_proj_bias", "*position*", "*token_embedding*", "*embeddings*")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +22,8 @@ from clip_qdrant_training.network.towers import Towers
 from clip_qdrant_training.objective import losses
 from clip_qdrant_training.objective.objective import Objective
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LOSSES: dict[str, dict[str, Any]] = {
     "info_nce": {"captions_per_image": 3},
     "sigmoid": {"loss": "sigmoid", "captions_per_image": 3},
@@ -38,14 +39,6 @@ ANCHORS = ["a photo of two dogs", "grass", "the red circle on the square", "cat"
 @pytest.fixture(scope="module")
 def tiny() -> Checkpoint:
     return tiny_checkpoint(dropout=0.3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass
