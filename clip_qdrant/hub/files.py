@@ -11,6 +11,9 @@ from clip_qdrant.errors import CheckpointError
 
 __all__ = [
     "CONFIGS",
+    "OPEN_CLIP_WEIGHTS",
+    "TOKENIZERS",
+    "WEIGHTS",
     "choose_descriptions",
     "choose_weights",
     "describe_contents",
@@ -24,7 +27,8 @@ __all__ = [
 # sentence-transformers.
 CONFIGS = ("config.json", "open_clip_config.json", "modules.json")
 _DESCRIPTIONS = (".json", ".txt", ".model")
-_TOKENIZERS = (
+# A tokenizer is in one of these; a folder without any would get one of three tokens from transformers.
+TOKENIZERS = (
     "tokenizer.json",
     "vocab.json",
     "vocab.txt",
@@ -33,8 +37,9 @@ _TOKENIZERS = (
     "tokenizer.model",
 )
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json", "open_clip_config.json")
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# In the order in which transformers looks for them.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _LARGEST_INDEX = 50 << 20  # bytes
 # What a repository without a usable config is, by a file in it: the first that fits is told.
 _KINDS = (
@@ -72,7 +77,7 @@ def choose_weights(names: Collection[str], folder: Path) -> list[str]:
     """
     chosen: list[str] = []
     for place in ("", *_list_modules(folder)):
-        wanted = _OPEN_CLIP_WEIGHTS if place == "" and is_open_clip(folder) else _WEIGHTS
+        wanted = OPEN_CLIP_WEIGHTS if place == "" and is_open_clip(folder) else WEIGHTS
         prefix = f"{place}/" if place else ""
         found = next((prefix + name for name in wanted if prefix + name in names), None)
         if found is None:
@@ -113,7 +118,7 @@ def is_whole(folder: Path) -> bool:
         weights = choose_weights(names, folder)
     except CheckpointError:
         return False
-    return bool(weights and ends.intersection(_TOKENIZERS) and ends.intersection(_PROCESSORS))
+    return bool(weights and ends.intersection(TOKENIZERS) and ends.intersection(_PROCESSORS))
 
 
 def describe_contents(names: Collection[str]) -> str:

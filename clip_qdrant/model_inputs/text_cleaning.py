@@ -13,11 +13,11 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-__all__ = ["CLEANINGS", "Cleaning", "clean_text"]
+__all__ = ["CLEANINGS", "NO_PUNCTUATION", "Cleaning", "clean_text"]
 
 Cleaning = Literal["", "whitespace", "lower", "canonicalize"]
 CLEANINGS: tuple[Cleaning, ...] = get_args(Cleaning)
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ESCAPES = re.compile("\033\\[[\\d;]*[a-zA-Z]")  # colours of terminals
 _DIGRAPHS = "\u0132\u0133\u0149\u01f1\u01f2\u01f3\u01c4\u01c5\u01c6\u01c7\u01c8\u01c9\u01ca\u01cb\u01cc"
 _LIGATURES = "\ufb00\ufb01\ufb02\ufb03\ufb04\ufb05\ufb06"
@@ -55,7 +55,7 @@ def clean_text(text: str, cleaning: Cleaning) -> str:
         text = unicodedata.normalize("NFC", _ESCAPES.sub("", text).translate(_REPAIRS))
     text = html.unescape(html.unescape(text))
     if cleaning == "canonicalize":
-        text = text.replace("_", " ").translate(_NO_PUNCTUATION)
+        text = text.replace("_", " ").translate(NO_PUNCTUATION)
     if cleaning != "whitespace":
         text = text.lower()
     return " ".join(text.split())

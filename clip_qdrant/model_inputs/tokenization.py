@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,14 +12,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from clip_qdrant.errors import CheckpointError, ConfigError, first_line
-from clip_qdrant.model_inputs.text_cleaning import CLEANINGS, Cleaning, clean_text
+from clip_qdrant.model_inputs.text_cleaning import CLEANINGS, NO_PUNCTUATION, Cleaning, clean_text
 
 __all__ = ["TextTokenizer", "Tokenization"]
 
 logger = logging.getLogger(__name__)
 _MOST_TOKENS = 8192  # of the longest published text encoders
 _LATER = ("lower_case", "cleaning", "pad_left")  # fields of Tokenization
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +113,4 @@ class TextTokenizer:
 
 
 def _remove_punctuation(text: str) -> str:
-    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
+    return " ".join(text.lower().translate(NO_PUNCTUATION).split())

@@ -1,4 +1,4 @@
-"""Models of transformers, from the hub or a folder: read without running code of theirs, and in bounded memory.
+"""Models of transformers from a folder: read without running code of theirs, and in bounded memory.
 
 What a model brings along is data to us: `trust_remote_code` is False everywhere, so nothing is asked on stdin either.
 """
@@ -17,6 +17,7 @@ from transformers.utils import logging as hub_logging
 from transformers.utils.hub import cached_file
 
 from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.hub.files import WEIGHTS
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.weights import check_archive, list_some
@@ -24,7 +25,6 @@ from clip_qdrant.model.weights import check_archive, list_some
 __all__ = ["load_hub_config", "load_hub_model", "load_hub_tokenizer"]
 
 _MOST_TENSORS = 5_000  # in a file that does not say how many it has; the largest CLIP models have 1,500
-_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def load_hub_config(name: str, label: str, *, families: tuple[str, ...] = ()) -> Any:
@@ -124,8 +124,8 @@ def _count_tensors(file: Path) -> int:
 
 
 def _find_weights(name: str) -> list[Path]:
-    """The files of the weights that transformers will take, downloaded if they are not there."""
-    for file in _FILES:
+    """The files of the weights that transformers will take."""
+    for file in WEIGHTS:
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
         if path is None:
             continue
@@ -133,4 +133,4 @@ def _find_weights(name: str) -> list[Path]:
             return [Path(path)]
         parts = set(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values())
         return [Path(str(cached_file(name, part))) for part in sorted(parts)]
-    raise FileNotFoundError(f"there are no weights, looked for {', '.join(_FILES)}")
+    raise FileNotFoundError(f"there are no weights, looked for {', '.join(WEIGHTS)}")

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.plan import check_attention
 
-__all__ = ["TEXT_MODELS", "describe_text_config", "make_text_config", "write_text_config"]
+__all__ = ["TEXT_MODELS", "identify_text_config", "make_text_config", "write_text_config"]
 
 TEXT_MODELS = (
     "bert",
@@ -63,6 +63,6 @@ def make_text_config(values: Mapping[str, Any]) -> Any:
     return AutoConfig.for_model(family, **values)
 
 
-def describe_text_config(config: Any) -> dict[str, Any]:
+def identify_text_config(config: Any) -> dict[str, Any]:
     """What goes into a fingerprint."""
     return {name: getattr(config, name) for name in _SHAPING if getattr(config, name, None) is not None}

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from clip_qdrant.errors import CheckpointError
+from clip_qdrant.hub.files import TOKENIZERS
 from clip_qdrant.model.published.families import FAMILIES, SIGLIP, count_tokens
 from clip_qdrant.model.published.hub import load_hub_tokenizer
 from clip_qdrant.model.published.sentencepiece import convert_siglip
@@ -18,8 +19,6 @@ from clip_qdrant.model_inputs.tokenization import Tokenization
 __all__ = ["read_texts"]
 
 _SIGLIP_MODEL = "spiece.model"
-# A tokenizer is in one of these; a folder without any would get one of three tokens from transformers.
-_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 def read_texts(folder: Path, config: Any, label: str) -> tuple[str, Tokenization]:
@@ -70,10 +69,10 @@ def read_texts(folder: Path, config: Any, label: str) -> tuple[str, Tokenization
 
 
 def _check_files(folder: Path, label: str) -> None:
-    there = [name for name in _FILES if (folder / name).is_file()]
+    there = [name for name in TOKENIZERS if (folder / name).is_file()]
     if not there:
         raise CheckpointError(
-            f"{label} has no tokenizer: one of {', '.join(_FILES)} is needed; copy it from the model it was made of"
+            f"{label} has no tokenizer: one of {', '.join(TOKENIZERS)} is needed; copy it from the model it was made of"
         )
     if there == ["vocab.json"] and not (folder / "merges.txt").is_file():
         raise CheckpointError(f"{label} has no whole tokenizer: merges.txt, which belongs to vocab.json, is missing")

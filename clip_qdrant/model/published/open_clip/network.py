@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.model.published.open_clip.library import import_open_clip
-from clip_qdrant.model.published.text_models import describe_text_config, make_text_config
+from clip_qdrant.model.published.text_models import identify_text_config, make_text_config
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = ["OpenClipEncoder", "build_open_clip", "takes_short_texts", "trim_model"]
@@ -145,7 +145,7 @@ class OpenClipEncoder(nn.Module):
         for part in ("vision_cfg", "text_cfg"):
             model[part] = _describe(self._model_cfg[part])
         if self._text_model is not None:
-            config["text_model"] = describe_text_config(self.model.text.config)
+            config["text_model"] = identify_text_config(self.model.text.config)
         return {**config, **model}
 
     def encode_image(self, pixels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.hub.faults import explain_fault
+from clip_qdrant.hub.files import OPEN_CLIP_WEIGHTS
 from clip_qdrant.model.published.open_clip.library import find_tag, import_open_clip, list_close, read_architecture
 from clip_qdrant.model_names import HubName
 
@@ -26,7 +27,6 @@ _WEIGHTS = (
     "pytorch_model.pth",
     "model.pth",
 )
-_OF_TAGS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,16 @@ def _fetch_tag(place: str, label: str) -> Path:
     repository, _, file = place.rpartition("/")
     if not repository:
         raise CheckpointError(f"the weights of {label} are not on the hub: download their file, and name that")
-    for each in (f"{Path(file).stem}.safetensors", file) if file else _OF_TAGS:
+    for each in (f"{Path(file).stem}.safetensors", file) if file else OPEN_CLIP_WEIGHTS:
         try:
             return Path(hf_hub_download(repository, each))
         except EntryNotFoundError:
             continue
         except Exception as error:  # the hub's library raises its own errors, those of HTTP, and those of the disk
             raise explain_fault(error, HubName(repository), list) from error
-    raise CheckpointError(f"hf:{repository}, which has the weights of {label}, has no file {file or _OF_TAGS[0]}")
+    raise CheckpointError(
+        f"hf:{repository}, which has the weights of {label}, has no file {file or OPEN_CLIP_WEIGHTS[0]}"
+    )
 
 
 def _name_tokenizer(model: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model.published.text_models import describe_text_config, make_text_config
+from clip_qdrant.model.published.text_models import identify_text_config, make_text_config
 
 __all__ = ["ACTIVATIONS", "POOLS", "SentenceEncoder"]
 
@@ -62,7 +62,7 @@ class SentenceEncoder(nn.Module):
         seen = ("inputs", "outputs", "bias")
         layers = [{n: value for n, value in layer.items() if n not in seen} for layer in self._config["layers"]]
         return {
-            "model": describe_text_config(self.model.config),
+            "model": identify_text_config(self.model.config),
             "pools": list(self._config["pools"]),
             "layers": layers,
         }
