@@ -1,6 +1,8 @@
 """A model as one file that is opened without torch: in the precision that is asked for, and with what that costs.
 
-export_model("hf:openai/clip-vit-base-patch32", "vit-b-32-int8.pt", precision="int8")
+    export_model("hf:openai/clip-vit-base-patch32", "vit-b-32-int8.pt", precision="int8")
+
+The other layout is the folder that transformers reads (`export_folder`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from clip_qdrant.cli import run
 from clip_qdrant.embedder import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError
 from clip_qdrant.export import PRECISIONS, Export, export_model
+from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.runtime import onnx_export
 from clip_qdrant.runtime.onnx_export import make_graphs
 
 TEXTS = ["a photo of a dog", "two cats", "red square on the grass", "a"]
@@ -59,6 +62,16 @@ def test_what_is_told_of_its_nearness_is_so(model: Path, exports: dict[str, Expo
     assert least < near.image_cosine <= near.image_cosine_mean <= 1.000001
     assert other.metrics[f"{name}_image_cosine"] == near.image_cosine
     assert 0 <= near.recall <= 100
+
+
+def test_graphs_that_a_file_carries_are_not_made_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_checkpoint: Checkpoint) -> dict[str, Any]:
+        raise AssertionError("an export was made")
+
+    monkeypatch.setattr(onnx_export, "make_graphs", fail)
+    assert export_model(str(model), tmp_path / "out.pt", precision="float16").bytes < model.stat().st_size
 
 
 def test_int8_is_refused_on_torch_by_a_name_of_what_to_take(model: Path, exports: dict[str, Export]) -> None:
