@@ -63,10 +63,11 @@ def export_checkpoint(
     if dtype != torch.float32:
         checkpoint = _round(checkpoint, dtype)
     weights = _take_weights(checkpoint)
-    halves = _convert(weights, torch.bfloat16 if dtype == torch.bfloat16 else torch.float16)
-    if all(torch.equal(halves[name].to(tensor.dtype), tensor) for name, tensor in weights.items()):
-        weights = halves
-    return _write(checkpoint, weights, path, take_graphs(checkpoint) or graphs(checkpoint))
+    made = take_graphs(checkpoint) or graphs(checkpoint)
+    half = torch.bfloat16 if dtype == torch.bfloat16 else torch.float16
+    if all(_fits(tensor, half) for tensor in weights.values()):
+        weights = _convert(weights, half)
+    return _write(checkpoint, weights, path, made)
 
 
 def _round(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
@@ -95,6 +96,10 @@ def _take_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 def _convert(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+
+
+def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
+    return not tensor.is_floating_point() or torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
 
 
 def _write(checkpoint: Checkpoint, weights: Mapping[str, Tensor], path: Path, graphs: Mapping[str, Any] | None) -> str:

@@ -355,3 +355,18 @@ def test_processes_that_export_at_once_all_end_well(plain: Path, whole: Path, tm
     expected = ClipEmbedder.load(whole, runtime="onnx", cache_dir=tmp_path).embed_texts(["a dog"])[0, 0]
     assert answers == pytest.approx([expected, expected], abs=1e-5)
     assert [path.name for path in (tmp_path / "cache" / "exports").iterdir()] == [whole.name]
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_graphs_that_do_not_give_the_rows_of_torch_are_refused(
+    side: str, tiny: Checkpoint, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = CheckpointFile(whole)
+    monkeypatch.setattr(
+        onnx_export, "_export", lambda owner, side, *_: (file.read_graph(side), list(file.list_weights(side)))
+    )
+    assert onnx_export.make_graphs(tiny)["dim"] == 32
+    encode = getattr(tiny.model, f"encode_{side}")
+    monkeypatch.setattr(tiny.model, f"encode_{side}", lambda *inputs: encode(*inputs) * 1.01)
+    with pytest.raises(ExportError, match=f"the {side} encoder differs by .* from torch: set runtime to torch"):
+        onnx_export.make_graphs(tiny)
