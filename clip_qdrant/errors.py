@@ -23,6 +23,13 @@
     │   ├── DamagedArchive              a tar file that is cut off, or not what it should be
     │   └── AddressRefused              a host that is not known, or at an address that is not public
     ├── StateError                      the state file of ingestion cannot be used
+    ├── ServiceError                    the HTTP service does not answer a request as asked
+    │   ├── Unauthorized                no key, or one that is not known
+    │   ├── Forbidden                   the key of the request does not allow this
+    │   ├── NotServed                   what is asked for is nothing that the service gives away
+    │   ├── RequestTooLarge             over the limit of bytes or items of one request
+    │   ├── Overloaded                  too much waits already; `retry_after` seconds later it may do
+    │   └── DeadlineExceeded            it took longer than one request may take
     └── StoreError
         ├── StoreUnavailable            no answer, or refused credentials
         ├── StoreLocked                 an embedded store is open in another process
@@ -49,11 +56,13 @@ __all__ = [
     "CollectionNotFound",
     "ConfigError",
     "DamagedArchive",
+    "DeadlineExceeded",
     "DiskFull",
     "EmptyImage",
     "ExportError",
     "FilterError",
     "FingerprintMismatch",
+    "Forbidden",
     "ImageError",
     "ImageTooLarge",
     "InvalidPoint",
@@ -62,8 +71,12 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "NotAnImage",
+    "NotServed",
+    "Overloaded",
     "PointNotFound",
     "QueryError",
+    "RequestTooLarge",
+    "ServiceError",
     "SourceError",
     "SourceUnavailable",
     "StateError",
@@ -75,6 +88,7 @@ __all__ = [
     "TooFewIndexes",
     "TrainingError",
     "TruncatedImage",
+    "Unauthorized",
     "UnsupportedByEdge",
     "UnsupportedImage",
 ]
@@ -211,6 +225,38 @@ class AddressRefused(SourceError):
 
 class StateError(ClipQdrantError):
     """The state file of ingestion cannot be read or written."""
+
+
+class ServiceError(ClipQdrantError):
+    """Base of what keeps the HTTP service from answering a request as asked."""
+
+
+class Unauthorized(ServiceError):
+    """A request has no key, or one that is not known."""
+
+
+class Forbidden(ServiceError):
+    """The key of a request does not allow what it asks for."""
+
+
+class NotServed(ServiceError):
+    """A request is for something that the service does not give away, or that is not there."""
+
+
+class RequestTooLarge(ServiceError):
+    """A request has more bytes or items than one may have."""
+
+
+class Overloaded(ServiceError):
+    """Too much waits to be done already. The same request may do `retry_after` seconds later."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class DeadlineExceeded(ServiceError):
+    """A request took longer than one may take."""
 
 
 class StoreError(ClipQdrantError):

@@ -1,6 +1,6 @@
 """Who imports whom: one direction, no circles, torch only where it belongs, and nothing heavy for a mere import.
 
-cli -> ingestion, training -> collection -> embedder, store, filters, images -> records, fields, errors
+cli, service, integrations -> ingestion, training -> collection -> embedder, store, filters, images -> records, errors
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ ROOTS = (
     "clip_qdrant.__main__",
     "clip_qdrant.cli",
     "clip_qdrant.settings",
+    "clip_qdrant.service.settings",
     "clip_qdrant_training.cli",
     "clip_qdrant_training.__main__",
     "clip_qdrant_ingestion.cli",
@@ -135,13 +136,16 @@ def test_the_walk_sees_what_it_should() -> None:
     assert ("clip_qdrant_ingestion.cli.ingest", "clip_qdrant.collection.images", False) not in seen
 
 
-def test_the_library_imports_training_and_ingestion_only_inside_functions_of_the_program_and_of_fit() -> None:
+def test_the_library_imports_training_and_ingestion_only_inside_functions_of_the_program_of_fit_and_a_route() -> None:
     wrong = [
         each
         for each in IMPORTS
         if within(each.module, "clip_qdrant")
         and within(each.name, "clip_qdrant_training", "clip_qdrant_ingestion")
-        and not (each.deferred and within(each.module, "clip_qdrant.cli", "clip_qdrant.embedder"))
+        and not (
+            each.deferred
+            and within(each.module, "clip_qdrant.cli", "clip_qdrant.embedder", "clip_qdrant.service.routes.ingest")
+        )
     ]
 
     assert tell(wrong) == []
@@ -234,6 +238,31 @@ def test_the_program_and_its_settings_are_imported_by_nothing_but_the_program() 
     assert tell(wrong) == []
 
 
+def test_nothing_but_the_program_knows_the_service_and_the_integrations() -> None:
+    tops = ("clip_qdrant.service", "clip_qdrant.integrations")
+    wrong = [
+        each
+        for each in IMPORTS
+        for top in tops
+        if within(each.name, top) and not within(each.module, top, "clip_qdrant.cli")
+    ]
+
+    assert tell(wrong) == []
+
+
+def test_integrations_do_not_know_each_other() -> None:
+    home = "clip_qdrant.integrations."
+    wrong = [
+        each
+        for each in IMPORTS
+        if each.module.startswith(home)
+        and each.name.startswith(home)
+        and each.module.split(".")[2] != each.name.split(".")[2]
+    ]
+
+    assert tell(wrong) == []
+
+
 def test_records_and_errors_import_nothing_of_ours_at_their_top() -> None:
     wrong = [
         each
@@ -286,7 +315,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
         if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}
     }
 
-    assert missing == {"aiobotocore", "botocore", "pydantic_core"}  # of s3fs, of s3fs, and of pydantic
+    # of s3fs, of s3fs, of pydantic, and of fastapi
+    assert missing == {"aiobotocore", "botocore", "pydantic_core", "starlette"}
 
 
 @pytest.mark.parametrize("name", ["clip_qdrant", "clip_qdrant.cli", "clip_qdrant.errors", "clip_qdrant.records"])

@@ -1,0 +1,64 @@
+"""create_app: the ASGI application of a Service, for any ASGI server.
+
+app = create_app(Service(connect("./qdrant-data"), ClipEmbedder.load()))
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from clip_qdrant import __version__
+from clip_qdrant.service.http.envelope import EnvelopeMiddleware
+from clip_qdrant.service.http.lifetime import LifetimeMiddleware
+from clip_qdrant.service.problems import RESPONSES, ProblemDetails, add_problem_handlers
+from clip_qdrant.service.routes import health
+from clip_qdrant.service.state import Service
+
+__all__ = ["create_app"]
+
+ROUTERS: Sequence[APIRouter] = (health.router,)
+
+
+class _Api(FastAPI):
+    """A FastAPI whose document has the schema of problems, which no route returns by itself."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document.setdefault("components", {}).setdefault("schemas", {})["ProblemDetails"] = (
+            ProblemDetails.model_json_schema()
+        )
+        return document
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application that answers for `service`, which is closed when the server ends it."""
+
+    @contextlib.asynccontextmanager
+    async def run_service(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            service.close()
+
+    # No pages of the framework's: they load scripts from elsewhere.
+    app = _Api(
+        title="clip_qdrant",
+        summary="Search images by texts and images",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=run_service,
+        responses={**RESPONSES},
+    )
+    app.state.service = service
+    add_problem_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    # The last one added is the outermost.
+    app.add_middleware(LifetimeMiddleware, seconds=service.options.deadline, pool=service.threads)
+    app.add_middleware(EnvelopeMiddleware)
+    return app

@@ -1,0 +1,35 @@
+"""ServiceOptions: what a service allows, and how much it does at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clip_qdrant.images.load import Limits
+
+__all__ = ["ServiceOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """Limits are those of one request unless they say otherwise.
+
+    `collection` is the one that is meant where a request names none. `deadline` is in seconds, until the answer begins.
+    `threads` calls of the library run at once, and `waiting` more may wait for one of them; what comes beyond is
+    answered by 503 with `retry_after` seconds. `max_batch` is the number of images or texts, `max_query_length` of
+    characters in a text or a filter, `max_hits` of hits with those that an offset skips. `limits` are those of an
+    image. Pages of `cors_origins` ("https://photos.example.com") may call the service from a browser. `allow_private`
+    lets images be fetched from addresses that are not public.
+    """
+
+    collection: str = "images"
+    deadline: float = 30.0
+    threads: int = 8
+    waiting: int = 64
+    retry_after: int = 1
+    max_body_bytes: int = 64 << 20
+    max_batch: int = 256
+    max_query_length: int = 4000
+    max_hits: int = 1000
+    limits: Limits = field(default_factory=lambda: Limits(max_bytes=32 << 20, max_pixels=100_000_000))
+    cors_origins: tuple[str, ...] = ()
+    allow_private: bool = False
