@@ -24,8 +24,8 @@ from qdrant_client import QdrantClient
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import ImageInput
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion import ManifestSource, ingest
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 
 class Embedder:

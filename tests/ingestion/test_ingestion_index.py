@@ -10,8 +10,8 @@ from web import Reply, WebSite
 
 from clip_qdrant.errors import ConfigError, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.protocol import Problem, SourceObject
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 
 APACHE = """<html><head><title>Index of /photos</title></head><body><table>

@@ -15,6 +15,7 @@ from s3 import Bucket, new_bucket
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import SourceError
 from clip_qdrant.uris import to_uri
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion import FolderSource, ShardSource, Source, ingest
 from clip_qdrant_ingestion.cli.watch import make_change_queue
 from clip_qdrant_ingestion.run.extent import Extent
@@ -23,7 +24,6 @@ from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.listing import open_bucket
 from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.sources.web import http_index as http_index
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 from clip_qdrant_ingestion.worker.events.messages import Change
 

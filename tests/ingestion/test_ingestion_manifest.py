@@ -25,10 +25,10 @@ from web import Reply, WebSite
 from clip_qdrant.errors import ConfigError, MetadataError, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.uris import to_uri
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.protocol import Description, Problem, SourceObject
 from clip_qdrant_ingestion.sources.tables.addresses import check_reach, resolve_address
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 LIMITS = Limits()
 

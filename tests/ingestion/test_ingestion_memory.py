@@ -15,10 +15,10 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import ImageTooLarge
 from clip_qdrant.images.load import Limits
+from clip_qdrant.web.pieces import join_pieces
 from clip_qdrant_ingestion import SourceObject, ingest
 from clip_qdrant_ingestion.run import stages as stages
 from clip_qdrant_ingestion.run.dry_run import plan
-from clip_qdrant_ingestion.sources.pieces import join_pieces
 
 MIB = 1 << 20
 

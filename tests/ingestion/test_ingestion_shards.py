@@ -21,9 +21,9 @@ from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.uris import to_uri
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.protocol import Description, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 LIMITS = Limits()
 Files = Sequence[tuple[str, bytes | str]]

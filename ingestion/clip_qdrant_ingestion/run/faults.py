@@ -31,9 +31,9 @@ from clip_qdrant.errors import (
     UnsupportedByEdge,
 )
 from clip_qdrant.url_secrets import mask_secrets
+from clip_qdrant.web.retries import is_transient, retry_request
 from clip_qdrant_ingestion.run.report import Quarantined
 from clip_qdrant_ingestion.sources.protocol import SourceObject
-from clip_qdrant_ingestion.sources.retries import is_transient, retry_request
 
 __all__ = ["Retries", "Stopped", "bisect_work", "quarantine"]
 

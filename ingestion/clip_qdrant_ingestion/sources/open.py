@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.uris import lower_scheme, path_of
 from clip_qdrant.url_secrets import mask_secrets
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.archives.locations import names_archives
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
@@ -21,7 +22,6 @@ from clip_qdrant_ingestion.sources.schemes import WEB, scheme_of
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource, manifest_format
 from clip_qdrant_ingestion.sources.tree.folder import FolderSource
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 
 __all__ = ["kind_of_source", "make_source", "open_source"]

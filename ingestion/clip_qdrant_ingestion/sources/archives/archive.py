@@ -21,6 +21,7 @@ from clip_qdrant.errors import DamagedArchive, ImageTooLarge, SourceError, first
 from clip_qdrant.images.load import Limits
 from clip_qdrant.tables.tar import TarStream
 from clip_qdrant.url_secrets import remove_secrets
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.archives.apart import Apart
 from clip_qdrant_ingestion.sources.archives.locations import Archives
@@ -29,7 +30,6 @@ from clip_qdrant_ingestion.sources.buckets.filesystems import to_source_error
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
 from clip_qdrant_ingestion.sources.schemes import is_web
 from clip_qdrant_ingestion.sources.sizes import check_size
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ShardSource"]
 

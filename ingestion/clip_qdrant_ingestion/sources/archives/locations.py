@@ -15,13 +15,13 @@ from clip_qdrant.tables.braces import expand_braces
 from clip_qdrant.tables.suffixes import ARCHIVE_SUFFIXES, is_archive
 from clip_qdrant.uris import lower_scheme, path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets, remove_secrets
+from clip_qdrant.web.fetch import Fetcher
+from clip_qdrant.web.retries import retry_request
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, moment_of
 from clip_qdrant_ingestion.sources.leftovers import is_leftover
-from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 from clip_qdrant_ingestion.sources.sizes import check_whole
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["Archives", "is_pattern", "names_archives"]
 

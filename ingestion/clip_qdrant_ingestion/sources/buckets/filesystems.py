@@ -12,7 +12,7 @@ from typing import IO, Any, TypeVar
 
 from clip_qdrant.errors import ConfigError, MissingExtra, SourceError, first_line
 from clip_qdrant.url_secrets import mask_secrets
-from clip_qdrant_ingestion.sources.retries import retry_request
+from clip_qdrant.web.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import scheme_of
 
 __all__ = ["open_file", "open_filesystem", "to_source_error"]

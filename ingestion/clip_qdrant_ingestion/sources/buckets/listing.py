@@ -13,12 +13,12 @@ from clip_qdrant.images.load import Limits
 from clip_qdrant.tables.suffixes import is_archive
 from clip_qdrant.uris import lower_scheme
 from clip_qdrant.url_secrets import remove_secrets
+from clip_qdrant.web.pieces import Pieces
+from clip_qdrant.web.retries import retry_request
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_filesystem, to_source_error
 from clip_qdrant_ingestion.sources.buckets.versions import etag_of, mtime_of, size_of
-from clip_qdrant_ingestion.sources.pieces import Pieces
 from clip_qdrant_ingestion.sources.protocol import SourceObject
-from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.schemes import scheme_of
 from clip_qdrant_ingestion.sources.sizes import check_size, check_whole
 from clip_qdrant_ingestion.sources.tree.walk import Entry

@@ -22,6 +22,7 @@ from clip_qdrant.tables.rows import LostRow
 from clip_qdrant.tables.suffixes import TABLE_SUFFIXES, TableFormat, table_format
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant.url_secrets import mask_secrets, remove_secrets
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.buckets.bucket import BucketSource
 from clip_qdrant_ingestion.sources.buckets.filesystems import open_file, open_filesystem, to_source_error
@@ -29,7 +30,6 @@ from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem
 from clip_qdrant_ingestion.sources.schemes import WEB, is_web, scheme_of
 from clip_qdrant_ingestion.sources.tables.addresses import check_reach, name_within, resolve_address
 from clip_qdrant_ingestion.sources.tables.image_rows import ImageRow, read_rows
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["ManifestSource", "manifest_format"]
 

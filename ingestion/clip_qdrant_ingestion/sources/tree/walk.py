@@ -17,9 +17,9 @@ from typing import Protocol
 
 from clip_qdrant.errors import ClipQdrantError, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.web.retries import retry_request
 from clip_qdrant_ingestion.packed_texts import PackedTexts
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tree.selection import Selection
 from clip_qdrant_ingestion.sources.tree.sidecars import FolderSidecars, Sidecars
 from clip_qdrant_ingestion.sources.tree.spool import Spool

@@ -1,1 +1,1 @@
-"""Images behind http and https addresses that strangers may have written."""
+"""Pages that link to images."""

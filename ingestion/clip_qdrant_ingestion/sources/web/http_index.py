@@ -15,11 +15,11 @@ from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 from clip_qdrant.errors import ConfigError, ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
 from clip_qdrant.url_secrets import mask_secrets
+from clip_qdrant.web.fetch import Fetcher
+from clip_qdrant.web.retries import retry_request
 from clip_qdrant_ingestion.packed_texts import TextSet
 from clip_qdrant_ingestion.sources.protocol import OBJECTS_A_PAGE, Page, Problem, SourceObject
-from clip_qdrant_ingestion.sources.retries import retry_request
 from clip_qdrant_ingestion.sources.tree.selection import Selection
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 
 __all__ = ["HttpIndexSource"]
 

@@ -22,16 +22,16 @@ from web import Reply, WebSite
 
 from clip_qdrant.errors import ImageTooLarge, SourceError
 from clip_qdrant.images.load import Limits
+from clip_qdrant.web.connections import is_public
+from clip_qdrant.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.archives.archive import ShardSource
 from clip_qdrant_ingestion.sources.path_pattern import PathPattern, PatternedSource
 from clip_qdrant_ingestion.sources.share import Share
 from clip_qdrant_ingestion.sources.tables.manifest import ManifestSource
-from clip_qdrant_ingestion.sources.web.connections import is_public
-from clip_qdrant_ingestion.sources.web.fetch import Fetcher
 from clip_qdrant_ingestion.sources.web.http_index import HttpIndexSource
 
 LIMITS = Limits(max_bytes=100_000)
-CHECK = "clip_qdrant_ingestion.sources.web.connections.is_public"
+CHECK = "clip_qdrant.web.connections.is_public"
 OPEN = "127.0.0.9"  # stands for an address of the open internet, see `internet`
 
 

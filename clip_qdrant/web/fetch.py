@@ -25,9 +25,9 @@ import httpcore
 from clip_qdrant.errors import AddressRefused, ImageTooLarge, SourceError, first_line
 from clip_qdrant.images.load import Limits
 from clip_qdrant.url_secrets import mask_secrets
-from clip_qdrant_ingestion.sources.pieces import join_pieces
-from clip_qdrant_ingestion.sources.retries import retry_request
-from clip_qdrant_ingestion.sources.web.connections import CheckedConnections, time_limit
+from clip_qdrant.web.connections import CheckedConnections, time_limit
+from clip_qdrant.web.pieces import join_pieces
+from clip_qdrant.web.retries import retry_request
 
 __all__ = ["Fetcher", "Version"]
 
