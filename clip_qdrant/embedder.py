@@ -21,6 +21,7 @@ from PIL import Image
 
 from clip_qdrant.calibration.curves import Calibration
 from clip_qdrant.content import BUNDLED, bundled_checkpoint
+from clip_qdrant.embedder_protocol import check_texts
 from clip_qdrant.errors import CheckpointError, ConfigError, ExportError
 from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
@@ -241,10 +242,7 @@ class ClipEmbedder:
 
     def embed_texts(self, texts: Iterable[str], *, progress: Progress | None = None) -> np.ndarray:
         """n texts -> float32 (n, dim), unit rows. Texts beyond the encoder's length are truncated."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        for text in texts:
-            if not isinstance(text, str):
-                raise ConfigError(f"a text must be a str, not {type(text).__name__}: {text!r:.80}")
+        texts = check_texts(texts)
         rows = np.empty((len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: less padding
         for start in range(0, len(order), _TEXTS_A_BATCH):
@@ -254,6 +252,11 @@ class ClipEmbedder:
             if progress:
                 progress(start + len(chosen))
         return rows
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """How many tokens the text encoder reads of each text, those it puts at the ends included."""
+        checked = check_texts(texts)
+        return [int(number) for number in self._tokenize(checked)[1].sum(axis=1)] if checked else []
 
     def _prepare(self, numbered: tuple[int, ImageInput]) -> np.ndarray:
         number, image = numbered

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Embedder", "check_embedder", "find_needed_side"]
+__all__ = ["Embedder", "check_embedder", "check_texts", "find_needed_side"]
 
 _VALUES: Mapping[str, type] = {"dim": int, "fingerprint": str, "image_size": int}
 _METHODS = ("preprocess", "embed_pixels", "embed_images", "embed_texts")
@@ -56,6 +56,15 @@ def find_needed_side(embedder: Embedder) -> int | None:
     """The `target` of `load_image` for an embedder."""
     side: int | None = getattr(embedder, "needed_side", embedder.image_size)
     return side
+
+
+def check_texts(texts: Iterable[str]) -> list[str]:
+    """The texts, or the one text, that an embedder is given, as a list. Raises ConfigError for what is no text."""
+    checked = [texts] if isinstance(texts, str) else list(texts)
+    for text in checked:
+        if not isinstance(text, str):
+            raise ConfigError(f"a text must be a str, not {type(text).__name__}: {text!r:.80}")
+    return checked
 
 
 def check_embedder(embedder: object) -> None:

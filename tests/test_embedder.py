@@ -125,6 +125,14 @@ def test_nothing_in_gives_nothing_out(clip: ClipEmbedder) -> None:
     assert clip.embed_texts([]).shape == (0, 32)
 
 
+def test_tokens_are_counted_as_the_encoder_reads_them(clip: ClipEmbedder) -> None:
+    ids, mask = clip._tokenize(TEXTS)  # what it is given, by the reference
+
+    assert clip.count_tokens(TEXTS) == [int(row.sum()) for row in mask]
+    assert clip.count_tokens("red")[0] < clip.count_tokens("a photo of a dog")[0] <= ids.shape[1]
+    assert clip.count_tokens([]) == []
+
+
 def test_bad_input_is_named(clip: ClipEmbedder, tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
     with pytest.raises(NotAnImage, match=r"page\.jpg"):

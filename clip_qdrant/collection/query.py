@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Query", "QueryVector", "Term", "embed_query_texts", "evaluate_queries"]
+__all__ = ["Query", "QueryVector", "Term", "embed_query_texts", "evaluate_queries", "merge_prompted", "write_prompts"]
 
 Kind = Literal["text", "image", "id", "vector"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -237,10 +237,27 @@ def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch)
 
 
 def _embed_texts(terms: Sequence[Term], embedder: Embedder) -> np.ndarray:
-    """float32 (n, dim), unit rows; of a text within several prompts the mean (Radford et al. 2021, section 3.1.4)."""
+    """float32 (n, dim), unit rows."""
     prompts = read_prompts(embedder)
     written = [[term.value] if term.raw or prompts is None else prompts.wrap(term.value) for term in terms]
-    vectors = embedder.embed_texts([text for texts in written for text in texts])
+    return merge_prompted(embedder.embed_texts([text for texts in written for text in texts]), written)
+
+
+def write_prompts(texts: Sequence[str], embedder: Embedder) -> list[list[str]]:
+    """What is embedded for each text of a search: the text within each of the model's prompts, or as it is.
+
+    Raises QueryError for an empty text.
+    """
+    prompts = read_prompts(embedder)
+    wanted = [Query.text(text).terms[0].value for text in texts]
+    return [[text] if prompts is None else prompts.wrap(text) for text in wanted]
+
+
+def merge_prompted(vectors: np.ndarray, written: Sequence[Sequence[str]]) -> np.ndarray:
+    """One unit row for each text, float32 (len(written), dim), of the `vectors` of all that was written for it.
+
+    Of a text within several prompts it is their mean (Radford et al. 2021, section 3.1.4).
+    """
     ends = np.cumsum([len(texts) for texts in written])
     means = [part.mean(axis=0) for part in np.split(vectors, ends[:-1])]
     return np.stack([to_unit(mean) for mean in means]).astype(np.float32)
