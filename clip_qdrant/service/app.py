@@ -5,15 +5,19 @@ app = create_app(Service(connect("./qdrant-data"), ClipEmbedder.load()))
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from clip_qdrant import __version__
-from clip_qdrant.service.http.envelope import EnvelopeMiddleware
+from clip_qdrant.service.http.body_limit import BodyLimitMiddleware
+from clip_qdrant.service.http.envelope import REQUEST_ID, EnvelopeMiddleware
 from clip_qdrant.service.http.lifetime import LifetimeMiddleware
+from clip_qdrant.service.http.observe import ObserveMiddleware
 from clip_qdrant.service.problems import RESPONSES, ProblemDetails, add_problem_handlers
 from clip_qdrant.service.routes import health
 from clip_qdrant.service.state import Service
@@ -39,10 +43,13 @@ def create_app(service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def run_service(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.ensure_future(asyncio.to_thread(service.warm_up))  # the probes are answered meanwhile
         try:
             yield
         finally:
-            service.close()
+            service.drain()
+            await warming
+            await asyncio.to_thread(service.close)
 
     # No pages of the framework's: they load scripts from elsewhere.
     app = _Api(
@@ -58,7 +65,19 @@ def create_app(service: Service) -> FastAPI:
     add_problem_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    options = service.options
     # The last one added is the outermost.
-    app.add_middleware(LifetimeMiddleware, seconds=service.options.deadline, pool=service.threads)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=options.max_body_bytes)
+    app.add_middleware(LifetimeMiddleware, seconds=options.deadline, pool=service.threads)
+    if options.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "api-key", "Content-Type", REQUEST_ID, "If-None-Match"],
+            expose_headers=["ETag", "Retry-After", REQUEST_ID],
+            max_age=3600,
+        )
     app.add_middleware(EnvelopeMiddleware)
+    app.add_middleware(ObserveMiddleware, metrics=service.metrics)
     return app

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.errors import CollectionNotFound
+from clip_qdrant.errors import CollectionNotFound, QueryError, shorten
+from clip_qdrant.service.keys.key import Tenant
+from clip_qdrant.service.keys.tenants import TenantClient
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from clip_qdrant.embedder_protocol import Embedder
 
 __all__ = ["OpenCollections"]
+
+_NAME = re.compile(r"(?!\.{1,2}$)[^/\\?#%<>:*|\"\x00-\x1f]{1,255}")  # nothing that means more than itself in a URL
 
 
 class OpenCollections:
@@ -23,22 +28,30 @@ class OpenCollections:
         self._client = client
         self._embedder = embedder
         self._lock = threading.Lock()
-        self._open: dict[str, ImageCollection] = {}
+        self._open: dict[tuple[str, Tenant | None], ImageCollection] = {}
 
-    def open(self, name: str, *, create: bool = False) -> ImageCollection:
-        """The collection of this name. Raises CollectionNotFound, unless the first write is to `create` it,
-        and what the constructor of ImageCollection raises.
+    def open(self, name: str, *, tenant: Tenant | None = None, create: bool = False) -> ImageCollection:
+        """The collection of this name, or what a tenant sees of it. Raises CollectionNotFound, unless the first write
+        is to `create` it, QueryError for what is no name, and what the constructor of ImageCollection raises.
         """
-        found = self._open.get(name)
-        if found is None:
+        found = self._open.get((name, tenant))
+        if found is not None:
+            return found
+        if not _NAME.fullmatch(name):
+            raise QueryError(f"{shorten(name, 80)!r} is no name of a collection")
+        if tenant is None:
             found = ImageCollection(name, self._embedder, self._client)
-            if not create and not found.exists():
-                raise CollectionNotFound(f"there is no collection {name!r} yet: adding an image to it makes it")
-            with self._lock:
-                found = self._open.setdefault(name, found)
-        return found
+        else:
+            client = TenantClient(self._client, tenant)
+            found = ImageCollection(name, self._embedder, client, fields={tenant.field: "keyword"})
+        if not found.exists():
+            if not create:
+                raise CollectionNotFound(f"there is no collection {name!r}; adding an image to it makes it")
+            return found
+        with self._lock:
+            return self._open.setdefault((name, tenant), found)
 
     def forget(self, name: str) -> None:
         """What was opened under this name is opened anew when it is asked for."""
         with self._lock:
-            self._open.pop(name, None)
+            self._open = {key: images for key, images in self._open.items() if key[0] != name}

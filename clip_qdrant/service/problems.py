@@ -133,6 +133,8 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def framework(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, errors.ClipQdrantError):
+            return answer_error(error.__cause__, _request_id(request))
         status = HTTPStatus(error.status_code)
         details = ProblemDetails(
             type="about:blank",

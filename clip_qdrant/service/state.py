@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Literal
 
+from PIL import Image
 from starlette.requests import Request
 
+from clip_qdrant.service.audit import AuditLog
+from clip_qdrant.service.keys.ring import KeyRing
+from clip_qdrant.service.metrics import ServiceMetrics
 from clip_qdrant.service.open_collections import OpenCollections
 from clip_qdrant.service.options import ServiceOptions
 from clip_qdrant.service.threads import ThreadPool
+from clip_qdrant.store.calls import call
+from clip_qdrant.web.fetch import Fetcher
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -17,20 +24,64 @@ if TYPE_CHECKING:
 
 __all__ = ["Service", "get_service"]
 
+logger = logging.getLogger(__name__)
+
+_FETCH_SECONDS = 20.0  # for an image that a request names by its address
+
 
 class Service:
-    """A store, an embedder and the options of a service. `close` closes none of what was passed in."""
+    """A store, an embedder, options, and the keys of callers: none are asked for without, on this computer alone.
 
-    def __init__(self, client: QdrantBase, embedder: Embedder, options: ServiceOptions | None = None) -> None:
+    `state` is "ready" between `warm_up` and `drain`. `close` closes none of what was passed in.
+    """
+
+    def __init__(
+        self,
+        client: QdrantBase,
+        embedder: Embedder,
+        options: ServiceOptions | None = None,
+        *,
+        keys: KeyRing | None = None,
+        audit: AuditLog | None = None,
+    ) -> None:
         self.client = client
         self.embedder = embedder
         self.options = options or ServiceOptions()
+        self.keys = keys or KeyRing()
+        self.audit = audit or AuditLog()
         self.threads = ThreadPool(self.options.threads, self.options.waiting, retry_after=self.options.retry_after)
         self.collections = OpenCollections(client, embedder)
+        self.fetcher = Fetcher(allow_private=self.options.allow_private, timeout=_FETCH_SECONDS)
+        self.metrics = ServiceMetrics()
+        self.metrics.watch_queue("threads", lambda: self.threads.waiting)
+        self.metrics.watch_threads(lambda: self.threads.running)
+        self.metrics.watch_readiness(lambda: self.state == "ready")
+        self.state: Literal["starting", "ready", "failed", "draining"] = "starting"
+
+    def warm_up(self) -> None:
+        """Runs the model once for each kind of input, so that nobody waits for it to be loaded. It blocks."""
+        try:
+            self.embedder.embed_texts(["a photo"])
+            self.embedder.embed_images([Image.new("RGB", (self.embedder.image_size,) * 2)])
+        except Exception:
+            self.state = "failed"
+            logger.exception("the model does not run")
+        else:
+            if self.state == "starting":
+                self.state = "ready"
+
+    def ask_store(self) -> None:
+        """Asks the store for a sign of life. It blocks. Raises StoreError."""
+        call(lambda: self.client.collection_exists(self.options.collection), what="asking the store", patience=0)
+
+    def drain(self) -> None:
+        """From here on `/readyz` sends callers elsewhere; those that come all the same are answered."""
+        self.state = "draining"
 
     def close(self) -> None:
         """Waits for the calls that run."""
         self.threads.close()
+        self.fetcher.close()
 
 
 def get_service(request: Request) -> Service:

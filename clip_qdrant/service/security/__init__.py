@@ -1,1 +1,1 @@
-"""Who may do what: keys, their scopes, collections and tenants."""
+"""What the caller of a request may do."""
