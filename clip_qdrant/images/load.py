@@ -41,6 +41,7 @@ from clip_qdrant.records import ImageInfo
 from clip_qdrant.uris import path_of
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "Admit",
     "ImageInput",
     "Limits",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import CollectionNotFound, QueryError, shorten
+from clip_qdrant.fields.types import FieldType
 from clip_qdrant.service.keys.key import Tenant
 from clip_qdrant.service.keys.tenants import TenantClient
 
@@ -37,8 +39,7 @@ class OpenCollections:
         found = self._open.get((name, tenant))
         if found is not None:
             return found
-        if not _NAME.fullmatch(name):
-            raise QueryError(f"{shorten(name, 80)!r} is no name of a collection")
+        _check_name(name)
         if tenant is None:
             found = ImageCollection(name, self._embedder, self._client)
         else:
@@ -51,7 +52,22 @@ class OpenCollections:
         with self._lock:
             return self._open.setdefault((name, tenant), found)
 
+    def create(self, name: str, *, fields: Mapping[str, FieldType]) -> ImageCollection:
+        """Creates a collection that is not there yet, and in any case the fields that it lacks. Raises ConfigError for
+        a field that is there with another type.
+        """
+        images = ImageCollection(_check_name(name), self._embedder, self._client, fields=fields)
+        images.writer.prepare([])
+        self.forget(name)
+        return images
+
     def forget(self, name: str) -> None:
         """What was opened under this name is opened anew when it is asked for."""
         with self._lock:
             self._open = {key: images for key, images in self._open.items() if key[0] != name}
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise QueryError(f"{shorten(name, 80)!r} is no name of a collection")
+    return name

@@ -18,7 +18,7 @@ class ServiceOptions:
     answered by 503 with `retry_after` seconds. `max_batch` is the number of images or texts, `max_query_length` of
     characters in a text or a filter, `max_hits` of hits with those that an offset skips. `limits` are those of an
     image. Pages of `cors_origins` ("https://photos.example.com") may call the service from a browser. `allow_private`
-    lets images be fetched from addresses that are not public.
+    lets images be fetched from addresses that are not public. Thumbnails are kept in `thumbnail_cache_bytes` of memory.
     """
 
     collection: str = "images"
@@ -33,3 +33,4 @@ class ServiceOptions:
     limits: Limits = field(default_factory=lambda: Limits(max_bytes=32 << 20, max_pixels=100_000_000))
     cors_origins: tuple[str, ...] = ()
     allow_private: bool = False
+    thumbnail_cache_bytes: int = 64 << 20

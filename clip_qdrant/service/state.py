@@ -13,6 +13,7 @@ from clip_qdrant.service.keys.ring import KeyRing
 from clip_qdrant.service.metrics import ServiceMetrics
 from clip_qdrant.service.open_collections import OpenCollections
 from clip_qdrant.service.options import ServiceOptions
+from clip_qdrant.service.stored_images import StoredImages
 from clip_qdrant.service.threads import ThreadPool
 from clip_qdrant.store.calls import call
 from clip_qdrant.web.fetch import Fetcher
@@ -52,6 +53,9 @@ class Service:
         self.threads = ThreadPool(self.options.threads, self.options.waiting, retry_after=self.options.retry_after)
         self.collections = OpenCollections(client, embedder)
         self.fetcher = Fetcher(allow_private=self.options.allow_private, timeout=_FETCH_SECONDS)
+        self.images = StoredImages(
+            self.fetcher, limits=self.options.limits, cache_bytes=self.options.thumbnail_cache_bytes
+        )
         self.metrics = ServiceMetrics()
         self.metrics.watch_queue("threads", lambda: self.threads.waiting)
         self.metrics.watch_threads(lambda: self.threads.running)

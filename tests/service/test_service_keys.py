@@ -174,7 +174,7 @@ def entry(**values: Any) -> str:
         (entry(scopes="[]"), "one or more of read, write, admin"),
         (entry(name='"a\\nb"'), "keys.1.name"),
         (entry(colections='["photos"]'), "keys.1.colections"),
-        (entry(scopes='["admin"]', tenant='{ field = "f", value = "v" }'), "over all tenants"),
+        (entry(scopes='["admin"]', tenant='{ field = "f", value = "v" }'), "over all"),
         (entry(tenant='{ field = "a.b", value = "v" }'), "keys.1.tenant.field"),
         (entry() + "\n" + entry(), "two keys of the name 'a'"),
         (f'key = "{READER}', "not a TOML file"),

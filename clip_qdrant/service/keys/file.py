@@ -48,8 +48,6 @@ class _KeyEntry(BaseModel):
     def check(self) -> _KeyEntry:
         if (self.key is None) == (self.sha256 is None):
             raise ValueError("give either key or sha256")
-        if self.tenant is not None and "admin" in self.scopes:
-            raise ValueError("a key of a tenant cannot have the scope admin, which is over all tenants")
         return self
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from clip_qdrant.errors import ConfigError
+
 __all__ = ["OPEN", "SCOPES", "ApiKey", "KeyScope", "Tenant", "expand_scopes"]
 
 KeyScope: TypeAlias = Literal["read", "write", "admin"]
@@ -22,12 +24,21 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """Who a caller is: `name` is what logs have. `collections` are all that it may use; None: all there are."""
+    """Who a caller is: `name` is what logs have. `collections` are all that it may use; None: all there are.
+
+    Raises ConfigError for a tenant's key that may administer.
+    """
 
     name: str
     scopes: frozenset[KeyScope]
     collections: frozenset[str] | None = None
     tenant: Tenant | None = None
+
+    def __post_init__(self) -> None:
+        if self.tenant is not None and "admin" in self.scopes:
+            raise ConfigError(
+                f"the key {self.name!r} of a tenant cannot have the scope admin, which is over all tenants"
+            )
 
 
 def expand_scopes(scopes: Iterable[KeyScope]) -> frozenset[KeyScope]:
