@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from clip_qdrant import __version__
+from clip_qdrant.service.embedding.routers import EMBEDDING_ROUTERS
 from clip_qdrant.service.http.body_limit import BodyLimitMiddleware
 from clip_qdrant.service.http.envelope import REQUEST_ID, EnvelopeMiddleware
 from clip_qdrant.service.http.lifetime import LifetimeMiddleware
@@ -24,7 +25,7 @@ from clip_qdrant.service.state import Service
 
 __all__ = ["create_app"]
 
-ROUTERS: Sequence[APIRouter] = (health.router, collections.router, images.router)
+ROUTERS: Sequence[APIRouter] = (health.router, collections.router, images.router, *EMBEDDING_ROUTERS)
 
 
 class _Api(FastAPI):

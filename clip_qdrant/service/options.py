@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from clip_qdrant.images.load import Limits
+from clip_qdrant.service.batching.options import BatchingOptions
 
 __all__ = ["ServiceOptions"]
 
@@ -19,6 +20,8 @@ class ServiceOptions:
     characters in a text or a filter, `max_hits` of hits with those that an offset skips. `limits` are those of an
     image. Pages of `cors_origins` ("https://photos.example.com") may call the service from a browser. `allow_private`
     lets images be fetched from addresses that are not public. Thumbnails are kept in `thumbnail_cache_bytes` of memory.
+    `model_names` are what clients of the embedding endpoints call the model, the first what answers do. `batching` says
+    how requests share the encoder.
     """
 
     collection: str = "images"
@@ -34,3 +37,5 @@ class ServiceOptions:
     cors_origins: tuple[str, ...] = ()
     allow_private: bool = False
     thumbnail_cache_bytes: int = 64 << 20
+    model_names: tuple[str, ...] = ("clip-qdrant",)
+    batching: BatchingOptions = field(default_factory=BatchingOptions)

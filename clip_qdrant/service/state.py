@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from PIL import Image
 from starlette.requests import Request
 
 from clip_qdrant.service.audit import AuditLog
+from clip_qdrant.service.batching.embedder import BatchingEmbedder
 from clip_qdrant.service.keys.ring import KeyRing
 from clip_qdrant.service.metrics import ServiceMetrics
 from clip_qdrant.service.open_collections import OpenCollections
@@ -33,6 +33,7 @@ _FETCH_SECONDS = 20.0  # for an image that a request names by its address
 class Service:
     """A store, an embedder, options, and the keys of callers: none are asked for without, on this computer alone.
 
+    Requests share the embedder, which makes batches of what they want at once.
     `state` is "ready" between `warm_up` and `drain`. `close` closes none of what was passed in.
     """
 
@@ -46,18 +47,20 @@ class Service:
         audit: AuditLog | None = None,
     ) -> None:
         self.client = client
-        self.embedder = embedder
         self.options = options or ServiceOptions()
+        self.embedder = BatchingEmbedder(embedder, self.options.batching, limits=self.options.limits)
         self.keys = keys or KeyRing()
         self.audit = audit or AuditLog()
         self.threads = ThreadPool(self.options.threads, self.options.waiting, retry_after=self.options.retry_after)
-        self.collections = OpenCollections(client, embedder)
+        self.collections = OpenCollections(client, self.embedder)
         self.fetcher = Fetcher(allow_private=self.options.allow_private, timeout=_FETCH_SECONDS)
         self.images = StoredImages(
             self.fetcher, limits=self.options.limits, cache_bytes=self.options.thumbnail_cache_bytes
         )
         self.metrics = ServiceMetrics()
         self.metrics.watch_queue("threads", lambda: self.threads.waiting)
+        self.metrics.watch_queue("texts", lambda: self.embedder.figures.texts_waiting)
+        self.metrics.watch_queue("images", lambda: self.embedder.figures.images_waiting)
         self.metrics.watch_threads(lambda: self.threads.running)
         self.metrics.watch_readiness(lambda: self.state == "ready")
         self.state: Literal["starting", "ready", "failed", "draining"] = "starting"
@@ -65,8 +68,7 @@ class Service:
     def warm_up(self) -> None:
         """Runs the model once for each kind of input, so that nobody waits for it to be loaded. It blocks."""
         try:
-            self.embedder.embed_texts(["a photo"])
-            self.embedder.embed_images([Image.new("RGB", (self.embedder.image_size,) * 2)])
+            self.embedder.warm_up()
         except Exception:
             self.state = "failed"
             logger.exception("the model does not run")
@@ -85,6 +87,7 @@ class Service:
     def close(self) -> None:
         """Waits for the calls that run."""
         self.threads.close()
+        self.embedder.close()
         self.fetcher.close()
 
 

@@ -12,10 +12,10 @@ import uvicorn
 
 
 @contextlib.contextmanager
-def run_app(app: Any) -> Iterator[str]:
-    """The base URL of an ASGI application that is served on loopback within the context."""
+def run_app(app: Any, *, port: int = 0) -> Iterator[str]:
+    """The base URL of an ASGI application that is served on loopback within the context, by default on a free port."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -19,7 +19,7 @@ from clip_qdrant.service.state import Service, get_service
 if TYPE_CHECKING:
     from clip_qdrant.collection.images import ImageCollection
 
-__all__ = ["Access", "find_caller", "needs"]
+__all__ = ["Access", "find_access", "find_caller", "needs", "read_key"]
 
 _KEYS = "set keys for the service (key_file, service_key)"
 
@@ -70,17 +70,26 @@ _Bearer = Annotated[
 _Header = Annotated[str | None, Depends(APIKeyHeader(name="api-key", auto_error=False))]
 
 
-def needs(scope: KeyScope) -> Callable[[Request, _Bearer, _Header], Awaitable[Access]]:
+def read_key(request: Request, bearer: _Bearer, header: _Header) -> str | None:
+    """A dependency: the key in the headers of a request."""
+    return bearer.credentials if bearer else header or request.headers.get("X-API-Key")
+
+
+def needs(scope: KeyScope) -> Callable[[Request, Any], Awaitable[Access]]:
     """A dependency: the access of the caller, whose key has to have this scope. Raises Unauthorized, Forbidden."""
 
-    async def find_access(request: Request, bearer: _Bearer, header: _Header) -> Access:
-        key = find_caller(request, bearer.credentials if bearer else header or request.headers.get("X-API-Key"))
-        address = request.client.host if request.client else None
-        access = Access(get_service(request), key, request.state.request_id, address)
-        access.require(scope)
-        return access
+    async def find(request: Request, key: Annotated[str | None, Depends(read_key)]) -> Access:
+        return find_access(request, key, scope)
 
-    return find_access
+    return find
+
+
+def find_access(request: Request, key: str | None, scope: KeyScope) -> Access:
+    """The access of a caller whose key has to have this scope. Raises Unauthorized, Forbidden."""
+    address = request.client.host if request.client else None
+    access = Access(get_service(request), find_caller(request, key), request.state.request_id, address)
+    access.require(scope)
+    return access
 
 
 def find_caller(request: Request, key: str | None) -> ApiKey:

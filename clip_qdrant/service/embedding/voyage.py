@@ -1,0 +1,54 @@
+"""Voyage's multimodal embeddings: inputs of texts and images."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from clip_qdrant.service.embedding.content import Content, EmbeddingRequest
+from clip_qdrant.service.embedding.core import embed_inputs
+from clip_qdrant.service.embedding.error_shapes import shape_errors
+from clip_qdrant.service.embedding.model_names import check_model
+from clip_qdrant.service.embedding.vectors import check_dimensions, write_vectors
+from clip_qdrant.service.security.access import Access, needs
+
+__all__ = ["router"]
+
+
+def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any]:
+    return {"detail": message}
+
+
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error))
+
+
+class VoyageRequest(EmbeddingRequest):
+    """`input_type` changes nothing: texts are embedded as those of a search. Long ones are cut."""
+
+    model: str | None = None
+    inputs: Annotated[list[Content], Field(min_length=1)]
+    input_type: str | None = None
+    truncation: Literal[True] | None = None
+    output_encoding: Literal["base64"] | None = None
+    encoding_format: Literal["base64"] | None = None
+    output_dimension: int | None = Field(default=None, description="that of the model: its vectors cannot be cut")
+
+
+@router.post("/v1/multimodalembeddings", summary="Embed texts and images: Voyage")
+async def embed(body: VoyageRequest, access: Annotated[Access, Depends(needs("read"))]) -> JSONResponse:
+    """One vector of length 1 for each input."""
+    service = access.service
+    check_model(body.model, service.options.model_names)
+    check_dimensions("output_dimension", body.output_dimension, service.embedder.dim)
+    embedded = await embed_inputs([one.to_parts() for one in body.inputs], service)
+    form: Literal["float", "base64"] = body.output_encoding or body.encoding_format or "float"
+    usage = {"text_tokens": embedded.tokens, "image_pixels": embedded.pixels, "total_tokens": embedded.tokens}
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(write_vectors(embedded.rows, form))
+    ]
+    return JSONResponse({"object": "list", "data": data, "model": service.options.model_names[0], "usage": usage})
