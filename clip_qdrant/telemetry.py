@@ -16,6 +16,8 @@ SWITCHES = {
     # transformers asks a service of the hub to convert a model whose weights are a pickle.
     "DISABLE_SAFETENSORS_CONVERSION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Haystack keeps an id of the user in the home folder and reports the components of pipelines that run.
+    "HAYSTACK_TELEMETRY_ENABLED": "false",
 }
 
 

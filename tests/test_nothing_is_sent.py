@@ -6,6 +6,7 @@ library of ours that is loaded before all others tells which names they look up,
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -37,6 +38,14 @@ except OSError:
     pass
 server = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(("localhost", server.getsockname()[1]))
+"""
+# Haystack reports each pipeline that runs.
+HAYSTACK = """
+from haystack_integrations.components.embedders.clip_qdrant import ClipTextEmbedder
+from haystack import Pipeline
+pipeline = Pipeline()
+pipeline.add_component("embed", ClipTextEmbedder("tiny.pt", runtime="onnx"))
+pipeline.run({"embed": {"text": "red"}})
 """
 
 
@@ -113,6 +122,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
         computer.run("-m", "clip_qdrant_training", "captions.csv", *judged, *model)
         code = "from clip_qdrant import ClipEmbedder; ClipEmbedder.load('tiny.pt', runtime='onnx').embed_texts(['red'])"
         computer.run("-c", code)
+        if importlib.util.find_spec("haystack"):  # needs Python 3.11
+            computer.run("-c", HAYSTACK)
     finally:
         worker.send_signal(signal.SIGTERM)
         output = worker.communicate(timeout=60)[0]

@@ -11,11 +11,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"clip_qdrant", "clip_qdrant_training", "clip_qdrant_ingestion"}
+NAMESPACE = "haystack_integrations"  # which all integrations of Haystack share
+INTEGRATION = Path("clip_qdrant", "integrations", "haystack", NAMESPACE)  # where the part of it that is ours lies
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +115,29 @@ def test_the_wheel_is_for_every_platform(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
-def test_three_packages_and_nothing_else_land_in_site_packages(installed: Path) -> None:
+def test_three_packages_and_our_part_of_a_namespace_land_in_site_packages_and_nothing_else(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if path.name != "bin"}
 
-    assert {name for name in names if not name.endswith(".dist-info")} == PACKAGES
-    assert len(names) == len(PACKAGES) + 1
+    assert {name for name in names if not name.endswith(".dist-info")} == {*PACKAGES, NAMESPACE}
+    assert len(names) == len(PACKAGES) + 2
+
+
+def test_the_namespace_stays_one_that_others_share(wheel: Path) -> None:
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if NAMESPACE in name}
+    ours = {path.relative_to(ROOT / INTEGRATION.parent).as_posix() for path in (ROOT / INTEGRATION).rglob("*.py")}
+
+    assert shipped == ours
+    assert {name.split("/")[-2] for name in ours} == {"clip_qdrant"}  # an __init__.py above would hide the others'
+
+
+def test_an_editable_install_finds_all_of_it() -> None:
+    # hatchling puts on the path what a rewrite takes away from the front of each module, and refuses any other rewrite.
+    found = set()
+    for file in WheelBuilder(str(ROOT)).recurse_selected_project_files():
+        if file.path.endswith(".py"):
+            found.add(file.relative_path[: file.relative_path.index(file.distribution_path)])
+
+    assert found == {"", "training/", "ingestion/", f"{INTEGRATION.parent.as_posix()}/"}
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
@@ -128,8 +149,8 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel: Path) -> None:
     shipped = set(zipfile.ZipFile(wheel).namelist())
     for package in PACKAGES:
         folder = next(ROOT.glob(f"{package}/")) if package == "clip_qdrant" else next(ROOT.glob(f"*/{package}/"))
-        modules = {f"{package}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
-        assert modules <= shipped
+        paths = [path for path in folder.rglob("*.py") if not path.is_relative_to(ROOT / INTEGRATION)]
+        assert {f"{package}/{path.relative_to(folder).as_posix()}" for path in paths} <= shipped
 
 
 def test_weights_and_gallery_are_inside_the_package(installed: Path) -> None:
