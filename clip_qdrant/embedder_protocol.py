@@ -24,7 +24,8 @@ class Embedder(Protocol):
     """What a collection and the ingestion pipeline need of an embedder. Every method is thread-safe.
 
     It may have a property `needed_side` too: the short side in pixels that images keep at least when they are reduced
-    in decoding, None for images that must not be reduced. Without it that is `image_size`.
+    in decoding, None for images that must not be reduced. Without it that is `image_size`. `limits`, if it has
+    them, are those of the images that it takes; the usual ones hold without.
     """
 
     @property

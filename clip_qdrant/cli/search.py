@@ -155,7 +155,7 @@ def search(
         print_paths(path_line(hit) for hit in hits)
         return
     if as_json:
-        document = {"collection": settings.collection, "query": title, "where": where, **_list_results(hits)}
+        document = {"collection": settings.collection, "query": title, "where": where, **hits.to_dict()}
         print_json(document)
         return
     shown = shorten(title, _SHOWN) + (f"  where {shorten(where, _SHOWN)}" if where else "")
@@ -168,18 +168,6 @@ def search(
         _print_explanation(hits)
     if html is not None:
         print_line(f"written to {plain(html)}")
-
-
-def _list_results(hits: Hits) -> dict[str, object]:
-    """The parts of a JSON document that tell what was found."""
-    told: dict[str, object] = {"hits": hits.to_dicts()}
-    if hits.reason is not None:
-        told["reason"] = hits.reason
-    if hits.groups:
-        told["groups"] = [{"value": group.value, "hits": [hit.id for hit in group.hits]} for group in hits.groups]
-    if hits.explanation is not None:
-        told["explanation"] = {"seconds": hits.explanation.seconds, "index": hits.explanation.index}
-    return told
 
 
 def _print_explanation(hits: Hits) -> None:

@@ -105,6 +105,11 @@ class Explanation:
     index: str
     notes: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types: the seconds, the index and, where there are any, the notes."""
+        told: dict[str, Any] = {"seconds": dict(self.seconds), "index": self.index}
+        return {**told, "notes": list(self.notes)} if self.notes else told
+
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in self.seconds.items())
         return "\n".join((parts, self.index, *self.notes))
@@ -142,6 +147,17 @@ class Hits(list[Hit]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Each hit as `Hit.to_dict`."""
         return [hit.to_dict() for hit in self]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types: the hits and, where there are, the reason, the explanation, and the groups with ids of hits."""
+        told: dict[str, Any] = {"hits": self.to_dicts()}
+        if self.reason is not None:
+            told["reason"] = self.reason
+        if self.groups:
+            told["groups"] = [{"value": group.value, "hits": [hit.id for hit in group.hits]} for group in self.groups]
+        if self.explanation is not None:
+            told["explanation"] = self.explanation.to_dict()
+        return told
 
     def _repr_html_(self) -> str:
         from clip_qdrant.pages.cards import grid_html

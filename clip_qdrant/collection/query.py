@@ -225,7 +225,8 @@ def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch)
     if texts:
         found.update(zip(texts, _embed_texts([terms[key] for key in texts], embedder), strict=True))
     if images:
-        found.update(zip(images, embedder.embed_images([_read_image(terms[key]) for key in images]), strict=True))
+        parts = [_read_image(terms[key], embedder) for key in images]
+        found.update(zip(images, embedder.embed_images(parts), strict=True))
     if ids:
         names = [str(terms[key].value) for key in ids]
         stored = fetch(names)
@@ -263,13 +264,13 @@ def merge_prompted(vectors: np.ndarray, written: Sequence[Sequence[str]]) -> np.
     return np.stack([to_unit(mean) for mean in means]).astype(np.float32)
 
 
-def _read_image(term: Term) -> Any:
+def _read_image(term: Term, embedder: Embedder) -> Any:
     """The image of a term as an embedder takes it; its part as uint8 (h, w, 3)."""
     if term.box is None:
         return term.value
-    from clip_qdrant.images.load import load_image
+    from clip_qdrant.images.load import DEFAULT_LIMITS, load_image
 
-    upright = load_image(term.value).rgb
+    upright = load_image(term.value, limits=getattr(embedder, "limits", DEFAULT_LIMITS)).rgb
     left, top, right, bottom = term.box
     if right > upright.width or bottom > upright.height:
         raise QueryError(

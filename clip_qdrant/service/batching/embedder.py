@@ -61,6 +61,7 @@ class BatchingEmbedder:
         options = options or BatchingOptions()
         self.options = options
         self.embedder = embedder
+        self.limits: Limits = limits or getattr(embedder, "limits", None) or Limits()
         self._cache = VectorCache(options.cached_texts)
         self._texts = Batcher(
             self._run_texts,
@@ -81,7 +82,7 @@ class BatchingEmbedder:
         )
         self._decoder = ImageDecoder(
             embedder,
-            limits=limits or getattr(embedder, "limits", None) or Limits(),
+            limits=self.limits,
             threads=options.decoders,
             most_waiting=options.most_images,
         )
