@@ -28,6 +28,7 @@
     │   ├── Forbidden                   the key of the request does not allow this
     │   ├── NotServed                   what is asked for is nothing that the service gives away
     │   ├── RequestTooLarge             over the limit of bytes or items of one request
+    │   ├── IngestRunning               a run of ingestion goes on, and a second one has to wait
     │   ├── Overloaded                  too much waits already; `retry_after` seconds later it may do
     │   └── DeadlineExceeded            it took longer than one request may take
     └── StoreError
@@ -65,6 +66,7 @@ __all__ = [
     "Forbidden",
     "ImageError",
     "ImageTooLarge",
+    "IngestRunning",
     "InvalidPoint",
     "InvalidRequest",
     "MetadataError",
@@ -245,6 +247,10 @@ class NotServed(ServiceError):
 
 class RequestTooLarge(ServiceError):
     """A request has more bytes or items than one may have."""
+
+
+class IngestRunning(ServiceError):
+    """A run of ingestion goes on where a second one would be in its way."""
 
 
 class Overloaded(ServiceError):

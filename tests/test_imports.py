@@ -147,7 +147,13 @@ def test_the_library_imports_training_and_ingestion_only_inside_functions_of_the
         and within(each.name, "clip_qdrant_training", "clip_qdrant_ingestion")
         and not (
             each.deferred
-            and within(each.module, "clip_qdrant.cli", "clip_qdrant.embedder", "clip_qdrant.service.routes.ingest")
+            and within(
+                each.module,
+                "clip_qdrant.cli",
+                "clip_qdrant.embedder",
+                "clip_qdrant.service.ingest",
+                "clip_qdrant.service.routes.ingest",
+            )
         )
     ]
 

@@ -20,12 +20,20 @@ from clip_qdrant.service.http.envelope import REQUEST_ID, EnvelopeMiddleware
 from clip_qdrant.service.http.lifetime import LifetimeMiddleware
 from clip_qdrant.service.http.observe import ObserveMiddleware
 from clip_qdrant.service.problems import RESPONSES, ProblemDetails, add_problem_handlers
-from clip_qdrant.service.routes import collections, health, images
+from clip_qdrant.service.routes import collections, counts, health, images, ingest, search
 from clip_qdrant.service.state import Service
 
 __all__ = ["create_app"]
 
-ROUTERS: Sequence[APIRouter] = (health.router, collections.router, images.router, *EMBEDDING_ROUTERS)
+ROUTERS: Sequence[APIRouter] = (
+    health.router,
+    collections.router,
+    images.router,
+    search.router,
+    counts.router,
+    ingest.router,
+    *EMBEDDING_ROUTERS,
+)
 
 
 class _Api(FastAPI):

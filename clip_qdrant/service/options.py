@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from clip_qdrant.images.load import Limits
 from clip_qdrant.service.batching.options import BatchingOptions
+from clip_qdrant.service.ingest.rules import IngestRules
 
 __all__ = ["ServiceOptions"]
 
@@ -21,7 +22,7 @@ class ServiceOptions:
     image. Pages of `cors_origins` ("https://photos.example.com") may call the service from a browser. `allow_private`
     lets images be fetched from addresses that are not public. Thumbnails are kept in `thumbnail_cache_bytes` of memory.
     `model_names` are what clients of the embedding endpoints call the model, the first what answers do. `batching` says
-    how requests share the encoder.
+    how requests share the encoder, and `ingest` what runs of ingestion may do.
     """
 
     collection: str = "images"
@@ -39,3 +40,4 @@ class ServiceOptions:
     thumbnail_cache_bytes: int = 64 << 20
     model_names: tuple[str, ...] = ("clip-qdrant",)
     batching: BatchingOptions = field(default_factory=BatchingOptions)
+    ingest: IngestRules = field(default_factory=IngestRules)

@@ -5,6 +5,7 @@ An answer shows no traces and no secrets of URLs. `type` is `urn:clip-qdrant:` a
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -33,6 +34,7 @@ STATUSES: tuple[tuple[type[errors.ClipQdrantError], HTTPStatus], ...] = (
     (errors.Forbidden, HTTPStatus.FORBIDDEN),
     (errors.NotServed, HTTPStatus.NOT_FOUND),
     (errors.RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (errors.IngestRunning, HTTPStatus.CONFLICT),
     (errors.Overloaded, HTTPStatus.SERVICE_UNAVAILABLE),
     (errors.DeadlineExceeded, HTTPStatus.GATEWAY_TIMEOUT),
     (errors.ConfigError, HTTPStatus.BAD_REQUEST),
@@ -93,7 +95,7 @@ def answer_error(error: Exception, request_id: str | None) -> JSONResponse:
     status = status_of(error)
     ours = isinstance(error, errors.ClipQdrantError)
     details = ProblemDetails(
-        type=_PREFIX + type(error).__name__ if ours else "about:blank",
+        type=_PREFIX + _name_kind(error) if ours else "about:blank",
         title=status.phrase,
         status=status,
         detail=mask_secrets(str(error)) if ours else "something went wrong here; the log of the service tells what",
@@ -107,6 +109,11 @@ def answer_error(error: Exception, request_id: str | None) -> JSONResponse:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "retry_after", 1.0))))
     return _answer(details, headers)
+
+
+def _name_kind(error: Exception) -> str:
+    """The error of errors.py that this one is, or is a kind of."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -155,7 +162,13 @@ def _request_id(request: Request) -> str | None:
     return found
 
 
+class _ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        # What was wrong may be text that is no Unicode, which is told of all the same.
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+
+
 def _answer(details: ProblemDetails, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(
-        details.model_dump(exclude_none=True), status_code=details.status, media_type=MEDIA_TYPE, headers=headers
-    )
+    return _ProblemResponse(details.model_dump(exclude_none=True), status_code=details.status, headers=headers)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from clip_qdrant.service.audit import AuditLog
 from clip_qdrant.service.batching.embedder import BatchingEmbedder
+from clip_qdrant.service.ingest.ingestion import Ingestion
 from clip_qdrant.service.keys.ring import KeyRing
 from clip_qdrant.service.metrics import ServiceMetrics
 from clip_qdrant.service.open_collections import OpenCollections
@@ -57,6 +58,7 @@ class Service:
         self.images = StoredImages(
             self.fetcher, limits=self.options.limits, cache_bytes=self.options.thumbnail_cache_bytes
         )
+        self.ingestion = Ingestion(self.options.ingest, client, embedder, limits=self.options.limits)
         self.metrics = ServiceMetrics()
         self.metrics.watch_queue("threads", lambda: self.threads.waiting)
         self.metrics.watch_queue("texts", lambda: self.embedder.figures.texts_waiting)
@@ -85,7 +87,8 @@ class Service:
         self.state = "draining"
 
     def close(self) -> None:
-        """Waits for the calls that run."""
+        """Waits for the calls that run, and for runs of ingestion to finish the batches in hand."""
+        self.ingestion.close()
         self.threads.close()
         self.embedder.close()
         self.fetcher.close()

@@ -7,6 +7,7 @@ import pytest
 from fakes import FakeEmbedder
 from running_service import run_app
 
+from clip_qdrant.embedder_protocol import Embedder
 from clip_qdrant.service.app import create_app
 from clip_qdrant.service.options import ServiceOptions
 from clip_qdrant.service.state import Service
@@ -20,10 +21,16 @@ def options() -> ServiceOptions:
 
 
 @pytest.fixture(scope="module")
-def service(options: ServiceOptions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def embedder() -> Embedder:
+    """The one of the service of a module."""
+    return FakeEmbedder()
+
+
+@pytest.fixture(scope="module")
+def service(options: ServiceOptions, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service on an embedded store, with the fake embedder: one for a module."""
     client = connect(str(tmp_path_factory.mktemp("store")))
-    yield Service(client, FakeEmbedder(), options)
+    yield Service(client, embedder, options)
     client.close()
 
 

@@ -1,0 +1,1 @@
+"""Bodies of the requests and responses of the search API, as the OpenAPI document describes them."""

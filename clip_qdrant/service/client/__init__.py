@@ -1,0 +1,1 @@
+"""The client of a service in Python: the calls of ImageCollection, and what comes back from them, over HTTP."""

@@ -1,0 +1,55 @@
+"""Examples of requests, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.openapi.models import Example
+
+__all__ = ["CLASSIFY", "DISCOVER", "FACETS", "HISTOGRAM", "INGEST", "RECOMMEND", "SEARCH", "SEARCH_BATCH"]
+
+
+def _list(**examples: Any) -> dict[str, Example]:
+    return {name: {"summary": name.replace("_", " "), "value": value} for name, value in examples.items()}
+
+
+SEARCH = _list(
+    a_text={"query": "a dog on the beach", "limit": 5},
+    a_text_and_a_filter={"query": "a dog", "where": "year >= 2022 and album in ('pets', 'sea')"},
+    like_a_stored_image={"query": {"id": "file:///photos/cat.jpg"}, "diversity": 0.3},
+    an_image_of_the_web={"query": {"url": "https://example.org/beach.jpg"}},
+    composed={
+        "query": [{"text": "a dress"}, {"text": "red", "weight": 0.5}, {"text": "a pattern", "weight": -0.3}],
+        "explain": True,
+    },
+    words_too={"query": "golden gate", "text": True, "text_fields": {"caption": 1, "album": 0.5}},
+    the_newest={"order_by": "-taken_at", "where": {"taken_at": {">=": "2024"}}},
+    by_album={"query": "a dog", "group_by": "album", "group_size": 2},
+)
+SEARCH_BATCH = _list(two_texts={"queries": ["a dog", {"text": "a cat"}], "limit": 3})
+RECOMMEND = _list(
+    like_this_and_not_like_that={
+        "positive": [{"id": "file:///photos/cat.jpg"}, "a cat asleep"],
+        "negative": ["a drawing"],
+        "strategy": "best",
+    }
+)
+DISCOVER = _list(
+    rather_day_than_night={"target": "a city", "context": [{"near": "day", "far": "night"}], "limit": 5},
+)
+FACETS = _list(
+    two_fields={"fields": {"album": [], "year": []}, "limit": 10},
+    with_chosen_values={"fields": {"album": ["pets"], "taken_at.month": []}, "where": "caption exists"},
+)
+HISTOGRAM = _list(
+    by_month={"field": "taken_at", "by": "month"},
+    of_numbers={"field": "image.width", "bins": 5},
+)
+CLASSIFY = _list(
+    cats_and_dogs={"labels": {"cat": ["a photo of a cat", "a kitten"], "dog": "a photo of a dog"}, "images": 10},
+    kept_in_a_field={"labels": {"day": "a photo by day", "night": "a photo at night"}, "write": "metadata.light"},
+)
+INGEST = _list(
+    a_folder={"source": "/srv/photos"},
+    a_bucket={"source": "s3://bucket/photos", "include": ["*.jpg"], "delete": True, "max_delete": 0.05},
+)
