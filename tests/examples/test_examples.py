@@ -6,8 +6,10 @@ import json
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fakes import COLOURS, write_image
 from s3 import new_bucket
 from small_server import SmallServer
 
+from clip_qdrant import ImageCollection, connect
 from clip_qdrant.content import sample_gallery
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -172,6 +175,37 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
 
     TypeAdapter(ChatCompletionSystemMessageParam).validate_python(messages[0])
     TypeAdapter(ChatCompletionUserMessageParam).validate_python(messages[1])
+
+
+def test_a_search_from_javascript_needs_no_model_there(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra serve is not installed")
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node.js: an example in JavaScript is not run")
+    from embedding_clients import WordEmbedder
+    from inferring_qdrant import run_inferring_qdrant
+    from running_service import run_app
+
+    from clip_qdrant.service.app import create_app
+    from clip_qdrant.service.state import Service
+
+    embedder = WordEmbedder()
+    with (
+        run_app(create_app(Service(connect(":memory:"), embedder))) as service,
+        run_inferring_qdrant(tmp_path / "qdrant", f"{service}/inference") as url,
+        closing(connect(url)) as client,
+    ):
+        photos = ImageCollection("photos", embedder, client)
+        files = [write_image(tmp_path / f"{name}.png", name) for name in ("red", "green", "blue")]
+        photos.add(files, captions=[path.stem for path in files])
+        for asked, query in (("green", "green"), (str(files[2]), files[2])):
+            script = [node, str(EXAMPLES / "server_side_embedding.mjs"), asked, "photos", url]
+            done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
+            hits = photos.search(query)
+            assert done.stdout.splitlines() == [f"{hit.score:.3f} {hit.uri} {hit.caption}" for hit in hits]
+        refused = subprocess.run([*script[:3], "nothing", url], capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1
+        assert "nothing" in refused.stderr
 
 
 def test_the_tour_runs_in_a_notebook(tmp_path: Path) -> None:
