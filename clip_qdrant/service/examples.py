@@ -6,7 +6,25 @@ from typing import Any
 
 from fastapi.openapi.models import Example
 
-__all__ = ["CLASSIFY", "DISCOVER", "FACETS", "HISTOGRAM", "INGEST", "RECOMMEND", "SEARCH", "SEARCH_BATCH"]
+__all__ = [
+    "CLASSIFY",
+    "COHERE",
+    "DISCOVER",
+    "FACETS",
+    "HISTOGRAM",
+    "INFERENCE",
+    "INGEST",
+    "OPENAI",
+    "RECOMMEND",
+    "SEARCH",
+    "SEARCH_BATCH",
+    "VOYAGE",
+]
+
+_MODEL = "clip-qdrant"
+_PIXEL = (  # a PNG of one pixel
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
 
 
 def _list(**examples: Any) -> dict[str, Example]:
@@ -52,4 +70,32 @@ CLASSIFY = _list(
 INGEST = _list(
     a_folder={"source": "/srv/photos"},
     a_bucket={"source": "s3://bucket/photos", "include": ["*.jpg"], "delete": True, "max_delete": 0.05},
+)
+OPENAI = _list(
+    texts={"model": _MODEL, "input": ["a dog", "a cat"]},
+    images_of_infinity={"model": _MODEL, "input": [_PIXEL], "modality": "image"},
+    messages_of_vllm={
+        "model": _MODEL,
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": _PIXEL}}]}],
+    },
+    objects_of_jina={"model": _MODEL, "input": [{"text": "a dog"}, {"image": _PIXEL}]},
+)
+COHERE = _list(
+    texts={"model": _MODEL, "input_type": "search_query", "texts": ["a dog"], "embedding_types": ["float"]},
+    images={"model": _MODEL, "input_type": "image", "images": [_PIXEL], "embedding_types": ["float"]},
+)
+VOYAGE = _list(
+    a_text_and_an_image={
+        "model": _MODEL,
+        "inputs": [{"content": [{"type": "text", "text": "a dog"}, {"type": "image_base64", "image_base64": _PIXEL}]}],
+    },
+)
+INFERENCE = _list(
+    a_text_and_an_image={
+        "inputs": [
+            {"data": "a dog", "data_type": "text", "model": _MODEL},
+            {"data": _PIXEL, "data_type": "image", "model": _MODEL},
+        ],
+        "inference": "search",
+    },
 )

@@ -6,17 +6,18 @@ import uuid
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.content import Content, EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, InputParts, TextPart
 from clip_qdrant.service.embedding.vectors import VectorFormat, check_dimensions, write_vectors
+from clip_qdrant.service.examples import COHERE
 from clip_qdrant.service.security.access import Access, needs
 
 __all__ = ["router"]
@@ -26,7 +27,7 @@ def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any
     return {"message": message}
 
 
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error))
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
 
 
 class CohereRequest(EmbeddingRequest):
@@ -53,7 +54,9 @@ class CohereRequest(EmbeddingRequest):
 
 
 @router.post("/v2/embed", summary="Embed texts and images: Cohere")
-async def embed(body: CohereRequest, access: Annotated[Access, Depends(needs("read"))]) -> JSONResponse:
+async def embed(
+    body: Annotated[CohereRequest, Body(openapi_examples=COHERE)], access: Annotated[Access, Depends(needs("read"))]
+) -> JSONResponse:
     """Vectors of length 1, in each of the formats asked for."""
     service = access.service
     check_model(body.model, service.options.model_names)

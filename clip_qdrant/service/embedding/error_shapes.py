@@ -13,14 +13,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from clip_qdrant.errors import ClipQdrantError
-from clip_qdrant.service.problems import answer_error, status_of
+from clip_qdrant.service.problems import RESPONSES, answer_error, status_of
 from clip_qdrant.url_secrets import mask_secrets
 
-__all__ = ["ErrorShape", "shape_errors"]
+__all__ = ["ERROR_RESPONSES", "ErrorShape", "shape_errors"]
 
 # The body of an answer, of its status, the message and the name of the error.
 ErrorShape: TypeAlias = Callable[[HTTPStatus, str, str], dict[str, Any]]
 
+# What the OpenAPI document says of them. What is refused before a route is found is told as a problem all the same.
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": "an error in the shape of the protocol, or a problem",
+        "content": {**told["content"], "application/json": {"schema": {"type": "object"}}},
+    }
+    for status, told in RESPONSES.items()
+}
 _KEPT = ("Retry-After", "WWW-Authenticate")
 
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, TextPart
 from clip_qdrant.service.security.access import Access, needs
@@ -28,11 +28,12 @@ def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any
     return {"detail": message}
 
 
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error))
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
 
 
-@router.get("/ping", summary="Tell Immich that the service is there")
+@router.get("/ping", summary="Tell Immich that the service is there", response_class=PlainTextResponse)
 async def ping() -> PlainTextResponse:
+    """Answers `pong`."""
     return PlainTextResponse("pong")
 
 

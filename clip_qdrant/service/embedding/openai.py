@@ -9,17 +9,18 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.content import Content, ContentPart, EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, InputParts, TextPart, as_image_or_text
 from clip_qdrant.service.embedding.vectors import VectorFormat, check_dimensions, write_vectors
+from clip_qdrant.service.examples import OPENAI
 from clip_qdrant.service.security.access import Access, needs
 
 __all__ = ["router"]
@@ -38,7 +39,7 @@ def _write_error(status: HTTPStatus, message: str, name: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error))
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
 
 _Access = Annotated[Access, Depends(needs("read"))]
 
@@ -115,7 +116,7 @@ class OpenAiRequest(EmbeddingRequest):
 
 @router.post("/v1/embeddings", summary="Embed texts and images: OpenAI, infinity, vLLM, Jina")
 @router.post("/embeddings", include_in_schema=False)
-async def embed(body: OpenAiRequest, access: _Access) -> JSONResponse:
+async def embed(body: Annotated[OpenAiRequest, Body(openapi_examples=OPENAI)], access: _Access) -> JSONResponse:
     """One vector of length 1 for each input, texts and images in one space."""
     service = access.service
     check_model(body.model, service.options.model_names)

@@ -9,16 +9,17 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.content import EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, InputParts, TextPart
+from clip_qdrant.service.examples import INFERENCE
 from clip_qdrant.service.security.access import find_access, read_key
 
 __all__ = ["router"]
@@ -30,6 +31,7 @@ def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any
 
 router = APIRouter(
     tags=["embeddings"],
+    responses=ERROR_RESPONSES,
     route_class=shape_errors(
         _write_error,
         {
@@ -71,7 +73,9 @@ class InferenceRequest(EmbeddingRequest):
 
 @router.post("/inference", summary="Embed for a Qdrant server")
 async def infer(
-    body: InferenceRequest, request: Request, key: Annotated[str | None, Depends(read_key)]
+    body: Annotated[InferenceRequest, Body(openapi_examples=INFERENCE)],
+    request: Request,
+    key: Annotated[str | None, Depends(read_key)],
 ) -> JSONResponse:
     """One vector of length 1 for each input, whether it is stored or searched with."""
     service = find_access(request, body.token or key, "read").service

@@ -5,15 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from clip_qdrant.service.embedding.content import Content, EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.vectors import check_dimensions, write_vectors
+from clip_qdrant.service.examples import VOYAGE
 from clip_qdrant.service.security.access import Access, needs
 
 __all__ = ["router"]
@@ -23,7 +24,7 @@ def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any
     return {"detail": message}
 
 
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error))
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
 
 
 class VoyageRequest(EmbeddingRequest):
@@ -39,7 +40,9 @@ class VoyageRequest(EmbeddingRequest):
 
 
 @router.post("/v1/multimodalembeddings", summary="Embed texts and images: Voyage")
-async def embed(body: VoyageRequest, access: Annotated[Access, Depends(needs("read"))]) -> JSONResponse:
+async def embed(
+    body: Annotated[VoyageRequest, Body(openapi_examples=VOYAGE)], access: Annotated[Access, Depends(needs("read"))]
+) -> JSONResponse:
     """One vector of length 1 for each input."""
     service = access.service
     check_model(body.model, service.options.model_names)

@@ -1,0 +1,103 @@
+"""Searches of many callers at once share the encoder; when too many wait, the client comes again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from fakes import FakeEmbedder
+from served_photos import NAME, add_photos
+
+from clip_qdrant import errors
+from clip_qdrant.collection.images import ImageCollection
+from clip_qdrant.embedder_protocol import Embedder
+from clip_qdrant.service import Client
+from clip_qdrant.service.batching.options import BatchingOptions
+from clip_qdrant.service.options import ServiceOptions
+from clip_qdrant.service.state import Service
+
+TOGETHER = 6
+
+
+class GatedEmbedder(FakeEmbedder):
+    """Embeds texts while `gate` is open; `waits` says that some wait there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.waits = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
+        self.waits.set()
+        assert self.gate.wait(30)
+        return super().embed_texts(texts)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> GatedEmbedder:
+    return GatedEmbedder()
+
+
+@pytest.fixture(scope="module")
+def options() -> ServiceOptions:
+    batching = BatchingOptions(gathering=0.05)
+    return ServiceOptions(collection=NAME, threads=TOGETHER, waiting=0, retry_after=1, batching=batching)
+
+
+@pytest.fixture(scope="module")
+def photos(service: Service, embedder: Embedder) -> ImageCollection:
+    return add_photos(service.client, embedder)
+
+
+@pytest.fixture
+def client(url: str, photos: ImageCollection) -> Iterator[Client]:
+    with Client(url) as client:
+        yield client
+
+
+def test_texts_of_searches_at_once_are_embedded_together(
+    client: Client, photos: ImageCollection, service: Service, embedder: GatedEmbedder
+) -> None:
+    texts = [f"red {number}" for number in range(TOGETHER)]
+    embedder.gate.clear()
+    embedder.waits.clear()
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        first = pool.submit(client.search, "blue first")
+        assert embedder.waits.wait(30)
+        others = [pool.submit(client.search, text) for text in texts[1:]]
+        before = len(embedder.text_calls)
+        wait_for(service, TOGETHER)
+        embedder.gate.set()
+        found = [each.result(30) for each in others]
+
+    assert len(embedder.text_calls) - before < TOGETHER
+    assert first.result() == photos.search("blue first")
+    assert found == [photos.search(text) for text in texts[1:]]
+
+
+def wait_for(service: Service, running: int) -> None:
+    """Returns when so many calls run in the threads of the service."""
+    while service.threads.running < running:
+        time.sleep(0.005)
+
+
+def test_a_client_comes_again_when_all_threads_are_busy(
+    url: str, client: Client, photos: ImageCollection, service: Service, embedder: GatedEmbedder
+) -> None:
+    embedder.gate.clear()
+    embedder.waits.clear()
+    with ThreadPoolExecutor(TOGETHER + 1) as pool:
+        running = [pool.submit(client.search, f"green {number}") for number in range(TOGETHER)]
+        wait_for(service, TOGETHER)
+        with Client(url, patience=0) as hasty, pytest.raises(errors.Overloaded, match="ask again"):
+            hasty.search("red")
+        patient = pool.submit(client.search, "magenta last")
+        time.sleep(0.05)
+        embedder.gate.set()
+
+        assert patient.result(30) == photos.search("magenta last")
+        assert all(each.result(30) for each in running)
