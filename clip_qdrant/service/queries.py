@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clip_qdrant.collection.query import Query
 from clip_qdrant.errors import QueryError, RequestTooLarge
 from clip_qdrant.images.inline import decode_inline_image
+from clip_qdrant.service.batching.ahead import embed_ahead
 from clip_qdrant.service.bodies.queries import TermBody
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from clip_qdrant.service.options import ServiceOptions
     from clip_qdrant.service.state import Service
 
-__all__ = ["QueryReader", "check_length", "check_options", "check_where"]
+__all__ = ["QueryReader", "check_length", "check_options", "check_where", "embed_texts_ahead"]
 
 
 class QueryReader:
@@ -80,6 +81,17 @@ class QueryReader:
             )
         self._used.add(body.upload)
         return self._uploads[body.upload]
+
+
+async def embed_texts_ahead(bodies: Iterable[QueryBody | None], service: Service) -> None:
+    """Embeds what texts there are in queries, which are read later: then their threads need not wait for the encoder.
+
+    Texts that a search refuses are left to it. Raises Overloaded, DeadlineExceeded.
+    """
+    terms = [term for body in bodies if body is not None for term in (body if isinstance(body, list) else [body])]
+    texts = [term if isinstance(term, str) else term.text for term in terms if isinstance(term, str) or not term.raw]
+    longest = service.options.max_query_length
+    await embed_ahead([text for text in texts if text and text.strip() and len(text) <= longest], service.embedder)
 
 
 def check_options(body: HitsRequest, options: ServiceOptions) -> None:

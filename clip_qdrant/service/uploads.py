@@ -38,7 +38,7 @@ class UploadRoute(APIRoute):
         return handle_form
 
 
-def read_uploads(request: Request) -> list[bytes]:
+async def read_uploads(request: Request) -> list[bytes]:
     """A dependency: the files that came with a request, in their order."""
     uploads: list[bytes] = request.scope.get(_UPLOADS, [])
     return uploads

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-from fakes import FakeEmbedder
+from fakes import FakeEmbedder, solid_image
 from running_service import run_app
 
+from clip_qdrant import ImageCollection
 from clip_qdrant.service.app import create_app
 from clip_qdrant.service.batching.options import BatchingOptions
 from clip_qdrant.service.keys.key import ApiKey
@@ -60,7 +61,8 @@ class BusyEmbedder(FakeEmbedder):
 def busy_service() -> Iterator[tuple[str, Service, BusyEmbedder]]:
     """A service whose encoder has something to do until the context ends; ten texts more may wait."""
     embedder = BusyEmbedder()
-    service = Service(connect(":memory:"), embedder, ServiceOptions(batching=BatchingOptions(most_texts=10)))
+    options = ServiceOptions(threads=1, batching=BatchingOptions(most_texts=10))
+    service = Service(connect(":memory:"), embedder, options)
     with run_app(create_app(service)) as url, ThreadPoolExecutor(1) as pool:
         eventually(lambda: service.state == "ready")
         pool.submit(httpx.post, f"{url}/v1/embeddings", json={"input": "hold"})
@@ -105,6 +107,22 @@ def test_what_a_client_wanted_that_has_gone_leaves_the_queue() -> None:
         assert httpx.post(f"{url}/v1/embeddings", json={"input": "next"}).status_code == 200
 
     assert embedder.text_calls[calls:] == [1, 1]  # of "hold" and "next"
+
+
+def test_texts_of_searches_that_come_at_once_are_one_batch_however_few_the_threads_are() -> None:
+    with busy_service() as (url, service, embedder), ThreadPoolExecutor(9) as pool:
+        ImageCollection("images", FakeEmbedder(), service.client).add([solid_image("red")], uris=["urn:x:red"])
+        calls = len(embedder.text_calls)
+        searches = [{"query": f"text {number}"} for number in range(5)]
+        composed: dict[str, Any] = {"query": [{"text": "a dress"}, {"text": "as it is", "raw": True}, "red"]}
+        batch: dict[str, Any] = {"queries": ["one", "two"]}
+        asked = [("search", one) for one in (*searches, composed)] + [("search/batch", batch)]
+        answers = [pool.submit(httpx.post, f"{url}/v1/{path}", json=body) for path, body in asked]
+        eventually(lambda: service.embedder.figures.texts_waiting == 9)
+        embedder.go.set()
+
+        assert [answer.result().status_code for answer in answers] == [200] * 7
+    assert embedder.text_calls[calls:][:2] == [1, 9]
 
 
 def test_every_endpoint_asks_for_a_key_and_a_qdrant_server_sends_it_in_the_body() -> None:

@@ -12,7 +12,7 @@ from clip_qdrant.collection.hits import Hits
 from clip_qdrant.service.bodies.hits import BatchAnswer, HitsAnswer
 from clip_qdrant.service.bodies.search import DiscoverBody, HitsRequest, RecommendBody, SearchBatchBody, SearchBody
 from clip_qdrant.service.examples import DISCOVER, RECOMMEND, SEARCH, SEARCH_BATCH
-from clip_qdrant.service.queries import QueryReader, check_options
+from clip_qdrant.service.queries import QueryReader, check_options, embed_texts_ahead
 from clip_qdrant.service.security.access import Access, needs
 from clip_qdrant.service.threads import run_blocking
 from clip_qdrant.service.uploads import UploadRoute, describe_form, read_uploads
@@ -42,6 +42,7 @@ async def search(
         query = reader.add_uploads(None if body.query is None else reader.read(body.query))
         return access.open(body.collection).search(query, where=body.where, **body.given())
 
+    await embed_texts_ahead([body.query], access.service)
     return await _answer(find, body, access, uploads)
 
 
@@ -62,6 +63,7 @@ async def search_batch(
         found = access.open(body.collection).search_batch(queries, where=body.where, options=body.options())
         return JSONResponse({"results": [hits.to_dict() for hits in found]})
 
+    await embed_texts_ahead(body.queries, access.service)
     return await run_blocking(find)
 
 

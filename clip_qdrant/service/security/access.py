@@ -70,7 +70,7 @@ _Bearer = Annotated[
 _Header = Annotated[str | None, Depends(APIKeyHeader(name="api-key", auto_error=False))]
 
 
-def read_key(request: Request, bearer: _Bearer, header: _Header) -> str | None:
+async def read_key(request: Request, bearer: _Bearer, header: _Header) -> str | None:
     """A dependency: the key in the headers of a request."""
     return bearer.credentials if bearer else header or request.headers.get("X-API-Key")
 
