@@ -1,16 +1,17 @@
 """Secrets that URLs hold: passwords before the host, and signatures and tokens in the query.
 
-`mask_secrets` is for whatever is shown, logged or noted as text; `remove_secrets` makes of an address the uri that a
-collection may keep, and that its point is named by.
+`mask_secrets` is for whatever is shown, logged or noted as text, `mask_document` for JSON; `remove_secrets` makes of an
+address the uri that a collection may keep, and that its point is named by.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
-__all__ = ["mask_secrets", "remove_secrets"]
+__all__ = ["mask_document", "mask_secrets", "remove_secrets"]
 
 _MASK = "***"
 _WEB = ("http", "https")
@@ -45,6 +46,15 @@ def mask_secrets(text: str) -> str:
     if "=" in text:
         text = _PARAMETER.sub(_mask_parameter, text)
     return text
+
+
+def mask_document(document: Any) -> Any:
+    """What is to be JSON, with the secrets of the URLs in its texts masked."""
+    if isinstance(document, str):
+        return mask_secrets(document)
+    if isinstance(document, Mapping):
+        return {mask_document(name): mask_document(value) for name, value in document.items()}
+    return [mask_document(value) for value in document] if isinstance(document, list | tuple) else document
 
 
 def remove_secrets(uri: str) -> str:

@@ -97,6 +97,18 @@ PARSED: Mapping[str, str] = {
     "train train.jsonl --val dev.jsonl --output mine.pt --recipe tutorial --set epochs=3": "it downloads DistilBERT",
     "train train.jsonl --val dev.jsonl --output mine.pt --wandb my-project": "it sends to wandb.ai",
     "ingest s3://photos/ --collection photos --bulk": "it needs a Qdrant server",
+    **dict.fromkeys(
+        (
+            f"mcp {options}"
+            for options in (
+                "--collection photos",
+                "--http 127.0.0.1:8090",
+                "--http 127.0.0.1:8090 --collections photos,products",
+                "--http 0.0.0.0:8090 --names images.example.com",
+            )
+        ),
+        "it serves until it is ended; tests/integrations/mcp/test_mcp_program.py",
+    ),
 }
 # Lines that continue others: what runs before, in a folder without a store.
 AFTER: Mapping[str, tuple[str, ...]] = {

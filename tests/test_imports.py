@@ -46,6 +46,7 @@ ROOTS = (
     "clip_qdrant.__main__",
     "clip_qdrant.cli",
     "clip_qdrant.settings",
+    "clip_qdrant.integrations.mcp.settings",
     "clip_qdrant.service.settings",
     "clip_qdrant_training.cli",
     "clip_qdrant_training.__main__",

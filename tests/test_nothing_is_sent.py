@@ -67,6 +67,7 @@ class Computer:
             [sys.executable, *arguments],
             cwd=self.work,
             env=environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -118,6 +119,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
     try:
         computer.run(*program, "ingest", "photos", *model)
         computer.run(*program, "search", "a red square", *model)
+        computer.run(*program, "mcp", *model)  # until its stdin ends, which is at once
         judged = ("--val", "captions.csv", "--epochs", "1", "--output", "mine.pt")
         computer.run("-m", "clip_qdrant_training", "captions.csv", *judged, *model)
         code = "from clip_qdrant import ClipEmbedder; ClipEmbedder.load('tiny.pt', runtime='onnx').embed_texts(['red'])"

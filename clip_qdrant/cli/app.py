@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "ingest-report": "clip_qdrant_ingestion.cli.ingest_report:ingest_report",
     "search": "clip_qdrant.cli.search:search",
     "facet": "clip_qdrant.cli.facet:facet",
+    "mcp": "clip_qdrant.cli.mcp:mcp",
     "info": "clip_qdrant.cli.info:info",
     "models": "clip_qdrant.cli.models:models",
     "cache": "clip_qdrant.cli.cache:cache",

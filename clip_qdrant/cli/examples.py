@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "clip-qdrant search --where \"album = 'pets'\" --order-by -taken_at",
     ),
     "facet": ("clip-qdrant facet image.format", 'clip-qdrant facet album --where "year >= 2022"'),
+    "mcp": ("clip-qdrant mcp --collection photos", "clip-qdrant mcp --http 127.0.0.1:8090"),
     "info": ("clip-qdrant info", "clip-qdrant info --json"),
     "models": ("clip-qdrant models", "clip-qdrant models --json"),
     "cache": ("clip-qdrant cache", "clip-qdrant cache prune --older-than 90 --dry-run"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.image_names import member_of
 from clip_qdrant.uris import path_of
-from clip_qdrant.url_secrets import mask_secrets
+from clip_qdrant.url_secrets import mask_document, mask_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,21 +86,12 @@ def _value(value: Any) -> str:
 def print_json(document: object) -> None:
     """One JSON document on stdout."""
     as_it_is = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(_mask(document), indent=2, ensure_ascii=not as_it_is, default=_json)
+    text = json.dumps(mask_document(document), indent=2, ensure_ascii=not as_it_is, default=_json)
     print(text)
 
 
 def _json(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _mask(document: Any) -> Any:
-    """The document without the secrets of URLs in it."""
-    if isinstance(document, str):
-        return mask_secrets(document)
-    if isinstance(document, Mapping):
-        return {_mask(name): _mask(value) for name, value in document.items()}
-    return [_mask(value) for value in document] if isinstance(document, list | tuple) else document
 
 
 def print_paths(lines: Iterable[str]) -> None:

@@ -26,7 +26,7 @@ from clip_qdrant.filters.conditions import OPERATORS, build_calendar_test, build
 from clip_qdrant.filters.geo import AREAS
 from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
 
-__all__ = ["Where", "build_filter", "holds_always", "resolve_field"]
+__all__ = ["Where", "build_filter", "holds_always", "resolve_field", "show_field"]
 
 Where = Union[str, Mapping[str, Any], models.Filter]  # noqa: UP007  # a Filter class has no | before it is built
 
@@ -97,9 +97,9 @@ def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
 
 def _explain_unknown(name: str, fields: Mapping[str, FieldType]) -> str:
     # The user's own fields first: they are the ones meant most often.
-    names = [_display(key) for key in sorted(fields, key=lambda key: (key in RESERVED_FIELDS, key.replace('"', "")))]
+    names = [show_field(key) for key in sorted(fields, key=lambda key: (key in RESERVED_FIELDS, key.replace('"', "")))]
     lowered = {known.lower(): known for known in reversed(names)}
-    wanted = _display(name if name.startswith(METADATA_PREFIX) else METADATA_PREFIX + name)
+    wanted = show_field(name if name.startswith(METADATA_PREFIX) else METADATA_PREFIX + name)
     close = [lowered[match] for match in get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.7)]
     guess = f"; did you mean {' or '.join(close)}?" if close else ";"
     more = f" and {len(names) - 30} more" if len(names) > 30 else ""
@@ -107,7 +107,7 @@ def _explain_unknown(name: str, fields: Mapping[str, FieldType]) -> str:
 
 
 @lru_cache(maxsize=1024)  # each test of each search has one
-def _display(key: str) -> str:
+def show_field(key: str) -> str:
     """A payload key as it is written in a where expression."""
     bare = key.removeprefix(METADATA_PREFIX)
     try:
@@ -165,7 +165,7 @@ def _check_test(
         return build_calendar_test(part, key, test, refusal)
     field_type = fields[key]
     operators = OPERATORS[field_type]
-    name = _display(key)
+    name = show_field(key)
     if test.operator not in operators:
         hint = f"; to compare whole values declare {name} as keyword" if field_type == "text" else ""
         if field_type == "datetime" and test.operator in ("~", "^="):
@@ -286,7 +286,7 @@ def _check_key(key: str, fields: Mapping[str, FieldType]) -> None:
     if fields.get(path) == "text":
         raise FilterError(
             f"models.Filter: {path} is a text field, whose words are indexed at {words_key(path)} (docs/filters.md); "
-            f'write {{"and": [models.Filter(…), "{_display(path)} ~ \'…\'"]}}'
+            f'write {{"and": [models.Filter(…), "{show_field(path)} ~ \'…\'"]}}'
         )
     hint = f" (the full payload key {METADATA_PREFIX}{path} is there)" if METADATA_PREFIX + path in fields else ""
     raise FilterError(f"models.Filter: {_explain_unknown(key, fields)}{hint}", unknown_field=key)

@@ -13,11 +13,13 @@ import typer
 
 from clip_qdrant.cli import failures
 from clip_qdrant.cli.app import app
+from clip_qdrant.integrations.mcp.settings import McpSettings
 from clip_qdrant_ingestion.settings import IngestSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
+KINDS = {name: kind for kind in (McpSettings, IngestSettings) for name in kind.model_fields}
 PROGRAM: Any = typer.main.get_command(app)
 
 
@@ -81,20 +83,20 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
     assert told == named | {code for _, code in failures.EXIT_CODES}
 
 
-@pytest.mark.parametrize("name", sorted(IngestSettings.model_fields))
+@pytest.mark.parametrize("name", sorted(KINDS))
 def test_every_setting_is_described_with_its_default(name: str) -> None:
     row = re.search(rf"^\| `{name}` \| (.+?) \| (.+?) \| (.+?) \|$", SETTINGS, re.MULTILINE)
 
     assert row is not None
-    default = IngestSettings.model_fields[name].default
+    default = KINDS[name].model_fields[name].default
     if default in (None, ()):
         assert "`" not in row[1]
     else:
-        assert getattr(IngestSettings.load({name: row[1].strip("`")}, dotenv=None), name) == default
+        assert getattr(KINDS[name].load({name: row[1].strip("`")}, dotenv=None), name) == default
 
 
 def test_no_setting_is_described_that_is_not_there() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \|", SETTINGS, re.MULTILINE)) == set(IngestSettings.model_fields)
+    assert set(re.findall(r"^\| `(\w+)` \|", SETTINGS, re.MULTILINE)) == set(KINDS)
 
 
 def test_the_settings_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
 from clip_qdrant.cli.output import plain, stderr_console
 from clip_qdrant.errors import ConfigError, StoreUnavailable
+from clip_qdrant.hosts import parse_address
 from clip_qdrant_ingestion.cli.worker import open_worker, source_place
 from clip_qdrant_ingestion.run.report import Plan, Progress, Report
 from clip_qdrant_ingestion.worker.endpoints import serve
@@ -61,7 +62,7 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
 
             queue = make_change_queue(settings, place, stdin=events)
         if settings.health is not None:
-            host, port = _parse_address(settings.health)
+            host, port = parse_address("health", settings.health)
             token = settings.events_token.get_secret_value() if settings.events_token else None
             url = stack.enter_context(
                 serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
@@ -191,11 +192,3 @@ def _make_health(settings: IngestSettings) -> Health:
     """What the worker is asked about; metrics only where somebody can ask for them."""
     stall = 300.0 + settings.patience
     return Health(stall=stall, metrics=Metrics() if settings.health is not None else None)
-
-
-def _parse_address(text: str) -> tuple[str, int]:
-    """Host and port of "host:port", "[::1]:8080" or "8080"."""
-    host, _, port = text.rpartition(":")
-    if not port.isdigit():
-        raise ConfigError(f"health is {plain(text)!r}: it must be host:port, such as 127.0.0.1:8080, or a port")
-    return host.strip("[]") or "127.0.0.1", int(port)
