@@ -20,7 +20,7 @@ from clip_qdrant.service.http.envelope import REQUEST_ID, EnvelopeMiddleware
 from clip_qdrant.service.http.lifetime import LifetimeMiddleware
 from clip_qdrant.service.http.observe import ObserveMiddleware
 from clip_qdrant.service.problems import RESPONSES, ProblemDetails, add_problem_handlers
-from clip_qdrant.service.routes import collections, counts, health, images, ingest, search
+from clip_qdrant.service.routes import collections, counts, health, images, ingest, labels, search
 from clip_qdrant.service.state import Service
 
 __all__ = ["create_app"]
@@ -31,6 +31,7 @@ ROUTERS: Sequence[APIRouter] = (
     images.router,
     search.router,
     counts.router,
+    labels.router,
     ingest.router,
     *EMBEDDING_ROUTERS,
 )
@@ -84,7 +85,7 @@ def create_app(service: Service) -> FastAPI:
             allow_origins=options.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "api-key", "Content-Type", REQUEST_ID, "If-None-Match"],
-            expose_headers=["ETag", "Retry-After", REQUEST_ID],
+            expose_headers=["ETag", "Location", "Retry-After", REQUEST_ID],
             max_age=3600,
         )
     app.add_middleware(EnvelopeMiddleware)

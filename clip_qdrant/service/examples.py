@@ -14,6 +14,7 @@ __all__ = [
     "HISTOGRAM",
     "INFERENCE",
     "INGEST",
+    "LABEL_IMAGES",
     "OPENAI",
     "RECOMMEND",
     "SEARCH",
@@ -66,6 +67,9 @@ HISTOGRAM = _list(
 CLASSIFY = _list(
     cats_and_dogs={"labels": {"cat": ["a photo of a cat", "a kitten"], "dog": "a photo of a dog"}, "images": 10},
     kept_in_a_field={"labels": {"day": "a photo by day", "night": "a photo at night"}, "write": "metadata.light"},
+)
+LABEL_IMAGES = _list(
+    an_image={"labels": {"cat": "a photo of a cat", "dog": "a photo of a dog"}, "images": [{"image": _PIXEL}]},
 )
 INGEST = _list(
     a_folder={"source": "/srv/photos"},

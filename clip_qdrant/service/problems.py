@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from clip_qdrant import errors
 from clip_qdrant.url_secrets import mask_secrets
@@ -124,7 +125,10 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        found = [{"loc": list(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
+        found = [
+            {"loc": list(one["loc"]), "msg": one["msg"].removeprefix("Value error, "), "type": one["type"]}
+            for one in error.errors()
+        ]
         detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
         status = HTTPStatus.UNPROCESSABLE_ENTITY
         return _answer(
@@ -150,7 +154,10 @@ def add_problem_handlers(app: FastAPI) -> None:
             detail=mask_secrets(str(error.detail)),
             request_id=_request_id(request),
         )
-        return _answer(details, error.headers)
+        headers = dict(error.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_find_methods(request)) or headers.get("Allow", "")
+        return _answer(details, headers)
 
     app.add_exception_handler(errors.ClipQdrantError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -160,6 +167,13 @@ def add_problem_handlers(app: FastAPI) -> None:
 def _request_id(request: Request) -> str | None:
     found: str | None = request.scope.get("state", {}).get("request_id")
     return found
+
+
+def _find_methods(request: Request) -> list[str]:
+    """What may be done with a path. The framework names the methods of the first of its routes alone."""
+    paths: Mapping[str, Mapping[str, Any]] = request.app.openapi()["paths"]
+    found = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
+    return sorted({method.upper() for methods in found for method in methods})
 
 
 class _ProblemResponse(JSONResponse):

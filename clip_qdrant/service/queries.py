@@ -41,13 +41,10 @@ class QueryReader:
     def read_all(self, bodies: Iterable[QueryBody]) -> list[Query]:
         return [self.read(body) for body in bodies]
 
-    def add_uploads(self, query: Query | None) -> Query | None:
-        """The query with the files that none of its terms names."""
-        for position in range(len(self._uploads)):
-            if position not in self._used:
-                image = self._read_term(TermBody(upload=position))
-                query = image if query is None else query + image
-        return query
+    def read_unnamed(self) -> list[Query]:
+        """A query for each file that no term has named."""
+        unnamed = [position for position in range(len(self._uploads)) if position not in self._used]
+        return [self._read_term(TermBody(upload=position)) for position in unnamed]
 
     def _read_term(self, body: str | TermBody) -> Query:
         self._number += 1
@@ -89,6 +86,8 @@ async def embed_texts_ahead(bodies: Iterable[QueryBody | None], service: Service
     Texts that a search refuses are left to it. Raises Overloaded, DeadlineExceeded.
     """
     terms = [term for body in bodies if body is not None for term in (body if isinstance(body, list) else [body])]
+    if len(terms) > service.options.max_batch:
+        return
     texts = [term if isinstance(term, str) else term.text for term in terms if isinstance(term, str) or not term.raw]
     longest = service.options.max_query_length
     await embed_ahead([text for text in texts if text and text.strip() and len(text) <= longest], service.embedder)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from served_photos import NAME, add_photos
+from served_photos import NAME, add_photos, png, uri_of
 
-from clip_qdrant import errors
+from clip_qdrant import Query, errors
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.service import Client
 from clip_qdrant.service.options import ServiceOptions
@@ -91,6 +92,21 @@ def test_a_label_is_kept_in_a_field(client: Client, photos: ImageCollection) -> 
     assert photos.count("label = 'red'") == found.counts["red"] > 0
     assert client.classify(COLOURS, write="metadata.label").left_alone == len(photos)
     assert client.classify(COLOURS, write="label", again=True).left_alone == 0
+
+
+def test_images_that_are_not_stored_are_compared_with_labels(
+    client: Client, photos: ImageCollection, http: httpx.Client
+) -> None:
+    named = client.classify_images([png("red"), Query.id(uri_of("blue")), Query.text("green")], COLOURS)
+    files = [("image", ("a.png", png("blue"))), ("image", ("b.png", png("red")))]
+    form = http.post("/v1/classify/images", data={"request": json.dumps({"labels": COLOURS})}, files=files).json()
+
+    assert [next(iter(scores)) for scores in named] == ["red", "blue", "other"]
+    assert all([*scores.values()] == sorted(scores.values(), reverse=True) for scores in named)
+    assert [next(iter(scores)) for scores in form["images"]] == ["blue", "red"]
+    assert client.classify_images([], COLOURS) == []
+    answer = http.post("/v1/classify/images", json={"labels": COLOURS})
+    assert (answer.status_code, "there are no images" in answer.text) == (400, True)
 
 
 @pytest.mark.parametrize(

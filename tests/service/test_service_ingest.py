@@ -145,6 +145,7 @@ def test_runs_are_listed(client: Client, http: httpx.Client, root: Path) -> None
 
     assert runs[0]["id"] == run.id
     assert http.get("/v1/ingest/nothing").status_code == 404
+    assert http.delete("/v1/ingest").headers["Allow"] == "GET, POST"
     with pytest.raises(errors.NotServed, match="no run 'nothing'"):
         client.cancel_ingest("nothing")
 

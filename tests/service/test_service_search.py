@@ -215,7 +215,7 @@ def test_a_form_that_is_wrong_is_told_so(
         ({"query": []}, 422, "query"),
         ({"query": 5}, 422, "query"),
         ({"query": {"text": "red", "image": "AAAA"}}, 422, "it has text and image"),
-        ({"query": {"weight": 2}}, 422, "a term takes exactly one of text, image"),
+        ({"query": {"weight": 2}}, 422, "body.query.term: a term takes exactly one of text, image"),
         ({"query": {"text": "red", "box": [0, 0, 1, 1]}}, 422, "box is a part of an image"),
         ({"query": {"id": "x", "raw": True}}, 422, "raw is for a text"),
         ({"query": {"id": "https://nowhere/a.png"}}, 400, "no stored image"),

@@ -35,6 +35,7 @@ READS: dict[str, Any] = {
     "/v1/facets": {"fields": {"year": []}},
     "/v1/histogram": {"field": "stars"},
     "/v1/classify": {"labels": LABELS},
+    "/v1/classify/images": {"labels": LABELS, "images": [{"id": uri_of("red")}]},
 }
 
 
@@ -143,6 +144,8 @@ def test_a_tenant_finds_its_own_images_alone(url: str, photos: ImageCollection) 
         assert client.search("red", where="album = 'sea'").reason == "the filter selects no image"
         with pytest.raises(errors.QueryError, match="no stored image"):
             client.search(Query.id(uri_of("green")))
+        with pytest.raises(errors.QueryError, match="no stored image"):
+            client.classify_images([Query.id(uri_of("green"))], LABELS)
 
 
 def test_a_tenant_labels_its_own_images_alone(url: str, photos: ImageCollection) -> None:

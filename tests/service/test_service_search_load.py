@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from fakes import FakeEmbedder
-from served_photos import NAME, add_photos
+from served_photos import NAME, add_photos, png
 
 from clip_qdrant import errors
 from clip_qdrant.collection.images import ImageCollection
@@ -24,7 +24,7 @@ TOGETHER = 6
 
 
 class GatedEmbedder(FakeEmbedder):
-    """Embeds texts while `gate` is open; `waits` says that some wait there."""
+    """Embeds while `gate` is open; `waits` says that something waits there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +35,15 @@ class GatedEmbedder(FakeEmbedder):
         self.waits.set()
         assert self.gate.wait(30)
         return super().embed_texts(texts)
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        self.waits.set()
+        assert self.gate.wait(30)
+        return super().embed_pixels(pixels)
+
+    def close_gate(self) -> None:
+        self.gate.clear()
+        self.waits.clear()
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +68,24 @@ def client(url: str, photos: ImageCollection) -> Iterator[Client]:
         yield client
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def test_texts_of_searches_at_once_are_embedded_together(
     client: Client, photos: ImageCollection, service: Service, embedder: GatedEmbedder
 ) -> None:
     texts = [f"red {number}" for number in range(TOGETHER)]
-    embedder.gate.clear()
-    embedder.waits.clear()
+    embedder.close_gate()
     with ThreadPoolExecutor(TOGETHER) as pool:
         first = pool.submit(client.search, "blue first")
         assert embedder.waits.wait(30)
         others = [pool.submit(client.search, text) for text in texts[1:]]
+        wait_until(lambda: service.embedder.figures.texts_waiting >= len(others))
         before = len(embedder.text_calls)
-        wait_for(service, TOGETHER)
         embedder.gate.set()
         found = [each.result(30) for each in others]
 
@@ -79,25 +94,18 @@ def test_texts_of_searches_at_once_are_embedded_together(
     assert found == [photos.search(text) for text in texts[1:]]
 
 
-def wait_for(service: Service, running: int) -> None:
-    """Returns when so many calls run in the threads of the service."""
-    while service.threads.running < running:
-        time.sleep(0.005)
-
-
 def test_a_client_comes_again_when_all_threads_are_busy(
     url: str, client: Client, photos: ImageCollection, service: Service, embedder: GatedEmbedder
 ) -> None:
-    embedder.gate.clear()
-    embedder.waits.clear()
+    embedder.close_gate()
     with ThreadPoolExecutor(TOGETHER + 1) as pool:
-        running = [pool.submit(client.search, f"green {number}") for number in range(TOGETHER)]
-        wait_for(service, TOGETHER)
+        running = [pool.submit(client.search, png((number, 0, 90))) for number in range(TOGETHER)]
+        wait_until(lambda: service.threads.running == TOGETHER)
         with Client(url, patience=0) as hasty, pytest.raises(errors.Overloaded, match="ask again"):
-            hasty.search("red")
-        patient = pool.submit(client.search, "magenta last")
+            hasty.search(png("red"))
+        patient = pool.submit(client.search, png("magenta"))
         time.sleep(0.05)
         embedder.gate.set()
 
-        assert patient.result(30) == photos.search("magenta last")
+        assert patient.result(30) == photos.search(png("magenta"))
         assert all(each.result(30) for each in running)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
 from clip_qdrant.collection.facets.histogram import Period
 from clip_qdrant.service.bodies.body import FieldName, Finite, RequestBody, ResponseBody, WhereBody
-from clip_qdrant.service.bodies.search import CollectionName, Relevance
+from clip_qdrant.service.bodies.queries import QueryBody
+from clip_qdrant.service.bodies.search import MOST_QUERIES, CollectionName, Relevance
 
 __all__ = [
     "ClassifyAnswer",
@@ -17,6 +18,8 @@ __all__ = [
     "FacetsBody",
     "HistogramAnswer",
     "HistogramBody",
+    "LabelImagesAnswer",
+    "LabelImagesBody",
 ]
 
 _MOST_FIELDS = 50
@@ -92,18 +95,21 @@ class HistogramAnswer(ResponseBody):
     exact: bool
 
 
+_Labels: TypeAlias = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=1024)],
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=_MOST_PROMPTS)],
+    ],
+    Field(min_length=2, max_length=_MOST_LABELS, description="The prompts of each label, one or several."),
+]
+
+
 class ClassifyBody(RequestBody):
     """Gives each image the label whose prompts it is nearest to, and keeps it in a field if `write` names one."""
 
     collection: CollectionName | None = None
-    labels: Annotated[
-        dict[
-            Annotated[str, Field(min_length=1, max_length=1024)],
-            Annotated[str, Field(min_length=1)]
-            | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=_MOST_PROMPTS)],
-        ],
-        Field(min_length=2, max_length=_MOST_LABELS, description="The prompts of each label, one or several."),
-    ]
+    labels: _Labels
     where: WhereBody | None = None
     write: Annotated[FieldName, Field(description="The metadata field that keeps the label.")] | None = None
     again: Annotated[bool, Field(description="Label images anew that have the field already.")] = False
@@ -111,6 +117,25 @@ class ClassifyBody(RequestBody):
     images: Annotated[
         int, Field(ge=0, le=10_000, description="How many images to name with their labels, at most.")
     ] = 0
+
+
+class LabelImagesBody(RequestBody):
+    """Compares images with labels. Files of a form that no term names come after those of `images`."""
+
+    collection: CollectionName | None = None
+    labels: _Labels
+    images: (
+        Annotated[
+            list[QueryBody], Field(max_length=MOST_QUERIES, description="Terms: images, or whatever a search takes.")
+        ]
+        | None
+    ) = None
+
+
+class LabelImagesAnswer(ResponseBody):
+    """For each image the cosine similarity to each label, the nearest first."""
+
+    images: list[dict[str, float]]
 
 
 class LabelBody(ResponseBody):

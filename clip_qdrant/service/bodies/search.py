@@ -13,6 +13,7 @@ from clip_qdrant.service.bodies.body import FieldName, Finite, RequestBody, Wher
 from clip_qdrant.service.bodies.queries import QueryBody
 
 __all__ = [
+    "MOST_QUERIES",
     "CollectionName",
     "DiscoverBody",
     "HitsRequest",

@@ -215,12 +215,23 @@ class Client:
     ) -> Classification:
         """As `ImageCollection.classify`."""
         asked = {
-            "labels": {name: one if isinstance(one, str) else list(one) for name, one in labels.items()},
+            "labels": _list_prompts(labels),
             "write": write,
             "again": again,
             "min_relevance": min_relevance,
         }
         return decode_classification(self._ask("/v1/classify", asked, where=where))
+
+    def classify_images(
+        self, images: Iterable[SentQuery], labels: Mapping[str, str | Sequence[str]]
+    ) -> list[dict[str, float]]:
+        """For each image, which need not be stored, the cosine similarity to each label, the nearest first."""
+        asked = [encode_query(one) for one in list_of("images", images)]
+        if not asked:
+            return []
+        answer = self._ask("/v1/classify/images", {"images": asked, "labels": _list_prompts(labels)})
+        found: list[dict[str, float]] = answer["images"]
+        return found
 
     def start_ingest(self, request: str | IngestBody) -> IngestRunBody:
         """Starts a run of ingestion in the service, from a location that it may read; gives it as it begins."""
@@ -264,13 +275,23 @@ class Client:
     afacets = run_in_thread(facets)
     ahistogram = run_in_thread(histogram)
     aclassify = run_in_thread(classify)
+    aclassify_images = run_in_thread(classify_images)
     aingest = run_in_thread(ingest)
 
     def _ask(
-        self, path: str, asked: Mapping[str, Any], *, where: Where | None, options: SearchOptions | None = None
+        self,
+        path: str,
+        asked: Mapping[str, Any],
+        *,
+        where: Where | None = None,
+        options: SearchOptions | None = None,
     ) -> Any:
         body = {"collection": self.name, **asked, "where": encode_where(where), **_tell_options(options)}
         return self._transport.send("POST", path, json=_without_none(body))
+
+
+def _list_prompts(labels: Mapping[str, str | Sequence[str]]) -> dict[str, str | list[str]]:
+    return {name: one if isinstance(one, str) else list(one) for name, one in labels.items()}
 
 
 def _tell_options(options: SearchOptions | None) -> dict[str, Any]:

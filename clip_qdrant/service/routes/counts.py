@@ -1,28 +1,17 @@
-"""Counts: the values and ranges of fields, and images by the label that the model gives them."""
+"""Counts: the values and the ranges of fields."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 
-from clip_qdrant.collection.edit.classify import Label
-from clip_qdrant.errors import DeadlineExceeded
-from clip_qdrant.service.bodies.counts import (
-    ClassifyAnswer,
-    ClassifyBody,
-    FacetsAnswer,
-    FacetsBody,
-    HistogramAnswer,
-    HistogramBody,
-)
-from clip_qdrant.service.examples import CLASSIFY, FACETS, HISTOGRAM
-from clip_qdrant.service.http.lifetime import current_lifetime
-from clip_qdrant.service.queries import check_length, check_where
+from clip_qdrant.service.bodies.counts import FacetsAnswer, FacetsBody, HistogramAnswer, HistogramBody
+from clip_qdrant.service.examples import FACETS, HISTOGRAM
+from clip_qdrant.service.queries import check_where
 from clip_qdrant.service.security.access import Access, needs
 from clip_qdrant.service.threads import run_blocking
 
@@ -69,49 +58,6 @@ async def histogram(body: Annotated[HistogramBody, Body(openapi_examples=HISTOGR
         return JSONResponse(told)
 
     return await run_blocking(count)
-
-
-@router.post("/v1/classify", summary="Label images without training", response_model=ClassifyAnswer)
-async def classify(body: Annotated[ClassifyBody, Body(openapi_examples=CLASSIFY)], access: _Access) -> JSONResponse:
-    """Gives each stored image the label whose prompts it is nearest to. `write` keeps it in a metadata field, which
-    takes the scope write; images that have that field already are left alone.
-    """
-    if body.write is not None:
-        access.require("write")
-
-    def label() -> JSONResponse:
-        check_where(body.where, access.service.options)
-        for prompts in body.labels.values():
-            for prompt in [prompts] if isinstance(prompts, str) else prompts:
-                check_length("a prompt", prompt, access.service.options)
-        named: list[dict[str, Any]] = []
-        images = access.open(body.collection)
-        found = images.classify(
-            body.labels,
-            where=body.where,
-            write=body.write,
-            again=body.again,
-            min_relevance=body.min_relevance,
-            on_image=_note_labels(named, body.images),
-        )
-        if body.write is not None:
-            access.audit("classify", images.name, {"field": body.write, "counts": dict(found.counts)})
-        return JSONResponse({**asdict(found), "images": named})
-
-    return await run_blocking(label)
-
-
-def _note_labels(named: list[dict[str, Any]], most: int) -> Callable[[Label], None]:
-    """Notes the first labels, and ends the work when nobody waits for it any more."""
-    lifetime = current_lifetime()
-
-    def note(label: Label) -> None:
-        if lifetime is not None and not lifetime.time_left():
-            raise DeadlineExceeded("labelling took longer than a request may; narrow it by where")
-        if len(named) < most:
-            named.append(asdict(label))
-
-    return note
 
 
 def _tell_edge(edge: float | datetime) -> float | str:

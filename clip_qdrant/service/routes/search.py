@@ -39,7 +39,9 @@ async def search(
     """
 
     def find(reader: QueryReader) -> Hits:
-        query = reader.add_uploads(None if body.query is None else reader.read(body.query))
+        terms = [] if body.query is None else [reader.read(body.query)]
+        terms += reader.read_unnamed()
+        query = sum(terms[1:], start=terms[0]) if terms else None
         return access.open(body.collection).search(query, where=body.where, **body.given())
 
     await embed_texts_ahead([body.query], access.service)
