@@ -1,7 +1,7 @@
 """Answers a question about pictures: the nearest images and their captions become the prompt of a multimodal model.
 
-python examples/rag.py "Which animals can fly?"                 # offline: a stub shows what a model would be asked
-python examples/rag.py "Which animals can fly?" --base-url http://localhost:11434/v1 --model gemma3
+python examples/rag.py "Which birds are there?"                 # offline: a stub shows what a model would be asked
+python examples/rag.py "Which birds are there?" --base-url http://localhost:11434/v1 --model gemma3
 OPENAI_API_KEY=… python examples/rag.py "…" --folder ~/Pictures --base-url https://api.openai.com/v1 --model gpt-4o-mini
 """
 

@@ -122,12 +122,15 @@ def test_three_packages_and_our_part_of_a_namespace_land_in_site_packages_and_no
     assert len(names) == len(PACKAGES) + 2
 
 
-def test_the_namespace_stays_one_that_others_share(wheel: Path) -> None:
+def test_the_namespace_stays_one_that_others_share(wheel: Path, installed: Path) -> None:
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if NAMESPACE in name}
     ours = {path.relative_to(ROOT / INTEGRATION.parent).as_posix() for path in (ROOT / INTEGRATION).rglob("*.py")}
 
     assert shipped == ours
     assert {name.split("/")[-2] for name in ours} == {"clip_qdrant"}  # an __init__.py above would hide the others'
+    name = f"{NAMESPACE}.components.embedders.clip_qdrant"
+    found = tell(installed, f"from importlib.util import find_spec; print(find_spec({name!r}).origin)")
+    assert found == str(installed / NAMESPACE / "components" / "embedders" / "clip_qdrant" / "__init__.py")
 
 
 def test_an_editable_install_finds_all_of_it() -> None:

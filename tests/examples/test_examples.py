@@ -22,6 +22,7 @@ from clip_qdrant import ClipEmbedder, ImageCollection, connect
 from clip_qdrant.content import sample_gallery
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+DOCS = EXAMPLES.parent / "docs"
 FILES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md")
 INDEX = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
@@ -241,6 +242,12 @@ def test_the_index_lists_every_example_with_its_command() -> None:
         (command,) = re.findall(rf"\]\({re.escape(name)}\) \|[^|]+\| `([^`]+)` \|", INDEX)
         text = (EXAMPLES / name).read_text(encoding="utf-8")
         assert command in text or name.endswith(".ipynb")
+
+
+@pytest.mark.parametrize("page", [EXAMPLES / "README.md", DOCS / "rag.md", DOCS / "haystack.md"])
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("name", FILES)

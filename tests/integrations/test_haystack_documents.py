@@ -131,6 +131,13 @@ def test_a_document_whose_image_is_another_one_now_leaves_none_behind(store: Cli
     (found,) = store.filter_documents()
     assert (found.id, found.meta["file_path"]) == ("logo", "blue.png")
 
+    swapped = [Document(id="logo", meta={"file_path": "red.png"}), Document(id="other", meta={"file_path": "blue.png"})]
+    store.write_documents(swapped)
+    assert {each.id: each.meta["file_path"] for each in store.filter_documents()} == {
+        "logo": "red.png",
+        "other": "blue.png",
+    }
+
 
 def test_overwriting_takes_away_what_the_new_document_does_not_have(store: ClipQdrantDocumentStore) -> None:
     store.write_documents([Document(id="1", content="red", meta={"file_path": "red.png", "year": 2024})])

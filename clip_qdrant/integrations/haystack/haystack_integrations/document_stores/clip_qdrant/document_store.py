@@ -193,9 +193,8 @@ class ClipQdrantDocumentStore:
             if not (there and policy is DuplicatePolicy.SKIP):
                 chosen[each.id] = each
         self._write(list(chosen.values()), payloads)
-        moved = [uri for name, uri in stored.items() if name in chosen and chosen[name].uri != uri]
-        if moved:
-            self.images.delete(uris=moved)
+        if left := {stored[name] for name in chosen if name in stored} - {each.uri for each in chosen.values()}:
+            self.images.delete(uris=left)  # images of documents that have another one now
         return len(chosen) if policy is DuplicatePolicy.SKIP else len(documents)
 
     def delete_documents(self, document_ids: list[str]) -> None:
@@ -230,7 +229,7 @@ class ClipQdrantDocumentStore:
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
         """The number of different values of each field among the documents that filters hold for.
 
-        For keyword, integer and bool fields. Raises Haystack's FilterError.
+        For keyword, integer and bool fields, and 10,000 values at most. Raises Haystack's FilterError.
         """
         where = self.build_where(filters)
         return _ask(lambda: {name: len(list_values(self.images, field_name(name), where)) for name in metadata_fields})
@@ -251,7 +250,7 @@ class ClipQdrantDocumentStore:
         size: int = 10,
         filters: dict[str, Any] | None = None,
     ) -> tuple[list[Any], int]:
-        """A page of the values of a keyword, integer or bool field, in order, and how many there are.
+        """A page of the values of a keyword, integer or bool field, in order, and how many there are (10,000 at most).
 
         `search_term` keeps those that contain it, in whatever case. Raises Haystack's FilterError.
         """

@@ -37,7 +37,10 @@ def find_limits(images: ImageCollection, name: str) -> dict[str, Any]:
 
 
 def list_values(images: ImageCollection, name: str, where: Where | None) -> list[Any]:
-    """The values of a keyword, integer or bool field, in order; none for a field that is not there."""
+    """The values of a keyword, integer or bool field, in order; none for a field that is not there.
+
+    Of more than 10,000 those that most images have. Raises FilterError for a field of another type.
+    """
     try:
         facets = images.facet(name, where=where, limit=_MOST_VALUES)
     except FilterError as error:
