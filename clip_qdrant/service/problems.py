@@ -29,6 +29,13 @@ __all__ = ["RESPONSES", "STATUSES", "ProblemDetails", "add_problem_handlers", "a
 MEDIA_TYPE = "application/problem+json"
 _PREFIX = "urn:clip-qdrant:"
 
+# Where pydantic speaks of itself.
+_MESSAGES = {
+    "extra_forbidden": "there is no such member",
+    "model_attributes_type": "it must be an object of JSON, sent as application/json",
+    "missing": "it is missing",
+}
+
 # The first class that fits decides.
 STATUSES: tuple[tuple[type[errors.ClipQdrantError], HTTPStatus], ...] = (
     (errors.Unauthorized, HTTPStatus.UNAUTHORIZED),
@@ -126,7 +133,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         found = [
-            {"loc": list(one["loc"]), "msg": one["msg"].removeprefix("Value error, "), "type": one["type"]}
+            {"loc": list(one["loc"]), "msg": _tell_mistake(one["type"], one["msg"]), "type": one["type"]}
             for one in error.errors()
         ]
         detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
@@ -162,6 +169,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.ClipQdrantError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, framework)
+
+
+def _tell_mistake(kind: str, message: str) -> str:
+    return _MESSAGES.get(kind) or message.removeprefix("Value error, ")
 
 
 def _request_id(request: Request) -> str | None:

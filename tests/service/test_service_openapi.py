@@ -82,11 +82,15 @@ api = load_api()
 
 
 @api.parametrize()
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=CASES, derandomize=not COVERAGE, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
 def test_random_requests_find_no_bug_and_get_answers_as_described(
     case: schemathesis.Case, url: str, photos: ImageCollection
 ) -> None:
-    case.call_and_validate(base_url=url, checks=CHECKS, timeout=30)
+    # Requests that others have described are read as their own services do, which take 0 for false.
+    lenient = [checks.negative_data_rejection] if "embeddings" in case.operation.tags else []
+    case.call_and_validate(base_url=url, checks=CHECKS, excluded_checks=lenient, timeout=30)
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -44,7 +44,8 @@ async def search(
         query = sum(terms[1:], start=terms[0]) if terms else None
         return access.open(body.collection).search(query, where=body.where, **body.given())
 
-    await embed_texts_ahead([body.query], access.service)
+    if not body.explain:  # which tells how long it takes
+        await embed_texts_ahead([body.query], access.service)
     return await _answer(find, body, access, uploads)
 
 
