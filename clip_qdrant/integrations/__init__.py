@@ -1,1 +1,4 @@
-"""Other frameworks over `ImageCollection` and `ClipEmbedder`: a folder each, behind an extra of its name."""
+"""Other frameworks over `ImageCollection` and `ClipEmbedder`: a folder each, behind an extra of its name.
+
+find_images.py is what several of them have in common.
+"""

@@ -156,6 +156,8 @@ def test_a_tool_shows_small_pictures_where_asked_to(photos: ImageCollection) -> 
 def test_an_agent_is_told_of_the_fields_and_of_its_mistakes(photos: ImageCollection) -> None:
     tool = ClipSearchTool(images=photos)
     assert "year (integer)" in tool.description
+    assert "taken_at (datetime)" in tool.description
+    assert "fingerprint" not in tool.description
 
     message = call(tool, query="red", where="colour = 'red'")
     assert message.status == "error"

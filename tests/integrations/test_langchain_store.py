@@ -17,6 +17,7 @@ pytest.importorskip("langchain_core", reason="langchain-core is not installed (i
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from clip_qdrant.calibration.curves import LEVELS, Calibration
@@ -123,6 +124,11 @@ def test_mmr_chooses_as_langchain_does(store: ClipVectorStore, lambda_mult: floa
     assert [document.id for document in chosen] == [hits[number].uri for number in theirs]
     by_vector = store.max_marginal_relevance_search_by_vector(query.tolist(), k=6, lambda_mult=lambda_mult)
     assert by_vector == chosen
+
+
+def test_a_search_without_a_query_is_refused(found_store: ClipVectorStore) -> None:
+    with pytest.raises(QueryError, match="not with None"):
+        found_store.similarity_search(None)  # type: ignore[arg-type]
 
 
 def test_a_lambda_that_is_none_is_refused_by_its_name(found_store: ClipVectorStore) -> None:
@@ -236,6 +242,7 @@ def test_a_caption_in_the_metadata_is_refused_as_it_would_be_lost(store: ClipVec
         ({"texts": ["a", "b"], "ids": ["1"]}, "2 texts and 1 ids"),
         ({"texts": ["a"], "metadatas": [{}, {}]}, "1 texts and 2 metadatas"),
         ({"texts": "a"}, "texts takes a list"),
+        ({"texts": ["a"], "batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"texts": ["a"], "ids": [7]}, "the id of a Document is text, not 7"),
     ],
 )
@@ -274,6 +281,29 @@ def test_a_store_is_made_of_texts_in_a_collection_of_their_own(memory_client: Qd
         ClipVectorStore.from_texts(
             ["a"], DeterministicFakeEmbedding(size=6), client=memory_client, collection_name="others"
         )
+
+
+def test_the_indexing_of_langchain_adds_what_is_new_and_deletes_what_is_gone(store: ClipVectorStore) -> None:
+    records = InMemoryRecordManager("texts")
+    records.create_schema()
+
+    def index_texts(*texts: str) -> dict[str, int]:
+        documents = [Document(text, metadata={"source": "book"}) for text in texts]
+        done = index(
+            documents, records, store, cleanup="full", source_id_key="source", batch_size=2, key_encoder="sha256"
+        )
+        return {name: number for name, number in done.items() if number}
+
+    assert index_texts("one", "two", "three") == {"num_added": 3}
+    assert index_texts("one", "three", "four") == {"num_added": 1, "num_skipped": 2, "num_deleted": 1}
+    assert {document.page_content for document in store.similarity_search("one")} == {"one", "three", "four"}
+
+
+def test_texts_are_embedded_and_written_in_batches(store: ClipVectorStore) -> None:
+    store.add_texts([f"text {number}" for number in range(5)], batch_size=2)
+
+    assert store.images.embedder.text_calls == [2, 2, 1]  # type: ignore[attr-defined]  # a FakeEmbedder
+    assert len(store.images) == 5
 
 
 def test_a_collection_that_is_not_there_finds_nothing_and_one_of_another_model_is_refused(

@@ -19,7 +19,6 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
-from clip_qdrant import ClipEmbedder
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
@@ -237,7 +236,7 @@ def test_it_is_a_retriever_of_llama_index() -> None:
 
 
 def test_embeddings_are_those_of_the_embedder(tmp_path: Path) -> None:
-    embedder = ClipEmbedder.load()
+    embedder = FakeEmbedder()
     embedding = ClipMultiModalEmbedding(embedder)
     path = write_image(tmp_path / "red.png", "red", (64, 64))
     image = embedder.embed_images([path])[0]

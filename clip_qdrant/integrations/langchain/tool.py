@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
@@ -24,6 +25,8 @@ from clip_qdrant.pages.thumbnails import make_thumbnail
 __all__ = ["ClipSearchTool"]
 
 _MOST = 50  # images of one answer, whatever an agent asks for
+_MOST_FIELDS = 50  # of a description, which every question of a model carries
+_COMMON_FIELDS = ("caption", "taken_at", "location", "image.width", "image.height")  # those that people ask by
 
 
 def _explain_arguments(error: ValidationError) -> str:
@@ -107,13 +110,14 @@ class ClipSearchTool(BaseTool):
 
 
 def _describe(images: ImageCollection) -> str:
-    fields = [f"{name.removeprefix(METADATA_PREFIX)} ({kind})" for name, kind in images.fields.items()]
-    return (
-        f"Finds images in the collection {images.name!r} by what they show. Fields for conditions: {', '.join(fields)}."
-    )
+    own = {name: kind for name, kind in images.fields.items() if name.startswith(METADATA_PREFIX)}
+    told = {**dict(islice(own.items(), _MOST_FIELDS)), **{name: images.fields[name] for name in _COMMON_FIELDS}}
+    fields = ", ".join(f"{name.removeprefix(METADATA_PREFIX)} ({kind})" for name, kind in told.items())
+    return f"Finds images in the collection {images.name!r} by what they show. Fields for conditions: {fields}."
 
 
 def _tell_hit(hit: Hit) -> str:
-    """One line of JSON."""
+    """One line of JSON, with as many digits of the scores as say something."""
     document = make_image_document(hit)
-    return json.dumps({"caption": document.page_content, **document.metadata}, ensure_ascii=False, default=str)
+    rounded = {name: round(document.metadata[name], 3) for name in ("score", "relevance") if name in document.metadata}
+    return json.dumps({"caption": document.page_content, **document.metadata, **rounded}, ensure_ascii=False)

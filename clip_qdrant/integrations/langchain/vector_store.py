@@ -22,6 +22,7 @@ from clip_qdrant.collection.edit.metadata import edit_payloads
 from clip_qdrant.collection.hits import Hit, Hits
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.options import list_of
+from clip_qdrant.collection.points import batches, check_whole_number
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import ConfigError, MetadataError, QueryError
@@ -82,12 +83,14 @@ class ClipVectorStore(VectorStore):
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int = 256,
     ) -> list[str]:
         """Stores texts, or changes caption and metadata of the stored images that their ids name; gives the ids.
 
         A text without an id gets a random one, and one whose id is there takes the place of what was there. Everything
-        is checked before anything is written.
+        is checked before anything is written; `batch_size` texts are embedded and written at once.
         """
+        check_whole_number("batch_size", batch_size, at_least=1)
         contents = list_of("texts", texts)
         given = [None] * len(contents) if metadatas is None else list_of("metadatas", metadatas)
         wanted = [None] * len(contents) if ids is None else list_of("ids", ids)
@@ -96,7 +99,8 @@ class ClipVectorStore(VectorStore):
                 raise ConfigError(f"there are {len(contents)} texts and {entries} {what}; give one for each")
         names = [str(uuid.uuid4()) if name is None else name for name in wanted]
         if contents:
-            self._store({uri_of(name): each for name, *each in zip(names, contents, given, strict=True)})
+            documents = {uri_of(name): each for name, *each in zip(names, contents, given, strict=True)}
+            self._store(documents, batch_size)
         return names
 
     def delete(  # type: ignore[override]  # see the class on options
@@ -191,9 +195,11 @@ class ClipVectorStore(VectorStore):
         )
 
     def _find(self, query: Asked, k: int, where: Where | None, options: SearchOptions | None) -> Hits:
+        if query is None:  # which lists all images elsewhere, without scores
+            raise QueryError("a VectorStore is asked with a text, an image or a Query, not with None")
         return find(self.images, query, where=where, options=replace(options or SearchOptions(), limit=k))
 
-    def _store(self, documents: Mapping[str, Sequence[Any]]) -> None:
+    def _store(self, documents: Mapping[str, Sequence[Any]], batch_size: int) -> None:
         """Stores texts and their metadata by uri; those with the uri of a stored image change that one."""
         writer = self.images.writer
         stored = writer.read_payloads([*documents])
@@ -205,10 +211,10 @@ class ClipVectorStore(VectorStore):
                 texts.append(writer.check(ImageRecord(uri, caption=text, metadata=metadata or {})))
             elif changes := list_changes(there, text, metadata or {}):
                 edits.append((there, changes))
-        vectors = self.images.embedder.embed_texts([record.caption or "" for record in texts])
         writer.prepare(texts)
         edit_payloads(writer, edits)
-        writer.write(texts, vectors)
+        for some in batches(texts, batch_size):
+            writer.write(some, self.images.embedder.embed_texts([record.caption or "" for record in some]))
 
 
 def _check_caption(uri: str, text: str, metadata: Any) -> None:
