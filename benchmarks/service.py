@@ -164,7 +164,9 @@ def make_service(kind: str, folder: Path) -> Any:
         return create_app(Service(client, embedder, ServiceOptions(collection=COLLECTION)))
     alone = BatchingOptions(texts_in_batch=1, images_in_batch=1, gathering=0.0, cached_texts=0)
     service = Service(client, embedder, ServiceOptions(collection=COLLECTION, batching=alone))
-    service.collections = OpenCollections(client, embedder)  # a search embeds its text in its own thread
+    service.collections = OpenCollections(
+        client, embedder, service.options
+    )  # a search embeds its text in its own thread
     return create_app(service)
 
 

@@ -168,6 +168,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         with tarfile.open(folder / "data" / f"shard-{number:03}.tar", "w") as archive:
             archive.add(folder / "photos" / "cat.jpg", "cat.jpg")
+    (folder / "keys.toml").write_text(f'[[keys]]\nname = "app"\nkey = "{"k" * 20}"\nscopes = ["read"]\n')
     config = folder / "runs" / "first" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(TrainConfig().to_toml())
@@ -266,6 +267,7 @@ def test_every_documented_command_line_runs(
     program = program_like(folder, monkeypatch, embedders)
     # The loop of --watch ends with its first run.
     monkeypatch.setattr("clip_qdrant_ingestion.cli.watch.watch", run_once)
+    monkeypatch.setattr("clip_qdrant.service.server.run_server", lambda *_, **__: None)  # it ends when it is told to
     for earlier in AFTER.get(line, ()):
         assert program(*parse(earlier)).code == 0
     monkeypatch.setattr("sys.stdin", None)

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "search": "clip_qdrant.cli.search:search",
     "facet": "clip_qdrant.cli.facet:facet",
     "mcp": "clip_qdrant.cli.mcp:mcp",
+    "serve": "clip_qdrant.cli.serve:serve",
     "info": "clip_qdrant.cli.info:info",
     "models": "clip_qdrant.cli.models:models",
     "cache": "clip_qdrant.cli.cache:cache",

@@ -26,6 +26,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "facet": ("clip-qdrant facet image.format", 'clip-qdrant facet album --where "year >= 2022"'),
     "mcp": ("clip-qdrant mcp --collection photos", "clip-qdrant mcp --http 127.0.0.1:8090"),
+    "serve": ("clip-qdrant serve", "clip-qdrant serve --host 0.0.0.0 --key-file keys.toml --audit-log audit.jsonl"),
     "info": ("clip-qdrant info", "clip-qdrant info --json"),
     "models": ("clip-qdrant models", "clip-qdrant models --json"),
     "cache": ("clip-qdrant cache", "clip-qdrant cache prune --older-than 90 --dry-run"),

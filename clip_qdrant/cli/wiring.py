@@ -74,9 +74,10 @@ def settings_of(
 def _all_names() -> Iterable[str]:
     """The names of the settings of all commands."""
     from clip_qdrant.integrations.mcp.settings import McpSettings
+    from clip_qdrant.service.settings import ServeSettings
     from clip_qdrant_ingestion.settings import IngestSettings
 
-    return {**IngestSettings.model_fields, **McpSettings.model_fields}
+    return {**IngestSettings.model_fields, **McpSettings.model_fields, **ServeSettings.model_fields}
 
 
 def options_given(context: typer.Context) -> Mapping[str, Any]:

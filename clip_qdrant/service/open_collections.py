@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from clip_qdrant.embedder_protocol import Embedder
+    from clip_qdrant.service.options import ServiceOptions
 
 __all__ = ["OpenCollections"]
 
@@ -26,9 +27,10 @@ _NAME = re.compile(r"(?!\.{1,2}$)[^/\\?#%<>:*|\"\x00-\x1f]{1,255}")  # nothing t
 class OpenCollections:
     """Opens collections of one store with one embedder, from several threads."""
 
-    def __init__(self, client: QdrantBase, embedder: Embedder) -> None:
+    def __init__(self, client: QdrantBase, embedder: Embedder, options: ServiceOptions) -> None:
         self._client = client
         self._embedder = embedder
+        self._options = options
         self._lock = threading.Lock()
         self._open: dict[tuple[str, Tenant | None], ImageCollection] = {}
 
@@ -41,10 +43,9 @@ class OpenCollections:
             return found
         _check_name(name)
         if tenant is None:
-            found = ImageCollection(name, self._embedder, self._client)
+            found = self._make(name, self._client, {})
         else:
-            client = TenantClient(self._client, tenant)
-            found = ImageCollection(name, self._embedder, client, fields={tenant.field: "keyword"})
+            found = self._make(name, TenantClient(self._client, tenant), {tenant.field: "keyword"})
         if not found.exists():
             if not create:
                 raise CollectionNotFound(f"there is no collection {name!r}; adding an image to it makes it")
@@ -56,10 +57,21 @@ class OpenCollections:
         """Creates a collection that is not there yet, and in any case the fields that it lacks. Raises ConfigError for
         a field that is there with another type.
         """
-        images = ImageCollection(_check_name(name), self._embedder, self._client, fields=fields)
+        images = self._make(_check_name(name), self._client, fields)
         images.writer.prepare([])
         self.forget(name)
         return images
+
+    def _make(self, name: str, client: QdrantBase, fields: Mapping[str, FieldType]) -> ImageCollection:
+        return ImageCollection(
+            name,
+            self._embedder,
+            client,
+            fields=fields,
+            shard_number=self._options.shard_number,
+            replication_factor=self._options.replication_factor,
+            indexes=self._options.indexes,
+        )
 
     def forget(self, name: str) -> None:
         """What was opened under this name is opened anew when it is asked for."""

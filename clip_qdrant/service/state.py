@@ -53,7 +53,7 @@ class Service:
         self.keys = keys or KeyRing()
         self.audit = audit or AuditLog()
         self.threads = ThreadPool(self.options.threads, self.options.waiting, retry_after=self.options.retry_after)
-        self.collections = OpenCollections(client, self.embedder)
+        self.collections = OpenCollections(client, self.embedder, self.options)
         self.fetcher = Fetcher(allow_private=self.options.allow_private, timeout=_FETCH_SECONDS)
         self.images = StoredImages(
             self.fetcher, limits=self.options.limits, cache_bytes=self.options.thumbnail_cache_bytes

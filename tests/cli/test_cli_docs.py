@@ -14,12 +14,13 @@ import typer
 from clip_qdrant.cli import failures
 from clip_qdrant.cli.app import app
 from clip_qdrant.integrations.mcp.settings import McpSettings
+from clip_qdrant.service.settings import ServeSettings
 from clip_qdrant_ingestion.settings import IngestSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
-KINDS = {name: kind for kind in (McpSettings, IngestSettings) for name in kind.model_fields}
+KINDS = {name: kind for kind in (McpSettings, ServeSettings, IngestSettings) for name in kind.model_fields}
 PROGRAM: Any = typer.main.get_command(app)
 
 
