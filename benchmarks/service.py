@@ -90,13 +90,14 @@ service.fill(sys.argv[1], int(sys.argv[2]))
 
 
 def fill(folder: str, points: int) -> None:
-    """A collection of made-up vectors."""
+    """A collection of made-up vectors, with its index, as `clip-qdrant optimize` makes it."""
     import numpy as np
 
-    from clip_qdrant import ImageCollection, connect
+    from clip_qdrant import ImageCollection
     from clip_qdrant.records import ImageInfo, ImageRecord
+    from clip_qdrant.store.edge.client import EdgeClient
 
-    with contextlib.closing(connect(folder)) as client:
+    with EdgeClient(folder) as client:
         embedder = open_embedder()
         images = ImageCollection(COLLECTION, embedder, client, fields={"year": "integer"})
         draw = np.random.default_rng(0)
@@ -111,6 +112,7 @@ def fill(folder: str, points: int) -> None:
                 for number, one in zip(numbers, info, strict=True)
             ]
             images.writer.write(records, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        client.optimize(COLLECTION)
 
 
 def open_embedder() -> ClipEmbedder:
