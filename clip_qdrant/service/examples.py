@@ -9,6 +9,7 @@ from fastapi.openapi.models import Example
 __all__ = [
     "CLASSIFY",
     "COHERE",
+    "COUNT",
     "DISCOVER",
     "FACETS",
     "HISTOGRAM",
@@ -56,6 +57,7 @@ RECOMMEND = _list(
 DISCOVER = _list(
     rather_day_than_night={"target": "a city", "context": [{"near": "day", "far": "night"}], "limit": 5},
 )
+COUNT = _list(with_a_filter={"where": "year >= 2022"})
 FACETS = _list(
     two_fields={"fields": {"album": [], "year": []}, "limit": 10},
     with_chosen_values={"fields": {"album": ["pets"], "taken_at.month": []}, "where": "caption exists"},

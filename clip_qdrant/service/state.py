@@ -58,7 +58,7 @@ class Service:
         self.images = StoredImages(
             self.fetcher, limits=self.options.limits, cache_bytes=self.options.thumbnail_cache_bytes
         )
-        self.ingestion = Ingestion(self.options.ingest, client, embedder, limits=self.options.limits)
+        self.ingestion = Ingestion(client, embedder, self.options)
         self.metrics = ServiceMetrics()
         self.metrics.watch_queue("threads", lambda: self.threads.waiting)
         self.metrics.watch_queue("texts", lambda: self.embedder.figures.texts_waiting)

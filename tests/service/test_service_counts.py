@@ -35,6 +35,11 @@ def client(url: str, photos: ImageCollection) -> Iterator[Client]:
         yield client
 
 
+def test_images_are_counted(client: Client, photos: ImageCollection) -> None:
+    assert len(client) == client.count() == len(photos)
+    assert client.count("album = 'pets'") == client.count({"album": "pets"}) == photos.count("album = 'pets'")
+
+
 @pytest.mark.parametrize(
     ("selected", "asked"),
     [

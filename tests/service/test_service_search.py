@@ -26,6 +26,7 @@ from clip_qdrant.service.options import ServiceOptions
 from clip_qdrant.service.state import Service
 
 RED = png("red")
+SAME = ("search", "search_batch", "recommend", "discover", "count", "facet", "facets", "histogram")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,9 @@ def test_the_service_takes_every_option_of_a_search() -> None:
     assert OptionsBody().options() == usual
 
 
-@pytest.mark.parametrize("name", ["search", "search_batch", "recommend", "discover", "facet", "facets", "histogram"])
+@pytest.mark.parametrize(
+    "name", ["search", "search_batch", "recommend", "discover", "count", "facet", "facets", "histogram"]
+)
 def test_a_method_of_the_client_is_called_as_that_of_the_collection(name: str) -> None:
     mine, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (Client, ImageCollection))
 

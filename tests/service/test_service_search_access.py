@@ -32,6 +32,7 @@ READS: dict[str, Any] = {
     "/v1/search/batch": {"queries": ["red"]},
     "/v1/recommend": {"positive": ["red"]},
     "/v1/discover": {"target": "red", "context": [{"near": "red", "far": "blue"}]},
+    "/v1/count": {},
     "/v1/facets": {"fields": {"year": []}},
     "/v1/histogram": {"field": "stars"},
     "/v1/classify": {"labels": LABELS},
@@ -137,6 +138,7 @@ def test_a_tenant_finds_its_own_images_alone(url: str, photos: ImageCollection) 
         for hits in found:
             assert {hit.uri for hit in hits} <= own
             assert hits
+        assert len(client) == len(own)
         albums = client.facet("album")
         assert [each.value for each in albums] == ["pets"]
         assert sum(each.count for each in client.histogram("stars")) == len(own)

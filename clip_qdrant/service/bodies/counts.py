@@ -14,6 +14,8 @@ from clip_qdrant.service.bodies.search import MOST_QUERIES, CollectionName, Rele
 __all__ = [
     "ClassifyAnswer",
     "ClassifyBody",
+    "CountAnswer",
+    "CountBody",
     "FacetsAnswer",
     "FacetsBody",
     "HistogramAnswer",
@@ -26,6 +28,20 @@ _MOST_FIELDS = 50
 _MOST_CHOSEN = 1000
 _MOST_LABELS = 1000
 _MOST_PROMPTS = 100
+
+
+class CountBody(RequestBody):
+    """Counts images."""
+
+    collection: CollectionName | None = None
+    where: WhereBody | None = None
+
+
+class CountAnswer(ResponseBody):
+    """How many there are. `exact` is false where a Qdrant server estimates counts."""
+
+    count: int
+    exact: bool
 
 
 class FacetsBody(RequestBody):

@@ -46,7 +46,7 @@ class TermBody(RequestBody):
             Field(
                 min_length=1,
                 max_length=_LONGEST_URL,
-                description="An image on the web, of a public host. http or https.",
+                description="An image of a public host on the web.",
             ),
         ]
         | None
@@ -78,10 +78,6 @@ class TermBody(RequestBody):
         | None
     ) = None
     raw: Annotated[bool, Field(description="Take a text as it is, without the prompts of the model around it.")] = False
-
-    @property
-    def kind(self) -> str:
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:

@@ -25,9 +25,9 @@ __all__ = [
     "SearchBody",
 ]
 
-MOST_GROUPED = 100  # hits of one group
+_MOST_GROUPED = 100  # hits of one group
 MOST_QUERIES = 100
-MOST_EXAMPLES = 100
+_MOST_EXAMPLES = 100
 _FARTHEST = 1_000_000
 _MOST_CANDIDATES = 10_000
 _MOST_FIELDS = 100
@@ -84,7 +84,7 @@ class OptionsBody(RequestBody):
     ) = None
     collapse: Annotated[Collapse, Field(description="Show one image of the same bytes, shot or look.")] | None = None
     group_by: Annotated[FieldName, Field(description="The best hits of each value of a field.")] | None = None
-    group_size: Annotated[int, Field(ge=1, le=MOST_GROUPED, description="The most hits of a group.")] = 3
+    group_size: Annotated[int, Field(ge=1, le=_MOST_GROUPED, description="The most hits of a group.")] = 3
     exact: Annotated[bool, Field(description="Compare all images, also where there is an index.")] = False
     ef: Annotated[int, Field(ge=1, le=100_000, description="How far an index looks.")] | None = None
     rescore: Annotated[bool, Field(description="Compare whole vectors where they are quantized.")] | None = None
@@ -129,8 +129,8 @@ class SearchBatchBody(HitsRequest):
 class RecommendBody(HitsRequest):
     """What is like the positive examples and unlike the negative ones."""
 
-    positive: Annotated[list[QueryBody], Field(max_length=MOST_EXAMPLES)] | None = None
-    negative: Annotated[list[QueryBody], Field(max_length=MOST_EXAMPLES)] | None = None
+    positive: Annotated[list[QueryBody], Field(max_length=_MOST_EXAMPLES)] | None = None
+    negative: Annotated[list[QueryBody], Field(max_length=_MOST_EXAMPLES)] | None = None
     strategy: Annotated[
         Strategy,
         Field(description="Compare with the mean of the examples, with the nearest of them, or with all of them."),
@@ -148,4 +148,4 @@ class DiscoverBody(HitsRequest):
     """What lies on the near side of each pair, those most like the target first."""
 
     target: QueryBody | None = None
-    context: Annotated[list[PairBody], Field(min_length=1, max_length=MOST_EXAMPLES)]
+    context: Annotated[list[PairBody], Field(min_length=1, max_length=_MOST_EXAMPLES)]

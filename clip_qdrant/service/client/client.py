@@ -180,6 +180,14 @@ class Client:
         }
         return decode_hits(self._ask("/v1/discover", asked, where=where, options=options))
 
+    def __len__(self) -> int:
+        return self.count()
+
+    def count(self, where: Where | None = None) -> int:
+        """As `ImageCollection.count`."""
+        count: int = self._ask("/v1/count", {}, where=where)["count"]
+        return count
+
     def facet(self, field: str, *, where: Where | None = None, limit: int = 20) -> Facets:
         """As `ImageCollection.facet`."""
         return self.facets({field: []}, where=where, limit=limit)[field]
@@ -274,6 +282,7 @@ class Client:
     afacet = run_in_thread(facet)
     afacets = run_in_thread(facets)
     ahistogram = run_in_thread(histogram)
+    acount = run_in_thread(count)
     aclassify = run_in_thread(classify)
     aclassify_images = run_in_thread(classify_images)
     aingest = run_in_thread(ingest)

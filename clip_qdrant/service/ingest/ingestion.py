@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from clip_qdrant.embedder_protocol import Embedder
-    from clip_qdrant.images.load import Limits
     from clip_qdrant.service.bodies.ingest import IngestBody
-    from clip_qdrant.service.ingest.rules import IngestRules
+    from clip_qdrant.service.options import ServiceOptions
     from clip_qdrant_ingestion.run.report import Progress, Report
     from clip_qdrant_ingestion.sources.protocol import Source
     from clip_qdrant_ingestion.state.state import IngestState
@@ -35,13 +34,12 @@ class Ingestion:
     that is full.
     """
 
-    def __init__(self, rules: IngestRules, client: QdrantBase, embedder: Embedder, *, limits: Limits) -> None:
-        self.runs = IngestRuns(at_once=rules.at_once)
-        self._rules = rules
+    def __init__(self, client: QdrantBase, embedder: Embedder, options: ServiceOptions) -> None:
+        self.runs = IngestRuns(at_once=options.ingest.at_once)
         self._client = client
         self._embedder = embedder
-        self._limits = limits
-        self._places = Places(rules.places)
+        self._options = options
+        self._places = Places(options.ingest.places)
         self._lock = threading.Lock()
         self._state: IngestState | None = None  # opened by the first run
 
@@ -54,7 +52,7 @@ class Ingestion:
 
         source = self._open_source(body)
         options = IngestOptions(
-            limits=self._limits,
+            limits=self._options.limits,
             delete=body.delete,
             max_delete=body.max_delete,
             dedupe=body.dedupe,
@@ -66,10 +64,18 @@ class Ingestion:
         noted = {name: value for name, value in body.model_dump(exclude_defaults=True).items() if name != "collection"}
 
         def work(progress: Callable[[Progress], None], stop: threading.Event) -> Report:
-            images = ImageCollection(collection, self._embedder, self._client, patience=_PATIENCE, stopped=stop.is_set)
-            worker = Worker(
-                source, images, self._open_state(), options, location=self._rules.location, noted=noted, stop=stop
+            images = ImageCollection(
+                collection,
+                self._embedder,
+                self._client,
+                patience=_PATIENCE,
+                stopped=stop.is_set,
+                shard_number=self._options.shard_number,
+                replication_factor=self._options.replication_factor,
+                indexes=self._options.indexes,
             )
+            location = self._options.ingest.location
+            worker = Worker(source, images, self._open_state(), options, location=location, noted=noted, stop=stop)
             return worker.run(progress=progress)
 
         return self.runs.start(collection, body.source, work)
@@ -85,7 +91,7 @@ class Ingestion:
 
         with self._lock:
             if self._state is None:
-                self._state = IngestState(self._rules.state or ":memory:")
+                self._state = IngestState(self._options.ingest.state or ":memory:")
             return self._state
 
     def _open_source(self, body: IngestBody) -> Source:
@@ -109,6 +115,7 @@ class Ingestion:
             exclude=body.exclude or (),
             follow_symlinks=kind != "folder",  # a link may lead out of the folder; other kinds have none
             uri_column=body.uri_column,
+            allow_private=self._options.allow_private,
             patience=_PATIENCE,
         )
         source = make_source(body.source, options)

@@ -41,12 +41,12 @@ class Places:
     def contains(self, location: str) -> bool:
         """Whether a location, or the uri of an object, lies at or below one of the places, links followed."""
         location = lower_scheme(location)
-        if "\0" in location or ".." in _PARTS.split(unquote(location)) or "::" in location:
+        if "\0" in location or ".." in _PARTS.split(unquote(location)):
             return False  # a step up: in a pattern, or one that only another program would take
         if _is_local(location):
             path = Path(os.path.realpath(path_of(location) or location))
             return any(path.is_relative_to(folder) for folder in self._folders)
-        return any(f"{location.rstrip('/')}/".startswith(prefix) for prefix in self._prefixes)
+        return "::" not in location and any(f"{location.rstrip('/')}/".startswith(prefix) for prefix in self._prefixes)
 
 
 def _is_local(place: str) -> bool:

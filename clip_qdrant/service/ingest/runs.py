@@ -21,7 +21,7 @@ __all__ = ["IngestRun", "IngestRuns", "Work"]
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 100
+_KEPT = 20  # a report may name a million objects
 
 # What a run does: it tells of its progress, and comes to its end soon after `stop` is set.
 Work = Callable[["Callable[[Progress], None]", threading.Event], "Report"]

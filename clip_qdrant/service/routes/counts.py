@@ -1,4 +1,4 @@
-"""Counts: the values and the ranges of fields."""
+"""Counts: of images, and of the values and the ranges of fields."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 
-from clip_qdrant.service.bodies.counts import FacetsAnswer, FacetsBody, HistogramAnswer, HistogramBody
-from clip_qdrant.service.examples import FACETS, HISTOGRAM
+from clip_qdrant.service.bodies.counts import (
+    CountAnswer,
+    CountBody,
+    FacetsAnswer,
+    FacetsBody,
+    HistogramAnswer,
+    HistogramBody,
+)
+from clip_qdrant.service.examples import COUNT, FACETS, HISTOGRAM
 from clip_qdrant.service.queries import check_where
 from clip_qdrant.service.security.access import Access, needs
 from clip_qdrant.service.threads import run_blocking
@@ -20,6 +27,18 @@ __all__ = ["router"]
 router = APIRouter(tags=["counts"])
 
 _Access = Annotated[Access, Depends(needs("read"))]
+
+
+@router.post("/v1/count", summary="Count images", response_model=CountAnswer)
+async def count_images(body: Annotated[CountBody, Body(openapi_examples=COUNT)], access: _Access) -> JSONResponse:
+    """How many images a filter selects; all of a collection without one."""
+
+    def count() -> JSONResponse:
+        check_where(body.where, access.service.options)
+        images = access.open(body.collection)
+        return JSONResponse({"count": images.count(body.where), "exact": images.counts_exactly})
+
+    return await run_blocking(count)
 
 
 @router.post("/v1/facets", summary="Count the values of fields", response_model=FacetsAnswer)
