@@ -105,6 +105,33 @@ def test_a_caption_is_written_back_although_the_image_is_out_of_reach(
     assert (after.caption, after.metadata) == ("a red field", {"year": 2024, "by": "a model"})
     assert after.payload["image"] == before.payload["image"]
     assert after.score == before.score
+    assert after.payload["edits"] == {"caption": "a red field", "by": "a model"}  # which ingestion keeps
+
+
+def test_a_document_with_its_embedding_comes_back_without_losing_its_image(
+    store: ClipQdrantDocumentStore, images: ImageCollection, tmp_path: Path
+) -> None:
+    images.add([tmp_path / "red.png"])
+    hit = images.search("red", vectors=True)[0]
+
+    store.write_documents([replace(store.make_document(hit), content="red")])
+
+    after = images.search("red", vectors=True)[0]
+    assert (after.caption, after.payload["image"]) == ("red", hit.payload["image"])
+    np.testing.assert_array_equal(after.vector, hit.vector)
+
+
+def test_a_document_that_came_back_with_another_image_is_embedded_anew(
+    store: ClipQdrantDocumentStore, images: ImageCollection
+) -> None:
+    images.add([png("red")], uris=["s3://bucket/sign.png"])
+    (document,) = store.filter_documents()
+
+    store.write_documents([replace(document, blob=ByteStream(png("blue"), mime_type="image/png"))])
+
+    (hit,) = images.search(png("blue"))
+    assert hit.uri == "s3://bucket/sign.png"
+    assert hit.score == pytest.approx(1, abs=1e-5)
 
 
 def test_images_of_another_writer_are_documents_known_by_their_points(
@@ -172,6 +199,25 @@ def test_an_embedding_that_comes_along_is_taken(store: ClipQdrantDocumentStore) 
     (hit,) = store.images.search("green")
     assert hit.uri == "s3://bucket/far.png"
     assert hit.score == pytest.approx(1)
+    (document,) = store.filter_documents()
+    store.write_documents([replace(document, content="far away")])  # the vector stays, as the image is out of reach
+    assert [(again.caption, again.score) for again in store.images.search("green")] == [("far away", hit.score)]
+
+
+def test_of_an_image_that_comes_with_its_embedding_the_size_is_kept_too(store: ClipQdrantDocumentStore) -> None:
+    vector = store.images.embedder.embed_images([png("red")])[0].tolist()
+
+    store.write_documents(
+        [
+            Document(id="path", meta={"file_path": "red.png"}, embedding=vector),
+            Document(id="bytes", blob=ByteStream(png("red"), mime_type="image/png"), embedding=vector),
+            Document(id="gone", meta={"file_path": "gone.png"}, embedding=vector),
+        ]
+    )
+
+    hits = store.images.search("red")
+    sizes = {hit.metadata["document_id"]: hit.payload.get("image", {}).get("width") for hit in hits}
+    assert sizes == {"path": 24, "bytes": 24, "gone": None}
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,19 @@ def test_where_holds_whatever_filters_a_run_brings(store: ClipQdrantDocumentStor
     assert {each.meta["category"] for each in merged.run("a bird", filters=wide)["documents"]} == {category}
 
 
+def test_texts_are_found_only_where_they_are_asked_for(store: ClipQdrantDocumentStore) -> None:
+    store.write_documents([Document(id="text", content="a bird")])
+    try:
+        images = ClipQdrantRetriever(store, top_k=3).run("a bird")["documents"]
+        both = ClipQdrantRetriever(store, top_k=3, texts=True).run("a bird")["documents"]
+    finally:
+        store.delete_documents(["text"])
+
+    assert [each.id for each in both] == ["text", *(each.id for each in images[:2])]
+    assert len(images) == 3
+    assert "text" not in {each.id for each in images}
+
+
 def test_haystacks_own_retrievers_take_it_as_theirs(store: ClipQdrantDocumentStore) -> None:
     retriever = ClipQdrantRetriever(store, top_k=2)
 

@@ -22,11 +22,13 @@ from haystack.utils import Secret
 from qdrant_client import models
 
 from clip_qdrant.collection.async_face import run_in_thread
+from clip_qdrant.collection.edit.metadata import edit_payloads
 from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches, make_hit
 from clip_qdrant.collection.reader import IDS_PER_CALL
 from clip_qdrant.content import BUNDLED
+from clip_qdrant.embedder_protocol import find_needed_side
 from clip_qdrant.errors import ConfigError, FilterError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where
@@ -38,10 +40,12 @@ from haystack_integrations.document_stores.clip_qdrant.documents import (
     StoredDocument,
     change_fields,
     document_uri,
-    keep_image,
+    is_text,
+    list_changes,
     make_document,
     path_uri,
     read_document,
+    read_image,
 )
 from haystack_integrations.document_stores.clip_qdrant.fields import find_limits, list_fields, list_values
 from haystack_integrations.document_stores.clip_qdrant.filters import build_where, field_name
@@ -168,15 +172,18 @@ class ClipQdrantDocumentStore:
         unless they bring an embedding, which must be of the same model.
 
         A document is there already if its id is, or its image. By default it is overwritten, so that a pipeline may
-        run again. Raises DuplicateDocumentError before anything is written; ValueError for what is no list of
-        documents; ConfigError, ImageError, SourceError and MetadataError for one that cannot be stored.
+        run again. Of one that came from here, with its `meta["uri"]`, caption and metadata are changed as
+        `ImageCollection.update_metadata` does, and the image stays.
+
+        Raises DuplicateDocumentError before anything is written; ValueError for what is no list of documents;
+        ConfigError, ImageError, SourceError and MetadataError for one that cannot be stored.
         """
         if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
             raise ValueError("write_documents takes a list of documents")
         read = [read_document(document, self.root_path) for document in documents]
         payloads = self.images.writer.read_payloads([each.uri for each in read])
         for each in read:
-            if each.known and each.uri not in payloads:
+            if each.vector is None and each.image is None and not is_text(each.uri) and each.uri not in payloads:
                 raise ConfigError(
                     f"document {each.id} names the image {each.uri}, which is not stored, and brings none: nothing is "
                     "fetched; give it a blob, a path in meta['file_path'], or an embedding"
@@ -289,15 +296,27 @@ class ClipQdrantDocumentStore:
         return where
 
     def _write(self, documents: Sequence[StoredDocument], payloads: Mapping[str, Mapping[str, Any]]) -> None:
-        seen = [each for each in documents if each.vector is None and each.image is not None]
-        known = [each for each in documents if each.known]
-        read = [each for each in documents if each.vector is None and each.image is None and not each.known]
-        brought = [each for each in documents if each.vector is not None]
-        texts = self.images.embedder.embed_texts([str(each.record.caption) for each in read])  # (n, dim), float32
-        vectors = [*texts, *(each.vector for each in brought)]
-        if vectors:
-            self.images.writer.write([each.record for each in (*read, *brought)], np.stack(vectors))
-        self.images.writer.write_payloads([keep_image(each.record, payloads[each.uri]) for each in known])
+        """By what each document brings. `payloads` are those that are stored, by uri."""
+        edits, brought, seen, texts, others = [], [], [], [], []
+        for each in documents:
+            there = payloads.get(each.uri, {})
+            if each.names_image and there.get("image"):  # it came from here, and its image has not changed
+                edits.append((there, list_changes(there, each.record)))
+            elif each.vector is not None:
+                brought.append(each)
+            elif each.image is not None:
+                seen.append(each)
+            elif is_text(each.uri):
+                texts.append(each)
+            else:  # stored as a vector, which stays
+                others.append(each.record)
+        embedder, writer = self.images.embedder, self.images.writer
+        records = [read_image(each, find_needed_side(embedder)) for each in brought]
+        rows = [*(each.vector for each in brought), *embedder.embed_texts([str(each.record.caption) for each in texts])]
+        edit_payloads(writer, [(there, changes) for there, changes in edits if changes])
+        writer.write_payloads(others)
+        if rows:
+            writer.write([*records, *(each.record for each in texts)], np.stack(rows))  # (n, dim), float32
         if seen:
             self.images.add(
                 [each.image for each in seen if each.image is not None],

@@ -1,7 +1,7 @@
 """Documents <-> images of a collection.
 
 A document with an image is that image, known by its uri: the one in `meta["uri"]`, that of its path, or one made of
-its bytes. A document of text alone is `urn:haystack:<id>`. Its content is the caption, its metadata are the metadata.
+its bytes. A document of text alone is `urn:text:<id>`. Its content is the caption, its metadata are the metadata.
 An id that the uri does not tell is kept in the metadata, as `document_id`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -20,53 +20,61 @@ from haystack.dataclasses import Document
 from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.query import as_vector, to_unit
 from clip_qdrant.errors import ConfigError, QueryError
+from clip_qdrant.filters.build import Where
 from clip_qdrant.image_names import member_of
-from clip_qdrant.records import ImageRecord, add_stored_image, read_said, read_source
+from clip_qdrant.images.load import load_image
+from clip_qdrant.records import ImageRecord, add_image, read_said
 from clip_qdrant.uris import path_of, point_id, to_uri
 from clip_qdrant.url_secrets import remove_secrets
 from haystack_integrations.document_stores.clip_qdrant.images import FILE_PATH, find_image, find_path
 
 __all__ = [
     "DOCUMENT_ID",
+    "NO_TEXTS",
     "StoredDocument",
     "change_fields",
     "document_uri",
-    "keep_image",
+    "is_text",
+    "list_changes",
     "make_document",
     "path_uri",
     "read_document",
+    "read_image",
 ]
 
 DOCUMENT_ID = "document_id"
 _URI = "uri"
-_TEXT = "urn:haystack:"
+_TEXT = "urn:text:"  # as for the texts of LangChain
+NO_TEXTS: Where = {"not": {"uri": {"^=": _TEXT}}}
 _PAYLOAD = ("taken_at", "location")  # of an image, that are no metadata of it in the payload
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A document as it is stored. It comes with its vector, float32 (dim,), or an image, or a text to embed.
+    """A document as it is stored: its image, or a vector of it, float32 (dim,), or a text that is to be embedded.
 
-    Without any of them it is `known` by its uri alone: an image that is stored already.
+    `names_image` says that it is told by the uri alone which image it is about.
     """
 
     id: str
     record: ImageRecord
     image: Path | bytes | None
     vector: np.ndarray | None
+    names_image: bool
 
     @property
     def uri(self) -> str:
         return self.record.uri
 
-    @property
-    def known(self) -> bool:
-        return self.vector is None and self.image is None and not self.uri.startswith(_TEXT)
-
 
 def document_uri(document_id: str) -> str:
     """The uri of a document without an image."""
     return _TEXT + quote(document_id, safe="")
+
+
+def is_text(uri: str) -> bool:
+    """Whether a uri is that of a document without an image."""
+    return uri.startswith(_TEXT)
 
 
 def path_uri(name: str, root: str | None) -> str:
@@ -95,19 +103,31 @@ def read_document(document: Document, root: str | None) -> StoredDocument:
         uri = document_uri(document.id)
     if uri != document_uri(document.id) and document.id != point_id(uri):
         metadata[DOCUMENT_ID] = document.id
+    names_image = given is not None and not isinstance(image, bytes)
     if document.embedding is None and image is None and given is None and not document.content:
         raise ConfigError(
             f"document {document.id} has nothing to be found by: give it content, an embedding, a blob that is an "
             f"image, or a path in meta[{FILE_PATH!r}]"
         )
     record = ImageRecord(uri, caption=document.content or None, metadata=metadata)
-    return StoredDocument(document.id, record, image, _read_embedding(document))
+    return StoredDocument(document.id, record, image, _read_embedding(document), names_image)
 
 
-def keep_image(record: ImageRecord, stored: Mapping[str, Any]) -> ImageRecord:
-    """The record with what is stored of its image, which has not changed."""
-    record = replace(record, source=read_source(stored))
-    return add_stored_image(record, stored) if "image" in stored else record
+def read_image(document: StoredDocument, target: int | None) -> ImageRecord:
+    """The record with what its image tells, where that is at hand: size, hashes, date and place. Raises ImageError."""
+    image = document.image
+    if image is None or (isinstance(image, Path) and not image.is_file()):
+        return document.record
+    loaded = load_image(image, target=target)
+    return add_image(document.record, loaded.info, loaded.taken_at, loaded.location)
+
+
+def list_changes(stored: Mapping[str, Any], record: ImageRecord) -> dict[str, Any]:
+    """What makes a payload that of a record, as `edit_payloads` takes it: None for a field to take away."""
+    now = {**(stored.get("metadata") or {}), **{name: stored[name] for name in _PAYLOAD if name in stored}}
+    changes = {name: None for name in now if name not in record.metadata}
+    changes |= {name: value for name, value in record.metadata.items() if now.get(name) != value}
+    return changes if record.caption == stored.get("caption") else {**changes, "caption": record.caption}
 
 
 def change_fields(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> ImageRecord:
@@ -122,7 +142,7 @@ def make_document(hit: Hit, root: str | None) -> Document:
     meta = dict(hit.metadata)
     own = meta.pop(DOCUMENT_ID, None)
     meta |= {name: hit.payload[name] for name in _PAYLOAD if name in hit.payload}
-    if hit.uri.startswith(_TEXT):
+    if is_text(hit.uri):
         document_id = unquote(hit.uri.removeprefix(_TEXT))
     else:
         document_id = own or hit.id

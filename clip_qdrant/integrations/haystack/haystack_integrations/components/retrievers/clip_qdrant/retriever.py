@@ -15,8 +15,9 @@ from haystack.errors import FilterError as HaystackFilterError
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import ConfigError, FilterError, QueryError
-from clip_qdrant.filters.build import Where
+from clip_qdrant.integrations.find_images import find, join_filters
 from haystack_integrations.document_stores.clip_qdrant import ClipQdrantDocumentStore
+from haystack_integrations.document_stores.clip_qdrant.documents import NO_TEXTS, is_text
 from haystack_integrations.document_stores.clip_qdrant.images import find_path, read_bytes_of
 
 __all__ = ["ClipQdrantRetriever"]
@@ -29,7 +30,8 @@ class ClipQdrantRetriever:
     `filters` are Haystack's, and `filter_policy` says what becomes of them where a run brings its own ("replace" or
     "merge"). `where`, in the language of the collection, holds in every run. `search_options` are those of
     `ImageCollection.search` by name, such as {"text": True, "min_relevance": "auto"}, without the limit, which is
-    `top_k`; {"vectors": True} gives the documents their embeddings.
+    `top_k`; {"vectors": True} gives the documents their embeddings. Documents of text alone are found only with
+    `texts`: to a model of images and texts a text is nearer to every text than any image is.
 
     Raises ConfigError for an option that there is not, QueryError for one that cannot be.
     """
@@ -43,6 +45,7 @@ class ClipQdrantRetriever:
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
         where: str | None = None,
         search_options: dict[str, Any] | None = None,
+        texts: bool = False,
     ) -> None:
         self.document_store = document_store
         self.filters = filters
@@ -50,6 +53,7 @@ class ClipQdrantRetriever:
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
         self.where = where
         self.search_options = dict(search_options or {})
+        self.texts = texts
         self._options = _read_options(self.search_options, top_k)
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,6 +66,7 @@ class ClipQdrantRetriever:
             filter_policy=self.filter_policy.value,
             where=self.where,
             search_options=self.search_options,
+            texts=self.texts,
         )
 
     @classmethod
@@ -92,9 +97,12 @@ class ClipQdrantRetriever:
         if options.text is True and query is None:  # there are no words to look for
             options = replace(options, text=None, text_fields=None)
         store = self.document_store
-        where = _join(self.where, store.build_where(apply_filter_policy(self.filter_policy, self.filters, filters)))
+        wanted = apply_filter_policy(self.filter_policy, self.filters, filters)
+        where = join_filters(self.where, store.build_where(wanted))
         try:
-            (hits,) = store.images.search_batch([asked], where=where, options=options)
+            hits = find(store.images, asked, where=where, options=options)
+            if not self.texts and any(is_text(hit.uri) for hit in hits):
+                hits = find(store.images, asked, where=join_filters(where, NO_TEXTS), options=options)
         except FilterError as error:
             raise HaystackFilterError(str(error)) from error
         return {"documents": [store.make_document(hit) for hit in hits]}
@@ -138,9 +146,3 @@ def _add_up(
     if not parts:
         raise QueryError("there is nothing to search for: give query, query_embedding or query_image")
     return sum(parts[1:], parts[0])
-
-
-def _join(always: Where | None, chosen: Where | None) -> Where | None:
-    if always is None or chosen is None:
-        return chosen if always is None else always
-    return {"and": [always, chosen]}
