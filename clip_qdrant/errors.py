@@ -323,7 +323,7 @@ class UnsupportedByEdge(StoreError, NotImplementedError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"the embedded store cannot do {what}; run a Qdrant server (docker compose up -d) "
+            f"the embedded store cannot do {what}; run a Qdrant server (docker compose up -d qdrant) "
             "and name it as the location, http://localhost:6333"
         )
 

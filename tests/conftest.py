@@ -106,6 +106,12 @@ def docker_compose_file(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    """For pytest-docker: of what users get, the server alone."""
+    return ["up -d --wait qdrant"]
+
+
+@pytest.fixture(scope="session")
 def server_url(request: pytest.FixtureRequest) -> str:
     """The URL of a real Qdrant server: CLIP_QDRANT_TEST_URL, or one started with docker compose; skips without."""
     if url := os.environ.get("CLIP_QDRANT_TEST_URL"):

@@ -1,31 +1,29 @@
-"""The worker's image: what can be told without building it, and, where Docker runs, that it builds and runs."""
+"""The image of the program: what can be told without building it, and, where Docker runs, that it builds and runs."""
 
 from __future__ import annotations
 
 import ast
 import fnmatch
-import importlib.util
 import inspect
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from clip_qdrant import ClipEmbedder
+from clip_qdrant.cli.app import COMMANDS
+from clip_qdrant.service.settings import ServeSettings
 from clip_qdrant_ingestion.settings import IngestSettings
-from clip_qdrant_ingestion.worker.endpoints import serve
-from clip_qdrant_ingestion.worker.health import Health
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCKERFILE = ROOT / "ingestion" / "Dockerfile"
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -91,15 +89,18 @@ def test_it_installs_extras_that_there_are() -> None:
     assert all(re.search(rf"^{extra} = \[", pyproject, re.MULTILINE) for extras in given for extra in extras.split(","))
 
 
-def test_the_worker_is_started_without_a_shell_by_a_module_that_is_there() -> None:
-    command: list[str] = json.loads(last("ENTRYPOINT"))
+def test_the_program_is_started_without_a_shell_and_serves_where_it_is_told_nothing_else() -> None:
+    scripts = {
+        script.name for script in entry_points(group="console_scripts") if script.value == "clip_qdrant.cli:main"
+    }
 
-    assert command[:2] == ["python", "-m"]
-    assert importlib.util.find_spec(f"{command[2]}.__main__") is not None
-    assert not any(name in ("CMD", "STOPSIGNAL") for name, _ in LAST_STAGE)
+    assert set(json.loads(last("ENTRYPOINT"))) == scripts
+    assert json.loads(last("CMD")) == ["serve"]
+    assert "serve" in COMMANDS
+    assert not any(name == "STOPSIGNAL" for name, _ in LAST_STAGE)
 
 
-def test_the_worker_is_not_root_and_no_later_step_is() -> None:
+def test_the_program_is_not_root_and_no_later_step_is() -> None:
     users = [rest for name, rest in LAST_STAGE if name == "USER"]
 
     assert users == ["10001:10001"]
@@ -112,10 +113,15 @@ def test_its_environment_are_settings_that_there_are(monkeypatch: pytest.MonkeyP
     for name, value in given.items():
         if name.startswith("CLIP_QDRANT_"):
             monkeypatch.setenv(name, value)
-    settings = IngestSettings.load(dotenv=None)
-
     ours = {name.removeprefix("CLIP_QDRANT_").lower(): value for name, value in given.items() if "QDRANT" in name}
-    assert {name: str(getattr(settings, name)) for name in ours} == ours
+    found = {
+        name: str(getattr(settings, name))
+        for settings in (kind.load(dotenv=None, also_known=lambda: ours) for kind in (IngestSettings, ServeSettings))
+        for name in ours
+        if hasattr(settings, name)
+    }
+
+    assert found == ours
 
 
 def test_its_libraries_are_told_not_to_report_to_their_makers() -> None:
@@ -136,29 +142,6 @@ def test_the_model_is_checked_by_a_call_that_there_is_into_the_folder_that_is_us
     assert f"CLIP_QDRANT_CACHE_DIR={arguments['cache_dir']} " in last("ENV")
 
 
-def test_the_health_check_tells_a_live_worker_from_a_hung_one_and_from_none() -> None:
-    options, _, command = last("HEALTHCHECK").partition("CMD ")
-    assert "--timeout=5s" in options
-    python, *arguments = json.loads(command)
-    assert python == "python"
-    now = 0.0
-
-    def check(port: int) -> int:
-        # A proxy must not matter.
-        environment = {**os.environ, "CLIP_QDRANT_HEALTH": f"0.0.0.0:{port}", "http_proxy": "http://127.0.0.1:9"}
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, capture_output=True, timeout=60, check=False
-        ).returncode
-
-    with serve(Health(stall=60, clock=lambda: now)) as url:
-        port = urlsplit(url).port
-        assert port is not None
-        assert check(port) == 0
-        now = 100.0
-        assert check(port) == 1
-    assert check(port) == 1
-
-
 @pytest.mark.slow
 def test_the_image_builds_and_runs() -> None:
     try:
@@ -167,12 +150,18 @@ def test_the_image_builds_and_runs() -> None:
         there = False
     if not there:
         pytest.skip("`docker info` fails, so the image is not built")
-    tag = "clip-qdrant-worker:test"
+    tag = "clip-qdrant:test"
     subprocess.run(["docker", "build", "-f", str(DOCKERFILE), "-t", tag, str(ROOT)], check=True, capture_output=True)
 
-    shown = subprocess.run(["docker", "run", "--rm", tag, "--help"], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        ["docker", "run", "--rm", tag, "ingest", "--help"], check=True, capture_output=True, text=True
+    )
     assert "SOURCE" in shown.stdout
     user = subprocess.run(
         ["docker", "run", "--rm", "--entrypoint", "id", tag, "-u"], check=True, capture_output=True, text=True
     )
     assert user.stdout.strip() == "10001"
+    size = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Size}}", tag], check=True, capture_output=True, text=True
+    )
+    assert int(size.stdout) < 1_000_000_000

@@ -44,14 +44,16 @@ def command_lines() -> Iterator[list[str]]:
         yield from ours(document)
     flat = TEXT.replace("\\\n", " ")
     for line in re.findall(r"clip-qdrant ingest (/.+|s3:.+)$", flat, re.MULTILINE):
-        yield shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT", "0/8"))
+        yield ["ingest", *shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT", "0/8"))]
 
 
 @pytest.mark.parametrize("arguments", list(command_lines()), ids=" ".join)
 def test_every_command_line_parses(arguments: list[str]) -> None:
     program: Any = typer.main.get_command(app)
 
-    program.get_command(None, "ingest").make_context("ingest", list(arguments), obj=Options())
+    name, *options = arguments
+
+    program.get_command(None, name).make_context(name, options, obj=Options())
 
 
 def test_there_are_command_lines_to_parse() -> None:

@@ -50,7 +50,7 @@ _TLS = ("illegal request line", "illegal status line")
 _UNKNOWN_CONDITION = ("did not match any variant of untagged enum", "Malformed Match condition", "Malformed condition")
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNKNOWN_AUTHORITY = ("self-signed", "self signed", "unable to get local issuer", "unable to get issuer")
-_WHAT_NOW = "is the server running (docker compose up -d), and the address right?"
+_WHAT_NOW = "is the server running (docker compose up -d qdrant), and the address right?"
 _STEP = 0.1  # seconds between looks at whether to stop
 _LONGEST_PAUSE = 5.0  # seconds
 

@@ -73,7 +73,7 @@ def _cluster(settings: IngestSettings) -> Iterator[Cluster | None]:
     if not settings.location.startswith(("http://", "https://")):
         raise ConfigError(
             f"--engine ray needs a Qdrant server: {plain(settings.location)} can be open in one process alone; "
-            "run one (docker compose up -d) and set --location http://localhost:6333"
+            "run one (docker compose up -d qdrant) and set --location http://localhost:6333"
         )
     from clip_qdrant_ingestion.ray.cluster import RayCluster
 

@@ -29,7 +29,7 @@ __all__ = ["ChunkWorker", "Job", "get_worker", "report_errors"]
 
 _REFUSAL = (
     "an embedded store belongs to one process, and the workers of a Ray cluster are many: run a Qdrant server "
-    '(docker compose up -d) and connect("http://its-host:6333")'
+    '(docker compose up -d qdrant) and connect("http://its-host:6333")'
 )
 
 

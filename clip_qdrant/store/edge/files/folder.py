@@ -388,7 +388,7 @@ class EdgeFolder:
                 raise StoreLocked(
                     f"collection {name!r} of {self.root} is open in another process, or in a child forked from this "
                     "one; close it there, or open it there by connect(…, shared=True), which lets others join, or let "
-                    "both share a Qdrant server (docker compose up -d)"
+                    "both share a Qdrant server (docker compose up -d qdrant)"
                 ) from error
             raise StoreError(
                 f"cannot open collection {name!r}: {error}; the embedded store must be able to write to {self._shards}"

@@ -88,7 +88,7 @@ def _out_of_reach(root: Path) -> str:
     return (
         f"the store {root} is open in {whose}, and its socket is out of reach: it runs on another computer, in another "
         "container, or has temporary files of its own (PrivateTmp=yes of systemd); run both in one place, or let them "
-        "share a Qdrant server (docker compose up -d)"
+        "share a Qdrant server (docker compose up -d qdrant)"
     )
 
 
