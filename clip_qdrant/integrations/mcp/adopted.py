@@ -61,10 +61,13 @@ class AdoptedCollection:
         self._indexed = {key: field.data_type for key, field in (info.payload_schema or {}).items()}
         self._strict = StrictMode.read(info.config)
         which = f"vector {self._vector!r}" if self._vector else "its vector"
-        self.notes: Sequence[str] = (
+        self.notes = [
             f"collection {name!r} was not made by clip_qdrant: {which} has the {embedder.dim} dimensions of this "
-            "model, and nothing tells whether this model made it. If it did not, the order of the hits means nothing",
-        )
+            "model, and nothing tells whether this model made it. If it did not, the order of the hits means nothing"
+        ]
+        distance = _list_vectors(info)[self._vector].distance
+        if distance in (models.Distance.EUCLID, models.Distance.MANHATTAN):
+            self.notes.append(f"its scores are distances ({distance.value}): the least is the best")
 
     def search(self, query: str | None, lookup: Lookup) -> Hits:
         self._refuse(lookup)
@@ -87,12 +90,9 @@ class AdoptedCollection:
         if isinstance(image, bytes):
             return self._rank(self._embedder.embed_images([image])[0], lookup)
         point = self._find_id(image)
+        wanted = [self._vector] if self._vector else True
         found = self._ask(
-            lambda: (
-                self._client.retrieve(self.name, ids=[point], with_payload=False, with_vectors=[self._vector])
-                if self._vector
-                else self._client.retrieve(self.name, ids=[point], with_payload=False, with_vectors=True)
-            )
+            lambda: self._client.retrieve(self.name, ids=[point], with_payload=False, with_vectors=wanted)
         )
         vector = _read_vector(found[0].vector, self._vector) if found else None
         if vector is None:
@@ -212,8 +212,7 @@ class AdoptedCollection:
 
 def choose_vector(name: str, info: models.CollectionInfo, dim: int) -> str:
     """The name of the dense vector of `dim` numbers, "" for the one without a name. StoreError if there is none."""
-    given = info.config.params.vectors
-    vectors = {"": given} if isinstance(given, models.VectorParams) else dict(given or {})
+    vectors = _list_vectors(info)
     fitting = [key for key, one in vectors.items() if one.size == dim and one.multivector_config is None]
     if not fitting:
         there = ", ".join(f"{key or 'unnamed'} of {one.size}" for key, one in vectors.items()) or "none"
@@ -222,6 +221,11 @@ def choose_vector(name: str, info: models.CollectionInfo, dim: int) -> str:
             f"(it has: {there}); start the server with the model that made it (--model)"
         )
     return next((key for key in fitting if key in ("", "image", "images", "clip")), fitting[0])
+
+
+def _list_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
+    given = info.config.params.vectors
+    return {"": given} if isinstance(given, models.VectorParams) else dict(given or {})
 
 
 def _read_selection(lookup: Lookup) -> models.Filter | None:

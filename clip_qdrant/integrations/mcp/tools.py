@@ -10,7 +10,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from clip_qdrant.errors import ClipQdrantError, QueryError
+from clip_qdrant.errors import ClipQdrantError, QueryError, shorten
 from clip_qdrant.images.inline import decode_inline_image
 from clip_qdrant.integrations.mcp.answers import (
     ToolCollection,
@@ -28,6 +28,7 @@ from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["ImageTools"]
 
+_SHOWN = 200  # characters of the name of an image that is not there
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
@@ -52,6 +53,9 @@ FilterPart = Annotated[
 Limit = Annotated[int, Field(ge=1, le=50, description="the most images")]
 Offset = Annotated[int, Field(ge=0, le=10_000, description="leave out the first so many, for the next page")]
 Pictures = Annotated[int, Field(ge=0, le=50, description="how many of the images come with a small picture")]
+Stored = Annotated[
+    str, Field(min_length=1, max_length=20_000, description="a stored image by its id or uri, as hits have them")
+]
 Image = Annotated[
     str,
     Field(
@@ -142,12 +146,13 @@ class ImageTools:
         return self._tell_hits(opened, hits, title, pictures, first=offset + 1)
 
     @tell_errors
-    def describe_image(self, image: Image, collection: Collection = None) -> Annotated[CallToolResult, ToolHits]:
+    def describe_image(self, image: Stored, collection: Collection = None) -> Annotated[CallToolResult, ToolHits]:
         """Show one stored image: a larger picture, and all that is stored with it."""
         opened = self._catalog.open(collection)
         found = opened.get(image)
         if found is None:
-            raise QueryError(f"no stored image {image!r} in collection {opened.name!r}; give the id or uri of a hit")
+            shown = shorten(image, _SHOWN)
+            raise QueryError(f"no stored image {shown!r} in collection {opened.name!r}; give the id or uri of a hit")
         answer = ToolHits(
             collection=opened.name, hits=opened.list_hits([found], whole=True), reason=None, notes=[*opened.notes]
         )

@@ -90,6 +90,20 @@ def test_its_values_are_counted_by_an_index_and_without_one(shelf: Shelf) -> Non
     assert "by period" in error_of(shelf.server, "facets", fields=["title"], collection="shoes", by="year")
 
 
+def test_where_scores_are_distances_it_says_so(shelf: Shelf) -> None:
+    client = QdrantClient(":memory:")
+    client.create_collection("far", models.VectorParams(size=16, distance=models.Distance.EUCLID))
+    vectors = shelf.embedder.embed_texts(["red", "blue"])
+    client.upsert("far", [models.PointStruct(id=at, vector=row.tolist()) for at, row in enumerate(vectors)])
+    server = create_server(CollectionCatalog(client, shelf.embedder, default="far"))
+
+    result = call_tool(server, "search_images", query="blue")
+
+    assert ids(result) == ["1", "0"]
+    assert "distances (Euclid): the least is the best" in text_of(result)
+    client.close()
+
+
 PAYLOADS: list[dict[str, Any]] = [
     {},
     {"url": "https://shop.example/red.jpg", "text": "a red thing"},

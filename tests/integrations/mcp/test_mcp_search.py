@@ -137,6 +137,11 @@ def test_a_file_that_is_no_stored_image_is_not_read(shelf: Shelf) -> None:
         assert "no stored image" in error_of(shelf.server, tool, image=str(stranger))
 
 
+def test_a_name_that_is_very_long_is_not_repeated(shelf: Shelf) -> None:
+    assert len(error_of(shelf.server, "describe_image", image="x" * 10_000)) < 500
+    assert len(error_of(shelf.server, "describe_image", image="x" * 30_000)) < 500
+
+
 def test_an_image_that_is_described_comes_with_all_that_is_stored(shelf: Shelf) -> None:
     result = call_tool(shelf.server, "describe_image", image=str(shelf.folder / "red.png"))
 
