@@ -57,7 +57,7 @@ def test_an_image_is_stored_as_ingestion_stores_it(store: ClipQdrantDocumentStor
     stored = store.images.get(tmp_path / "red.png")
     assert stored is not None
     assert stored.caption == "a red square"
-    assert stored.metadata == {"year": 2024, "document_id": document.id}
+    assert stored.metadata == {"year": 2024, "haystack_id": document.id}
     assert stored.payload["image"]["width"] == 24
     np.testing.assert_allclose(
         store.images.search("red", vectors=True)[0].vector,
@@ -216,7 +216,7 @@ def test_of_an_image_that_comes_with_its_embedding_the_size_is_kept_too(store: C
     )
 
     hits = store.images.search("red")
-    sizes = {hit.metadata["document_id"]: hit.payload.get("image", {}).get("width") for hit in hits}
+    sizes = {hit.metadata["haystack_id"]: hit.payload.get("image", {}).get("width") for hit in hits}
     assert sizes == {"path": 24, "bytes": 24, "gone": None}
 
 
@@ -289,6 +289,11 @@ def test_all_are_neither_deleted_nor_changed_by_an_empty_filter(store: ClipQdran
         (Document(content="cat", meta={"uri": "https://example.org/a.png"}), ConfigError, "nothing is fetched"),
         (Document(id="x", meta={"uri": "a.png"}), ConfigError, "has no scheme"),
         (Document(id="x", content="cat", embedding=[0.0] * 16), ConfigError, "the query vector is zero"),
+        (
+            Document(id="x", content="cat", embedding=[0.5] * 8),
+            ConfigError,
+            "8 numbers, and those of this collection have 16",
+        ),
         (Document(meta={"file_path": "../outside.png"}), SourceError, "leads out of root_path"),
         (Document(meta={"file_path": "/etc/passwd"}), SourceError, "leads out of root_path"),
         (Document(meta={"uri": "file:///etc/passwd"}), SourceError, "leads out of root_path"),

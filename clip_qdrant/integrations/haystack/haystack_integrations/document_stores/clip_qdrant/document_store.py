@@ -164,7 +164,8 @@ class ClipQdrantDocumentStore:
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """The documents that filters hold for, in the order of their points. Raises Haystack's FilterError."""
         payloads = _ask(lambda: [*self.images.writer.scan(self.build_where(filters))])
-        hits = [make_hit(models.Record(id=point_id(each["uri"]), payload=each), None) for each in payloads]
+        known = [each for each in payloads if "uri" in each]  # other programs may have put points beside them
+        hits = [make_hit(models.Record(id=point_id(each["uri"]), payload=each), None) for each in known]
         return [self.make_document(hit) for hit in hits]
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
@@ -183,11 +184,7 @@ class ClipQdrantDocumentStore:
         read = [read_document(document, self.root_path) for document in documents]
         payloads = self.images.writer.read_payloads([each.uri for each in read])
         for each in read:
-            if each.vector is None and each.image is None and not is_text(each.uri) and each.uri not in payloads:
-                raise ConfigError(
-                    f"document {each.id} names the image {each.uri}, which is not stored, and brings none: nothing is "
-                    "fetched; give it a blob, a path in meta['file_path'], or an embedding"
-                )
+            self._check(each, payloads)
         stored = {each.id: each.uri for each in read if each.uri in payloads}
         stored |= self._find_named([each.id for each in read])
         chosen: dict[str, StoredDocument] = {}
@@ -294,6 +291,21 @@ class ClipQdrantDocumentStore:
         if where is None:
             raise HaystackFilterError(f"filters is empty: {filters!r}; {otherwise}")
         return where
+
+    def _check(self, document: StoredDocument, payloads: Mapping[str, Any]) -> None:
+        """Raises ConfigError for an embedding of another length, and for an image that is neither stored nor there."""
+        dim = self.images.embedder.dim
+        if document.vector is not None and len(document.vector) != dim:
+            raise ConfigError(
+                f"document {document.id} has an embedding of {len(document.vector)} numbers, and those of this "
+                f"collection have {dim}: embed it by the model of the collection"
+            )
+        names_nothing = document.vector is None and document.image is None and not is_text(document.uri)
+        if names_nothing and document.uri not in payloads:
+            raise ConfigError(
+                f"document {document.id} names the image {document.uri}, which is not stored, and brings none: nothing "
+                "is fetched; give it a blob, a path in meta['file_path'], or an embedding"
+            )
 
     def _write(self, documents: Sequence[StoredDocument], payloads: Mapping[str, Mapping[str, Any]]) -> None:
         """By what each document brings. `payloads` are those that are stored, by uri."""

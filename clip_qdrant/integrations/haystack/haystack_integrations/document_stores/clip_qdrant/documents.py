@@ -2,7 +2,7 @@
 
 A document with an image is that image, known by its uri: the one in `meta["uri"]`, that of its path, or one made of
 its bytes. A document of text alone is `urn:text:<id>`. Its content is the caption, its metadata are the metadata.
-An id that the uri does not tell is kept in the metadata, as `document_id`.
+An id that the uri does not tell is kept in the metadata, as `haystack_id`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "read_image",
 ]
 
-DOCUMENT_ID = "document_id"
+DOCUMENT_ID = "haystack_id"
 _URI = "uri"
 _TEXT = "urn:text:"  # as for the texts of LangChain
 NO_TEXTS: Where = {"not": {"uri": {"^=": _TEXT}}}
