@@ -126,8 +126,9 @@ def test_the_namespace_stays_one_that_others_share(wheel: Path, installed: Path)
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if NAMESPACE in name}
     ours = {path.relative_to(ROOT / INTEGRATION.parent).as_posix() for path in (ROOT / INTEGRATION).rglob("*.py")}
 
-    assert shipped == ours
-    assert {name.split("/")[-2] for name in ours} == {"clip_qdrant"}  # an __init__.py above would hide the others'
+    folders = {name.rpartition("/")[0] for name in ours}
+    assert {folder.rpartition("/")[2] for folder in folders} == {"clip_qdrant"}  # __init__.py above would hide others
+    assert shipped == ours | {f"{folder}/py.typed" for folder in folders}
     name = f"{NAMESPACE}.components.embedders.clip_qdrant"
     found = tell(installed, f"from importlib.util import find_spec; print(find_spec({name!r}).origin)")
     assert found == str(installed / NAMESPACE / "components" / "embedders" / "clip_qdrant" / "__init__.py")
