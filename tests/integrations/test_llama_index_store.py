@@ -13,8 +13,9 @@ from fakes import FakeEmbedder, solid_image, write_image
 from llama_index.core import StorageContext
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.llms.mock import MockFunctionCallingLLM
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.schema import ImageDocument, ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
 from qdrant_client import QdrantClient
 
@@ -142,8 +143,37 @@ def test_images_are_deleted_by_document_by_node_and_by_filter(photos: ImageColle
     recent = MetadataFilters(filters=[MetadataFilter(key="year", value=2023, operator=">")])
     store.delete_nodes(["node-yellow", "node-blue"], recent)
     assert {hit.caption for hit in photos.search()} == {"all yellow"}
+    store.delete_nodes([], MetadataFilters(filters=[MetadataFilter(key="year", value=0, operator=">")]))
+    assert {hit.caption for hit in photos.search()} == {"all yellow"}
     with pytest.raises(QueryError):
         store.delete_nodes()
+
+
+def test_what_another_process_has_added_is_deleted_too(photos: ImageCollection, nodes: list[ImageNode]) -> None:
+    photos.add([solid_image("magenta")])
+    store = ImageNodeStore(photos)
+    ImageNodeStore(ImageCollection("photos", FakeEmbedder(), photos.client)).add(nodes)
+
+    store.delete("document-0")
+
+    assert {hit.caption for hit in photos.search()} == {"all yellow", "all blue", None}
+
+
+def test_documents_become_nodes_and_go_with_their_document(photos: ImageCollection, nodes: list[ImageNode]) -> None:
+    documents = [ImageDocument(id_=node.node_id, image_path=node.image_path, text=node.text) for node in nodes]
+    embedding = ClipMultiModalEmbedding(photos.embedder)
+    index = MultiModalVectorStoreIndex.from_documents(
+        documents,
+        embed_model=embedding,
+        image_embed_model=embedding,
+        image_vector_store=ImageNodeStore(photos),
+        transformations=[SentenceSplitter()],
+    )
+    assert {hit.caption for hit in photos.search()} == {node.text for node in nodes}
+
+    index.delete_ref_doc("node-red")
+
+    assert {hit.caption for hit in photos.search()} == {node.text for node in nodes[1:]}
 
 
 def test_a_query_is_narrowed_by_filters_nodes_and_documents(photos: ImageCollection, nodes: list[ImageNode]) -> None:

@@ -79,7 +79,7 @@ class ImageNodeStore(BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as add
         """Deletes the images whose nodes were made of this document."""
-        if METADATA_PREFIX + REF_DOC_ID in self._images.fields:
+        if self._has(REF_DOC_ID):
             self._images.delete(where={REF_DOC_ID: ref_doc_id})
 
     async def adelete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as add
@@ -89,6 +89,8 @@ class ImageNodeStore(BasePydanticVectorStore):
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> None:
         """Deletes the images of these nodes, those that pass the filters, or with both those in both."""
+        if node_ids is not None and not node_ids:
+            return
         self._images.delete(where=join_filters(self._select(NODE_ID, node_ids), read_filters(filters)))
 
     async def adelete_nodes(  # type: ignore[override]  # as add
@@ -130,9 +132,14 @@ class ImageNodeStore(BasePydanticVectorStore):
         if not ids:  # an index over a store that keeps its texts knows of no nodes
             return None
         choices: list[Where] = [{"uri": {"in": ids}}]
-        if METADATA_PREFIX + field in self._images.fields:
+        if self._has(field):
             choices.append({field: {"in": ids}})
         return {"or": choices}
+
+    def _has(self, field: str) -> bool:
+        """Whether images have this metadata field; looks again where none had it, as others may have added some."""
+        key = METADATA_PREFIX + field
+        return key in self._images.fields or (self._images.exists() and key in self._images.fields)
 
 
 def _check_node(node: BaseNode) -> ImageNode:
