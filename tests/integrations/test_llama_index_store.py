@@ -215,19 +215,21 @@ def test_an_image_may_be_in_the_node_itself(photos: ImageCollection, tmp_path: P
     assert set(ask(photos)) == {"1", "2"}
 
 
-def test_a_node_that_comes_back_adds_no_field_and_adding_it_again_writes_nothing(
-    photos: ImageCollection, nodes: list[ImageNode]
-) -> None:
+def test_a_node_that_comes_back_changes_nothing(photos: ImageCollection, nodes: list[ImageNode]) -> None:
     store = ImageNodeStore(photos)
     store.add(nodes)
-    before = photos.search("red")
+    photos.add([str(nodes[0].image_path).replace("red", "green")], captions=["green"])  # no node of its own
+    photos.delete(where="node_id = 'node-blue'")
+    photos.add([str(nodes[3].image_path)], captions=["blue"], metadata=[{"year": 2024}])
+    before = {hit.uri: hit.payload for hit in photos.search()}
     vector = photos.embedder.embed_texts(["red"])[0].tolist()
-    found = store.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=1)).nodes or []
+    found = store.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=4)).nodes or []
+    assert [node.ref_doc_id for node in found][:2] == ["document-0", "document-1"]
 
     store.add(found)
 
+    assert {hit.uri: hit.payload for hit in photos.search()} == before
     assert "metadata.uri" not in photos.fields
-    assert [hit.payload for hit in photos.search("red")][1:] == [hit.payload for hit in before][1:]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class ClipImageRetriever(BaseRetriever):
 
     images: ImageCollection
     k: int = 4
-    filter: Any = None  # of a Where and of SearchOptions, checked by the search, pydantic can make no schema
+    filter: Any = None  # a Where: pydantic can make no schema of it, nor of SearchOptions; the search checks both
     options: Any = Field(default_factory=SearchOptions)
 
     def _get_relevant_documents(

@@ -61,7 +61,7 @@ class ClipSearchTool(BaseTool):
     handle_validation_error: Any = _explain_arguments
     images: ImageCollection
     k: int = 4
-    filter: Any = None  # of a Where and of SearchOptions, checked by the search, pydantic can make no schema
+    filter: Any = None  # a Where: pydantic can make no schema of it, nor of SearchOptions; the search checks both
     options: Any = Field(default_factory=SearchOptions)
     thumbnail_side: int | None = None
 

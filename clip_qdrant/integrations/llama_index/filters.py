@@ -47,5 +47,6 @@ def _read_one(one: MetadataFilter) -> dict[str, Any]:
         values = one.value if isinstance(one.value, list) else [one.value]
         return {"and": [{one.key: {"=": value}} for value in values]}
     if one.operator not in _OPERATORS:
-        raise FilterError(f"{one.key}: there is no operator {one.operator.value!r} here; there are ==, !=, >, in, …")
+        known = ", ".join(operator.value for operator in _OPERATORS)
+        raise FilterError(f"{one.key}: there is no operator {one.operator.value!r} here; there are {known}")
     return {one.key: {_OPERATORS[one.operator]: one.value}}

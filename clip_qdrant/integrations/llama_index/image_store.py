@@ -162,8 +162,8 @@ def _read_image(node: ImageNode) -> Any:
 
 
 def _read_metadata(node: ImageNode) -> dict[str, Any]:
-    """The metadata of a node; uri and caption, which `make_node` tells, are none."""
-    ids = {NODE_ID: node.node_id, REF_DOC_ID: node.ref_doc_id}
+    """The metadata of a node; uri and caption, which `make_node` tells, are none, and the id may be that uri."""
+    ids = {NODE_ID: None if node.node_id == node.metadata.get("uri") else node.node_id, REF_DOC_ID: node.ref_doc_id}
     return {**{name: value for name, value in node.metadata.items() if name not in ("uri", "caption")}, **ids}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_index.core.schema import ImageNode, NodeWithScore
+from llama_index.core.schema import ImageNode, NodeRelationship, NodeWithScore, RelatedNodeInfo
 
 from clip_qdrant.collection.hits import Hit
 
@@ -22,7 +22,7 @@ def make_node(hit: Hit) -> NodeWithScore:
     what LlamaIndex shows of an ImageNode to a model that sees is the picture and its metadata, not its text.
     """
     metadata = dict(hit.metadata)
-    node_id = metadata.pop(NODE_ID, None)
+    node_id, document = metadata.pop(NODE_ID, None), metadata.pop(REF_DOC_ID, None)
     metadata |= {name: hit.payload[name] for name in _BESIDE if name in hit.payload}
     form = (hit.payload.get("image") or {}).get("format")
     node = ImageNode(
@@ -31,6 +31,7 @@ def make_node(hit: Hit) -> NodeWithScore:
         image_path=None if hit.path is None else str(hit.path),
         image_url=hit.uri if hit.uri.startswith(("http://", "https://")) and "#" not in hit.uri else None,
         image_mimetype=None if form is None else f"image/{form.lower()}",
+        relationships={} if document is None else {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document)},
         metadata={**metadata, "uri": hit.uri, **({"caption": hit.caption} if hit.caption else {})},
     )
     return NodeWithScore(node=node, score=hit.score)
