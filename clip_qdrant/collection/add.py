@@ -21,7 +21,15 @@ from clip_qdrant.collection.points import batches
 from clip_qdrant.collection.unchanged import has_same_bytes, has_same_description
 from clip_qdrant.embedder_protocol import find_needed_side
 from clip_qdrant.errors import ConfigError, ImageError, SourceError
-from clip_qdrant.images.load import ImageInput, LoadedImage, is_one_image, load_image, read_bytes
+from clip_qdrant.images.load import (
+    DEFAULT_LIMITS,
+    ImageInput,
+    Limits,
+    LoadedImage,
+    is_one_image,
+    load_image,
+    read_bytes,
+)
 from clip_qdrant.records import ImageRecord, add_image, add_stored_image, read_edits, read_said, read_source
 from clip_qdrant.uris import path_of, to_uri
 from clip_qdrant.url_secrets import remove_secrets
@@ -126,8 +134,13 @@ def _name_row(image: ImageInput, given: Any, index: int) -> str:
 def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     embedder = writer.embedder
     target = find_needed_side(embedder)
+    limits: Limits = getattr(embedder, "limits", DEFAULT_LIMITS)
+
+    def load(image: ImageInput, name: str | None = None) -> LoadedImage:
+        return load_image(image, target=target, limits=limits, name=name)
+
     rows: dict[str, _Row] = {}
-    for row in (_identify(row, target) for row in batch):
+    for row in (_identify(row, load) for row in batch):
         earlier = rows.get(row.uri)
         if earlier is not None:  # the last wins, as it would in the next batch: with what the first had stored
             caption = earlier.caption if row.caption is None else row.caption
@@ -141,13 +154,13 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     for uri, row in rows.items():
         record, there = records[uri], stored.get(uri)
         with _name_image(row):
-            content, sha256, loaded = _read_content(row, target)
+            content, sha256, loaded = _read_content(row, load)
             if there is not None and has_same_bytes(there, sha256, fingerprint=embedder.fingerprint):
                 whole = add_stored_image(replace(record, source=read_source(there)), there)
                 if not has_same_description(whole, there):
                     changed.append(whole)
                 continue
-            loaded = loaded or load_image(content, target=target, name=uri)
+            loaded = loaded or load(content, uri)
             repainted.append(add_image(record, loaded.info, loaded.taken_at, loaded.location))
             pixels.append(embedder.preprocess(loaded.rgb))
     if repainted and changed:
@@ -160,14 +173,14 @@ def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:
     return AddResult(added=added, updated=written - added, unchanged=len(rows) - written)
 
 
-def _identify(row: _Row, target: int | None) -> _Row:
+def _identify(row: _Row, load: Callable[..., LoadedImage]) -> _Row:
     """The row with a uri: that of its bytes or pixels, if it came without one. Pixels must be loaded for it."""
     if row.uri:
         return row
     with _name_image(row):
         if isinstance(row.image, bytes):
             return replace(row, uri=f"urn:sha256:{hashlib.sha256(row.image).hexdigest()}")
-        loaded = load_image(row.image, target=target)
+        loaded = load(row.image)
         return replace(row, uri=f"urn:sha256:{loaded.info.sha256}", loaded=loaded)
 
 
@@ -179,12 +192,12 @@ def _make_record(row: _Row, stored: Mapping[str, Any]) -> ImageRecord:
     return ImageRecord(uri=row.uri, caption=caption or None, metadata=metadata, edits=edits)
 
 
-def _read_content(row: _Row, target: int | None) -> tuple[ImageInput, str, LoadedImage | None]:
+def _read_content(row: _Row, load: Callable[..., LoadedImage]) -> tuple[ImageInput, str, LoadedImage | None]:
     """The bytes of an image, the hash that `ImageInfo.sha256` has for it, and the decoded image where that took one."""
     data = read_bytes(row.image) if isinstance(row.image, str | os.PathLike) else row.image
     if isinstance(data, bytes):
         return data, hashlib.sha256(data).hexdigest(), None
-    loaded = row.loaded or load_image(data, target=target, name=row.uri)
+    loaded = row.loaded or load(data, row.uri)
     return data, loaded.info.sha256, loaded
 
 

@@ -20,7 +20,7 @@ from clip_qdrant.service.http.envelope import REQUEST_ID, EnvelopeMiddleware
 from clip_qdrant.service.http.lifetime import LifetimeMiddleware
 from clip_qdrant.service.http.observe import ObserveMiddleware
 from clip_qdrant.service.problems import RESPONSES, ProblemDetails, add_problem_handlers
-from clip_qdrant.service.routes import collections, counts, health, images, ingest, labels, search
+from clip_qdrant.service.routes import collections, counts, health, images, ingest, labels, points, search
 from clip_qdrant.service.state import Service
 
 __all__ = ["create_app"]
@@ -29,6 +29,7 @@ ROUTERS: Sequence[APIRouter] = (
     health.router,
     collections.router,
     images.router,
+    points.router,
     search.router,
     counts.router,
     labels.router,

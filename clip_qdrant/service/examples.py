@@ -77,6 +77,18 @@ INGEST = _list(
     a_folder={"source": "/srv/photos"},
     a_bucket={"source": "s3://bucket/photos", "include": ["*.jpg"], "delete": True, "max_delete": 0.05},
 )
+ADD = _list(
+    an_image={"points": [{"image": _PIXEL, "uri": "urn:shop:17", "caption": "a red shoe", "metadata": {"year": 2024}}]},
+    of_the_web={"points": [{"uri": "https://example.com/cat.jpg"}], "collection": "photos"},
+)
+CHANGE = _list(
+    by_id={"changes": {"rating": 5, "album": None}, "ids": ["urn:shop:17"]},
+    by_a_filter={"changes": {"season": "winter"}, "where": "taken_at.month in (12, 1, 2)"},
+)
+DELETE = _list(
+    by_id={"ids": ["urn:shop:17", "6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51"]},
+    by_a_filter={"where": "album = 'drafts'"},
+)
 OPENAI = _list(
     texts={"model": _MODEL, "input": ["a dog", "a cat"]},
     images_of_infinity={"model": _MODEL, "input": [_PIXEL], "modality": "image"},

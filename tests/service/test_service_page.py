@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeEmbedder
+from fakes import FakeEmbedder, write_image
 from running_service import run_app
 
 from clip_qdrant.service.app import create_app
@@ -37,14 +37,20 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield create_app(Service(client, FakeEmbedder()))
 
 
+@pytest.fixture(scope="module")
+def url(app: Any) -> Iterator[str]:
+    with run_app(app) as url:
+        yield url
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("block", blocks("sh"))
-def test_the_requests_are_answered(app: Any, block: str, tmp_path: Path) -> None:
-    with run_app(app) as url:
-        for line in block.replace("\\\n", " ").splitlines():
-            command = [*shlex.split(line.replace("http://127.0.0.1:8080", url)), "--fail-with-body"]
-            done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-            assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+def test_the_requests_are_answered(url: str, block: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "cat.jpg", "red")
+    for line in block.replace("\\\n", " ").splitlines():
+        command = [*shlex.split(line.replace("http://127.0.0.1:8080", url)), "--fail-with-body"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("block", blocks("python"))
