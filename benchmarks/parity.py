@@ -84,15 +84,17 @@ def main() -> None:
     if options.one:
         print(json.dumps(compare(options.one, onnx=options.onnx)))
         return
-    rows = {name: run(name, onnx=options.onnx) for name in options.models or MODELS}
+    rows: dict[str, Values] = {}
+    for name in options.models or MODELS:
+        rows[name] = run(name, onnx=options.onnx)
+        if options.write:
+            write_docs(rows)
     table = Table(title="vectors here beside those of the model's own library")
     for heading in (*HEADINGS, "s", "GB"):
         table.add_column(heading)
     for name, row in rows.items():
         table.add_row(*columns(name, row), f"{row.get('seconds', 0):.0f}", f"{row.get('gigabytes', 0):.1f}")
     Console(width=160).print(table)
-    if options.write:
-        write_docs(rows)
 
 
 HEADINGS = ("model", "loads", "image cosine", "text cosine", "runtimes", "trains")
