@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +50,10 @@ def serve(
         float | None,
         typer.Option(help="Go on answering, not ready, after SIGTERM.", metavar="SECONDS"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes, each with its share of the cores, or a GPU.", metavar="NUMBER"),
+    ] = None,
 ) -> None:
     """Serve searches, images and embeddings over HTTP. Without keys only this computer is answered.
 
@@ -65,25 +72,85 @@ def serve(
         "allow_private": allow_private,
         "deadline": deadline,
         "drain": drain,
+        "workers": workers,
     }
     settings = wiring.settings_of(context, given, ServeSettings)
     require_serve()
-    from clip_qdrant.service.server import listen, run_server
-    from clip_qdrant.service.state import Service
+    from clip_qdrant.service.server import listen
 
     keys, audit = _read_keys(settings), _open_audit_log(settings)
+    if settings.workers > 1:
+        _check_workers(settings)
     with listen(settings.host, settings.port) as listener:
-        embedder = wiring.open_embedder(settings)
-        client = wiring.open_client(settings, sharing="host")
-        try:
-            service = Service(client, embedder, _read_options(settings), keys=keys, audit=audit)
-            address, found = listener.getsockname()[:2]
-            shown = f"[{address}]" if ":" in address else address
-            print_line(f"serving collection {plain(settings.collection)} at http://{shown}:{found}")
-            sys.stdout.flush()  # whoever started it waits for this line
-            run_server(service, listener, drain=settings.drain)
-        finally:
-            client.close()
+        address, found = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        line = f"serving collection {plain(settings.collection)} at http://{shown}:{found}"
+        if settings.workers == 1:
+            _run(settings, listener, keys, audit, announce=lambda: _announce(line))
+            return
+        from clip_qdrant.service.workers import run_workers
+
+        _announce(f"{line} with {settings.workers} processes")
+        run_workers(functools.partial(_work, settings), settings.workers, listener)
+
+
+def _announce(line: str) -> None:
+    print_line(line)
+    sys.stdout.flush()  # whoever started it waits for this line
+
+
+def _run(
+    settings: ServeSettings,
+    listener: socket.socket,
+    keys: KeyRing,
+    audit: AuditLog,
+    *,
+    announce: Callable[[], None] = lambda: None,
+) -> None:
+    """Answers until this process is told to end."""
+    from clip_qdrant.service.server import run_server
+    from clip_qdrant.service.state import Service
+
+    embedder = wiring.open_embedder(settings)
+    client = wiring.open_client(settings, sharing="host" if settings.workers == 1 else "process")
+    try:
+        service = Service(client, embedder, _read_options(settings), keys=keys, audit=audit)
+        announce()
+        run_server(service, listener, drain=settings.drain)
+    finally:
+        client.close()
+
+
+def _work(settings: ServeSettings, place: int, listener: socket.socket) -> None:
+    """What one of several processes does."""
+    own = settings.model_copy(update={"device": _choose_device(settings, place)})
+    _run(own, listener, _read_keys(own), _open_audit_log(own))
+
+
+def _choose_device(settings: ServeSettings, place: int) -> str:
+    """A GPU for each process in turn, where the model runs on GPUs and none is named."""
+    from clip_qdrant.runtime.choice import choose
+
+    device, runtime = choose(settings.device, settings.runtime)
+    if runtime == "onnx" or device != "cuda":
+        return settings.device
+    import torch
+
+    return f"cuda:{place % torch.cuda.device_count()}"
+
+
+def _check_workers(settings: ServeSettings) -> None:
+    """Raises ConfigError for what several processes cannot share."""
+    if settings.location == ":memory:":
+        raise ConfigError(
+            f"{settings.workers} processes cannot share a store in memory: name a folder or a server (--location), or "
+            "take one process (--workers 1)"
+        )
+    if settings.ingest_from:
+        raise ConfigError(
+            "a run of ingestion is known to one process alone, so that others cannot tell how far it is: leave out "
+            "ingest_from and run `clip-qdrant ingest` beside the service, or take one process (--workers 1)"
+        )
 
 
 def _read_keys(settings: ServeSettings) -> KeyRing:

@@ -48,6 +48,11 @@ class ServeSettings(Settings):
     drain: _Seconds = setting(
         0.0, "seconds that the service, told to end, says so and goes on answering", "a number of seconds"
     )
+    workers: Count = setting(
+        1,
+        "processes that answer at the port, each with its share of the cores or a GPU",
+        "a whole number of at least 1",
+    )
     threads: Count = setting(40, "calls of the library that run at once", "a whole number of at least 1")
     max_waiting: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = setting(
         200, "calls that may wait for one of the threads; what comes beyond is refused", "a whole number"

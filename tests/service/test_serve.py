@@ -7,6 +7,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +129,40 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(program: Progra
     assert program.embedder.text_calls == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "way"), [(("--location", ":memory:"), "--location"), (("--config", "ingest.toml"), "ingest_from")]
+)
+def test_what_several_processes_cannot_share_is_refused(
+    program: Program, started: list[Service], tmp_path: Path, arguments: tuple[str, str], way: str
+) -> None:
+    (tmp_path / "ingest.toml").write_text('ingest_from = ["/srv/photos"]')
+    outcome = program(*arguments, "serve", "--port", "0", "--workers", "2")
+
+    assert (outcome.code, started) == (2, [])
+    assert way in outcome.err
+    assert "--workers 1" in outcome.err
+
+
+@pytest.mark.slow
+def test_several_processes_answer_at_one_port_over_one_store(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CLIP_QDRANT_")}
+    command = [sys.executable, "-m", "clip_qdrant", "serve", "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.endswith(" with 2 processes\n")
+            url = line.split()[4]
+            wait_for(url, "/readyz", 200)
+            assert httpx.put(f"{url}/v1/collections/images", json={"fields": {"year": "integer"}}).status_code == 201
+            for _ in range(8):  # each a connection of its own, so that both answer
+                assert httpx.get(f"{url}/v1/collections/images").json()["fields"]["metadata.year"] == "integer"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
 FAKE = """
 from clip_qdrant.cli import wiring
 from fakes import FakeEmbedder
@@ -150,9 +186,9 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[Fork, str]]:
 
 def wait_for(url: str, path: str, status: int) -> dict[str, Any]:
     """What a path tells as soon as it has this status; until it listens, a connection is refused."""
-    for _ in range(600):
+    for _ in range(2400):
         with contextlib.suppress(httpx.ConnectError):
-            answer = httpx.get(url + path)
+            answer = httpx.get(url + path, timeout=60)
             if answer.status_code == status:
                 told: dict[str, Any] = answer.json()
                 return told
