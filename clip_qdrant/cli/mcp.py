@@ -14,6 +14,7 @@ from clip_qdrant.hosts import parse_address
 if TYPE_CHECKING:
     from clip_qdrant.collection.hits import Hit
     from clip_qdrant.integrations.mcp.http import HttpOptions
+    from clip_qdrant.integrations.mcp.pictures import Previews
     from clip_qdrant.integrations.mcp.settings import McpSettings
 
 __all__ = ["mcp"]
@@ -54,7 +55,7 @@ def mcp(
     client = wiring.open_client(settings, sharing="process")
     try:
         catalog = CollectionCatalog(client, embedder, default=settings.collection, only=settings.mcp_collections)
-        server = create_server(catalog, previews=lambda hits: _read_previews(context, hits))
+        server = create_server(catalog, previews=_find_previews(context))
         if options is None:
             import asyncio
 
@@ -78,12 +79,16 @@ def _read_address(settings: McpSettings) -> HttpOptions | None:
     return HttpOptions(host=host, port=port, token=token, names=settings.mcp_names)
 
 
-def _read_previews(context: typer.Context, hits: Sequence[Hit]) -> Mapping[str, str]:
-    """Pictures of members of archives and objects of buckets."""
+def _find_previews(context: typer.Context) -> Previews:
+    """Pictures of members of archives and objects of buckets, with what the settings of ingestion say of these."""
     from clip_qdrant_ingestion.settings import IngestSettings
-    from clip_qdrant_ingestion.sources.previews import make_previews
 
     settings = wiring.settings_of(context, None, IngestSettings)
-    return make_previews(
-        hits, limits=wiring.limits_of(settings), endpoint_url=settings.endpoint_url, seconds=_PREVIEW_SECONDS
-    )
+
+    def read(hits: Sequence[Hit]) -> Mapping[str, str]:
+        from clip_qdrant_ingestion.sources.previews import make_previews
+
+        limits = wiring.limits_of(settings)
+        return make_previews(hits, limits=limits, endpoint_url=settings.endpoint_url, seconds=_PREVIEW_SECONDS)
+
+    return read

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from mcp.types import ImageContent, TextContent
 from mcp_calls import call_tool, error_of, text_of
 from mcp_store import Shelf
 from PIL import Image
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 
-from clip_qdrant import ImageCollection
+from clip_qdrant import Hit, ImageCollection
 from clip_qdrant.integrations.mcp.catalog import CollectionCatalog
 from clip_qdrant.integrations.mcp.server import create_server
+from clip_qdrant.pages.thumbnails import make_thumbnail
 
 
 def captions(result: Any) -> list[str]:
@@ -71,6 +73,28 @@ def test_a_picture_is_a_small_jpeg_of_the_image(shelf: Shelf) -> None:
     assert max(image.size) <= 256
     red, green, blue = image.convert("RGB").getpixel((0, 0))  # type: ignore[misc]
     assert blue > 200 > 50 > max(red, green)
+
+
+def test_pictures_of_images_that_are_no_files_come_from_who_can_read_them(shelf: Shelf) -> None:
+    asked: list[str] = []
+
+    def preview(hits: Sequence[Hit]) -> dict[str, str]:
+        asked.extend(hit.uri for hit in hits)
+        url = make_thumbnail(shelf.folder / "red.png", side=480)
+        return {"s3://bucket/red.png": str(url)}
+
+    client = QdrantClient(":memory:")
+    images = ImageCollection("photos", shelf.embedder, client)
+    names = ["s3://bucket/red.png", "s3://bucket/gone.png", (shelf.folder / "blue.png").as_uri()]
+    images.add([shelf.folder / f"{name}.png" for name in ("red", "green", "blue")], uris=names)
+    server = create_server(CollectionCatalog(client, shelf.embedder, default="photos"), previews=preview)
+
+    result = call_tool(server, "search_images", query="red")
+
+    assert sorted(asked) == ["s3://bucket/gone.png", "s3://bucket/red.png"]
+    assert [block.type for block in result.content].count("image") == 2
+    assert "in s3://bucket, id" in text_of(result)
+    client.close()
 
 
 def test_a_hit_as_json_is_that_of_the_library_without_what_only_filters_need(shelf: Shelf) -> None:
