@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from clip_qdrant.errors import ClipQdrantError, QueryError, shorten
 from clip_qdrant.images.inline import decode_inline_image
@@ -32,11 +32,15 @@ _SHOWN = 200  # characters of the name of an image that is not there
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
+# Models fill in "" for what they want to leave out.
+_Blank = BeforeValidator(lambda value: None if isinstance(value, str) and not value.strip() else value)
+
 Collection = Annotated[
-    str | None, Field(description="name of the collection; the usual one without (list_collections names them)")
+    str | None, _Blank, Field(description="name of the collection; the usual one without (list_collections names them)")
 ]
 WherePart = Annotated[
     str | None,
+    _Blank,
     Field(
         description="only images this holds for, as in: album = 'pets' and year >= 2022. Fields and values: "
         "describe_collection. Operators: = != < <= > >= in ('a','b') between 1 and 2, caption ~ 'words', ^= 'prefix', "
@@ -89,19 +93,20 @@ class ImageTools:
     def search_images(
         self,
         query: Annotated[
-            str | None, Field(description="what the images should show, in a few words; all images without")
+            str | None, _Blank, Field(description="what the images should show, in a few words; all images without")
         ] = None,
         collection: Collection = None,
         where: WherePart = None,
         filter: FilterPart = None,
         words: Annotated[
             str | None,
+            _Blank,
             Field(description="words to look for in captions, names and metadata too, such as the name of a person"),
         ] = None,
         limit: Limit = 10,
         offset: Offset = 0,
         order_by: Annotated[
-            str | None, Field(description="a field to order by instead of likeness: taken_at, or -taken_at")
+            str | None, _Blank, Field(description="a field to order by instead of likeness: taken_at, or -taken_at")
         ] = None,
         min_relevance: Annotated[
             float | Literal["auto"] | None,

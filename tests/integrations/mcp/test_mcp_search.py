@@ -129,6 +129,12 @@ def test_words_order_and_pages_reach_the_search(shelf: Shelf) -> None:
     assert "3. green.png" in text_of(older)
 
 
+def test_what_is_blank_is_left_out(shelf: Shelf) -> None:
+    blank = dict.fromkeys(("query", "collection", "where", "words", "order_by"), " ")
+
+    assert len(captions(call_tool(shelf.server, "search_images", **blank))) == 4
+
+
 def test_a_search_that_finds_nothing_says_why(shelf: Shelf) -> None:
     result = call_tool(shelf.server, "search_images", query="red", where="year > 3000")
 
