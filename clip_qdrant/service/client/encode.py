@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,14 +13,15 @@ from PIL import Image
 
 from clip_qdrant.collection.query import Query, Term
 from clip_qdrant.collection.search.run import query_of
-from clip_qdrant.errors import EmptyImage, FilterError
+from clip_qdrant.errors import EmptyImage, FilterError, MetadataError
+from clip_qdrant.fields.types import Location
 from clip_qdrant.fields.values import describe_value
 from clip_qdrant.images.load import read_bytes
 
 if TYPE_CHECKING:
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["SentQuery", "encode_image", "encode_query", "encode_where"]
+__all__ = ["SentQuery", "encode_image", "encode_metadata", "encode_query", "encode_where"]
 
 # What `ImageCollection.search` takes, or the JSON of it: {"url": "https://…"}, a list of such terms.
 SentQuery: TypeAlias = "str | Query | ImageInput | Sequence[float] | Mapping[str, Any] | Sequence[Mapping[str, Any]]"
@@ -68,17 +68,29 @@ def encode_image(image: ImageInput) -> str:
 
 
 def encode_where(where: Any) -> Any:
-    """JSON of a filter: its text, or the dict with dates as texts. Raises FilterError for what cannot be sent."""
-    if where is None or isinstance(where, str | bool | int | float):
-        return where
-    if isinstance(where, datetime | date):
-        return where.isoformat()
-    if isinstance(where, Mapping):
-        return {str(name): encode_where(value) for name, value in where.items()}
-    if isinstance(where, list | tuple | set | frozenset):
-        return [encode_where(value) for value in where]
-    if isinstance(where, np.generic):
-        return where.item()
-    if isinstance(where, Path):
-        return str(where)
-    raise FilterError(f"where is sent as text or as a dict, and cannot hold {describe_value(where)}")
+    """JSON of a filter: its text, or the dict. Raises FilterError for what cannot be sent."""
+    return _encode(
+        where, lambda value: FilterError(f"where is sent as text or as a dict, and cannot hold {describe_value(value)}")
+    )
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> Any:
+    """JSON of metadata. Raises MetadataError for a value that cannot be sent."""
+    return _encode(metadata, lambda value: MetadataError(f"metadata cannot hold {describe_value(value)}"))
+
+
+def _encode(value: Any, refuse: Callable[[Any], Exception]) -> Any:
+    """JSON types: dates as ISO 8601, places as objects."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, Location):
+        return {"lat": value.lat, "lon": value.lon}
+    if isinstance(value, Mapping):
+        return {str(name): _encode(part, refuse) for name, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_encode(part, refuse) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    raise refuse(value)
