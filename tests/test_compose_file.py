@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,10 +41,22 @@ SERVICES = MODEL["services"]
 CLUSTERED = read_compose(BASE, CLUSTER, environment=KEYS)
 KINDS: dict[str, type[Settings]] = {"worker": IngestSettings, "service": ServeSettings}
 # Of the elements that the specification has (https://github.com/compose-spec/compose-spec), those that are used here.
-TOP = {"name", "services", "volumes", "configs"}
+TOP = {"name", "services", "volumes"}
 ELEMENTS = {
-    *("image", "build", "command", "profiles", "restart", "init", "read_only", "tmpfs", "cap_drop", "security_opt"),
-    *("ports", "environment", "volumes", "configs", "healthcheck", "depends_on", "stop_grace_period"),
+    *(
+        "image",
+        "build",
+        "entrypoint",
+        "command",
+        "profiles",
+        "restart",
+        "init",
+        "read_only",
+        "tmpfs",
+        "cap_drop",
+        "security_opt",
+    ),
+    *("ports", "environment", "volumes", "healthcheck", "depends_on", "stop_grace_period"),
 }
 
 
@@ -57,7 +70,6 @@ def test_it_holds_what_the_specification_has_and_names_only_what_is_there(model:
     for service in model["services"].values():
         assert service.keys() <= ELEMENTS
         assert set(service.get("depends_on", ())) <= model["services"].keys()
-        assert {config["source"] for config in service.get("configs", ())} <= model["configs"].keys()
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
             assert source in model["volumes"] or source.startswith("./")
@@ -213,14 +225,19 @@ def test_the_health_check_of_the_service_tells_whether_it_is_ready() -> None:
     assert run_check("service", port) == 1
 
 
-def test_prometheus_asks_services_that_there_are_with_their_keys() -> None:
-    config = yaml.safe_load(read_compose(environment=KEYS)["configs"]["prometheus"]["content"])
+def test_prometheus_asks_services_that_there_are_with_their_keys(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))
+    service = read_compose(environment=KEYS)["services"]["prometheus"]
+    [command] = service["command"]
+    written = command.replace("/tmp/", f"{tmp_path}/").partition("&& exec")[0]
+    subprocess.run([*service["entrypoint"], written], env={**os.environ, **service["environment"]}, check=True)
 
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items()}
     assert targets == {"service": ["service:8080"], "worker": ["worker:8080"], "qdrant": ["qdrant:6333"]}
-    assert jobs["service"]["authorization"]["credentials"] == "a key of the service that reads"
-    assert jobs["qdrant"]["authorization"]["credentials"] == "a key of Qdrant"
+    for name, key in (("service", "a key of the service that reads"), ("qdrant", "a key of Qdrant")):
+        file = jobs[name]["authorization"]["credentials_file"]
+        assert (tmp_path / file.removeprefix("/tmp/")).read_text() == key
 
 
 @pytest.mark.parametrize("files", [[BASE], [BASE, CLUSTER]], ids=["one node", "three nodes"])
