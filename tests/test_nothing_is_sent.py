@@ -60,6 +60,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
     program = ("-m", "clip_qdrant")
     watching = ("photos", *model, "--watch", "--location", "watched")
     worker = computer.start("-m", "clip_qdrant_ingestion", *watching)
+    service = computer.start(*program, "serve", "--port", "0", *model, "--location", "served")
     try:
         computer.run(*program, "ingest", "photos", *model)
         computer.run(*program, "search", "a red square", *model)
@@ -72,8 +73,10 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
             computer.run("-c", HAYSTACK)
     finally:
         worker.send_signal(signal.SIGTERM)
-        output = worker.communicate(timeout=60)[0]
+        service.send_signal(signal.SIGTERM)
+        output, told = (each.communicate(timeout=60)[0] for each in (worker, service))
     assert worker.returncode == TERMINATED, output
+    assert service.returncode == 0, told
     return computer
 
 

@@ -28,21 +28,26 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory, audit: Path) -> Iterator[httpx.Client]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeClient]:
+    with EdgeClient(tmp_path_factory.mktemp("store")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def http(client: EdgeClient, audit: Path) -> Iterator[httpx.Client]:
     keys = KeyRing(
         {
             ADMIN: ApiKey(name="root", scopes=frozenset({"read", "write", "admin"})),
             LIMITED: ApiKey(name="shop", scopes=frozenset({"read", "write"}), collections=frozenset({"photos"})),
         }
     )
-    with EdgeClient(tmp_path_factory.mktemp("store")) as client:
-        images = ImageCollection("photos", FakeEmbedder(), client)
-        images.add([solid_image("red")], uris=["urn:x:red"], metadata=[{"year": 2020}])
-        ImageCollection("others", FakeEmbedder(), client).add([solid_image("blue")])
-        ImageCollection("foreign", FakeEmbedder(name="another"), client).add([solid_image("blue")])
-        service = Service(client, FakeEmbedder(), keys=keys, audit=AuditLog(audit))
-        with run_app(create_app(service)) as url, httpx.Client(base_url=url, headers={"api-key": ADMIN}) as http:
-            yield http
+    images = ImageCollection("photos", FakeEmbedder(), client)
+    images.add([solid_image("red")], uris=["urn:x:red"], metadata=[{"year": 2020}])
+    ImageCollection("others", FakeEmbedder(), client).add([solid_image("blue")])
+    ImageCollection("foreign", FakeEmbedder(name="another"), client).add([solid_image("blue")])
+    service = Service(client, FakeEmbedder(), keys=keys, audit=AuditLog(audit))
+    with run_app(create_app(service)) as url, httpx.Client(base_url=url, headers={"api-key": ADMIN}) as http:
+        yield http
 
 
 def test_the_list_has_what_the_key_may_use(http: httpx.Client) -> None:
@@ -109,8 +114,10 @@ def test_only_admin_makes_and_drops(http: httpx.Client, method: str) -> None:
     assert http.get("/v1/collections/photos").json()["images"] == 1
 
 
-def test_a_drop_that_another_program_did_is_seen(http: httpx.Client) -> None:
-    http.put("/v1/collections/brief")
-    http.delete("/v1/collections/brief")
+def test_what_another_program_drops_is_not_there(http: httpx.Client, client: EdgeClient) -> None:
+    for method in ("GET", "DELETE"):
+        assert http.put("/v1/collections/brief").status_code == 201
+        assert http.get("/v1/collections/brief").status_code == 200
+        client.delete_collection("brief")
 
-    assert http.delete("/v1/collections/brief").status_code == 404
+        assert http.request(method, "/v1/collections/brief").status_code == 404

@@ -61,7 +61,8 @@ class EnvelopeMiddleware:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
-            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            # quoted: a path may hold the end of a line
+            logger.exception("request %s failed: %s %r", request_id, scope["method"], scope["path"])
             if is_begun:
                 raise
             await answer_error(error, request_id)(scope, receive, send_with_headers)

@@ -76,7 +76,7 @@ async def list_collections(access: Annotated[Access, Depends(needs("read"))]) ->
 @router.get("/v1/collections/{name}", summary="Describe a collection")
 async def describe_collection(name: _Name, access: Annotated[Access, Depends(needs("read"))]) -> CollectionInfo:
     """Its fields, how many images it has, and which model made it."""
-    return await run_blocking(lambda: _describe(access.open(name)))
+    return await run_blocking(lambda: _describe(_open_now(access, name)))
 
 
 @router.put("/v1/collections/{name}", summary="Create a collection", responses={201: {"model": CollectionInfo}})
@@ -99,7 +99,7 @@ async def drop_collection(name: _Name, access: Annotated[Access, Depends(needs("
     """All of it: points, vectors and description. The files of the images stay where they lie."""
 
     def drop() -> Dropped:
-        images = access.open(name)
+        images = _open_now(access, name)
         number = images.count()
         images.drop()
         access.service.collections.forget(name)
@@ -107,6 +107,15 @@ async def drop_collection(name: _Name, access: Annotated[Access, Depends(needs("
         return Dropped(images=number)
 
     return await run_blocking(drop)
+
+
+def _open_now(access: Access, name: str) -> ImageCollection:
+    """The collection, if it is there now: another program may have dropped it since it was opened."""
+    images = access.open(name)
+    if not images.exists():
+        access.service.collections.forget(name)
+        images = access.open(name)
+    return images
 
 
 def _describe(images: ImageCollection) -> CollectionInfo:
