@@ -86,15 +86,16 @@ def serve(
         shown = f"[{address}]" if ":" in address else address
         line = f"serving collection {plain(settings.collection)} at http://{shown}:{found}"
         if settings.workers == 1:
-            _run(settings, listener, keys, audit, announce=lambda: _announce(line))
+            _run(settings, listener, keys, audit, announce=lambda: _announce(line, listener))
             return
         from clip_qdrant.service.workers import run_workers
 
-        _announce(f"{line} with {settings.workers} processes")
+        _announce(f"{line} with {settings.workers} processes", listener)
         run_workers(functools.partial(_work, settings), settings.workers, listener)
 
 
-def _announce(line: str) -> None:
+def _announce(line: str, listener: socket.socket) -> None:
+    listener.listen()  # who comes from here on waits, and is not refused
     print_line(line)
     sys.stdout.flush()  # whoever started it waits for this line
 

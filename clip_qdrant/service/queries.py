@@ -43,8 +43,18 @@ class QueryReader:
 
     def read_unnamed(self) -> list[Query]:
         """A query for each file that no term has named."""
-        unnamed = [position for position in range(len(self._uploads)) if position not in self._used]
-        return [self._read_term(TermBody(upload=position)) for position in unnamed]
+        return [self._read_term(TermBody(upload=position)) for position in self._find_unnamed()]
+
+    def check_uploads(self) -> None:
+        """Raises QueryError if there is a file that no term has named."""
+        unnamed = self._find_unnamed()
+        if unnamed:
+            raise QueryError(
+                f'file {unnamed[0]} of the form is named by no term: say {{"upload": {unnamed[0]}}} in one'
+            )
+
+    def _find_unnamed(self) -> list[int]:
+        return [position for position in range(len(self._uploads)) if position not in self._used]
 
     def _read_term(self, body: str | TermBody) -> Query:
         self._number += 1

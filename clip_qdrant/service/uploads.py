@@ -26,10 +26,12 @@ _LONGEST_REQUEST = 16 << 20  # bytes of JSON
 
 
 class UploadRoute(APIRoute):
-    """Takes application/json as other routes do, and multipart/form-data."""
+    """Takes application/json as other routes do and, if its handler asks for the uploads, multipart/form-data."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        if not any(dependency.call is read_uploads for dependency in self.dependant.dependencies):
+            return handle
 
         async def handle_form(request: Request) -> Response:
             media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

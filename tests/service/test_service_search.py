@@ -180,6 +180,22 @@ def test_uploads_are_named_by_terms_and_the_others_are_added(http: httpx.Client,
     assert answer.json() == photos.search(query, limit=3).to_dict()
 
 
+def test_a_file_that_nothing_is_done_with_is_refused(http: httpx.Client, photos: ImageCollection) -> None:
+    files = [("image", ("a.png", RED)), ("image", ("b.png", png("blue")))]
+    for path, body, status in (
+        ("/v1/search/batch", {"queries": [{"upload": 1}]}, 400),
+        ("/v1/search/batch", {"queries": [{"upload": 1}, {"upload": 0}]}, 200),
+        ("/v1/recommend", {"positive": [{"upload": 0}]}, 400),
+        ("/v1/recommend", {"positive": [{"upload": 0}], "negative": [{"upload": 1}]}, 200),
+        ("/v1/discover", {"context": [{"near": {"upload": 0}, "far": "blue"}]}, 400),
+        ("/v1/discover", {"context": [{"near": {"upload": 0}, "far": {"upload": 1}}]}, 200),
+        ("/v1/classify", {"labels": {"a": "red", "b": "blue"}}, 422),
+    ):
+        answer = http.post(path, data={"request": json.dumps(body)}, files=files)
+        assert answer.status_code == status, (path, answer.text)
+        assert status != 400 or "is named by no term" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("data", "files", "status", "told"),
     [

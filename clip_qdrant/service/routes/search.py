@@ -62,7 +62,9 @@ async def search_batch(
 
     def find() -> JSONResponse:
         check_options(body, access.service.options)
-        queries = QueryReader(access.service, uploads).read_all(body.queries)
+        reader = QueryReader(access.service, uploads)
+        queries = reader.read_all(body.queries)
+        reader.check_uploads()
         found = access.open(body.collection).search_batch(queries, where=body.where, options=body.options())
         return JSONResponse({"results": [hits.to_dict() for hits in found]})
 
@@ -83,6 +85,7 @@ async def recommend(
 
     def find(reader: QueryReader) -> Hits:
         positive, negative = reader.read_all(body.positive or ()), reader.read_all(body.negative or ())
+        reader.check_uploads()
         return access.open(body.collection).recommend(
             positive, negative, strategy=body.strategy, where=body.where, options=body.options()
         )
@@ -104,6 +107,7 @@ async def discover(
     def find(reader: QueryReader) -> Hits:
         target = None if body.target is None else reader.read(body.target)
         pairs = [(reader.read(pair.near), reader.read(pair.far)) for pair in body.context]
+        reader.check_uploads()
         return access.open(body.collection).discover(target, pairs, where=body.where, options=body.options())
 
     return await _answer(find, body, access, uploads)
