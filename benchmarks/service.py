@@ -37,9 +37,11 @@ COLLECTION, BATCH = "benchmark", 1000
 SIDE = 256  # pixels of the images that are embedded
 KINDS = ("batched", "one by one", "sentence-transformers")
 WORKS = {"search": "/v1/search", "texts": "/v1/embeddings", "images": "/v1/embeddings"}
-COLOURS = ("red", "green", "blue", "yellow", "black", "white", "old", "young", "wet")
-THINGS = ("dog", "cat", "horse", "bird", "child", "woman", "man", "boat", "car")
-PLACES = ("beach", "river", "street", "field", "snow", "grass", "tree", "house", "bridge")
+WORDS = (
+    *("red", "green", "blue", "yellow", "black", "white", "old", "young", "wet", "dry", "small", "big", "happy"),
+    *("dog", "cat", "horse", "bird", "child", "woman", "man", "boat", "car", "bicycle", "tree", "house", "ball"),
+    *("runs", "sleeps", "jumps", "swims", "eats", "plays", "beach", "river", "street", "field", "snow", "grass"),
+)
 
 
 def main() -> None:
@@ -271,10 +273,8 @@ def make_bodies(work: str, seed: int) -> Iterator[bytes]:
 
 
 def text_of(number: int) -> str:
-    """A search of nine words or so; another for each number."""
-    draw = random.Random(number)
-    colour, thing, place = draw.choice(COLOURS), draw.choice(THINGS), draw.choice(PLACES)
-    return f"a {colour} {thing} near the {place} number {number % 100_000}"
+    """Five words, as people search; hardly ever the same for two numbers."""
+    return " ".join(random.Random(number).choices(WORDS, k=5))
 
 
 def image_of(number: int) -> str:
