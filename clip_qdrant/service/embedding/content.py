@@ -15,9 +15,11 @@ _IMAGE = "a data URL, or an http(s) URL"
 
 
 class EmbeddingRequest(BaseModel):
-    """A request of a protocol of others, or a part of one. What it has beyond these members changes no vector."""
+    """A request of a protocol of others, or a part of one. What it has beyond these members changes no vector, and
+    nothing is converted (`"5"` is no number).
+    """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 class ImageUrl(EmbeddingRequest):

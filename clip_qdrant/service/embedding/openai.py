@@ -19,7 +19,7 @@ from clip_qdrant.service.embedding.core import embed_inputs
 from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, InputParts, TextPart, as_image_or_text
-from clip_qdrant.service.embedding.vectors import VectorFormat, check_dimensions, write_vectors
+from clip_qdrant.service.embedding.vectors import VectorFormat, check_dimensions, write_data
 from clip_qdrant.service.examples import OPENAI
 from clip_qdrant.service.security.access import Access, needs
 
@@ -124,14 +124,10 @@ async def embed(body: Annotated[OpenAiRequest, Body(openapi_examples=OPENAI)], a
     form = body.to_format()
     embedded = await embed_inputs(body.to_inputs(), service)
     usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
-    data = [
-        {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(write_vectors(embedded.rows, form))
-    ]
     return JSONResponse(
         {
             "object": "list",
-            "data": data,
+            "data": write_data(embedded.rows, form),
             "model": service.options.model_names[0],
             "usage": None if embedded.tokens is None else usage,
         }

@@ -9,7 +9,7 @@ import numpy as np
 
 from clip_qdrant.errors import ConfigError
 
-__all__ = ["VectorFormat", "check_dimensions", "write_vectors"]
+__all__ = ["VectorFormat", "check_dimensions", "write_data", "write_vectors"]
 
 VectorFormat: TypeAlias = Literal["float", "base64", "binary", "ubinary"]
 
@@ -28,6 +28,14 @@ def write_vectors(rows: np.ndarray, form: VectorFormat) -> list[Any]:
     packed = np.packbits(rows > 0, axis=1)
     bits: list[Any] = (packed if form == "ubinary" else packed.astype(np.int16) - 128).tolist()
     return bits
+
+
+def write_data(rows: np.ndarray, form: VectorFormat) -> list[dict[str, Any]]:
+    """`data` of OpenAI's answers, which others have too."""
+    return [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(write_vectors(rows, form))
+    ]
 
 
 def check_dimensions(name: str, asked: int | None, dim: int) -> None:

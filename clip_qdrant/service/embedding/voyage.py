@@ -13,7 +13,7 @@ from clip_qdrant.service.embedding.content import Content, EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
 from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
 from clip_qdrant.service.embedding.model_names import check_model
-from clip_qdrant.service.embedding.vectors import check_dimensions, write_vectors
+from clip_qdrant.service.embedding.vectors import check_dimensions, write_data
 from clip_qdrant.service.examples import VOYAGE
 from clip_qdrant.service.security.access import Access, needs
 
@@ -50,8 +50,11 @@ async def embed(
     embedded = await embed_inputs([one.to_parts() for one in body.inputs], service)
     form: Literal["float", "base64"] = body.output_encoding or body.encoding_format or "float"
     usage = {"text_tokens": embedded.tokens, "image_pixels": embedded.pixels, "total_tokens": embedded.tokens}
-    data = [
-        {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(write_vectors(embedded.rows, form))
-    ]
-    return JSONResponse({"object": "list", "data": data, "model": service.options.model_names[0], "usage": usage})
+    return JSONResponse(
+        {
+            "object": "list",
+            "data": write_data(embedded.rows, form),
+            "model": service.options.model_names[0],
+            "usage": usage,
+        }
+    )
