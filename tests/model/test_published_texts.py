@@ -42,7 +42,7 @@ def ask(folder: Path, model_type: str, **options: Any) -> dict[str, np.ndarray]:
     ],
 )
 def test_forty_texts_have_the_ids_of_the_models_own_tokenizer(
-    family: str, write: Callable[[Path], None], length: int, tmp_path: Path
+    family: str, write: Callable[[Path], int], length: int, tmp_path: Path
 ) -> None:
     write(tmp_path)
     theirs = ask(tmp_path, family, padding=True)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from varied import VARIED_TEXTS
-
-from clip_qdrant.content import bundled_checkpoint
+from vocabularies import (
+    write_bert_tokenizer,
+    write_clip_tokenizer,
+    write_gemma_tokenizer,
+    write_roberta_tokenizer,
+    write_siglip_tokenizer,
+)
 
 __all__ = ["PUBLISHED", "Published", "embed_images", "embed_texts", "save_published", "save_real", "spread_weights"]
 
@@ -52,15 +54,17 @@ class Published:
     own_tokenizer: bool = True  # whether transformers' class of it runs on what the tests have
 
 
-def save_published(name: str, folder: Path, *, seed: int = 0, **own: Any) -> Path:
+def save_published(name: str, folder: Path, *, seed: int = 0, layers: int = 2, **own: Any) -> Path:
     """A tiny model: configuration, weights, tokenizer, preprocessing."""
     row = PUBLISHED[name]
     family = row.model_type or name
     folder.mkdir(parents=True, exist_ok=True)
     size = row.write_tokenizer(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(row.processor))
-    text = {**row.text, "vocab_size": size}
-    config = transformers.AutoConfig.for_model(family, text_config=text, vision_config=row.image, **{**row.own, **own})
+    text, image = {**row.text, "vocab_size": size}, dict(row.image)
+    for part in (text, image):
+        part |= {"num_hidden_layers": layers} if "num_hidden_layers" in part else {}
+    config = transformers.AutoConfig.for_model(family, text_config=text, vision_config=image, **{**row.own, **own})
     torch.manual_seed(seed)
     model = transformers.AutoModel.from_config(config)
     spread_weights(model)
@@ -149,81 +153,12 @@ def spread_weights(model: nn.Module, *, attention: float = 6, others: float = 2)
             model.eval()
 
 
-@cache
-def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's own, from the file that open_clip brings along, read as open_clip reads it."""
-    file = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
-    merges = [(line.split()[0], line.split()[1]) for line in lines]
-    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
-    words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    return {word: index for index, word in enumerate(words)}, merges
-
-
-def _write_clip(folder: Path) -> int:
-    vocabulary, merges = _clip_vocabulary()
-    transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77).save_pretrained(folder)
-    return len(vocabulary)
-
-
-def _write_bert(folder: Path) -> int:
-    content = torch.load(bundled_checkpoint(), weights_only=True, mmap=True)
-    vocabulary = json.loads(content["tokenizer"])["model"]["vocab"]
-    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)), encoding="utf-8")
-    transformers.BertTokenizer(vocab=dict(vocabulary), model_max_length=64).save_pretrained(folder)
-    return len(vocabulary)
-
-
-@cache
-def _pieces() -> list[tuple[str, float]]:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator([*VARIED_TEXTS, *(text.lower() for text in VARIED_TEXTS)], trainer)
-    return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"] if piece != "<unk>"]
-
-
-def _write_roberta(folder: Path) -> int:
-    special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    tokenizer = transformers.XLMRobertaTokenizer(vocab=[*special, *_pieces(), ("<mask>", 0.0)], model_max_length=64)
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer)
-
-
-def _write_siglip(folder: Path) -> int:
-    """The tokenizer.json of SigLIP's: T5's kind of unigram. Its own class needs the sentencepiece library."""
-    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    tokenizer = Tokenizer(models.Unigram([*special, *_pieces()], unk_id=2))
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    told = {"tokenizer_class": "SiglipTokenizer", "pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**told, "model_max_length": 64}))
-    return tokenizer.get_vocab_size()
-
-
 def _write_gemma(folder: Path) -> int:
+    """Of the letters that the texts of the tests have, and two words."""
     letters = sorted({letter for text in VARIED_TEXTS for letter in text + text.lower()} - {" "})
-    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *letters]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    merges = [("o", "g"), ("d", "og"), ("\u2581", "dog"), ("\u2581", "a")]
-    vocabulary |= {left + right: len(vocabulary) + index for index, (left, right) in enumerate(merges)}
-    tokenizer = transformers.GemmaTokenizer(
-        vocab=vocabulary, merges=merges, add_bos_token=False, add_eos_token=True, padding_side="right"
+    return write_gemma_tokenizer(
+        folder, letters=letters, merges=[("o", "g"), ("d", "og"), ("\u2581", "dog"), ("\u2581", "a")]
     )
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A <eos>", special_tokens=[("<eos>", 1)]
-    )
-    tokenizer.save_pretrained(folder)
-    told = json.loads((folder / "tokenizer_config.json").read_text())
-    told |= {"model_input_names": ["input_ids"], "model_max_length": 64}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
-    return len(tokenizer)
 
 
 def _canonicalize(text: str) -> str:
@@ -254,14 +189,14 @@ PUBLISHED: Mapping[str, Published] = {
         image={**_WIDE, **_SIZE},
         own={"projection_dim": 24},
         processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
-        write_tokenizer=_write_clip,
+        write_tokenizer=write_clip_tokenizer,
     ),
     "metaclip_2": Published(
         text={**_BLOCKS, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1},
         image={**_WIDE, **_SIZE},
         own={"projection_dim": 24},
         processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
-        write_tokenizer=_write_roberta,
+        write_tokenizer=write_roberta_tokenizer,
         max_length=64,
     ),
     "chinese_clip": Published(
@@ -275,7 +210,7 @@ PUBLISHED: Mapping[str, Published] = {
             "resample": 3,
             **_CLIP_MEAN,
         },
-        write_tokenizer=_write_bert,
+        write_tokenizer=partial(write_bert_tokenizer, length=64),
         max_length=64,
     ),
     "altclip": Published(
@@ -283,7 +218,7 @@ PUBLISHED: Mapping[str, Published] = {
         image={**_WIDE, **_SIZE},
         own={"projection_dim": 24},
         processor={"image_processor_type": "CLIPImageProcessor", **_CROP, **_CLIP_MEAN},
-        write_tokenizer=_write_roberta,
+        write_tokenizer=write_roberta_tokenizer,
         max_length=64,
     ),
     "align": Published(
@@ -301,7 +236,7 @@ PUBLISHED: Mapping[str, Published] = {
             "rescale_offset": True,
             "include_top": False,
         },
-        write_tokenizer=_write_bert,
+        write_tokenizer=partial(write_bert_tokenizer, length=64),
         padding="max_length",
         max_length=64,
     ),
@@ -309,7 +244,7 @@ PUBLISHED: Mapping[str, Published] = {
         text={**_BLOCKS, "max_position_embeddings": 64},
         image={**_BLOCKS, **_SIZE},
         processor={"image_processor_type": "SiglipImageProcessor", "size": _SQUARE, "resample": 3, **_HALVES},
-        write_tokenizer=_write_siglip,
+        write_tokenizer=write_siglip_tokenizer,
         padding="max_length",
         max_length=64,
         prepare=_canonicalize,
