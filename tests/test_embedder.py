@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exports import exported_checkpoint
 from PIL import Image
-from tiny import SIZE, pictures, tiny_checkpoint
+from tiny import SIZE, pictures
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, ConfigError, NotAnImage
@@ -23,21 +24,13 @@ TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    save_checkpoint(tiny_checkpoint(image_head="concept", text_head="residual", concepts=9), path)
+    save_checkpoint(exported_checkpoint(), path)
     return path
 
 
 @pytest.fixture(scope="module")
-def exported(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with the export of the model in it."""
-    cache = tmp_path_factory.mktemp("cache")
-    ClipEmbedder.load(model_path, runtime="onnx", cache_dir=cache)
-    return cache
-
-
-@pytest.fixture(scope="module")
-def onnx(model_path: Path, exported: Path) -> ClipEmbedder:
-    return ClipEmbedder.load(model_path, runtime="onnx", cache_dir=exported)
+def onnx(model_path: Path) -> ClipEmbedder:
+    return ClipEmbedder.load(model_path, runtime="onnx")
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +58,10 @@ def test_different_inputs_get_different_rows(clip: ClipEmbedder) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 32])
-def test_rows_do_not_depend_on_the_batch_size(model_path: Path, exported: Path, batch_size: int) -> None:
+def test_rows_do_not_depend_on_the_batch_size(model_path: Path, batch_size: int) -> None:
     images = pictures(20)
     for runtime in ("onnx", "torch"):
-        embedder = ClipEmbedder.load(
-            model_path, runtime=runtime, device="cpu", cache_dir=exported, batch_size=batch_size
-        )
+        embedder = ClipEmbedder.load(model_path, runtime=runtime, device="cpu", batch_size=batch_size)
         alone = np.concatenate([embedder.embed_images([image]) for image in images])
         assert np.allclose(embedder.embed_images(images), alone, atol=1e-5)
         alone = np.concatenate([embedder.embed_texts([text]) for text in TEXTS])
@@ -183,13 +174,13 @@ def test_a_name_of_the_hub_and_a_folder_are_told_how_they_are_written(tmp_path: 
 LOAD = """
 import sys
 from clip_qdrant import ClipEmbedder
-clip = ClipEmbedder.load(sys.argv[1], runtime="onnx", device="cpu", cache_dir=sys.argv[2])
+clip = ClipEmbedder.load(sys.argv[1], runtime="onnx", device="cpu")
 print(clip.embed_texts(["a dog"])[0, 0], "torch" in sys.modules, "transformers" in sys.modules)
 """
 
 
-def test_a_warm_embedder_imports_neither_torch_nor_transformers(model_path: Path, exported: Path) -> None:
-    command = [sys.executable, "-c", LOAD, str(model_path), str(exported)]
+def test_a_warm_embedder_imports_neither_torch_nor_transformers(model_path: Path, onnx: ClipEmbedder) -> None:
+    command = [sys.executable, "-c", LOAD, str(model_path)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert answer.stdout.split()[1:] == ["False", "False"]
 

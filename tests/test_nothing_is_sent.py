@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from computer import Computer, make_computer
-from tiny import coloured_pairs, tiny_checkpoint
+from exports import exported_checkpoint, make_export, put_export
+from tiny import coloured_pairs
 
-from clip_qdrant import ClipEmbedder
 from clip_qdrant.cli.failures import TERMINATED
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.telemetry import SWITCHES
@@ -49,9 +49,9 @@ pipeline.run({"embed": {"text": "red"}})
 def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
     """A computer on which everything ran: the worker all the while, as libraries wait before they send."""
     computer = make_computer(tmp_path_factory.mktemp("computer"))
-    save_checkpoint(tiny_checkpoint(), computer.work / "tiny.pt")
-    # Exported here, where torch is imported already.
-    ClipEmbedder.load(computer.work / "tiny.pt", runtime="onnx", cache_dir=computer.home / ".cache" / "clip-qdrant")
+    save_checkpoint(exported_checkpoint(), computer.work / "tiny.pt")
+    model = computer.work / "tiny.pt"
+    put_export(make_export(model), model, computer.home / ".cache" / "clip-qdrant")
     (computer.work / "photos").mkdir()
     pairs = coloured_pairs(computer.work / "photos")
     rows = [f"photos/{Path(str(pair.image)).name},{pair.captions[0]}\n" for pair in pairs]

@@ -19,7 +19,7 @@ from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 SENTENCES = ["a photo of a dog on the grass", "two cats, one red square!", "the blue circle runs"] * 5
 
 
@@ -151,7 +151,7 @@ def test_siglip_2_text_is_lower_cased_as_the_model_was_trained(siglip_folder: Pa
     low, loud, marked = siglip.embed_texts(["two cats", "TWO Cats", "two cats!"])
     assert np.allclose(low, loud)
     assert not np.allclose(low, marked)  # punctuation stays
-    fingerprint = siglip.save(tmp_path / "saved.pt")
+    fingerprint = siglip.save(tmp_path / "saved.pt", graphs=False)
     saved = load_checkpoint(tmp_path / "saved.pt")
     assert saved.fingerprint() == fingerprint
     assert saved.tokenization.lower_case
@@ -174,7 +174,7 @@ def test_a_hub_model_saved_as_a_checkpoint_gives_the_same_rows_without_its_folde
     clip_folder: Path, tmp_path: Path
 ) -> None:
     clip = ClipEmbedder.load(f"hf:{clip_folder}", runtime="torch", device="cpu")
-    fingerprint = clip.save(tmp_path / "clip.pt")
+    fingerprint = clip.save(tmp_path / "clip.pt", graphs=False)
     assert load_checkpoint(tmp_path / "clip.pt").fingerprint() == fingerprint == clip.fingerprint
     again = ClipEmbedder.load(tmp_path / "clip.pt", runtime="torch", device="cpu")
     assert np.allclose(again.embed_texts(["a dog"]), clip.embed_texts(["a dog"]), atol=1e-6)
@@ -214,7 +214,7 @@ def changed(folder: Path, target: Path, **changes: object) -> str:
         ({"vision_config__image_size": 10**6}, "its network takes 1000000 x 1000000"),
         ({"vision_config__num_attention_heads": 2.5}, "cannot load"),
         ({"text_config__hidden_size": 64}, "do not fit its configuration"),
-        ({"text_config__num_hidden_layers": 3}, "not whole: .* missing"),
+        ({"text_config__num_hidden_layers": 2}, "not whole: .* missing"),
         ({"_attn_implementation": "someone/kernel"}, "eager and sdpa are possible"),
         ({"vision_config__attn_implementation": "flash_attention_2"}, "eager and sdpa are possible"),
     ],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import pictures, tiny_checkpoint
+from exports import exported_checkpoint, make_export, put_export
+from forks import start_fork
+from tiny import pictures
 
 from clip_qdrant import ClipEmbedder, torch_extra
 from clip_qdrant.checkpoint_file.read import CheckpointFile
@@ -25,14 +25,13 @@ from clip_qdrant.model import saving
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.runtime import onnx_export
-from clip_qdrant.runtime.file_notes import FileNotes
 
 TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue blue blue"]
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Checkpoint:
-    return tiny_checkpoint(image_head="concept", text_head="residual", concepts=9)
+    return exported_checkpoint()
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +43,9 @@ def plain(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with the export of it: the one export that these tests make."""
-    cache = tmp_path_factory.mktemp("cache")
-    ClipEmbedder.load(plain, runtime="onnx", cache_dir=cache)
-    return cache
-
-
-@pytest.fixture(scope="module")
-def whole(exported: Path) -> Path:
+def whole(plain: Path) -> Path:
     """A checkpoint file that carries its graphs, as what is exported is."""
-    [path] = (exported / "exports").glob("*.pt")
-    return path
+    return make_export(plain)
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +54,10 @@ def rows(plain: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def cache(exported: Path, plain: Path, tmp_path: Path) -> Path:
-    """A copy of the cache, to be damaged."""
-    folder = tmp_path / "cache"
-    shutil.copytree(exported / "exports", folder / "exports")
-    (export,) = (folder / "exports").glob("*.pt")
-    for note in FileNotes(exported / "notes"):
-        if note.source == str(plain.resolve()):
-            FileNotes(folder / "notes").remember(note, [plain])
-        else:
-            FileNotes(folder / "notes").remember(type(note)(str(export.resolve()), note.fingerprint), [export])
-    return folder
+def cache(whole: Path, plain: Path, tmp_path: Path) -> Path:
+    """A cache folder with the export of the model, to be damaged."""
+    put_export(whole, plain, tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -235,7 +218,7 @@ def test_another_model_at_the_same_path_is_not_mistaken_for_the_old_one(
     first = ClipEmbedder.load(path, runtime="onnx", cache_dir=tmp_path / "cache")
     expected = first.embed_texts(TEXTS)
     graphs = torch.load(whole, weights_only=True)["graphs"]  # of the same network: they hold no weights
-    other = tiny_checkpoint(seed=5, image_head="concept", text_head="residual", concepts=9)
+    other = exported_checkpoint(seed=5)
     save_checkpoint(other, path, graphs=lambda _checkpoint: dict(graphs))
     second = ClipEmbedder.load(path, runtime="onnx", cache_dir=tmp_path / "cache")
     assert second.fingerprint == other.fingerprint() != first.fingerprint
@@ -338,22 +321,34 @@ def test_a_network_that_cannot_be_exported_is_saved_without_graphs_and_says_so(
         ClipEmbedder.load(tmp_path / "model.pt", runtime="onnx", cache_dir=tmp_path / "cache")
 
 
+# The export takes a while, and is a copy of what it would be.
 LOAD = """
-import sys
+import shutil, sys, time
 from clip_qdrant import ClipEmbedder
-clip = ClipEmbedder.load(sys.argv[1], runtime="onnx", device="cpu", cache_dir=sys.argv[2])
+from clip_qdrant.model import saving
+
+model, whole, fingerprint, cache = sys.argv[1:]
+
+def export(_checkpoint, target, _graphs):
+    time.sleep(0.3)
+    shutil.copy(whole, target)
+    print("exported")
+    return fingerprint
+
+saving.export_checkpoint = export
+clip = ClipEmbedder.load(model, runtime="onnx", device="cpu", cache_dir=cache)
 print(clip.embed_texts(["a dog"])[0, 0])
 """
 
 
-@pytest.mark.slow
-def test_processes_that_export_at_once_all_end_well(plain: Path, whole: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", LOAD, str(plain), str(tmp_path / "cache")]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [float(process.communicate(timeout=300)[0]) for process in running]
-    assert [process.returncode for process in running] == [0, 0]
+def test_of_processes_that_find_no_export_one_makes_it_for_all(plain: Path, whole: Path, tmp_path: Path) -> None:
+    running = [start_fork(LOAD, plain, whole, whole.stem, tmp_path / "cache") for _ in range(3)]
+    outputs = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], outputs
+    told = [out.split() for out, _ in outputs]
+    assert sorted(map(len, told)) == [1, 1, 2]  # one says that it exported
     expected = ClipEmbedder.load(whole, runtime="onnx", cache_dir=tmp_path).embed_texts(["a dog"])[0, 0]
-    assert answers == pytest.approx([expected, expected], abs=1e-5)
+    assert [float(words[-1]) for words in told] == pytest.approx([expected] * 3, abs=1e-5)
     assert [path.name for path in (tmp_path / "cache" / "exports").iterdir()] == [whole.name]
 
 

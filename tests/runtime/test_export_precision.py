@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_checkpoint
+from exports import exported_checkpoint, make_export
 
 from clip_qdrant.cli import run
 from clip_qdrant.embedder import ClipEmbedder
@@ -16,7 +17,6 @@ from clip_qdrant.export import PRECISIONS, Export, export_model
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant.runtime import onnx_export
-from clip_qdrant.runtime.onnx_export import make_graphs
 
 TEXTS = ["a photo of a dog", "two cats", "red square on the grass", "a"]
 
@@ -24,9 +24,9 @@ TEXTS = ["a photo of a dog", "two cats", "red square on the grass", "a"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with graphs, so that each export of it needs no other."""
-    path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    save_checkpoint(tiny_checkpoint(), path, graphs=make_graphs)
-    return path
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint(exported_checkpoint(), folder / "plain.pt")
+    return Path(shutil.copy(make_export(folder / "plain.pt"), folder / "tiny.pt"))
 
 
 @pytest.fixture(scope="module")
