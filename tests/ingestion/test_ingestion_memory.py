@@ -92,8 +92,8 @@ def test_pieces_are_joined(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is asked for in the way of Linux")
 def test_the_peak_of_a_worker_is_what_the_documentation_says() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "ingest_memory.py"
-    run = subprocess.run([sys.executable, script, "16", "63", "16"], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, script, "10", "63", "10"], capture_output=True, text=True, check=True)
     told = re.search(r"(\d+) MiB at the peak", run.stdout)
     assert told is not None, run.stdout
     assert int(told[1]) < 640
-    assert "{'not an image': 16}" in run.stdout
+    assert "{'not an image': 10}" in run.stdout

@@ -386,7 +386,9 @@ class FlatTree:
 
 
 @pytest.mark.slow
-def test_the_memory_of_a_listing_does_not_grow_with_the_images_of_a_folder() -> None:
+def test_the_memory_of_a_listing_does_not_grow_with_the_images_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_qdrant_ingestion.sources.tree.spool._IN_MEMORY", 1000)
+
     def peak(count: int) -> float:
         source = TreeSource(FlatTree(count), Selection(), name="flat")
         tracemalloc.start()
@@ -396,4 +398,4 @@ def test_the_memory_of_a_listing_does_not_grow_with_the_images_of_a_folder() -> 
         finally:
             tracemalloc.stop()
 
-    assert peak(60_000) < peak(30_000) + 1
+    assert peak(12_000) < peak(6000) + 0.5
