@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import tenacity
 from edge_server import EdgeServer
 from forks import preload
 from hypothesis import settings
@@ -37,10 +39,13 @@ _ROOM = 4 << 30
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many workers as cores for a folder of tests; none for files named one by one, as workers start slowly."""
+    """For a folder of tests a worker more than there are cores, as some wait: for processes, outages and watchers.
+
+    None for files named one by one, as workers start slowly.
+    """
     if not any(Path(argument.partition("::")[0]).is_dir() for argument in config.args):
         return 0
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,6 +58,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # what follows holds for the workers of pytest-xdist too, which inherit it
         _share_cores()
         _choose_folder(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays until the end: a million objects among which no garbage is looked for."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _share_cores() -> None:
@@ -133,6 +149,17 @@ def server_url(request: pytest.FixtureRequest) -> str:
 def varied_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """27 images of all kinds, made once for all tests of parity with other libraries."""
     return varied_images(tmp_path_factory.mktemp("varied"))
+
+
+@pytest.fixture
+def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries a twentieth as long, for tests in which many fail."""
+    exponential, uniform = tenacity.wait_exponential, tenacity.wait_random
+    monkeypatch.setattr(
+        "clip_qdrant.retry.wait_exponential",
+        lambda multiplier, max: exponential(multiplier=multiplier / 20, max=max / 20),
+    )
+    monkeypatch.setattr("clip_qdrant.retry.wait_random", lambda least, most: uniform(least / 20, most / 20))
 
 
 @pytest.fixture
