@@ -211,6 +211,7 @@ def test_a_failing_read_is_a_transient_error_after_one_request(bucket: Bucket) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief_pauses")
 def test_a_listing_goes_on_through_failures_and_cuts_to_the_same_end(bucket: Bucket) -> None:
     for number in range(12):
         bucket.put(f"{number % 6}/{number}.jpg")
@@ -235,7 +236,7 @@ def test_an_outage_longer_than_the_patience_ends_the_listing(bucket: Bucket) -> 
     assert caught.value.transient
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("brief_pauses")
 def test_a_file_is_read_in_parts_from_any_place_through_failures_and_cuts(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

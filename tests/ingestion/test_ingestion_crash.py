@@ -1,6 +1,6 @@
 """A run that is killed or interrupted at any moment is continued by the next, to the same collection.
 
-With tests/support in PYTHONPATH, `python tests/ingestion/test_ingestion_crash.py 100` kills a hundred runs, not twenty.
+With tests/support in PYTHONPATH, `python tests/ingestion/test_ingestion_crash.py 100` kills a hundred runs, not twelve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clip_qdrant.errors import CollectionNotFound
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant_ingestion.state.state import IngestState
 
-KILLS = 20
+KILLS = 12
 
 
 def finish(photos: Path, store: Path) -> int:

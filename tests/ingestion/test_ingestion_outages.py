@@ -76,7 +76,7 @@ class _Killing(FakeEmbedder):
 def test_a_server_that_is_killed_and_restarted_in_the_middle_of_a_run_costs_only_the_time(
     tmp_path: Path, edge_server: EdgeServer
 ) -> None:
-    embedder = _Killing(edge_server, {3, 7, 12}, 2.0)
+    embedder = _Killing(edge_server, {3, 7, 12}, 0.5)
     report = ingest(MadeSource(120), opened(connect(edge_server.url), embedder=embedder), batch_size=6)
     assert embedder.wait() == 3
     assert counts(report) == {"added": 120}
@@ -86,6 +86,7 @@ def test_a_server_that_is_killed_and_restarted_in_the_middle_of_a_run_costs_only
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief_pauses")
 def test_a_server_that_fails_a_fifth_of_the_requests_gets_the_same_collection(
     tmp_path: Path, edge_server: EdgeServer
 ) -> None:
@@ -153,6 +154,7 @@ _FAULTS: list[Exception] = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief_pauses")
 @pytest.mark.parametrize("kind", ["edge", "memory"])
 def test_a_client_whose_calls_fail_at_random_gets_the_same_collection(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
@@ -240,6 +242,7 @@ def through(proxy: FlakyProxy, bucket: Bucket) -> BucketSource:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief_pauses")
 def test_a_bucket_that_fails_and_cuts_answers_loses_no_image(bucket: Bucket, memory_client: QdrantBase) -> None:
     hashes = fill(bucket, 100)
     with FlakyProxy(bucket.endpoint, fail_share=0.05, cut_share=0.05).running() as proxy:

@@ -180,49 +180,31 @@ def test_near_duplicates_are_found_whoever_embeds_them(tmp_path: Path, server: E
     assert collection.count() == 1
 
 
-def test_processes_that_are_killed_lose_nothing_and_nothing_is_counted_twice(
+def test_processes_that_are_killed_lose_nothing_and_a_stop_finishes_what_is_in_hand(
     tmp_path: Path, server: EdgeServer
 ) -> None:
-    source = SlowSource(many_images(tmp_path / "photos", 400), 0.02)
+    photos = many_images(tmp_path / "photos", 400)
     opened = partial(open_collection, "killed", server.url)
-    collection = opened()
+    collection, stop = opened(), threading.Event()
     killed: list[str] = []
     # Ray's titles: of an actor its class, of a task its operator. "Chunks" is the one that feeds the others.
-    upcoming = [(20, "_load"), (60, "_Embed"), (100, "_Write"), (140, "Chunks"), (180, "_Board"), (220, "_load")]
+    upcoming = [(20, "_load"), (60, "_Embed"), (100, "_Write"), (140, "Chunks"), (180, "_Board")]
 
     def kill(progress: Progress) -> None:
         if upcoming and progress.done >= upcoming[0][0] and kill_one(upcoming[0][1]):
             killed.append(upcoming.pop(0)[1])
-
-    report = ingest(source, collection, batch_size=8, cluster=RayCluster(opened), progress=kill)
-    assert killed == ["_load", "_Embed", "_Write", "Chunks", "_Board", "_load"]
-    assert (report.listed, report.added, report.quarantined, report.interrupted) == (400, 400, (), False)
-    assert collection.count() == 400
-
-
-def test_a_stop_finishes_what_is_in_hand_and_the_next_run_does_the_rest(tmp_path: Path, server: EdgeServer) -> None:
-    photos = many_images(tmp_path / "photos", 200)
-    opened = partial(open_collection, "stopped", server.url)
-    collection = opened()
-    stop = threading.Event()
-
-    def after_a_while(progress: Progress) -> None:
-        if progress.done >= 10:
+        if progress.done >= 240:
             stop.set()
 
     first = ingest(
-        SlowSource(photos, 0.05),
-        collection,
-        batch_size=4,
-        cluster=RayCluster(opened),
-        progress=after_a_while,
-        stop=stop,
+        SlowSource(photos, 0.02), collection, batch_size=8, cluster=RayCluster(opened), progress=kill, stop=stop
     )
-    assert first.interrupted
-    assert 10 <= first.added < 200
+    assert killed == ["_load", "_Embed", "_Write", "Chunks", "_Board"]
+    assert (first.interrupted, first.quarantined) == (True, ())
+    assert 240 <= first.added < 400  # nothing is counted twice
     assert collection.count() == first.added
     second = ingest(FolderSource(photos), collection, batch_size=16)
-    assert (second.added, second.skipped, second.interrupted) == (200 - first.added, first.added, False)
+    assert (second.added, second.skipped, second.interrupted) == (400 - first.added, first.added, False)
 
 
 def test_a_store_that_goes_away_ends_the_run_as_it_does_without_a_cluster(tmp_path: Path) -> None:
@@ -248,14 +230,6 @@ def open_in_memory() -> ImageCollection:
 
 def open_in_folder(folder: Path) -> ImageCollection:
     return ImageCollection("photos", FakeEmbedder(), EdgeClient(folder))
-
-
-def test_an_embedded_store_is_refused(tmp_path: Path) -> None:
-    opened = partial(open_in_folder, tmp_path / "store")
-    collection = opened()
-    with pytest.raises(ConfigError, match="run a Qdrant server"):
-        ingest(FolderSource(many_images(tmp_path / "photos", 2)), collection, cluster=RayCluster(opened))
-    collection.client.close()
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])

@@ -505,7 +505,7 @@ def test_archives_in_a_bucket_are_streamed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
-@pytest.mark.slow
+@pytest.mark.usefixtures("brief_pauses")
 def test_an_archive_in_a_bucket_is_streamed_through_failures_and_cuts(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
