@@ -18,7 +18,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.app import create_app
 from clip_qdrant.service.state import Service
 
-__all__ = ["listen", "run_server"]
+__all__ = ["listen", "make_server", "run_server"]
 
 _KEEP_ALIVE = 30  # seconds that a connection may be idle
 
@@ -43,6 +43,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run_server(service: Service, listener: socket.socket, *, drain: float) -> None:
     """Answers until the process is told to end; then for `drain` seconds more, and for the requests in hand."""
+    make_server(service, drain=drain).run([listener])
+
+
+def make_server(service: Service, *, drain: float) -> uvicorn.Server:
+    """What `run_server` runs: its `handle_exit` is called by signals."""
     config = uvicorn.Config(
         create_app(service),
         log_config=None,
@@ -51,7 +56,7 @@ def run_server(service: Service, listener: socket.socket, *, drain: float) -> No
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=math.ceil(service.options.deadline),
     )
-    _DrainingServer(config, service, drain).run([listener])
+    return _DrainingServer(config, service, drain)
 
 
 class _DrainingServer(uvicorn.Server):

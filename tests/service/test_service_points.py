@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,16 @@ def test_what_is_more_than_one_request_may_have_is_refused(http: httpx.Client) -
         assert answer.status_code == 413, answer.text
         assert answer.json()["type"] == "urn:clip-qdrant:RequestTooLarge"
     assert endless.json()["request_id"] == "e"
+
+
+def test_a_body_that_announces_too_much_is_not_waited_for(http: httpx.Client) -> None:
+    connection = HTTPConnection(str(http.base_url).removeprefix("http://").rstrip("/"), timeout=60)
+    connection.putrequest("POST", "/v1/points")
+    connection.putheader("Content-Length", "200001")
+    connection.endheaders()
+
+    with contextlib.closing(connection):
+        assert connection.getresponse().status == 413
 
 
 def test_images_are_deleted_by_name_or_filter_and_never_by_nothing(http: httpx.Client) -> None:
