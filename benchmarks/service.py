@@ -1,14 +1,14 @@
 """How many requests a service answers, and how long they take: searches by text, texts and images embedded.
 
-    python benchmarks/service.py                                 # 10,000 points; 1, 8 and 32 clients, 5 s each
-    python benchmarks/service.py --clients 32 --seconds 10 --only search
+    python benchmarks/service.py                                 # 10,000 points; 1, 8 and 32 clients
+    python benchmarks/service.py --clients 32 --rounds 10 --only search
     python benchmarks/service.py --peer                          # and sentence-transformers behind a plain FastAPI app
 
 Each server is a process of its own, and so are the clients, which ask again as soon as they have an answer. No two
 texts are equal, so that nothing comes out of a cache. "one by one" is the same service, which embeds
 what each request wants by itself. The peer has a text encoder of the same size as the bundled model's (6 layers of
-384, MiniLM), its weights made up, and the tokenizer of the bundled model. "CPU" is what the server used for one
-request, in milliseconds, which the load of other programs changes less than the times.
+384, MiniLM), its weights made up, and the tokenizer of the bundled model. The servers take turns, second by second, so
+that what else the computer does falls on all alike. "CPU" is what a server used for one request, in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=10_000)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each row of the table")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5, help="for each row of the table")
     parser.add_argument("--only", choices=WORKS, help="this work alone")
     parser.add_argument("--peer", action="store_true", help="sentence-transformers too, which has to be installed")
     parser.add_argument("--folder", type=Path, help="where the store is made; the system's, by default")
@@ -67,20 +70,57 @@ def compare(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ("work", "server", "clients", "requests/s", "p50 ms", "p99 ms", "CPU ms", "errors")
+    columns = ("work", "clients", "server", "requests/s", "p50 ms", "p99 ms", "CPU ms", "errors")
     table = Table(*columns, title=f"{options.points:,} points, {os.cpu_count()} cores")
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        subprocess.run([sys.executable, "-c", FILL, folder, str(options.points)], check=True)
-        for kind in KINDS if options.peer else KINDS[:2]:
-            with running(kind, Path(folder)) as (port, pid):
-                for work in [options.only] if options.only else WORKS:
-                    if kind == "sentence-transformers" and work != "texts":
-                        continue
-                    for clients in options.clients:
-                        row = measure(work, port, pid, clients, options.seconds)
-                        print(kind, work, clients, *row, flush=True)
-                        table.add_row(work, kind, str(clients), *row)
+    kinds = KINDS if options.peer else KINDS[:2]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, contextlib.ExitStack() as servers:
+        first = Path(folder) / "store"
+        subprocess.run([sys.executable, "-c", FILL, str(first), str(options.points)], check=True)
+        running_servers = {}
+        for number, kind in enumerate(kinds):
+            store = Path(folder) / str(number)  # an embedded store is one server's
+            if kind != "sentence-transformers":
+                shutil.copytree(first, store)
+            running_servers[kind] = servers.enter_context(running(kind, store))
+        for work in [options.only] if options.only else WORKS:
+            asked = [kind for kind in kinds if kind != "sentence-transformers" or work == "texts"]
+            for clients in options.clients:
+                measured = {kind: Measured() for kind in asked}
+                for _ in range(options.rounds):
+                    for kind, total in measured.items():
+                        port, pid = running_servers[kind]
+                        total.add(*measure(work, port, pid, clients, options.seconds))
+                for kind, total in measured.items():
+                    print(work, clients, kind, *total.row(), flush=True)
+                    table.add_row(work, str(clients), kind, *total.row())
     Console(width=120).print(table)
+
+
+@dataclass
+class Measured:
+    """What the rounds of one server came to."""
+
+    times: list[float] = field(default_factory=list)  # seconds of each request that counts
+    seconds: float = 0.0
+    cpu: float = 0.0
+    requests: int = 0
+    errors: int = 0
+
+    def add(self, told: dict[str, Any], cpu: float) -> None:
+        self.times += told["times"]
+        self.seconds += told["seconds"]
+        self.cpu += cpu
+        self.requests += len(told["times"]) + told["warm_up"]
+        self.errors += told["errors"]
+
+    def row(self) -> tuple[str, ...]:
+        """Requests a second, milliseconds at the 50th and the 99th percentile, of CPU for each, errors."""
+        times = sorted(self.times)
+        if not times:
+            return ("0", "", "", "", str(self.errors))
+        p50, p99 = times[len(times) // 2], times[min(len(times) - 1, int(len(times) * 0.99))]
+        rate, each = len(times) / self.seconds, self.cpu / self.requests
+        return f"{rate:.0f}", f"{1000 * p50:.1f}", f"{1000 * p99:.1f}", f"{1000 * each:.2f}", str(self.errors)
 
 
 FILL = """
@@ -206,20 +246,12 @@ def make_peer() -> Any:
     return app
 
 
-def measure(work: str, port: int, pid: int, clients: int, seconds: float) -> tuple[str, ...]:
-    """Requests a second, milliseconds at the 50th and the 99th percentile, of CPU each, and errors, as texts."""
+def measure(work: str, port: int, pid: int, clients: int, seconds: float) -> tuple[dict[str, Any], float]:
+    """What `load` tells, and the seconds of CPU that the server used."""
     asked = {"work": work, "port": port, "clients": clients, "seconds": seconds, "seed": random.randrange(1 << 30)}
     before = cpu_seconds(pid)
     done = subprocess.run([sys.executable, __file__, "--load", json.dumps(asked)], capture_output=True, check=True)
-    cpu = cpu_seconds(pid) - before
-    told = json.loads(done.stdout)
-    times = sorted(told["times"])
-    if not times:
-        return ("0", "", "", "", str(told["errors"]))
-    p50, p99 = times[len(times) // 2], times[min(len(times) - 1, int(len(times) * 0.99))]
-    answers = len(times) + told["warm_up"]
-    rate = f"{len(times) / told['seconds']:.0f}"
-    return rate, f"{1000 * p50:.1f}", f"{1000 * p99:.1f}", f"{1000 * cpu / answers:.2f}", str(told["errors"])
+    return json.loads(done.stdout), cpu_seconds(pid) - before
 
 
 def cpu_seconds(pid: int) -> float:

@@ -38,7 +38,7 @@ class CohereRequest(EmbeddingRequest):
     images: list[str] | None = Field(default=None, description="data URLs")
     inputs: list[Content] | None = None
     input_type: str | None = None
-    embedding_types: list[VectorFormat] = Field(default_factory=lambda: ["float"], min_length=1)
+    embedding_types: list[VectorFormat] = Field(default=["float"], min_length=1)
     output_dimension: int | None = Field(default=None, description="that of the model: its vectors cannot be cut")
     truncate: Literal["END"] | None = Field(default=None, description="long texts are cut at their end")
 
