@@ -28,9 +28,16 @@ from clip_qdrant.service.state import Service
 from clip_qdrant.store.connect import connect
 from clip_qdrant.web.fetch import Fetcher
 
-CASES = int(os.environ.get("CLIP_QDRANT_TEST_CASES", "4"))  # of each operation
+CASES = int(os.environ.get("CLIP_QDRANT_TEST_CASES", "2"))  # of each operation
 COVERAGE = "CLIP_QDRANT_TEST_CASES" in os.environ  # every limit of the schemas, too
-SETTINGS = {"generation": {"mode": "all"}, "phases": {"coverage": {"enabled": COVERAGE}}}
+# Examples have a test of their own.
+SETTINGS = {
+    "generation": {"mode": "all"},
+    "phases": {"coverage": {"enabled": COVERAGE}, "examples": {"enabled": False}},
+}
+    "generation": {"mode": "all"},
+    "phases": {"coverage": {"enabled": COVERAGE}, "examples": {"enabled": False}},
+}
 # What a filter or the name of a field means, a schema cannot say: such a request may well be refused.
 CHECKS = [
     not_a_server_error,
