@@ -35,9 +35,6 @@ SETTINGS = {
     "generation": {"mode": "all"},
     "phases": {"coverage": {"enabled": COVERAGE}, "examples": {"enabled": False}},
 }
-    "generation": {"mode": "all"},
-    "phases": {"coverage": {"enabled": COVERAGE}, "examples": {"enabled": False}},
-}
 # What a filter or the name of a field means, a schema cannot say: such a request may well be refused.
 CHECKS = [
     not_a_server_error,
