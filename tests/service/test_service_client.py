@@ -148,6 +148,7 @@ def test_a_request_says_only_what_is_not_usual() -> None:
         (lambda client: client.search(""), errors.QueryError),
         (lambda client: client.search_batch("red"), errors.QueryError),
         (lambda client: client.recommend([None]), errors.QueryError),
+        (lambda client: client.discover("red", ["blue"]), errors.QueryError),
         (lambda client: client.search(b""), errors.EmptyImage),
     ],
 )

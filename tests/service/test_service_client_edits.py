@@ -82,6 +82,7 @@ def test_images_are_changed_and_deleted(client: Client) -> None:
     assert client.update_metadata({"n": None}, where="n = 2") == 2
     assert client.update_metadata({"n": 3}, where="") == 3
     assert client.count("caption ~ 'new'") == 2
+    assert client.update_metadata({"n": 4}, uris=[]) == client.delete(uris=[]) == 0
     assert client.delete(uris=["urn:a", "urn:none"]) == 1
     assert client.delete(where="caption ~ 'new'") == 1
     assert [hit.uri for hit in client.search(None)] == ["urn:c"]

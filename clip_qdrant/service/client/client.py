@@ -30,6 +30,7 @@ class Client(SearchCalls, CountCalls, EditCalls, CollectionCalls, RunCalls):
     is busy or not there yet, after the pauses that it asks for. `http` is an httpx.Client to use, with proxies or
     certificates of its own. Images that a query names are files of this computer, and are sent.
 
+    A collection that is not there is CollectionNotFound here, where ImageCollection gives no hits.
     Every method may raise what the same method of ImageCollection does, and ServiceError: Unauthorized, Forbidden,
     Overloaded, … May be used from several threads; async code has the methods as `asearch` and so on.
     """

@@ -71,7 +71,10 @@ class EditCalls(Calls):
         """As `ImageCollection.update_metadata`."""
         if uris is None and where is None:
             raise QueryError('update_metadata() needs uris or where; where="" means all images')
-        asked = {"changes": encode_metadata(changes), "ids": _list_names(uris)}
+        ids = _list_names(uris)
+        if ids == []:
+            return 0
+        asked = {"changes": encode_metadata(changes), "ids": ids}
         changed: int = self._ask("/v1/points/metadata", asked, where=where)["changed"]
         return changed
 
@@ -79,7 +82,10 @@ class EditCalls(Calls):
         """As `ImageCollection.delete`."""
         if uris is None and where is None:
             raise QueryError("delete() needs uris or where")
-        deleted: int = self._ask("/v1/points/delete", {"ids": _list_names(uris)}, where=where)["deleted"]
+        ids = _list_names(uris)
+        if ids == []:
+            return 0
+        deleted: int = self._ask("/v1/points/delete", {"ids": ids}, where=where)["deleted"]
         return deleted
 
     # The same for async code, each in a thread of asyncio's pool.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.collection.async_face import run_in_thread
 from clip_qdrant.collection.hits import Hit, Hits
@@ -12,7 +12,7 @@ from clip_qdrant.collection.points import id_of
 from clip_qdrant.collection.search.examples import Strategy
 from clip_qdrant.collection.search.options import Collapse, SearchOptions
 from clip_qdrant.collection.text.fusion import TEXT_WEIGHT, Fusion
-from clip_qdrant.errors import PointNotFound
+from clip_qdrant.errors import PointNotFound, QueryError, shorten
 from clip_qdrant.service.client.calls import Calls
 from clip_qdrant.service.client.decode import decode_hit, decode_hits
 from clip_qdrant.service.client.encode import encode_query
@@ -123,9 +123,7 @@ class SearchCalls(Calls):
         """As `ImageCollection.discover`."""
         asked = {
             "target": None if target is None else encode_query(target),
-            "context": [
-                {"near": encode_query(near), "far": encode_query(far)} for near, far in list_of("context", context)
-            ],
+            "context": [_encode_pair(pair) for pair in list_of("context", context)],
         }
         return decode_hits(self._ask("/v1/discover", asked, where=where, options=options))
 
@@ -155,3 +153,9 @@ class SearchCalls(Calls):
     arecommend = run_in_thread(recommend)
     adiscover = run_in_thread(discover)
     aget = run_in_thread(get)
+
+
+def _encode_pair(pair: Any) -> dict[str, Any]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise QueryError(f"context takes pairs (near to this, rather than to that), not {shorten(repr(pair), 80)}")
+    return {"near": encode_query(pair[0]), "far": encode_query(pair[1])}
