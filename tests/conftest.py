@@ -152,6 +152,12 @@ def varied_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts come out empty: a run draws several, half a second each, and they have tests of their own."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+
+
+@pytest.fixture
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries a twentieth as long, for tests in which many fail."""
     exponential, uniform = tenacity.wait_exponential, tenacity.wait_random

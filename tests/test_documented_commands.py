@@ -46,11 +46,11 @@ PLACES: Mapping[str, str] = {
     "{000..099}": "{000..002}",
     "hf:openai/clip-vit-base-patch32 ": "",
 }
-# Ends of lines: what makes minutes of seconds. Training starts from the bundled model only where a line is about it.
+# Ends of lines: what makes seconds of minutes. They train a tiny model; tests/test_newcomer.py trains the bundled one.
 TINY = "--model tiny.pt --epochs 1 --device cpu"
 SHORTENED: Mapping[str, str] = {
     "train train.jsonl --val dev.jsonl --output mine.pt": TINY,
-    "train photos/captions.csv --freeze-encoders --epochs 3 --output mine.pt": "--epochs 1",
+    "train photos/captions.csv --freeze-encoders --epochs 3 --output mine.pt": TINY,
     "train train.jsonl --val dev.jsonl --output mine.pt --freeze-encoders --epochs 10": TINY,
     "train photos.jsonl drawings.csv --weight 1 --weight 0.5 --val dev.jsonl --output mine.pt": TINY,
     "train dataset_flickr8k.json --images Images --split train --val-split val --output mine.pt": TINY,
@@ -235,6 +235,7 @@ def parse(line: str) -> list[str]:
     return shlex.split(line, comments=True)
 
 
+@pytest.mark.usefixtures("no_charts")
 @pytest.mark.parametrize(
     "line", [pytest.param(line, marks=[pytest.mark.slow] if line in SHORTENED else []) for line in LINES]
 )
@@ -265,8 +266,6 @@ def test_every_documented_command_line_runs(
         before, folder = folder if needs_store else template, tmp_path / "folder"
         shutil.copytree(before, folder)
     program = program_like(folder, monkeypatch, embedders)
-    # Charts are drawn in tests of their own.
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
     # The loop of --watch ends with its first run.
     monkeypatch.setattr("clip_qdrant_ingestion.cli.watch.watch", run_once)
     monkeypatch.setattr("clip_qdrant.service.server.run_server", lambda *_, **__: None)  # it ends when it is told to
