@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from fakes import FakeEmbedder
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from running_service import run_app
 
 from clip_qdrant.errors import FilterError
@@ -41,7 +41,17 @@ def doings() -> Doings:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, doings: Doings) -> Iterator[str]:
-    options = ServiceOptions(deadline=0.3, threads=1, waiting=1, retry_after=7)
+    yield from serve(tmp_path_factory, doings, deadline=0.3)
+
+
+@pytest.fixture(scope="module")
+def patient_url(tmp_path_factory: pytest.TempPathFactory, doings: Doings) -> Iterator[str]:
+    """Of a service that gives a request an hour."""
+    yield from serve(tmp_path_factory, doings, deadline=3600)
+
+
+def serve(tmp_path_factory: pytest.TempPathFactory, doings: Doings, *, deadline: float) -> Iterator[str]:
+    options = ServiceOptions(deadline=deadline, threads=1, waiting=1, retry_after=7)
     with contextlib.closing(EdgeClient(tmp_path_factory.mktemp("store"))) as client:
         app = create_app(Service(client, FakeEmbedder(), options))
         add_routes(app, doings)
@@ -70,6 +80,11 @@ def add_routes(app: FastAPI, doings: Doings) -> None:
         except asyncio.CancelledError:
             doings.cancelled.set()
             raise
+
+    @app.post("/read-and-wait")
+    async def read_and_wait(request: Request) -> None:
+        assert await request.body() == b"{}"
+        await wait()
 
     @app.get("/filter")
     async def refuse_filter() -> None:
@@ -103,13 +118,18 @@ def test_what_ran_when_its_request_expired_goes_on_and_its_place_is_free_again(u
     assert 0 < answer.json() < 0.3
 
 
-@pytest.mark.parametrize("length", ["Content-Length: 0\r\n", ""])
-def test_a_caller_that_goes_cancels_the_handler(url: str, doings: Doings, length: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "length", "body"),
+    [("/wait", "", ""), ("/wait", "Content-Length: 0\r\n", ""), ("/read-and-wait", "Content-Length: 2\r\n", "{}")],
+)
+def test_a_caller_that_goes_cancels_the_handler(
+    patient_url: str, doings: Doings, path: str, length: str, body: str
+) -> None:
     doings.begun.clear()
     doings.cancelled.clear()
-    host, port = url.removeprefix("http://").split(":")
+    host, port = patient_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(f"POST /wait HTTP/1.1\r\nHost: {host}\r\n{length}\r\n".encode())
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n{body}".encode())
         assert doings.begun.wait(5)
 
     assert doings.cancelled.wait(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fakes import FakeEmbedder, solid_image
@@ -177,3 +178,25 @@ def test_what_is_not_known_to_be_narrow_is_refused(mine: ImageCollection) -> Non
         mine.client.batch_update_points(
             "photos", update_operations=[models.DeleteOperation(delete=models.PointIdsList(points=[1]))]
         )
+
+
+def test_what_is_fetched_first_is_narrow_too() -> None:
+    """Engines hand the outer filter down; a client need not rely on it."""
+    asked: list[Any] = []
+
+    class Asked(QdrantBase):
+        def query_points(self, collection_name: str, **options: Any) -> Any:
+            asked.append(options["prefetch"])
+
+        def query_batch_points(self, collection_name: str, requests: Any, **options: Any) -> Any:
+            asked.append(requests[0].prefetch)
+
+    client = TenantClient(Asked(), MINE)
+    outer = models.Prefetch(query=[1.0], prefetch=[models.Prefetch(query=[0.5], filter=models.Filter(must=[]))])
+    client.query_points("photos", prefetch=outer)
+    client.query_batch_points("photos", requests=[models.QueryRequest(query=[1.0], prefetch=[outer])])
+
+    own = models.FieldCondition(key="metadata.customer", match=models.MatchValue(value="acme"))
+    for found in (asked[0], asked[1][0]):
+        assert found.filter == models.Filter(must=[own])
+        assert found.prefetch[0].filter == models.Filter(must=[own, models.Filter(must=[])])

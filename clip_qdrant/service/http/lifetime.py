@@ -89,7 +89,10 @@ class _Exchange:
         self._handler: asyncio.Future[None] | None = None
         self._watch: asyncio.Future[None] | None = None
         # Without a body there is nothing to wait for: the connection is watched from the start.
-        self._is_empty = not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+        self._is_empty = not any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
+            for name, value in scope["headers"]
+        )
         self._is_begun = self._is_answered = False
         self.is_expired = self.is_abandoned = False
 
