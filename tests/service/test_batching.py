@@ -153,6 +153,16 @@ def test_one_bad_text_fails_its_own_request_alone(held: tuple[HeldEmbedder, Batc
             made.embed_texts([3])  # type: ignore[list-item]  # what it refuses
 
 
+def test_an_embedder_that_makes_too_few_rows_is_told_so_and_the_next_request_is_answered() -> None:
+    embedder = FakeEmbedder()
+    embed = embedder.embed_pixels
+    embedder.embed_pixels = lambda pixels: embed(pixels)[:1]  # type: ignore[method-assign]
+    with batching(embedder) as made:
+        with pytest.raises(ConfigError, match=r"the embedder made \(1, 16\) of 2 images, not \(n, 16\)"):
+            made.embed_pixels(np.zeros((2, 16, 16, 3), np.uint8))
+        assert made.embed_pixels(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 16)
+
+
 def test_a_full_queue_is_refused_with_a_time_to_come_back(held: tuple[HeldEmbedder, BatchingEmbedder]) -> None:
     _embedder, made = held
     with ThreadPoolExecutor(4) as pool:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from clip_qdrant.errors import DeadlineExceeded, Overloaded
+from clip_qdrant.errors import ConfigError, DeadlineExceeded, Overloaded
 from clip_qdrant.service.batching.jobs import EncoderJob
 from clip_qdrant.service.http.lifetime import current_lifetime
 
@@ -180,7 +180,7 @@ class Batcher(Generic[Item]):
     def _run(self, group: Sequence[tuple[EncoderJob[Item], int]]) -> None:
         """Embeds items; if that fails, those of each job alone, so that only the one at fault gets the error."""
         try:
-            rows = self._embed([job.items[position] for job, position in group])
+            rows = self._embed_checked([job.items[position] for job, position in group])
         except Exception as error:  # noqa: BLE001  it belongs to whoever gave the item
             jobs = {id(job): job for job, _ in group}
             if len(jobs) == 1:
@@ -191,3 +191,9 @@ class Batcher(Generic[Item]):
             return
         for (job, position), row in zip(group, rows, strict=True):
             job.put(position, row)
+
+    def _embed_checked(self, items: Sequence[Item]) -> np.ndarray:
+        rows = self._embed(items)
+        if rows.shape != (len(items), self._dim):
+            raise ConfigError(f"the embedder made {rows.shape} of {len(items)} {self._what}, not (n, {self._dim})")
+        return rows
