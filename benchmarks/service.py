@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clip_qdrant.embedder import ClipEmbedder
+    from clip_qdrant.service.state import Service
 
 COLLECTION, BATCH = "benchmark", 1000
 SIDE = 256  # pixels of the images that are embedded
@@ -191,13 +192,16 @@ def running(kind: str, folder: Path) -> Iterator[tuple[int, int]]:
 def serve(kind: str, folder: Path, port: int) -> None:
     import uvicorn
 
-    app = make_peer() if kind == "sentence-transformers" else make_service(kind, folder)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
+    from clip_qdrant.service.server import listen, run_server
+
+    if kind == "sentence-transformers":
+        uvicorn.run(make_peer(), host="127.0.0.1", port=port, log_config=None, access_log=False)
+    else:
+        run_server(make_service(kind, folder), listen("127.0.0.1", port), drain=0.0)
 
 
-def make_service(kind: str, folder: Path) -> Any:
+def make_service(kind: str, folder: Path) -> Service:
     from clip_qdrant import connect
-    from clip_qdrant.service.app import create_app
     from clip_qdrant.service.batching.options import BatchingOptions
     from clip_qdrant.service.open_collections import OpenCollections
     from clip_qdrant.service.options import ServiceOptions
@@ -205,13 +209,12 @@ def make_service(kind: str, folder: Path) -> Any:
 
     client, embedder = connect(folder), open_embedder()
     if kind == "batched":
-        return create_app(Service(client, embedder, ServiceOptions(collection=COLLECTION)))
+        return Service(client, embedder, ServiceOptions(collection=COLLECTION))
     alone = BatchingOptions(texts_in_batch=1, images_in_batch=1, gathering=0.0, cached_texts=0)
     service = Service(client, embedder, ServiceOptions(collection=COLLECTION, batching=alone))
-    service.collections = OpenCollections(
-        client, embedder, service.options
-    )  # a search embeds its text in its own thread
-    return create_app(service)
+    # A search embeds its text in its own thread.
+    service.collections = OpenCollections(client, embedder, service.options)
+    return service
 
 
 def make_peer() -> Any:

