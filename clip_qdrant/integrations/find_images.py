@@ -1,18 +1,22 @@
-"""What the integrations have in common: images that a query finds, without the texts that may lie beside them."""
+"""Images that a query finds, without the texts that integrations may have put beside them."""
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
-from clip_qdrant.collection.hits import Hit, Hits
+from clip_qdrant.collection.hits import Hits
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.filters.build import Where
+from clip_qdrant.integrations.payloads import NO_TEXTS, is_text
 
 __all__ = ["find", "find_images", "join_filters"]
 
-_ARE_IMAGES = "image.sha256 exists"
+# As all texts are, and images that were stored as vectors. An offset would count the texts of the pages before.
+_HAVE_NO_IMAGE = "image.sha256 is null"
+_with_texts: weakref.WeakSet[ImageCollection] = weakref.WeakSet()  # in which a search has met one
 
 
 def find(images: ImageCollection, query: Any, *, where: Where | None, options: SearchOptions) -> Hits:
@@ -21,11 +25,17 @@ def find(images: ImageCollection, query: Any, *, where: Where | None, options: S
 
 
 def find_images(images: ImageCollection, query: Any, *, where: Where | None, options: SearchOptions) -> Hits:
-    """The same of images alone. The store is asked twice only where there are texts among the hits."""
-    hits = find(images, query, where=where, options=options)
-    if all(map(_is_image, hits)):
-        return hits
-    return find(images, query, where=join_filters(where, _ARE_IMAGES), options=options)
+    """The same of images alone.
+
+    A collection of images alone pays nothing for it. Once there is a text among the hits the store is asked again,
+    without texts, and at once from then on.
+    """
+    if images not in _with_texts and not (options.offset and images.count(_HAVE_NO_IMAGE)):
+        hits = find(images, query, where=where, options=options)
+        if not any(is_text(hit.uri) for hit in hits):
+            return hits
+        _with_texts.add(images)
+    return find(images, query, where=join_filters(where, NO_TEXTS), options=options)
 
 
 def join_filters(first: Where | None, second: Where | None) -> Where | None:
@@ -36,7 +46,3 @@ def join_filters(first: Where | None, second: Where | None) -> Where | None:
 
 def _is_empty(where: Where | None) -> bool:
     return where is None or (isinstance(where, str) and not where.strip()) or where == {}
-
-
-def _is_image(hit: Hit) -> bool:
-    return bool(hit.payload.get("image"))

@@ -25,8 +25,9 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import ConfigError, FilterError, FingerprintMismatch, MetadataError, QueryError
-from clip_qdrant.integrations.langchain import ClipEmbeddings, ClipVectorStore
-from clip_qdrant.integrations.langchain.documents import uri_of
+from clip_qdrant.integrations.langchain import ClipEmbeddings, ClipImageRetriever, ClipVectorStore
+from clip_qdrant.integrations.langchain.documents import uris_of
+from clip_qdrant.records import ImageRecord
 from clip_qdrant.store.edge.client import EdgeClient
 
 COLOURS = ("red", "yellow", "green", "blue")
@@ -188,7 +189,22 @@ def test_every_id_comes_back_and_names_its_text_alone(store: ClipVectorStore, id
 def test_ids_that_differ_name_different_texts() -> None:
     ids = ["1", "urn:text:1", "urn:text:urn%3Atext%3A1", "%31", "file:///1", "FILE:///1"]
 
-    assert len({uri_of(id) for id in ids}) == len(ids)
+    assert len({uris_of(id)[-1] for id in ids}) == len(ids)
+
+
+def test_a_text_whose_id_is_a_uri_is_told_from_an_image_at_it(store: ClipVectorStore) -> None:
+    page = "https://example.org/red.png"
+    store.add_texts(["red", "red"], [{"year": 1}, {}], ids=[page, "1"])
+    assert ClipImageRetriever(images=store.images).invoke("red") == []
+
+    store.images.add([solid_image("red")], uris=[page], captions=["an image"])
+    assert [document.page_content for document in store.get_by_ids([page])] == ["an image"]
+    store.add_texts(["described"], ids=[page])
+    assert [document.page_content for document in ClipImageRetriever(images=store.images).invoke("red")] == [
+        "described"
+    ]
+    store.delete([page])
+    assert [document.id for document in store.similarity_search("red")] == ["1"]
 
 
 def test_a_document_of_a_stored_image_changes_caption_and_metadata_and_keeps_its_vector(
@@ -219,6 +235,24 @@ def test_a_document_that_says_nothing_new_of_an_image_writes_nothing(store: Clip
     store.add_documents(found)
 
     assert store.images.search("red")[0].payload == before
+
+
+def test_an_image_that_is_stored_as_a_vector_is_found_described_and_keeps_its_vector(store: ClipVectorStore) -> None:
+    photos = store.images
+    photos.writer.write([ImageRecord("s3://b/red.png")], photos.embedder.embed_images([solid_image("red")]))
+    store.add_texts(["red"], ids=["1"])
+    before = photos.search("red", where="uri = 's3://b/red.png'", vectors=True)[0].vector
+
+    (document,) = ClipImageRetriever(images=photos).invoke("red")
+    document.page_content, document.metadata["year"] = "a red wall", 2024
+    store.add_documents([document])
+
+    (after,) = photos.search("red", where="uri = 's3://b/red.png'", vectors=True)
+    assert (after.caption, after.metadata) == ("a red wall", {"year": 2024})
+    assert before is not None
+    assert after.vector is not None
+    assert after.vector.tolist() == before.tolist()
+    assert len(photos) == 2
 
 
 def test_a_field_that_does_not_fit_keeps_out_all_documents_of_a_call(store: ClipVectorStore) -> None:

@@ -29,8 +29,9 @@ from clip_qdrant.errors import ConfigError, MetadataError, QueryError
 from clip_qdrant.filters.build import Where
 from clip_qdrant.images.load import ImageInput
 from clip_qdrant.integrations.find_images import find
-from clip_qdrant.integrations.langchain.documents import list_changes, make_document, uri_of
+from clip_qdrant.integrations.langchain.documents import make_document, read_metadata, uris_of
 from clip_qdrant.integrations.langchain.embeddings import ClipEmbeddings
+from clip_qdrant.integrations.payloads import is_text, list_changes, text_uri
 from clip_qdrant.records import ImageRecord
 
 __all__ = ["ClipVectorStore"]
@@ -99,8 +100,7 @@ class ClipVectorStore(VectorStore):
                 raise ConfigError(f"there are {len(contents)} texts and {entries} {what}; give one for each")
         names = [str(uuid.uuid4()) if name is None else name for name in wanted]
         if contents:
-            documents = {uri_of(name): each for name, *each in zip(names, contents, given, strict=True)}
-            self._store(documents, batch_size)
+            self._store({name: each for name, *each in zip(names, contents, given, strict=True)}, batch_size)
         return names
 
     def delete(  # type: ignore[override]  # see the class on options
@@ -109,15 +109,14 @@ class ClipVectorStore(VectorStore):
         """Deletes images and texts by id, by filter, or those that both name; what is not there is no error."""
         if ids is None and filter is None:
             raise QueryError("delete() needs ids or a filter; images.drop() deletes the whole collection")
-        uris = None if ids is None else [uri_of(name) for name in list_of("ids", ids)]
+        uris = None if ids is None else [uri for name in list_of("ids", ids) for uri in uris_of(name)]
         self.images.delete(uris=uris, where=filter)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in their order, without those that are not stored."""
-        uris = [uri_of(name) for name in list_of("ids", ids)]
-        payloads = self.images.writer.read_payloads(uris)
-        return [make_document(payloads[uri]) for uri in dict.fromkeys(uris) if uri in payloads]
+        stored = self._read({name: uris_of(name) for name in list_of("ids", ids)})
+        return [make_document(payload) for payload in stored.values()]
 
     def similarity_search(  # type: ignore[override]  # see the class on options
         self, query: Asked, k: int = 4, *, filter: Where | None = None, options: SearchOptions | None = None
@@ -200,28 +199,39 @@ class ClipVectorStore(VectorStore):
         return find(self.images, query, where=where, options=replace(options or SearchOptions(), limit=k))
 
     def _store(self, documents: Mapping[str, Sequence[Any]], batch_size: int) -> None:
-        """Stores texts and their metadata by uri; those with the uri of a stored image change that one."""
+        """Stores texts and their metadata by id; those that name a stored image change that one."""
         writer = self.images.writer
-        stored = writer.read_payloads([*documents])
-        edits, texts = [], []
-        for uri, (text, metadata) in documents.items():
-            _check_caption(uri, text, metadata)
-            there = stored.get(uri, {})
-            if not there.get("image"):
-                texts.append(writer.check(ImageRecord(uri, caption=text, metadata=metadata or {})))
-            elif changes := list_changes(there, text, metadata or {}):
+        stored = self._read({name: uris_of(name) for name in documents})
+        edits, described, texts = [], [], []
+        for name, (text, metadata) in documents.items():
+            _check_caption(name, text, metadata)
+            there = stored.get(name)
+            if there is None or is_text(there["uri"]):
+                texts.append(writer.check(ImageRecord(text_uri(name), caption=text, metadata=metadata or {})))
+                continue
+            fields = read_metadata(there, metadata or {})
+            if not there.get("image"):  # stored as a vector, which stays
+                described.append(writer.check(ImageRecord(name, caption=text or None, metadata=fields)))
+            elif changes := list_changes(there, text or None, fields):
                 edits.append((there, changes))
-        writer.prepare(texts)
+        writer.prepare([*texts, *described])
         edit_payloads(writer, edits)
+        writer.write_payloads(described)
         for some in batches(texts, batch_size):
             writer.write(some, self.images.embedder.embed_texts([record.caption or "" for record in some]))
 
+    def _read(self, uris: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+        """The payload that each id stands for, without those that are not stored."""
+        payloads = self.images.writer.read_payloads(list(dict.fromkeys(uri for some in uris.values() for uri in some)))
+        found = {name: next((uri for uri in some if uri in payloads), None) for name, some in uris.items()}
+        return {name: payloads[uri] for name, uri in found.items() if uri is not None}
 
-def _check_caption(uri: str, text: str, metadata: Any) -> None:
+
+def _check_caption(name: str, text: str, metadata: Any) -> None:
     """Raises MetadataError for a caption in the metadata, which would be lost: the text is the caption."""
     if isinstance(metadata, Mapping) and metadata.get("caption", text) != text:
         raise MetadataError(
-            f"{uri}: page_content becomes the caption, and metadata has another one; use another name there",
+            f"{name}: page_content becomes the caption, and metadata has another one; use another name there",
             field="caption",
         )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from llama_index.core.schema import ImageNode, NodeRelationship, NodeWithScore, RelatedNodeInfo
 
 from clip_qdrant.collection.hits import Hit
+from clip_qdrant.integrations.payloads import read_fields
 
 __all__ = ["NODE_ID", "REF_DOC_ID", "make_node"]
 
 # Metadata fields of images that came as nodes.
 NODE_ID = "node_id"
 REF_DOC_ID = "ref_doc_id"
-_BESIDE = ("taken_at", "location")  # what the payload keeps beside the metadata
 
 
 def make_node(hit: Hit) -> NodeWithScore:
@@ -21,9 +21,8 @@ def make_node(hit: Hit) -> NodeWithScore:
     archive) has neither. The metadata are those of the image, with `taken_at`, `location`, `uri` and `caption`, since
     what LlamaIndex shows of an ImageNode to a model that sees is the picture and its metadata, not its text.
     """
-    metadata = dict(hit.metadata)
+    metadata = read_fields(hit.payload)
     node_id, document = metadata.pop(NODE_ID, None), metadata.pop(REF_DOC_ID, None)
-    metadata |= {name: hit.payload[name] for name in _BESIDE if name in hit.payload}
     form = (hit.payload.get("image") or {}).get("format")
     node = ImageNode(
         id_=node_id or hit.uri or hit.id,

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.collection.query import Query
+from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import FilterError
 from clip_qdrant.fields.calendar import find_calendar_part
 from clip_qdrant.fields.types import RESERVED_FIELDS, FieldType
 from clip_qdrant.filters.build import Where, resolve_field, show_field
+from clip_qdrant.integrations.find_images import find_images, join_filters
 from clip_qdrant.integrations.mcp.lookup import Lookup, Period, read_filter
 
 if TYPE_CHECKING:
@@ -44,15 +46,14 @@ class OwnCollection:
         return self._search(Query.image(image) if isinstance(image, bytes) else Query.id(image), lookup)
 
     def _search(self, query: Query | None, lookup: Lookup) -> Hits:
-        return self._images.search(
-            query,
-            where=_join(lookup),
+        options = SearchOptions(
             limit=lookup.limit,
             offset=lookup.offset,
             text=lookup.words,
             min_relevance=lookup.min_relevance,
             order_by=lookup.order_by,
         )
+        return find_images(self._images, query, where=_join(lookup), options=options)
 
     def get(self, image: str) -> Hit | None:
         return self._images.get(image)
@@ -89,10 +90,7 @@ class OwnCollection:
 
 
 def _join(lookup: Lookup) -> Where | None:
-    conditions: list[Where] = [lookup.where] if lookup.where else []
-    if lookup.filter is not None:
-        conditions.append(read_filter(lookup.filter))
-    return {"and": conditions} if len(conditions) > 1 else next(iter(conditions), None)
+    return join_filters(lookup.where, None if lookup.filter is None else read_filter(lookup.filter))
 
 
 def _list_values(values: Facets) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from qdrant_client import QdrantClient, models
 from clip_qdrant import Hit, ImageCollection
 from clip_qdrant.integrations.mcp.catalog import CollectionCatalog
 from clip_qdrant.integrations.mcp.server import create_server
+from clip_qdrant.integrations.payloads import text_uri
 from clip_qdrant.pages.thumbnails import make_thumbnail
+from clip_qdrant.records import ImageRecord
 
 
 def captions(result: Any) -> list[str]:
@@ -127,6 +129,19 @@ def test_words_order_and_pages_reach_the_search(shelf: Shelf) -> None:
     older = call_tool(shelf.server, "search_images", order_by="-taken_at", limit=2, offset=2)
     assert captions(older) == ["all green", "all red, seen by Ada"]
     assert "3. green.png" in text_of(older)
+
+
+def test_texts_that_other_integrations_put_beside_the_images_are_no_hits(shelf: Shelf) -> None:
+    photos = ImageCollection("photos", shelf.embedder, shelf.client)
+    photos.writer.write([ImageRecord(text_uri("1"), caption="red")], shelf.embedder.embed_texts(["red"]))
+    try:
+        found = call_tool(shelf.server, "search_images", query="red")
+        similar = call_tool(shelf.server, "similar_images", image=str(shelf.folder / "red.png"))
+    finally:
+        photos.delete(uris=[text_uri("1")])
+
+    assert captions(found)[0] == "all red, seen by Ada"
+    assert "red" not in captions(found) + captions(similar)
 
 
 def test_what_is_blank_is_left_out(shelf: Shelf) -> None:

@@ -32,6 +32,7 @@ from clip_qdrant.embedder_protocol import find_needed_side
 from clip_qdrant.errors import ConfigError, FilterError
 from clip_qdrant.fields.types import FieldType
 from clip_qdrant.filters.build import Where
+from clip_qdrant.integrations.payloads import is_text, list_changes, text_uri
 from clip_qdrant.store.connect import connect
 from clip_qdrant.uris import point_id
 from clip_qdrant.url_secrets import mask_secrets
@@ -39,9 +40,6 @@ from haystack_integrations.document_stores.clip_qdrant.documents import (
     DOCUMENT_ID,
     StoredDocument,
     change_fields,
-    document_uri,
-    is_text,
-    list_changes,
     make_document,
     path_uri,
     read_document,
@@ -313,7 +311,7 @@ class ClipQdrantDocumentStore:
         for each in documents:
             there = payloads.get(each.uri, {})
             if each.names_image and there.get("image"):  # it came from here, and its image has not changed
-                edits.append((there, list_changes(there, each.record)))
+                edits.append((there, list_changes(there, each.record.caption, each.record.metadata)))
             elif each.vector is not None:
                 brought.append(each)
             elif each.image is not None:
@@ -339,7 +337,7 @@ class ClipQdrantDocumentStore:
 
     def _find_points(self, document_ids: Sequence[str]) -> list[str]:
         """The ids of the points that documents of these ids may be."""
-        texts = [point_id(document_uri(each)) for each in document_ids]
+        texts = [point_id(text_uri(each)) for each in document_ids]
         return [*texts, *filter(_is_point_id, document_ids), *map(point_id, self._find_named(document_ids).values())]
 
     def _find_named(self, document_ids: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import numpy as np
 from haystack.dataclasses import Document
@@ -20,9 +19,9 @@ from haystack.dataclasses import Document
 from clip_qdrant.collection.hits import Hit
 from clip_qdrant.collection.query import as_vector, to_unit
 from clip_qdrant.errors import ConfigError, QueryError
-from clip_qdrant.filters.build import Where
 from clip_qdrant.image_names import member_of
 from clip_qdrant.images.load import load_image
+from clip_qdrant.integrations.payloads import read_fields, text_id, text_uri
 from clip_qdrant.records import ImageRecord, add_image, read_said
 from clip_qdrant.uris import path_of, point_id, to_uri
 from clip_qdrant.url_secrets import remove_secrets
@@ -30,12 +29,8 @@ from haystack_integrations.document_stores.clip_qdrant.images import FILE_PATH, 
 
 __all__ = [
     "DOCUMENT_ID",
-    "NO_TEXTS",
     "StoredDocument",
     "change_fields",
-    "document_uri",
-    "is_text",
-    "list_changes",
     "make_document",
     "path_uri",
     "read_document",
@@ -44,9 +39,6 @@ __all__ = [
 
 DOCUMENT_ID = "haystack_id"
 _URI = "uri"
-_TEXT = "urn:text:"  # as for the texts of LangChain
-NO_TEXTS: Where = {"not": {"uri": {"^=": _TEXT}}}
-_PAYLOAD = ("taken_at", "location")  # of an image, that are no metadata of it in the payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +57,6 @@ class StoredDocument:
     @property
     def uri(self) -> str:
         return self.record.uri
-
-
-def document_uri(document_id: str) -> str:
-    """The uri of a document without an image."""
-    return _TEXT + quote(document_id, safe="")
-
-
-def is_text(uri: str) -> bool:
-    """Whether a uri is that of a document without an image."""
-    return uri.startswith(_TEXT)
 
 
 def path_uri(name: str, root: str | None) -> str:
@@ -100,8 +82,8 @@ def read_document(document: Document, root: str | None) -> StoredDocument:
     elif isinstance(image, bytes):
         uri = f"urn:sha256:{hashlib.sha256(image).hexdigest()}"
     else:
-        uri = document_uri(document.id)
-    if uri != document_uri(document.id) and document.id != point_id(uri):
+        uri = text_uri(document.id)
+    if uri != text_uri(document.id) and document.id != point_id(uri):
         metadata[DOCUMENT_ID] = document.id
     names_image = given is not None and not isinstance(image, bytes)
     if document.embedding is None and image is None and given is None and not document.content:
@@ -122,14 +104,6 @@ def read_image(document: StoredDocument, target: int | None) -> ImageRecord:
     return add_image(document.record, loaded.info, loaded.taken_at, loaded.location)
 
 
-def list_changes(stored: Mapping[str, Any], record: ImageRecord) -> dict[str, Any]:
-    """What makes a payload that of a record, as `edit_payloads` takes it: None for a field to take away."""
-    now = {**(stored.get("metadata") or {}), **{name: stored[name] for name in _PAYLOAD if name in stored}}
-    changes = {name: None for name in now if name not in record.metadata}
-    changes |= {name: value for name, value in record.metadata.items() if now.get(name) != value}
-    return changes if record.caption == stored.get("caption") else {**changes, "caption": record.caption}
-
-
 def change_fields(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> ImageRecord:
     """The record of a payload without an image, with fields changed; None takes one away."""
     metadata = {**read_said(stored), **changes}
@@ -139,12 +113,10 @@ def change_fields(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Imag
 
 def make_document(hit: Hit, root: str | None) -> Document:
     """A stored image as a document: `meta` has its metadata, uri and date and place, `file_path` for a local file."""
-    meta = dict(hit.metadata)
+    meta = read_fields(hit.payload)
     own = meta.pop(DOCUMENT_ID, None)
-    meta |= {name: hit.payload[name] for name in _PAYLOAD if name in hit.payload}
-    if is_text(hit.uri):
-        document_id = unquote(hit.uri.removeprefix(_TEXT))
-    else:
+    document_id = text_id(hit.uri)
+    if document_id is None:
         document_id = own or hit.id
         meta[_URI] = hit.uri
         if hit.path is not None:

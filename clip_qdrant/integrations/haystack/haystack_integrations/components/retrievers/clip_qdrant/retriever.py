@@ -15,9 +15,8 @@ from haystack.errors import FilterError as HaystackFilterError
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import ConfigError, FilterError, QueryError
-from clip_qdrant.integrations.find_images import find, join_filters
+from clip_qdrant.integrations.find_images import find, find_images, join_filters
 from haystack_integrations.document_stores.clip_qdrant import ClipQdrantDocumentStore
-from haystack_integrations.document_stores.clip_qdrant.documents import NO_TEXTS, is_text
 from haystack_integrations.document_stores.clip_qdrant.images import find_path, read_bytes_of
 
 __all__ = ["ClipQdrantRetriever"]
@@ -100,9 +99,8 @@ class ClipQdrantRetriever:
         wanted = apply_filter_policy(self.filter_policy, self.filters, filters)
         where = join_filters(self.where, store.build_where(wanted))
         try:
-            hits = find(store.images, asked, where=where, options=options)
-            if not self.texts and any(is_text(hit.uri) for hit in hits):
-                hits = find(store.images, asked, where=join_filters(where, NO_TEXTS), options=options)
+            ask = find if self.texts else find_images
+            hits = ask(store.images, asked, where=where, options=options)
         except FilterError as error:
             raise HaystackFilterError(str(error)) from error
         return {"documents": [store.make_document(hit) for hit in hits]}
