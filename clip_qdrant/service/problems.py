@@ -183,8 +183,10 @@ def _request_id(request: Request) -> str | None:
 def _find_methods(request: Request) -> list[str]:
     """What may be done with a path. The framework names the methods of the first of its routes alone."""
     paths: Mapping[str, Mapping[str, Any]] = request.app.openapi()["paths"]
-    found = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
-    return sorted({method.upper() for methods in found for method in methods})
+    found = paths.get(request.url.path)  # which no pattern stands for then
+    if found is None:
+        found = next((methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)), {})
+    return sorted(method.upper() for method in found)
 
 
 class _ProblemResponse(JSONResponse):

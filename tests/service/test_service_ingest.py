@@ -146,6 +146,8 @@ def test_runs_are_listed(client: Client, http: httpx.Client, root: Path) -> None
     assert runs[0]["id"] == run.id
     assert http.get("/v1/ingest/nothing").status_code == 404
     assert http.delete("/v1/ingest").headers["Allow"] == "GET, POST"
+    assert http.put("/v1/points/delete").headers["Allow"] == "POST"
+    assert http.put(f"/v1/ingest/{run.id}").headers["Allow"] == "GET"
     with pytest.raises(errors.NotServed, match="no run 'nothing'"):
         client.cancel_ingest("nothing")
 
