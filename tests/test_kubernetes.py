@@ -35,6 +35,12 @@ def containers() -> list[dict[str, Any]]:
     return [container for pod in pods() for container in pod["containers"]]
 
 
+def test_no_variable_for_a_service_of_the_cluster_is_taken_for_a_setting() -> None:
+    name = next(each["metadata"]["name"] for each in MANIFESTS if each["kind"] == "Service" and "clip" in str(each))
+    assert f"{name}_port".replace("-", "_").upper() == "CLIP_QDRANT_PORT"  # what Kubernetes sets, and serve reads
+    assert [pod.get("enableServiceLinks") for pod in pods()] == [False, False, False]
+
+
 def test_every_file_is_listed() -> None:
     assert {path.name for path in FOLDER.glob("*.yaml")} == {"kustomization.yaml", *LIST["resources"]}
 
