@@ -13,7 +13,8 @@ from fakes import FakeEmbedder, solid_image, write_image
 from qdrant_client import QdrantClient
 
 from clip_qdrant import ImageCollection
-from clip_qdrant.errors import ConfigError, NotAnImage, SourceError
+from clip_qdrant.errors import ConfigError, FingerprintMismatch, NotAnImage, SourceError
+from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.uris import point_id, to_uri
 
 pytest.importorskip("haystack", reason="haystack-ai is not installed: it needs Python 3.11")
@@ -189,6 +190,17 @@ def test_documents_are_deleted_by_any_of_their_ids(store: ClipQdrantDocumentStor
     store.delete_documents(["image", "text", "6f1d5b0e-52b6-5e0c-9a3e-0d4f3f1c7a51", "nothing"])
 
     assert [document.id for document in store.filter_documents()] == ["kept"]
+
+
+def test_a_collection_that_cannot_be_opened_leaves_its_store_to_others(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        ImageCollection("images", FakeEmbedder(), client).add([solid_image("red")])
+    store = ClipQdrantDocumentStore("images", location=str(tmp_path))
+
+    with pytest.raises(FingerprintMismatch) as kept:  # with all that its frames hold
+        store.count_documents()
+    EdgeClient(tmp_path).close()
+    assert kept.value.__traceback__ is not None
 
 
 def test_an_embedding_that_comes_along_is_taken(store: ClipQdrantDocumentStore) -> None:

@@ -107,7 +107,11 @@ class ClipQdrantDocumentStore:
                 embedder = load_embedder(self.model, runtime=self.runtime, device=self.device)
                 key = None if self.api_key is None else self.api_key.resolve_value()
                 client = connect(self.location, api_key=key, shared=self.shared)
-                self._opened = ImageCollection(self.collection, embedder, client, fields=self.fields)
+                try:
+                    self._opened = ImageCollection(self.collection, embedder, client, fields=self.fields)
+                except BaseException:
+                    client.close()  # an embedded store would be locked by nobody's client
+                    raise
             return self._opened
 
     def warm_up(self) -> None:
