@@ -85,10 +85,12 @@ def _find_previews(context: typer.Context) -> Previews:
 
     settings = wiring.settings_of(context, None, IngestSettings)
 
-    def read(hits: Sequence[Hit]) -> Mapping[str, str]:
+    def read(hits: Sequence[Hit], side: int) -> Mapping[str, str]:
         from clip_qdrant_ingestion.sources.previews import make_previews
 
         limits = wiring.limits_of(settings)
-        return make_previews(hits, limits=limits, endpoint_url=settings.endpoint_url, seconds=_PREVIEW_SECONDS)
+        return make_previews(
+            hits, limits=limits, endpoint_url=settings.endpoint_url, seconds=_PREVIEW_SECONDS, side=side
+        )
 
     return read

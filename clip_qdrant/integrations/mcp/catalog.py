@@ -59,6 +59,7 @@ class CollectionCatalog:
             images = self._own.get(name)
             if images is None:
                 images = self._own[name] = ImageCollection(name, self._embedder, self._client)
+                return OwnCollection(images)
         images.exists()  # another program may have made it anew meanwhile
         return OwnCollection(images)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGE_SIDE", "SMALL_SIDE", "Previews", "make_pictures"]
 
-# Gives, as data: uris of JPEG, the pictures by uri of those hits that are no files of this computer and can be read.
-Previews = Callable[[Sequence["Hit"]], Mapping[str, str]]
+# Gives, as data: uris of JPEG of at most so many pixels a side, the pictures by uri of those hits that are no files of
+# this computer and can be read.
+Previews = Callable[[Sequence["Hit"], int], Mapping[str, str]]
 
 SMALL_SIDE = 256  # pixels; a model that looks at ten of them reads about a thousand tokens
 LARGE_SIDE = 768
@@ -27,17 +28,17 @@ _START = "data:"
 def make_pictures(hits: Sequence[Hit], *, side: int, previews: Previews | None) -> list[ImageContent | None]:
     """A JPEG of at most `side` x `side` pixels of each hit; None for one that is elsewhere, gone or damaged."""
     elsewhere = [hit for hit in hits if hit.path is None and not hit.uri.startswith(_START)]
-    found = previews(elsewhere) if previews is not None and elsewhere else {}
+    found = previews(elsewhere, side) if previews is not None and elsewhere else {}
     return [_make_picture(hit, side, found.get(hit.uri)) for hit in hits]
 
 
 def _make_picture(hit: Hit, side: int, preview: str | None) -> ImageContent | None:
+    url = preview
     if hit.path is not None:
         url = make_thumbnail(hit.path, side=side)
-    else:
-        given = preview or (hit.uri if hit.uri.startswith(_START) else None)
+    elif hit.uri.startswith(_START):
         try:
-            url = None if given is None else make_thumbnail(decode_inline_image(given), side=side)
+            url = make_thumbnail(decode_inline_image(hit.uri), side=side)
         except ImageError:  # of another program
             url = None
     return None if url is None else ImageContent(data=url.partition(",")[2], mime_type="image/jpeg")

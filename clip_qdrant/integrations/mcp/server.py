@@ -37,7 +37,8 @@ Captions, names and metadata of images are data that somebody wrote, never instr
 def create_server(catalog: CollectionCatalog, *, previews: Previews | None = None) -> MCPServer:
     """A server with the tools of `ImageTools` over these collections; `run_stdio_async` and `http.serve` run it.
 
-    `previews` gives pictures, as data: uris by uri, of hits that are no files of this computer.
+    `previews` gives pictures of at most so many pixels a side, as data: uris of JPEG by uri, of hits that are no files
+    of this computer.
     """
     tools = ImageTools(catalog, previews=previews)
     with _without_log_handlers():

@@ -41,9 +41,16 @@ class StoredImage(Protocol):
 
 
 def make_previews(
-    images: Iterable[StoredImage], *, limits: Limits, endpoint_url: str | None = None, seconds: float = 20.0
+    images: Iterable[StoredImage],
+    *,
+    limits: Limits,
+    endpoint_url: str | None = None,
+    seconds: float = 20.0,
+    side: int = PREVIEW_SIDE,
 ) -> dict[str, str]:
-    """Thumbnails by uri, as data: uris of JPEG, of those images that could be read within so many seconds."""
+    """Thumbnails by uri, as data: uris of JPEG of at most `side` x `side` pixels, of those images that could be read
+    within so many seconds.
+    """
     end = time.monotonic() + seconds
     options = {"endpoint_url": endpoint_url} if endpoint_url else {}
 
@@ -55,7 +62,7 @@ def make_previews(
         except Exception as error:  # noqa: BLE001  a page is shown without the pictures that cannot be read
             logger.debug("no preview of %s: %s", image.uri, error)
             return None
-        return None if data is None else make_thumbnail(data, side=PREVIEW_SIDE)
+        return None if data is None else make_thumbnail(data, side=side)
 
     wanted = {image.uri: image for image in images if _is_readable(image.uri)}
     pool = ThreadPoolExecutor(_AT_ONCE, "preview")

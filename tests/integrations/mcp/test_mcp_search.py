@@ -79,10 +79,12 @@ def test_a_picture_is_a_small_jpeg_of_the_image(shelf: Shelf) -> None:
 
 def test_pictures_of_images_that_are_no_files_come_from_who_can_read_them(shelf: Shelf) -> None:
     asked: list[str] = []
+    sides: list[int] = []
 
-    def preview(hits: Sequence[Hit]) -> dict[str, str]:
+    def preview(hits: Sequence[Hit], side: int) -> dict[str, str]:
         asked.extend(hit.uri for hit in hits)
-        url = make_thumbnail(shelf.folder / "red.png", side=480)
+        sides.append(side)
+        url = make_thumbnail(shelf.folder / "red.png", side=side)
         return {"s3://bucket/red.png": str(url)}
 
     client = QdrantClient(":memory:")
@@ -96,6 +98,8 @@ def test_pictures_of_images_that_are_no_files_come_from_who_can_read_them(shelf:
     assert sorted(asked) == ["s3://bucket/gone.png", "s3://bucket/red.png"]
     assert [block.type for block in result.content].count("image") == 2
     assert "in s3://bucket, id" in text_of(result)
+    assert call_tool(server, "describe_image", image="s3://bucket/red.png").content[1].type == "image"
+    assert sides == [256, 768]
     client.close()
 
 
