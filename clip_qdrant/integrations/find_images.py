@@ -9,10 +9,11 @@ from typing import Any
 from clip_qdrant.collection.hits import Hits
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.search.options import SearchOptions
+from clip_qdrant.errors import QueryError
 from clip_qdrant.filters.build import Where
 from clip_qdrant.integrations.payloads import NO_TEXTS, is_text
 
-__all__ = ["find", "find_images", "join_filters"]
+__all__ = ["find", "find_images", "join_filters", "limit_to"]
 
 # As all texts are, and images that were stored as vectors. An offset would count the texts of the pages before.
 _HAVE_NO_IMAGE = "image.sha256 is null"
@@ -36,6 +37,13 @@ def find_images(images: ImageCollection, query: Any, *, where: Where | None, opt
             return hits
         _with_texts.add(images)
     return find(images, query, where=join_filters(where, NO_TEXTS), options=options)
+
+
+def limit_to(number: int, options: SearchOptions | None) -> SearchOptions:
+    """The options with this limit. Raises QueryError for what are none."""
+    if options is not None and not isinstance(options, SearchOptions):
+        raise QueryError(f"options takes a SearchOptions (clip_qdrant.collection.search.options), not {options!r}")
+    return replace(options or SearchOptions(), limit=number)
 
 
 def join_filters(first: Where | None, second: Where | None) -> Where | None:

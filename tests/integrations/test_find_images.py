@@ -10,7 +10,8 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.search.options import SearchOptions
-from clip_qdrant.integrations.find_images import find_images
+from clip_qdrant.errors import QueryError
+from clip_qdrant.integrations.find_images import find_images, limit_to
 from clip_qdrant.integrations.payloads import text_id, text_uri
 from clip_qdrant.records import ImageRecord
 
@@ -64,6 +65,12 @@ def test_the_store_is_asked_a_second_time_once_at_most(photos: ImageCollection) 
     assert count_searches() == 1
     add_texts(photos, "red")
     assert [count_searches(), count_searches()] == [2, 1]
+
+
+def test_options_that_are_none_are_refused_by_their_type() -> None:
+    assert limit_to(3, None) == limit_to(3, SearchOptions()) == SearchOptions(limit=3)
+    with pytest.raises(QueryError, match="options takes a SearchOptions"):
+        limit_to(3, {"exact": True})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("id", ["1", "", "ä b%20", "urn:text:1", "https://a/b?c#d", "子猫/1"])

@@ -6,14 +6,16 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FakeEmbedder, solid_image, write_image
+from fakes import FakeEmbedder, RecordingClient, solid_image, write_image
 from qdrant_client import QdrantClient
 
 from clip_qdrant import ImageCollection
 from clip_qdrant.errors import ConfigError, FingerprintMismatch, NotAnImage, SourceError
+from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.uris import point_id, to_uri
 
@@ -27,7 +29,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from haystack.utils import Secret
 
-from haystack_integrations.document_stores.clip_qdrant import ClipQdrantDocumentStore
+from haystack_integrations.document_stores.clip_qdrant import ClipQdrantDocumentStore, document_store
 
 
 @pytest.fixture
@@ -192,15 +194,22 @@ def test_documents_are_deleted_by_any_of_their_ids(store: ClipQdrantDocumentStor
     assert [document.id for document in store.filter_documents()] == ["kept"]
 
 
-def test_a_collection_that_cannot_be_opened_leaves_its_store_to_others(tmp_path: Path) -> None:
+def test_a_collection_that_cannot_be_opened_leaves_its_store_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with EdgeClient(tmp_path) as client:
         ImageCollection("images", FakeEmbedder(), client).add([solid_image("red")])
-    store = ClipQdrantDocumentStore("images", location=str(tmp_path))
+    opened: list[RecordingClient] = []
 
-    with pytest.raises(FingerprintMismatch) as kept:  # with all that its frames hold
-        store.count_documents()
-    EdgeClient(tmp_path).close()
-    assert kept.value.__traceback__ is not None
+    def open_client(*args: Any, **options: Any) -> RecordingClient:
+        opened.append(RecordingClient(connect(*args, **options)))
+        return opened[-1]
+
+    monkeypatch.setattr(document_store, "connect", open_client)
+    with pytest.raises(FingerprintMismatch):
+        ClipQdrantDocumentStore("images", location=str(tmp_path)).count_documents()
+
+    assert [client.calls[-1] for client in opened] == ["close"]
 
 
 def test_an_embedding_that_comes_along_is_taken(store: ClipQdrantDocumentStore) -> None:

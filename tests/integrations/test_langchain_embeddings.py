@@ -62,3 +62,7 @@ def test_what_cannot_be_embedded_is_refused_by_errors_of_ours() -> None:
         embeddings.embed_image(b"no image")
     with pytest.raises(QueryError, match="empty"):
         embeddings.embed_query(" ")
+    with pytest.raises(QueryError, match="images takes a list"):
+        embeddings.embed_images("beach.jpg")
+    with pytest.raises(QueryError, match="texts takes a list"):
+        embeddings.embed_documents("a beach")  # type: ignore[arg-type]

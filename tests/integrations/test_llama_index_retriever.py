@@ -140,6 +140,13 @@ def test_metadata_filters_mean_what_they_mean_elsewhere(
     assert set(texts(nodes)) == {f"all {colour}" for colour in found}
 
 
+def test_a_match_in_any_case_is_refused_where_case_counts(photos: ImageCollection) -> None:
+    asked = MetadataFilters(filters=[MetadataFilter(key="tags", value="A", operator="text_match_insensitive")])  # type: ignore[arg-type]
+
+    with pytest.raises(FilterError, match=r"tags is a keyword field.*use text_match"):
+        ImageNodeRetriever(photos, filters=asked)
+
+
 def test_filters_join_and_nest_and_a_where_is_one_too(photos: ImageCollection) -> None:
     either = MetadataFilters(
         filters=[MetadataFilter(key="year", value=2021), MetadataFilter(key="year", value=2022)], condition="or"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
+from clip_qdrant.collection.options import list_of
 from clip_qdrant.collection.query import embed_query_texts
 from clip_qdrant.embedder_protocol import Embedder, check_embedder
 from clip_qdrant.images.load import ImageInput
@@ -27,7 +28,7 @@ class ClipEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector a text. Texts beyond the length of the encoder are truncated."""
-        vectors: list[list[float]] = self.embedder.embed_texts(texts).tolist()
+        vectors: list[list[float]] = self.embedder.embed_texts(list_of("texts", texts)).tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
@@ -44,7 +45,7 @@ class ClipEmbeddings(Embeddings):
 
     def embed_images(self, images: Iterable[ImageInput]) -> list[list[float]]:
         """One vector an image. Raises ImageError, SourceError."""
-        vectors: list[list[float]] = self.embedder.embed_images(images).tolist()
+        vectors: list[list[float]] = self.embedder.embed_images(list_of("images", images)).tolist()
         return vectors
 
     async def aembed_image(self, image: ImageInput) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.search.options import SearchOptions
-from clip_qdrant.integrations.find_images import find_images
+from clip_qdrant.integrations.find_images import find_images, limit_to
 from clip_qdrant.integrations.langchain.documents import make_image_document
 
 __all__ = ["ClipImageRetriever"]
@@ -46,7 +45,7 @@ class ClipImageRetriever(BaseRetriever):
             self.images,
             query,
             where=self.filter if filter is None else filter,
-            options=replace(self.options, limit=self.k if k is None else k),
+            options=limit_to(self.k if k is None else k, self.options),
         )
         return [make_image_document(hit) for hit in hits]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import FilterError, QueryError
 from clip_qdrant.fields.types import METADATA_PREFIX
-from clip_qdrant.integrations.find_images import find_images, join_filters
+from clip_qdrant.integrations.find_images import find_images, join_filters, limit_to
 from clip_qdrant.integrations.langchain.documents import make_image_document
 from clip_qdrant.pages.thumbnails import make_thumbnail
 
@@ -63,7 +62,7 @@ class ClipSearchTool(BaseTool):
     k: int = 4
     filter: Any = None  # a Where: pydantic can make no schema of it, nor of SearchOptions; the search checks both
     options: Any = Field(default_factory=SearchOptions)
-    thumbnail_side: int | None = None
+    thumbnail_side: int | None = Field(default=None, ge=1)
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
@@ -82,7 +81,7 @@ class ClipSearchTool(BaseTool):
                 self.images,
                 query,
                 where=join_filters(self.filter, where),
-                options=replace(self.options, limit=self.k if limit is None else limit),
+                options=limit_to(self.k if limit is None else limit, self.options),
             )
         except (FilterError, QueryError) as error:
             raise ToolException(str(error)) from error

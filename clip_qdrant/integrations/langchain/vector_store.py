@@ -28,7 +28,7 @@ from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import ConfigError, MetadataError, QueryError
 from clip_qdrant.filters.build import Where
 from clip_qdrant.images.load import ImageInput
-from clip_qdrant.integrations.find_images import find
+from clip_qdrant.integrations.find_images import find, limit_to
 from clip_qdrant.integrations.langchain.documents import make_document, read_metadata, uris_of
 from clip_qdrant.integrations.langchain.embeddings import ClipEmbeddings
 from clip_qdrant.integrations.payloads import is_text, list_changes, text_uri
@@ -158,7 +158,7 @@ class ClipVectorStore(VectorStore):
         """
         if not 0 <= lambda_mult <= 1:
             raise QueryError(f"lambda_mult is from 0 (the most diverse) to 1 (relevance alone), not {lambda_mult!r}")
-        diverse = replace(options or SearchOptions(), diversity=1 - lambda_mult, candidates=max(fetch_k, k))
+        diverse = replace(limit_to(k, options), diversity=1 - lambda_mult, candidates=max(fetch_k, k))
         return self.similarity_search(query, k, filter=filter, options=diverse)
 
     def max_marginal_relevance_search_by_vector(  # type: ignore[override]  # see the class on options
@@ -196,7 +196,7 @@ class ClipVectorStore(VectorStore):
     def _find(self, query: Asked, k: int, where: Where | None, options: SearchOptions | None) -> Hits:
         if query is None:  # which lists all images elsewhere, without scores
             raise QueryError("a VectorStore is asked with a text, an image or a Query, not with None")
-        return find(self.images, query, where=where, options=replace(options or SearchOptions(), limit=k))
+        return find(self.images, query, where=where, options=limit_to(k, options))
 
     def _store(self, documents: Mapping[str, Sequence[Any]], batch_size: int) -> None:
         """Stores texts and their metadata by id; those that name a stored image change that one."""

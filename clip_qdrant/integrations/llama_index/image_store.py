@@ -91,7 +91,7 @@ class ImageNodeStore(BasePydanticVectorStore):
         """Deletes the images of these nodes, those that pass the filters, or with both those in both."""
         if node_ids is not None and not node_ids:
             return
-        self._images.delete(where=join_filters(self._select(NODE_ID, node_ids), read_filters(filters)))
+        self._images.delete(where=join_filters(self._select(NODE_ID, node_ids), self._read_filters(filters)))
 
     async def adelete_nodes(  # type: ignore[override]  # as add
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -112,7 +112,7 @@ class ImageNodeStore(BasePydanticVectorStore):
 
         `mmr_threshold` is 1 for relevance alone and 0 for diversity alone, 0.5 if nothing is said.
         """
-        where = join_filters(read_filters(query.filters), self._select(NODE_ID, query.node_ids))
+        where = join_filters(self._read_filters(query.filters), self._select(NODE_ID, query.node_ids))
         where = join_filters(where, self._select(REF_DOC_ID, query.doc_ids))
         found = find_images(self._images, _read_query(query), where=where, options=_read_options(query, mmr_threshold))
         nodes = [make_node(hit) for hit in found]
@@ -135,6 +135,9 @@ class ImageNodeStore(BasePydanticVectorStore):
         if self._has(field):
             choices.append({field: {"in": ids}})
         return {"or": choices}
+
+    def _read_filters(self, filters: MetadataFilters | None) -> Where | None:
+        return read_filters(filters, self._images.fields)
 
     def _has(self, field: str) -> bool:
         """Whether images have this metadata field; looks again where none had it, as others may have added some."""

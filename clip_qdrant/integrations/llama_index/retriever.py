@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.image_retriever import BaseImageRetriever
@@ -16,7 +15,7 @@ from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import QueryError
 from clip_qdrant.filters.build import Where
-from clip_qdrant.integrations.find_images import find_images
+from clip_qdrant.integrations.find_images import find_images, limit_to
 from clip_qdrant.integrations.llama_index.filters import read_filters
 from clip_qdrant.integrations.llama_index.nodes import make_node
 
@@ -42,8 +41,8 @@ class ImageNodeRetriever(BaseRetriever, BaseImageRetriever):
     ) -> None:
         super().__init__()
         self.images = images
-        self.where = read_filters(filters)
-        self.options = replace(options or SearchOptions(), limit=k)
+        self.where = read_filters(filters, images.fields)
+        self.options = limit_to(k, options)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return self._find(query_bundle, _read_query)
