@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
+from clip_qdrant.errors import MetadataError
 from clip_qdrant.filters.build import Where
 
-__all__ = ["NO_TEXTS", "is_text", "list_changes", "read_fields", "text_id", "text_uri"]
+__all__ = ["NO_TEXTS", "check_caption", "is_text", "list_changes", "read_fields", "text_id", "text_uri"]
 
 _TEXT = "urn:text:"
 NO_TEXTS: Where = {"not": {"uri": {"^=": _TEXT}}}
@@ -33,6 +34,16 @@ def is_text(uri: str) -> bool:
 def read_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a payload, with date and place, as `ImageCollection.add` takes them."""
     return {**(payload.get("metadata") or {}), **{name: payload[name] for name in _BESIDE if name in payload}}
+
+
+def check_caption(name: str, content: str, metadata: Any) -> None:
+    """Raises MetadataError for a caption in the metadata of a document: the content is it, and one would be lost."""
+    if isinstance(metadata, Mapping) and metadata.get("caption", content) != content:
+        raise MetadataError(
+            f"{name}: the content of a document becomes the caption, and its metadata have another one; use another "
+            "name there",
+            field="caption",
+        )
 
 
 def list_changes(payload: Mapping[str, Any], caption: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:

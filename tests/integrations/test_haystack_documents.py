@@ -14,7 +14,7 @@ from fakes import FakeEmbedder, RecordingClient, solid_image, write_image
 from qdrant_client import QdrantClient
 
 from clip_qdrant import ImageCollection
-from clip_qdrant.errors import ConfigError, FingerprintMismatch, NotAnImage, SourceError
+from clip_qdrant.errors import ConfigError, FingerprintMismatch, MetadataError, NotAnImage, SourceError
 from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.uris import point_id, to_uri
@@ -210,6 +210,15 @@ def test_a_collection_that_cannot_be_opened_leaves_its_store_to_others(
         ClipQdrantDocumentStore("images", location=str(tmp_path)).count_documents()
 
     assert [client.calls[-1] for client in opened] == ["close"]
+
+
+def test_a_caption_in_the_metadata_is_the_content_or_refused(store: ClipQdrantDocumentStore) -> None:
+    with pytest.raises(MetadataError, match="document 1: the content of a document becomes the caption"):
+        store.write_documents([Document(id="1", content="words", meta={"caption": "other words"})])
+    assert store.count_documents() == 0
+
+    store.write_documents([Document(id="1", meta={"caption": "all red", "file_path": "red.png"})])
+    assert [document.content for document in store.filter_documents()] == ["all red"]
 
 
 def test_an_embedding_that_comes_along_is_taken(store: ClipQdrantDocumentStore) -> None:

@@ -266,7 +266,7 @@ def test_a_field_that_does_not_fit_keeps_out_all_documents_of_a_call(store: Clip
 
 
 def test_a_caption_in_the_metadata_is_refused_as_it_would_be_lost(store: ClipVectorStore) -> None:
-    with pytest.raises(MetadataError, match="page_content becomes the caption"):
+    with pytest.raises(MetadataError, match="content of a document becomes the caption"):
         store.add_texts(["a tree"], [{"caption": "something else"}])
 
 

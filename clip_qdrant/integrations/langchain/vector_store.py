@@ -25,13 +25,13 @@ from clip_qdrant.collection.options import list_of
 from clip_qdrant.collection.points import batches, check_whole_number
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
-from clip_qdrant.errors import ConfigError, MetadataError, QueryError
+from clip_qdrant.errors import ConfigError, QueryError
 from clip_qdrant.filters.build import Where
 from clip_qdrant.images.load import ImageInput
 from clip_qdrant.integrations.find_images import find, limit_to
 from clip_qdrant.integrations.langchain.documents import make_document, read_metadata, uris_of
 from clip_qdrant.integrations.langchain.embeddings import ClipEmbeddings
-from clip_qdrant.integrations.payloads import is_text, list_changes, text_uri
+from clip_qdrant.integrations.payloads import check_caption, is_text, list_changes, text_uri
 from clip_qdrant.records import ImageRecord
 
 __all__ = ["ClipVectorStore"]
@@ -204,7 +204,7 @@ class ClipVectorStore(VectorStore):
         stored = self._read({name: uris_of(name) for name in documents})
         edits, described, texts = [], [], []
         for name, (text, metadata) in documents.items():
-            _check_caption(name, text, metadata)
+            check_caption(name, text, metadata)
             there = stored.get(name)
             if there is None or is_text(there["uri"]):
                 texts.append(writer.check(ImageRecord(text_uri(name), caption=text, metadata=metadata or {})))
@@ -225,15 +225,6 @@ class ClipVectorStore(VectorStore):
         payloads = self.images.writer.read_payloads(list(dict.fromkeys(uri for some in uris.values() for uri in some)))
         found = {name: next((uri for uri in some if uri in payloads), None) for name, some in uris.items()}
         return {name: payloads[uri] for name, uri in found.items() if uri is not None}
-
-
-def _check_caption(name: str, text: str, metadata: Any) -> None:
-    """Raises MetadataError for a caption in the metadata, which would be lost: the text is the caption."""
-    if isinstance(metadata, Mapping) and metadata.get("caption", text) != text:
-        raise MetadataError(
-            f"{name}: page_content becomes the caption, and metadata has another one; use another name there",
-            field="caption",
-        )
 
 
 def _score(hit: Hit) -> float:

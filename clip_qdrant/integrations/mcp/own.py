@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
-from clip_qdrant.errors import FilterError
+from clip_qdrant.errors import FilterError, QueryError
 from clip_qdrant.fields.calendar import find_calendar_part
 from clip_qdrant.fields.types import RESERVED_FIELDS, FieldType
 from clip_qdrant.filters.build import Where, resolve_field, show_field
@@ -46,6 +46,11 @@ class OwnCollection:
         return self._search(Query.image(image) if isinstance(image, bytes) else Query.id(image), lookup)
 
     def _search(self, query: Query | None, lookup: Lookup) -> Hits:
+        if lookup.min_relevance is not None and self._images.calibration is None:
+            raise QueryError(
+                f"nothing tells how likely a match is in collection {self.name!r}, which is not calibrated: leave "
+                "min_relevance out"
+            )
         options = SearchOptions(
             limit=lookup.limit,
             offset=lookup.offset,
@@ -82,7 +87,9 @@ class OwnCollection:
         where, field = _join(lookup), field.replace("`", "")  # as `where` writes odd names
         fields = self._images.fields
         kind = "integer" if find_calendar_part(field) else fields[resolve_field(field, fields)]
-        if kind == "datetime" or period is not None:
+        if period is not None and kind != "datetime":
+            raise QueryError(f"by is for dates, and {field!r} is of type {kind}: count it without by")
+        if kind == "datetime":
             return _list_ranges(self._images.histogram(field, by=period or "year", where=where), lookup.limit)
         if kind == "float":
             return _list_ranges(self._images.histogram(field, where=where), lookup.limit)

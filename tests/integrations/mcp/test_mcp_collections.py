@@ -107,6 +107,8 @@ def test_facets_count_values_periods_and_ranges_among_the_images_that_are_wanted
 def test_a_field_that_is_not_there_or_cannot_be_counted_is_refused(shelf: Shelf) -> None:
     assert "no indexed field bogus" in error_of(shelf.server, "facets", fields=["bogus"])
     assert "is of type text" in error_of(shelf.server, "facets", fields=["caption"])
+    told = error_of(shelf.server, "facets", fields=["album"], by="month")
+    assert "by is for dates, and 'album' is of type keyword: count it without by" in told
 
 
 def test_a_collection_that_is_made_and_changed_meanwhile_is_seen(shelf: Shelf) -> None:

@@ -208,7 +208,7 @@ def test_an_image_that_is_described_comes_with_all_that_is_stored(shelf: Shelf) 
         ({"query": "red", "collection": "other"}, "was made by embedder"),
         ({"query": "red", "limit": 500}, "less than or equal to 50"),
         ({"query": "red", "filter": {"must": [{"match": 1}]}}, "filter takes Qdrant's own"),
-        ({"query": "red", "min_relevance": "auto"}, "calibrat"),
+        ({"query": "red", "min_relevance": "auto"}, "not calibrated: leave min_relevance out"),
     ],
 )
 def test_what_is_wrong_is_told_by_the_message_of_the_library(

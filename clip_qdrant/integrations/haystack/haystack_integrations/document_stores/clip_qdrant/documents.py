@@ -21,7 +21,7 @@ from clip_qdrant.collection.query import as_vector, to_unit
 from clip_qdrant.errors import ConfigError, QueryError
 from clip_qdrant.image_names import member_of
 from clip_qdrant.images.load import load_image
-from clip_qdrant.integrations.payloads import read_fields, text_id, text_uri
+from clip_qdrant.integrations.payloads import check_caption, read_fields, text_id, text_uri
 from clip_qdrant.records import ImageRecord, add_image, read_said
 from clip_qdrant.uris import path_of, point_id, to_uri
 from clip_qdrant.url_secrets import remove_secrets
@@ -68,9 +68,11 @@ def read_document(document: Document, root: str | None) -> StoredDocument:
     """What is stored of a document.
 
     Raises ConfigError for one that has neither image, nor embedding, nor content, or an embedding that is no direction;
-    SourceError for a path that leads out of `root`.
+    SourceError for a path that leads out of `root`; MetadataError for two captions.
     """
     metadata = dict(document.meta)
+    if document.content is not None:
+        check_caption(f"document {document.id}", document.content, metadata)
     image = find_image(document, root=root)
     given, path = metadata.pop(_URI, None), metadata.pop(FILE_PATH, None)
     if given is not None:
