@@ -29,7 +29,7 @@ __all__ = ["PATH", "HttpOptions", "create_app", "serve"]
 PATH = "/mcp"
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _MOST_BYTES = 4 << 20  # of a request; an image that is handed over has to fit
-_AT_ONCE = 64  # requests; others are answered with 503
+_AT_ONCE = 64  # connections, idle ones too; where there are so many, requests are answered with 503
 
 Application = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 

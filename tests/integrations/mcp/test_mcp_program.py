@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from fakes import write_image
 from mcp import Client, StdioServerParameters
@@ -61,7 +65,12 @@ def test_over_http_it_says_where_it_listens_and_ends_with_sigterm(tmp_path: Path
     said = process.stderr.readline()
     try:
         assert said.startswith("MCP at http://127.0.0.1:")
-        assert not call_tool(said.split()[-1], "list_collections").is_error
+        url = said.split()[-1]
+        assert not call_tool(url, "list_collections").is_error
+        with contextlib.ExitStack() as held:
+            for _ in range(64):
+                held.enter_context(socket.create_connection(("127.0.0.1", int(urlsplit(url).port or 0))))
+            assert httpx.post(url, json={}, trust_env=False).status_code == 503
     finally:
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=30)[1]
