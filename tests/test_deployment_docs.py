@@ -47,6 +47,13 @@ def test_commands_of_compose_name_files_profiles_and_services_that_there_are() -
     assert {profile for group in given for profile in group.split(",")} == profiles
 
 
+def test_who_is_to_change_owners_may_do_so_although_the_container_may_nothing_else() -> None:
+    (command,) = re.findall(r"`docker compose run [^`]*chown[^`]*`", TEXT)
+
+    assert read_compose()["services"]["qdrant"]["cap_drop"] == ["ALL"]
+    assert "--cap-add CHOWN" in command
+
+
 def test_the_shell_blocks_parse() -> None:
     bash = shutil.which("bash")
     assert len(SHELL) >= 5
