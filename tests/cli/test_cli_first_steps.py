@@ -54,7 +54,7 @@ def test_help_ends_with_examples_that_parse(program: Program, name: str) -> None
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("clip-qdrant se", "search"),
+        ("clip-qdrant sea", "search"),
         ("clip-qdrant search --ht", "--html"),
         ("clip-qdrant train --loc", "--location"),
     ],

@@ -267,10 +267,11 @@ def living(lifetime: Lifetime) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def test_closing_answers_what_waits_and_refuses_what_comes(held: tuple[HeldEmbedder, BatchingEmbedder]) -> None:
-    embedder, made = held
-    with ThreadPoolExecutor(4) as pool:
-        hold(held, pool)
+def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
+    others = {*threading.enumerate()}
+    embedder = HeldEmbedder()
+    with batching(embedder) as made, ThreadPoolExecutor(4) as pool:
+        hold((embedder, made), pool)
         waiting = pool.submit(made.embed_texts, ["waiting"])
         eventually(lambda: made.figures.texts_waiting == 1)
         closing = pool.submit(made.close)
@@ -281,7 +282,7 @@ def test_closing_answers_what_waits_and_refuses_what_comes(held: tuple[HeldEmbed
     for refused in (lambda: made.embed_texts(["new"]), lambda: made.embed_images([solid_image("red")])):
         with pytest.raises(Overloaded, match="the service is ending"):
             refused()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("embed-", "decode"))]
+    assert not {*threading.enumerate()} - others
 
 
 def test_texts_of_like_length_are_embedded_together() -> None:

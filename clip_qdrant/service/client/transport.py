@@ -132,7 +132,7 @@ class Transport:
     def _wonder(self, response: httpx.Response) -> errors.ClipQdrantError:
         kind = _BY_STATUS.get(response.status_code, ServiceError)
         answered = f"{response.status_code} {response.reason_phrase}".strip()
-        return kind(f"{self.shown_url} answered {answered}, and not as a service of clip-qdrant does")
+        return kind(f"{self.shown_url} answered {answered}, not as a service of clip-qdrant")
 
 
 def read_problem(response: httpx.Response) -> errors.ClipQdrantError | None:
