@@ -20,7 +20,7 @@ help:
 	@echo "make lint    install into $(VENV), lint and type check only"
 	@echo "make picture the demo's page as docs/demo.png, for the README (needs Chromium)"
 	@echo "make clean   remove caches, builds and the demo's data; rm -r $(VENV) for the rest"
-	@echo "PYTHON=python3.12 make ... takes another Python (3.10 or later)"
+	@echo "PYTHON=python3.12 make ... takes another Python (3.11 or later)"
 
 demo: $(STAMP)
 	$(BIN)/clip-qdrant demo
@@ -44,7 +44,7 @@ picture: demo
 # The stamp is written last, so an install that was cut short is done again. The first one takes minutes: torch.
 # Not compiled, which would take a minute: most of the 24,000 modules are never imported, and the others compiled then.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, not " + sys.version.split()[0] + "; name one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not " + sys.version.split()[0] + "; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@

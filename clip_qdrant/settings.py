@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -31,7 +30,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.url_secrets import mask_secrets
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Count", "Settings", "Text", "Texts", "expand_home", "refuse_bool", "setting"]
 
@@ -243,10 +242,8 @@ def _toml(config: str | Path | None) -> tuple[Path, dict[str, Any]]:
     if config is None and not Path(TOML_NAME).is_file():
         return Path(TOML_NAME), {}
     path = Path(config or TOML_NAME).expanduser()
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomllib
+
     try:
         return path, tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -54,7 +54,6 @@ ROOTS = (
     "clip_qdrant_ingestion.settings",
     "clip_qdrant_ingestion.__main__",
 )
-NOT_ON_EVERY_PYTHON = {"tomli", "tomllib"}  # the standard library has the second from 3.11 on
 # Below all others: these import only the standard library, and each other.
 LEAVES = (
     "clip_qdrant.records",
@@ -317,14 +316,9 @@ def test_what_imports_torch_is_imported_only_inside_functions_elsewhere() -> Non
 def test_every_package_that_is_imported_is_declared() -> None:
     own = {requirement.name for requirement in map(Requirement, metadata.requires("clip-qdrant") or [])}
     declared = {canonicalize_name(name) for name in own}
-    # Python 3.10 finds only the distributions that list their packages in a file of their own.
     homes = {"qdrant_edge": ["qdrant-edge-py"], "haystack": ["haystack-ai"], **metadata.packages_distributions()}
     found = {each.name.partition(".")[0] for each in IMPORTS} - set(TOP) - sys.stdlib_module_names
-    missing = {
-        name
-        for name in found - NOT_ON_EVERY_PYTHON
-        if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}
-    }
+    missing = {name for name in found if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}}
 
     # of s3fs, of s3fs, of pydantic, and of fastapi
     assert missing == {"aiobotocore", "botocore", "pydantic_core", "starlette"}

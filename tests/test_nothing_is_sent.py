@@ -69,7 +69,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
         computer.run("-m", "clip_qdrant_training", "captions.csv", *judged, *model)
         code = "from clip_qdrant import ClipEmbedder; ClipEmbedder.load('tiny.pt', runtime='onnx').embed_texts(['red'])"
         computer.run("-c", code)
-        if importlib.util.find_spec("haystack"):  # needs Python 3.11
+        if importlib.util.find_spec("haystack"):
             computer.run("-c", HAYSTACK)
     finally:
         worker.send_signal(signal.SIGTERM)

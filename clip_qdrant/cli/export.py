@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from clip_qdrant.errors import ConfigError
 __all__ = ["Layout", "export"]
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """How a model is written."""
 
     CHECKPOINT = "checkpoint"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,7 +183,7 @@ class CollectionWriter:
     def _payloads(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
         """What is to be stored, after making the collection fit to hold it."""
         records = self._prepare(records)
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         fingerprint, fields = self.embedder.fingerprint, self._description.schema.payload_fields()
         return [record.payload(fingerprint=fingerprint, ingested_at=now, fields=fields) for record in records]
 

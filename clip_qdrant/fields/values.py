@@ -6,7 +6,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,7 @@ def _format_moment(moment: date) -> str | None:
         return moment.isoformat()
     offset = moment.utcoffset()
     if offset is not None and offset % timedelta(minutes=1):  # old local times; RFC 3339 has no seconds there
-        moment = moment.astimezone(timezone.utc)
+        moment = moment.astimezone(UTC)
     parsed = parse_datetime(moment.isoformat())  # cuts off the nanoseconds of other datetime classes
     return parsed.isoformat() if parsed is not None else None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 
 from qdrant_client import models
@@ -46,7 +46,7 @@ OPERATORS: Mapping[FieldType, tuple[str, ...]] = {
 
 # A Range holds floats of 64 bits: from here on they skip integers.
 _EXACT = 2**53
-_LAST_MOMENT = datetime.max.replace(tzinfo=timezone.utc)
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 Refusal: TypeAlias = Callable[[str, int], FilterError]
 _Period: TypeAlias = "tuple[datetime, datetime | None]"  # its start and end, both with a zone or without
@@ -188,7 +188,7 @@ def _within_moments(key: str, bounds: Sequence[tuple[str, _Period]]) -> models.C
     """The condition that the moments at a key, or what clocks showed then, are within all bounds."""
     limits = {side: at for operator, period in bounds for side, at in _moments(operator, period).items()}
     if not _has_zone(bounds[0][1]):  # wall clocks are stored without a zone, which Qdrant takes as UTC
-        key, limits = wall_clock_key(key), {side: at.replace(tzinfo=timezone.utc) for side, at in limits.items()}
+        key, limits = wall_clock_key(key), {side: at.replace(tzinfo=UTC) for side, at in limits.items()}
     return _field(key, range=models.DatetimeRange(**limits))
 
 

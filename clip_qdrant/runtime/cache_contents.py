@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from clip_qdrant.checkpoint_file.read import CheckpointFile
@@ -132,7 +132,7 @@ def _describe(path: Path, sources: set[str], used: float | None) -> CachedExport
     return CachedExport(
         path=path,
         bytes=about.st_size,
-        last_used=datetime.fromtimestamp(about.st_mtime if used is None else used, timezone.utc),
+        last_used=datetime.fromtimestamp(about.st_mtime if used is None else used, UTC),
         sources=tuple(sorted(sources)),
         made_with=made_with,
         orphaned=not any(_is_there(source) for source in sources),

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class AuditLog:
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Adds what happened now. What was done is done: a line that cannot be written goes to the log instead."""
-        line = json.dumps({"time": datetime.now(timezone.utc).isoformat(), **event}, ensure_ascii=True)
+        line = json.dumps({"time": datetime.now(UTC).isoformat(), **event}, ensure_ascii=True)
         if self._path is None:
             logger.info("%s", line)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -45,19 +45,19 @@ def axes(number: int) -> np.ndarray:
 FULL = ImageRecord(
     uri="s3://bucket/a.jpg",
     caption="a card",
-    metadata={"year": 2024, "day": datetime(2024, 5, 1, tzinfo=timezone.utc), "tags": ["a"]},
+    metadata={"year": 2024, "day": datetime(2024, 5, 1, tzinfo=UTC), "tags": ["a"]},
     image=ImageInfo(30, 20, "JPEG", 1000, "ab" * 32, "0" * 16),
-    taken_at=datetime(2024, 5, 1, 12, tzinfo=timezone.utc),
+    taken_at=datetime(2024, 5, 1, 12, tzinfo=UTC),
     location=Location(48.1, 11.6),
     source=SourceInfo("bucket", etag="x1", size=1000, mtime=1.5),
 )
 
 
 def test_a_whole_record_is_stored_as_its_payload(photos: ImageCollection) -> None:
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     photos.writer.write([FULL], axes(1))
     payload = photos.writer.read_payloads([FULL.uri])[FULL.uri]
-    assert before <= datetime.fromisoformat(payload.pop("ingested_at")) <= datetime.now(timezone.utc)
+    assert before <= datetime.fromisoformat(payload.pop("ingested_at")) <= datetime.now(UTC)
     assert payload == {
         "uri": "s3://bucket/a.jpg",
         "caption": "a card",

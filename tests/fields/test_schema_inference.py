@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from clip_qdrant.fields.types import RESERVED_FIELDS, Location
         (["pets", None, "2024-05-01"], "keyword"),
         (["2024-05-01", "2024-05-01T10:00:00Z"], "datetime"),
         (["2024-05-01", date(2024, 5, 1)], "datetime"),
-        ([datetime(2024, 5, 1, tzinfo=timezone.utc), np.datetime64("2024-05-01", "ns")], "datetime"),
+        ([datetime(2024, 5, 1, tzinfo=UTC), np.datetime64("2024-05-01", "ns")], "datetime"),
         (["2024-02-31"], "keyword"),
         (["2024", "2024-05"], "keyword"),
         (["x" * 256], "keyword"),

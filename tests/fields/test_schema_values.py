@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import FieldType, Location
 
 
-class Colour(str, enum.Enum):
+class Colour(enum.StrEnum):
     RED = "red"
 
 
@@ -131,7 +131,7 @@ def test_metadata_that_contains_itself_is_refused() -> None:
 @given(st.datetimes(timezones=st.timezones()))
 def test_a_datetime_keeps_its_moment(moment: datetime) -> None:
     try:
-        utc = moment.astimezone(timezone.utc)
+        utc = moment.astimezone(UTC)
     except OverflowError:
         return
     stored = Schema({"f": "datetime"}).normalise({"f": moment})["f"]

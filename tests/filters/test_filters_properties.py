@@ -6,7 +6,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def literal(value: Any) -> str:
 
 def moment(text: str) -> datetime:
     at = clock(text)
-    return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def clock(text: str) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ EXPECTED: list[tuple[Any, set[str]]] = [
     ("{} exists", {"new-york", "somewhere", "berlin"}),
     ({"{}": date(2024, 12, 31)}, {"new-york", "somewhere"}),
     ({"{}": datetime(2024, 12, 31, 23, 30)}, {"new-york", "somewhere"}),
-    ({"{}": {">=": datetime(2025, 1, 1, 4, 30, tzinfo=timezone.utc)}}, {"new-york"}),
+    ({"{}": {">=": datetime(2025, 1, 1, 4, 30, tzinfo=UTC)}}, {"new-york"}),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -63,8 +63,8 @@ def moment(
         ("2021:07:04 18:30:05+02:00", datetime(2021, 7, 4, 18, 30, 5, tzinfo=CEST)),
         ("2021:07:04 18:30:05 +0200", datetime(2021, 7, 4, 18, 30, 5, tzinfo=CEST)),
         ("2021-07-04T18:30+02", datetime(2021, 7, 4, 18, 30, tzinfo=CEST)),
-        ("2021-07-04T18:30:05Z", datetime(2021, 7, 4, 18, 30, 5, tzinfo=timezone.utc)),
-        ("2021-07-04T18:30:05 UTC", datetime(2021, 7, 4, 18, 30, 5, tzinfo=timezone.utc)),
+        ("2021-07-04T18:30:05Z", datetime(2021, 7, 4, 18, 30, 5, tzinfo=UTC)),
+        ("2021-07-04T18:30:05 UTC", datetime(2021, 7, 4, 18, 30, 5, tzinfo=UTC)),
         ("2021:07:04 18:30:05+25:00", datetime(2021, 7, 4, 18, 30, 5)),
     ],
 )

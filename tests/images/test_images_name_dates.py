@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -21,8 +21,8 @@ DAY = datetime(2024, 1, 31)
         ("20240131_235958(1).jpg", MOMENT),
         ("20240131235958.jpg", MOMENT),
         ("IMG20240131235958.jpg", MOMENT),
-        ("PXL_20240131_235958123.jpg", MOMENT.replace(microsecond=123_000, tzinfo=timezone.utc)),
-        ("PXL_20240131_235958123.PORTRAIT.jpg", MOMENT.replace(microsecond=123_000, tzinfo=timezone.utc)),
+        ("PXL_20240131_235958123.jpg", MOMENT.replace(microsecond=123_000, tzinfo=UTC)),
+        ("PXL_20240131_235958123.PORTRAIT.jpg", MOMENT.replace(microsecond=123_000, tzinfo=UTC)),
         ("Screenshot 2024-01-31 at 23.59.58.png", MOMENT),
         ("Screenshot 2024-01-31 at 11.59.58\u202fPM.png", MOMENT),
         ("Screen Shot 2024-01-31 at 9.05.07 AM.png", datetime(2024, 1, 31, 9, 5, 7)),
@@ -37,7 +37,7 @@ DAY = datetime(2024, 1, 31)
         ("WP_20240131_23_59_58_Pro.jpg", MOMENT),
         ("2024-01-31 23.59.58.jpg", MOMENT),
         ("2024-01-31T23:59:58.jpg", MOMENT),
-        ("20240131T235958Z.jpg", MOMENT.replace(tzinfo=timezone.utc)),
+        ("20240131T235958Z.jpg", MOMENT.replace(tzinfo=UTC)),
         ("2024_01_31_beach.jpg", DAY),
         ("2024-01-31 beach.jpg", DAY),
         ("2024.01.31.jpg", DAY),

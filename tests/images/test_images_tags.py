@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -251,7 +251,7 @@ def test_the_moment_is_that_of_exif_and_else_of_xmp_and_else_of_iptc() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("2001-02-03T04:05:06Z", datetime(2001, 2, 3, 4, 5, 6, tzinfo=timezone.utc)),
+        ("2001-02-03T04:05:06Z", datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)),
         ("2001-02-03T04:05", datetime(2001, 2, 3, 4, 5)),
         ("1969-07-20", datetime(1969, 7, 20)),
         ("1969", None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import sys
@@ -11,7 +10,7 @@ import uuid
 import zipfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import aiohttp
 import botocore.exceptions
@@ -453,7 +452,7 @@ class StatusError(Exception):
         (botocore.exceptions.NoCredentialsError(), False),
         (aiohttp.ClientPayloadError("not enough data"), True),
         (aiohttp.ServerDisconnectedError(), True),
-        (asyncio.TimeoutError(), True),
+        (TimeoutError(), True),
         (ConnectionResetError(104, "Connection reset by peer"), True),
         (FileNotFoundError(2, "No such file"), False),
         (PermissionError(13, "Permission denied"), False),
@@ -474,7 +473,7 @@ def test_the_time_of_an_object_is_understood_as_number_text_or_datetime(memory: 
         protocol = "dated"
 
         def ls(self, path: str, detail: bool = True) -> list[dict[str, object]]:
-            moment = datetime(2020, 1, 1, tzinfo=timezone.utc)
+            moment = datetime(2020, 1, 1, tzinfo=UTC)
             times = {"a": moment, "b": "2020-01-01T00:00:00.000Z", "c": moment.timestamp(), "d": None}
             return [
                 {"name": f"{path}/{name}.jpg", "size": 1, "type": "file", "updated": time, "md5Hash": '"x"'}

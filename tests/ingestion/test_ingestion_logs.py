@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import warnings
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ def fail(error: Exception) -> None:
 
 def test_a_line_has_time_level_logger_message_and_the_extra_fields() -> None:
     stream = io.StringIO()
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     with json_logging(stream):
         logger.warning("%d objects", 3, extra={"collection": "photos", "shares": {"read": 0.5}, "time": "never"})
 

@@ -112,10 +112,10 @@ def test_the_values_of_parquet_are_those_of_python(tmp_path: Path) -> None:
             "size": [{"eu": 42, "us": None}, None, None],
         },
     )
-    at = datetime.datetime(2024, 5, 1, 10, 0, 0, 123456, tzinfo=datetime.timezone.utc)
+    at = datetime.datetime(2024, 5, 1, 10, 0, 0, 123456, tzinfo=datetime.UTC)
     first, second, third = said(path)
     assert (first.caption, second.caption, third.caption) == ("a", None, "c")
-    assert {**first.metadata, "at": first.metadata["at"].astimezone(datetime.timezone.utc)} == {
+    assert {**first.metadata, "at": first.metadata["at"].astimezone(datetime.UTC)} == {
         "price": 19.9,
         "sold": True,
         "day": datetime.date(2024, 5, 1),

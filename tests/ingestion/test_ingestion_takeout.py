@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def test_takeout_gives_date_place_people_and_description(tmp_path: Path, collect
     report = ingest(FolderSource(tmp_path), collection)
     assert (report.added, report.quarantined, report.fields_left_out) == (1, (), ())
     hit = only(collection)
-    assert hit.taken_at == datetime(2025, 1, 1, 4, 30, tzinfo=timezone.utc)
+    assert hit.taken_at == datetime(2025, 1, 1, 4, 30, tzinfo=UTC)
     assert hit.payload["location"] == {"lat": 48.1, "lon": 11.5}
     assert hit.metadata == {"description": "At the lake", "people": ["Ann", "Ben"], "altitude": 520.0}
     assert collection.count("people = 'Ben'") == 1
@@ -78,7 +78,7 @@ def test_takeouts_moment_and_the_clock_of_the_camera_tell_the_zone(tmp_path: Pat
     assert ingest(FolderSource(tmp_path), collection).skipped == 1
 
 
-UTC, NEPAL = timezone.utc, timezone(timedelta(hours=5, minutes=45))
+NEPAL = timezone(timedelta(hours=5, minutes=45))
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import write_image
 
-pytest.importorskip("haystack", reason="haystack-ai is not installed: it needs Python 3.11")
+pytest.importorskip("haystack", reason="haystack-ai is not installed")
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "haystack.md"
 

@@ -19,7 +19,7 @@ from clip_qdrant.store.connect import connect
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.uris import point_id, to_uri
 
-pytest.importorskip("haystack", reason="haystack-ai is not installed: it needs Python 3.11")
+pytest.importorskip("haystack", reason="haystack-ai is not installed")
 
 from haystack import Document
 from haystack.core.errors import SerializationError

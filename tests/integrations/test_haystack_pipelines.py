@@ -18,7 +18,7 @@ import pytest
 from clip_qdrant.content import sample_gallery
 from clip_qdrant.errors import ConfigError, MissingExtra, QueryError, SourceError
 
-pytest.importorskip("haystack", reason="haystack-ai is not installed: it needs Python 3.11")
+pytest.importorskip("haystack", reason="haystack-ai is not installed")
 
 from haystack import Document, Pipeline
 from haystack.components.builders import PromptBuilder
@@ -249,5 +249,5 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
         ClipQdrantDocumentStore.__module__.rpartition(".")[0]
     ]  # which all others import before Haystack
 
-    with pytest.raises(MissingExtra, match=r"Python 3\.11 or newer.*pip install 'clip-qdrant\[haystack\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'clip-qdrant\[haystack\]'"):
         exec(compile(Path(str(first.__file__)).read_text("utf-8"), str(first.__file__), "exec"), {})

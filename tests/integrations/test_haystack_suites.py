@@ -15,7 +15,7 @@ from qdrant_client import QdrantClient
 from clip_qdrant import ImageCollection
 from clip_qdrant.store.edge.client import EdgeClient
 
-pytest.importorskip("haystack", reason="haystack-ai is not installed: it needs Python 3.11")
+pytest.importorskip("haystack", reason="haystack-ai is not installed")
 
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeEmbedder, picture
 
-pytest.importorskip("langchain_qdrant", reason="langchain-qdrant is not installed (it needs Python 3.11)")
+pytest.importorskip("langchain_qdrant", reason="langchain-qdrant is not installed")
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.calibration.curves import LEVELS, Calibration

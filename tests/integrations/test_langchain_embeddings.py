@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fakes import FakeEmbedder, solid_image, write_image
 
-pytest.importorskip("langchain_core", reason="langchain-core is not installed (it needs Python 3.11)")
+pytest.importorskip("langchain_core", reason="langchain-core is not installed")
 
 from clip_qdrant.collection.query import embed_query_texts
 from clip_qdrant.errors import ConfigError, ImageError, QueryError

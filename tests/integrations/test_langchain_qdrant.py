@@ -9,7 +9,7 @@ from fakes import FakeEmbedder, write_image
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-pytest.importorskip("langchain_qdrant", reason="langchain-qdrant is not installed (it needs Python 3.11)")
+pytest.importorskip("langchain_qdrant", reason="langchain-qdrant is not installed")
 
 from langchain_qdrant import QdrantVectorStore
 

@@ -12,7 +12,7 @@ import pytest
 from fakes import FakeEmbedder, write_image
 from PIL import Image
 
-pytest.importorskip("langchain_core", reason="langchain-core is not installed (it needs Python 3.11)")
+pytest.importorskip("langchain_core", reason="langchain-core is not installed")
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document

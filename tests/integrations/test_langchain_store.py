@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from fakes import FakeEmbedder, solid_image, write_image
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-pytest.importorskip("langchain_core", reason="langchain-core is not installed (it needs Python 3.11)")
+pytest.importorskip("langchain_core", reason="langchain-core is not installed")
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -161,7 +161,7 @@ def test_words_have_no_relevance(found_store: ClipVectorStore) -> None:
 
 
 def test_a_text_is_found_with_its_id_and_its_metadata_and_has_no_image(store: ClipVectorStore) -> None:
-    taken = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+    taken = datetime(2024, 5, 1, 12, tzinfo=UTC)
     metadata = {"year": 2024, "tags": ["a", "b"], "taken_at": taken, "location": {"lat": 1.5, "lon": 2.5}}
     store.add_texts(["a tall tree"], [metadata], ids=["tree/1 ä"])
 

@@ -12,7 +12,7 @@ import pytest
 from fakes import FakeEmbedder, solid_image
 from qdrant_client import QdrantClient
 
-pytest.importorskip("langchain_tests", reason="langchain-tests is not installed (it needs Python 3.11)")
+pytest.importorskip("langchain_tests", reason="langchain-tests is not installed")
 
 from langchain_core.embeddings import Embeddings
 from langchain_tests.integration_tests import (

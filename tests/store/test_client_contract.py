@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -260,7 +260,7 @@ def test_a_stream_of_points_is_uploaded_whole(client, photos):
 def test_payload_values_come_back_as_json(client, photos):
     payload = {
         "text": "naïve café 图 🐈",
-        "when": datetime(2024, 5, 1, 12, tzinfo=timezone.utc),
+        "when": datetime(2024, 5, 1, 12, tzinfo=UTC),
         "none": None,
         "list": [1, 2.5, "x", None, {"y": []}],
         "nested": {"deep": {"deeper": True}},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from clip_qdrant.store.calls import call
 from clip_qdrant.store.edge.client import EdgeClient
 
 DOT = models.VectorParams(size=2, distance=models.Distance.DOT)
-FIRST = datetime(2020, 1, 1, tzinfo=timezone.utc)
+FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture

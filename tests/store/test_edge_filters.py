@@ -6,7 +6,7 @@ import random
 import uuid
 import warnings
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -96,7 +96,7 @@ def on(keys: list[str], **condition: st.SearchStrategy[Any]) -> st.SearchStrateg
 
 
 tags, numbers = st.sampled_from([*TAGS, "none such"]), st.integers(-4, 4)
-moments = st.datetimes(datetime(2024, 1, 1), datetime(2024, 4, 1), timezones=st.sampled_from([timezone.utc]))
+moments = st.datetimes(datetime(2024, 1, 1), datetime(2024, 4, 1), timezones=st.sampled_from([UTC]))
 places = st.builds(models.GeoPoint, lat=st.floats(-85, 85), lon=st.floats(-179, 179))
 phrases = st.lists(st.sampled_from([*WORDS, "DOG", "none"]), min_size=1, max_size=3).map(" ".join)
 any_key = ["tag", "n", "f", "b", "d", "g", "t", "o.tag", "o.n", "items", "items[].k", "missing"]
@@ -229,7 +229,7 @@ def test_a_date_means_its_midnight_in_utc(stores: dict[str, QdrantBase]) -> None
         condition = models.FieldCondition.model_construct(key="d", range=bound)
         return selected(stores["edge"], models.Filter.model_construct(must=[condition]))
 
-    assert since(date(2024, 2, 10)) == since(datetime(2024, 2, 10, tzinfo=timezone.utc)) == since(datetime(2024, 2, 10))
+    assert since(date(2024, 2, 10)) == since(datetime(2024, 2, 10, tzinfo=UTC)) == since(datetime(2024, 2, 10))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import sys
+import tomllib
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,11 +14,6 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant_training import TrainConfig
 from clip_qdrant_training import config as config_module
 from clip_qdrant_training.config import recipe_names, recipe_path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 KINDS = get_type_hints(TrainConfig)
 CHOICES = {name: get_args(kind) for name, kind in KINDS.items() if get_origin(kind) is Literal}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
@@ -22,11 +22,6 @@ from pydantic.dataclasses import dataclass
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant_training.data.augment import Augmentation
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["TrainConfig", "recipe_names", "recipe_path"]
 

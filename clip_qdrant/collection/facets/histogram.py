@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -126,7 +126,7 @@ class _Counter:
 
 
 def _in_utc(moment: Any) -> Any:
-    return moment.replace(tzinfo=timezone.utc) if isinstance(moment, datetime) else moment
+    return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) else moment
 
 
 def _check_kind(field: str, kind: FieldType, *, by: Any, bins: Any, edges: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
@@ -127,7 +127,7 @@ class _Listing:
 
     def _range(self, **bounds: Any) -> models.Condition:
         if self._order.kind == "datetime":
-            moments = {name: moment.replace(tzinfo=timezone.utc) for name, moment in bounds.items()}
+            moments = {name: moment.replace(tzinfo=UTC) for name, moment in bounds.items()}
             return models.FieldCondition(key=self._key, range=models.DatetimeRange(**moments))
         return models.FieldCondition(key=self._key, range=models.Range(**bounds))
 

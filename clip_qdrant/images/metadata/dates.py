@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 from clip_qdrant.fields.dates import is_plausible_photo_date
 
@@ -97,4 +97,4 @@ def parse_zone(text: str) -> timezone | None:
     distance = timedelta(hours=int(match[2] or 0), minutes=int(match[3] or 0))
     if distance > _FURTHEST:
         return None
-    return timezone(-distance if match[1] == "-" else distance) if distance else timezone.utc
+    return timezone(-distance if match[1] == "-" else distance) if distance else UTC

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 __all__ = ["read_name_date"]
@@ -43,5 +43,5 @@ def read_name_date(name: str) -> datetime | None:
         if time[7]:
             hour = hour % 12 + (12 if time[7] in "Pp" else 0)
         moment = day.replace(hour=hour, minute=int(time[3]), second=int(time[4]), microsecond=int(time[5] or 0) * 1000)
-        return moment.replace(tzinfo=timezone.utc) if time[6] or name.startswith("PXL_") else moment
+        return moment.replace(tzinfo=UTC) if time[6] or name.startswith("PXL_") else moment
     return None

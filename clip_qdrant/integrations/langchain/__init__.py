@@ -11,7 +11,7 @@ from clip_qdrant.errors import MissingExtra
 try:
     import langchain_core  # noqa: F401  # whether it is there
 except ImportError as error:
-    raise MissingExtra("langchain-core, and that Python 3.11", "langchain", "the integration of LangChain") from error
+    raise MissingExtra("langchain-core", "langchain", "the integration of LangChain") from error
 
 from clip_qdrant.integrations.langchain.embeddings import ClipEmbeddings
 from clip_qdrant.integrations.langchain.retriever import ClipImageRetriever

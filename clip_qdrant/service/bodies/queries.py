@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from clip_qdrant.service.bodies.body import Finite, ImageName, RequestBody
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["KINDS", "MOST_TERMS", "QueryBody", "TermBody", "TextOrTerm"]
 

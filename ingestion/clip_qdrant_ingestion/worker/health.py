@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from clip_qdrant.errors import StoreUnavailable
@@ -90,7 +90,7 @@ class Health:
             self._metrics.note_failure()
 
     def _end(self, last: dict[str, Any]) -> None:
-        ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
         with self._lock:
             self._ticked, self._progress, self._last = self._clock(), None, {"ended_at": ended, **last}
 

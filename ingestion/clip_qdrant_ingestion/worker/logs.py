@@ -15,7 +15,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from clip_qdrant.errors import ConfigError, shorten
@@ -33,7 +33,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON; its time in UTC as RFC 3339 has it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {
             "time": time.replace("+00:00", "Z"),
             "level": record.levelname,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from random import Random
 from typing import Any
 
@@ -94,7 +94,7 @@ def _dates(random: Random, ids: list[Any], names: list[str]) -> models.FieldCond
     high = low + timedelta(days=random.randint(0, 800))
     form = random.choice(["naive", "utc", "date"])
     if form == "utc":
-        low, high = low.replace(tzinfo=timezone.utc), high.replace(tzinfo=timezone(timedelta(hours=-5)))
+        low, high = low.replace(tzinfo=UTC), high.replace(tzinfo=timezone(timedelta(hours=-5)))
     ends: tuple[date, date] = (low.date(), high.date()) if form == "date" else (low, high)
     return _field("when", range=models.DatetimeRange(**_bounds(random, *ends)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import qdrant_edge as engine
@@ -118,7 +118,7 @@ class _Bool:
     """A boolean as the engine takes it: a Python bool is an int too, and would become 1 or 0, which no boolean equals.
 
     Its binding, PyO3, also takes for a boolean what says it is `numpy.bool_`. numpy's own is an int too before
-    numpy 2.3, which Python 3.10 does not have.
+    numpy 2.3.
     """
 
     def __init__(self, value: bool) -> None:
@@ -154,7 +154,7 @@ def _tightest(gt: Any, gte: Any, lt: Any, lte: Any) -> dict[str, Any]:
 
 def _moment(value: datetime | date | None) -> datetime | None:
     if value is not None and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if value is not None and value.tzinfo is None:
-        value = value.replace(tzinfo=timezone.utc)
+        value = value.replace(tzinfo=UTC)
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import qdrant_edge as engine
@@ -14,7 +14,7 @@ from clip_qdrant.errors import InvalidRequest, first_line
 
 __all__ = ["to_equal_condition", "to_order_by"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SORTED = (engine.PayloadSchemaType.Integer, engine.PayloadSchemaType.Float, engine.PayloadSchemaType.Datetime)
 
 

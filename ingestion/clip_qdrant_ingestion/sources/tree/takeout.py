@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from clip_qdrant.errors import MetadataError
@@ -103,7 +103,7 @@ def _read_moment(taken: Any) -> datetime | None:
     if isinstance(timestamp, bool) or not isinstance(timestamp, (str, int)) or len(str(timestamp)) > 12:
         return None
     try:
-        moment = datetime.fromtimestamp(int(timestamp), timezone.utc)
+        moment = datetime.fromtimestamp(int(timestamp), UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return moment if is_plausible_photo_date(moment) else None

@@ -10,7 +10,7 @@ import importlib.util
 from clip_qdrant.errors import MissingExtra
 
 if importlib.util.find_spec("haystack") is None:
-    raise MissingExtra("haystack-ai (Python 3.11 or newer)", "haystack", "the Haystack integration")
+    raise MissingExtra("haystack-ai", "haystack", "the Haystack integration")
 
 from haystack_integrations.document_stores.clip_qdrant.document_store import ClipQdrantDocumentStore
 
