@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from clip_qdrant.service.state import Service
 
 COLLECTION, BATCH = "benchmark", 1000
+MODEL = "CLIP_QDRANT_MODEL"  # by which the servers are told, if it is not the bundled one
 SIDE = 256  # pixels of the images that are embedded
 KINDS = ("batched", "one by one", "sentence-transformers")
 WORKS = {"search": "/v1/search", "texts": "/v1/embeddings", "images": "/v1/embeddings"}
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a round")
     parser.add_argument("--rounds", type=int, default=5, help="for each row of the table")
     parser.add_argument("--only", choices=WORKS, help="this work alone")
+    parser.add_argument("--model", help="in place of the bundled one, as ClipEmbedder.load takes it")
     parser.add_argument("--peer", action="store_true", help="sentence-transformers too, which has to be installed")
     parser.add_argument("--folder", type=Path, help="where the store is made; the system's, by default")
     parser.add_argument("--serve", choices=KINDS, help=argparse.SUPPRESS)
@@ -64,6 +66,8 @@ def main() -> None:
     elif options.load:
         print(json.dumps(asyncio.run(load(**json.loads(options.load)))))
     else:
+        if options.model:
+            os.environ[MODEL] = options.model
         compare(options)
 
 
@@ -161,7 +165,7 @@ def fill(folder: str, points: int) -> None:
 def open_embedder() -> ClipEmbedder:
     from clip_qdrant import ClipEmbedder
 
-    return ClipEmbedder.load()
+    return ClipEmbedder.load(os.environ.get(MODEL, "bundled"))
 
 
 @contextlib.contextmanager
