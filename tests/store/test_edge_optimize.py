@@ -21,6 +21,7 @@ from qdrant_client import models
 from clip_qdrant.errors import CollectionNotFound, StoreDamaged, StoreError, StoreFull
 from clip_qdrant.store.edge import optimize as optimizing
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.edge.convert.queries.params import to_search_params
 from clip_qdrant.store.edge.files import journal as journals
 from clip_qdrant.store.edge.optimize import OptimizeStep
 
@@ -328,3 +329,18 @@ def test_the_command_optimizes_and_info_says_where_that_pays(tmp_path: Path, mon
     assert "vector index" not in silent.out
     assert (nowhere.code, missing.code) == (2, 3)
     assert "only an embedded store is optimized" in nowhere.err
+
+
+@pytest.mark.parametrize(
+    ("params", "ef"),
+    [
+        (None, 256),
+        (models.SearchParams(), 256),
+        (models.SearchParams(exact=False, indexed_only=True), 256),
+        (models.SearchParams(hnsw_ef=64), 64),
+    ],
+)
+def test_a_search_of_the_index_keeps_256_candidates_unless_it_says_how_many(
+    params: models.SearchParams | None, ef: int
+) -> None:
+    assert to_search_params(params).hnsw_ef == ef
