@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from clip_qdrant.errors import CollectionNotFound, StoreDamaged, StoreError, Sto
 from clip_qdrant.store.edge import optimize as optimizing
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.store.edge.convert.queries.params import to_search_params
+from clip_qdrant.store.edge.entry import CollectionEntry
 from clip_qdrant.store.edge.files import journal as journals
 from clip_qdrant.store.edge.optimize import OptimizeStep
 
@@ -137,6 +139,41 @@ def test_payload_indexes_serve_filters_facets_and_orders_as_before(optimized: Pa
         assert client.get_collection("c").payload_schema["n"] == models.PayloadIndexInfo(
             data_type=models.PayloadSchemaType.INTEGER, points=POINTS - 300
         )
+
+
+def test_vectors_of_which_there_are_bytes_are_not_read_when_it_is_opened(optimized: Path) -> None:
+    [segment] = [
+        read
+        for path in optimized.glob("collections/*/segments/*/segment.json")
+        if (read := json.loads(path.read_text("utf-8"))["config"]["vector_data"][""])["index"]["type"] == "hnsw"
+    ]
+    assert segment["storage_type"] == "Mmap"  # not InRamMmap, which reads all at once
+    with EdgeClient(optimized) as client:
+        assert client.get_collection("c").config.params.vectors == CONFIG  # as it was asked for
+
+
+@pytest.mark.parametrize(
+    ("given", "quantize", "on_disk"),
+    [
+        ({}, True, True),
+        ({}, False, None),
+        ({"on_disk": False}, True, False),
+        ({"memory": models.Memory.PINNED}, True, None),
+        (
+            {"quantization_config": models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type="int8"))},
+            False,
+            True,
+        ),
+    ],
+)
+def test_where_vectors_lie_is_chosen_where_nothing_was_said(
+    given: dict[str, Any], quantize: bool, on_disk: bool | None
+) -> None:
+    one = CONFIG.model_copy(update=given)
+    for vectors in (one, {"a": one}):
+        tuned = optimizing.tune(CollectionEntry("c", models.CreateCollection(vectors=vectors)), quantize=quantize)
+        assert [params.on_disk for params in tuned.dense.values()] == [on_disk]
+        assert tuned.dense.keys() == CollectionEntry("c", models.CreateCollection(vectors=vectors)).dense.keys()
 
 
 def test_what_has_no_need_of_it_is_left_as_it_is(optimized: Path) -> None:

@@ -151,12 +151,29 @@ def tune(entry: CollectionEntry, *, quantize: bool = True) -> CollectionEntry:
         max_segment_size=given.max_segment_size,
         indexing_threshold=_INDEXED_FROM if given.indexing_threshold is None else given.indexing_threshold,
     )
+    bytes_beside = entry.config.quantization_config or (_BYTES if quantize else None)
     changes: dict[str, Any] = {
         "optimizers_config": optimizers,
         "hnsw_config": merge(_HNSW, entry.config.hnsw_config),
-        "quantization_config": entry.config.quantization_config or (_BYTES if quantize else None),
+        "quantization_config": bytes_beside,
+        "vectors": _leave_on_disk(entry, quantized=bytes_beside is not None),
     }
     return replace(entry, config=entry.config.model_copy(update=changes))
+
+
+def _leave_on_disk(entry: CollectionEntry, *, quantized: bool) -> models.VectorsConfig | None:
+    """Vectors of which there are bytes are read for a few candidates of a search: opening need not read them all."""
+
+    def choose(params: models.VectorParams) -> models.VectorParams:
+        said = params.on_disk is not None or params.memory is not None
+        if said or not (quantized or params.quantization_config):
+            return params
+        return params.model_copy(update={"on_disk": True})
+
+    vectors = entry.config.vectors
+    if isinstance(vectors, models.VectorParams):
+        return choose(vectors)
+    return vectors and {name: choose(params) for name, params in vectors.items()}
 
 
 def _copy(old: OpenShard, path: Path, name: str, tell: Callable[..., None]) -> tuple[int, int]:
