@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     arguments = parser.parse_args()
     embedder = ClipEmbedder.load(arguments.model)
-    improbable = embed_query_texts(IMPROBABLE_TEXTS, embedder)
+    improbable = embed_query_texts(IMPROBABLE_TEXTS, embedder, unit=False)
     photographs = read_pairs(arguments.data / "flickr8k" / "dev.jsonl")[HALF:]
     drawings = read_pairs(arguments.data / "openclipart" / "dev.jsonl")
     table = Table("images", "queries", "calibrated by", "cut-off", "cosine", "kept %", "empty %")
@@ -267,7 +267,7 @@ def main() -> None:
         ("clip art", drawings, "captions", captions_of(drawings), NOT_IN_CLIP_ART.splitlines()),
     ):
         images = embedder.embed_images(image_input(pair.image) for pair in pairs)
-        vectors, nonsense = embed_query_texts(texts, embedder), embed_query_texts(lines, embedder)
+        vectors, nonsense = (embed_query_texts(each, embedder, unit=False) for each in (texts, lines))
         by_collection = measure_calibration(images, improbable, improbable=improbable)
         for by, calibration in (("the checkpoint", embedder.calibration), ("the images alone", by_collection)):
             if calibration is None:

@@ -71,6 +71,11 @@ class ClipEmbedder:
         self.prompts = Prompts.from_dict(meta.get("prompts"))
         told = meta.get("calibration")
         self.calibration = None if told is None else Calibration.from_dict(told)
+        if self.prompts is not None and len(self.prompts.bias) not in (0, meta["dim"]):
+            raise CheckpointError(
+                f"the bias of the model's prompts has {len(self.prompts.bias)} numbers, and its vectors {meta['dim']}: "
+                "its file is damaged"
+            )
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
         self.batch_size = batch_size

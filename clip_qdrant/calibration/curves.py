@@ -25,13 +25,15 @@ _EMPTY = 0.80  # of queries about what is not there
 _LEAN = 0.15  # of the way from the one to the other
 _TOP = 10
 _FEWEST = 30  # images; of fewer the percentiles say nothing
-_MOST = 1000  # images, and texts, that are compared
+_MOST, _MOST_TEXTS = 1000, 5000  # images and texts that are compared
 _STEP = 1e-6  # between two levels of the same score
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """The cosine similarity of random pairs at each of LEVELS, for texts with images and for images with images.
+
+    That of texts is times their strength (see QueryVector).
 
     `cutoff` is the least relevance of a likely match, 0 to 1.
     """
@@ -78,17 +80,18 @@ def measure_calibration(
     owners: Sequence[int] | np.ndarray | None = None,
     improbable: np.ndarray | None = None,
 ) -> Calibration | None:
-    """The calibration of an embedder by what it made of a sample, all unit rows; None for fewer than 30 images.
+    """The calibration of an embedder by what it made of a sample; None for fewer than 30 images. Images are unit rows,
+    texts each as long as its strength (see QueryVector).
 
     `images` (n, dim); `texts` (m, dim), of which the one at i describes image `owners[i]`, or none where there are no
     `owners`; `improbable` (k, dim), texts about what is hardly there, which are needed where there are no `owners`. Of
-    more than 1,000 images the first 1,000 count, with their texts; of more texts than that 1,000, evenly spread.
+    more than 1,000 images the first 1,000 count, with their texts; of more than 5,000 of these as many, evenly spread.
     """
     images = images[:_MOST]
     own = None if owners is None else np.asarray(owners)
     if own is not None:
         texts, own = texts[own < len(images)], own[own < len(images)]
-    chosen = np.linspace(0, len(texts) - 1, min(len(texts), _MOST)).astype(int)
+    chosen = np.linspace(0, len(texts) - 1, min(len(texts), _MOST_TEXTS)).astype(int)
     texts, own = texts[chosen], None if own is None else own[chosen]
     if len(images) < _FEWEST or not len(texts):
         return None

@@ -21,7 +21,7 @@ import numpy as np
 
 from clip_qdrant.collection.options import is_number, list_of
 from clip_qdrant.errors import QueryError, shorten
-from clip_qdrant.model_inputs.prompts import read_prompts
+from clip_qdrant.model_inputs.prompts import read_bias, read_prompts
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.hits import Hit
@@ -199,16 +199,22 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class QueryVector:
-    """`vector` is the unit vector of a query, `parts` are those of its terms that add up to it; float32 (dim,)."""
+    """`vector` is the unit vector of a query, `parts` are those of its terms that add up to it; float32 (dim,).
+
+    `strength` is the mean length of its terms, above 0: a text is a little shorter without the bias of the model, all
+    else has 1. A score times the strength is what relevance is told by.
+    """
 
     vector: np.ndarray
     parts: Mapping[str, np.ndarray]
+    strength: float = 1.0
 
 
-def embed_query_texts(texts: Iterable[str], embedder: Embedder) -> np.ndarray:
-    """float32 (n, dim), unit rows: texts as a search embeds them, with the prompts of a model around short ones."""
-    queries = [Query.text(text) for text in texts]
-    return np.stack([one.vector for one in evaluate_queries(queries, embedder, lambda _names: {})])
+def embed_query_texts(texts: Iterable[str], embedder: Embedder, *, unit: bool = True) -> np.ndarray:
+    """float32 (n, dim): texts as a search embeds them, with the prompts of a model around short ones and without its
+    bias. Unit rows, or else each as long as its strength."""
+    made = evaluate_queries([Query.text(text) for text in texts], embedder, lambda _names: {})
+    return np.stack([one.vector if unit else one.vector * np.float32(one.strength) for one in made])
 
 
 def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch) -> list[QueryVector]:
@@ -237,11 +243,12 @@ def evaluate_queries(queries: Sequence[Query], embedder: Embedder, fetch: Fetch)
     return [_add_up(query, found, embedder.dim) for query in queries]
 
 
-def _embed_texts(terms: Sequence[Term], embedder: Embedder) -> np.ndarray:
-    """float32 (n, dim), unit rows."""
-    prompts = read_prompts(embedder)
+def _embed_texts(terms: Sequence[Term], embedder: Embedder) -> list[np.ndarray]:
+    """float64 (dim,) for each, as long as its strength."""
+    prompts, bias = read_prompts(embedder), read_bias(embedder)
     written = [[term.value] if term.raw or prompts is None else prompts.wrap(term.value) for term in terms]
-    return merge_prompted(embedder.embed_texts([text for texts in written for text in texts]), written)
+    means = _average(embedder.embed_texts([text for texts in written for text in texts]), written)
+    return [mean if term.raw else mean - bias for term, mean in zip(terms, means, strict=True)]
 
 
 def write_prompts(texts: Sequence[str], embedder: Embedder) -> list[list[str]]:
@@ -254,14 +261,20 @@ def write_prompts(texts: Sequence[str], embedder: Embedder) -> list[list[str]]:
     return [[text] if prompts is None else prompts.wrap(text) for text in wanted]
 
 
-def merge_prompted(vectors: np.ndarray, written: Sequence[Sequence[str]]) -> np.ndarray:
-    """One unit row for each text, float32 (len(written), dim), of the `vectors` of all that was written for it.
+def merge_prompted(vectors: np.ndarray, written: Sequence[Sequence[str]], embedder: Embedder) -> np.ndarray:
+    """One unit row for each text of a search, float32 (len(written), dim), of the `vectors` of all that `write_prompts`
+    gave for it."""
+    bias = read_bias(embedder)
+    return np.stack([to_unit(mean - bias) for mean in _average(vectors, written)]).astype(np.float32)
 
-    Of a text within several prompts it is their mean (Radford et al. 2021, section 3.1.4).
+
+def _average(vectors: np.ndarray, written: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """A unit vector for each text, float64 (dim,): of one within several prompts that of their mean.
+
+    Radford et al. 2021, section 3.1.4.
     """
     ends = np.cumsum([len(texts) for texts in written])
-    means = [part.mean(axis=0) for part in np.split(vectors, ends[:-1])]
-    return np.stack([to_unit(mean) for mean in means]).astype(np.float32)
+    return [to_unit(part.mean(axis=0)) for part in np.split(vectors, ends[:-1])]
 
 
 def _read_image(term: Term, embedder: Embedder) -> Any:
@@ -296,11 +309,15 @@ def _add_up(query: Query, found: Mapping[tuple[Kind, Hashable], np.ndarray], dim
     if not math.isfinite(scale):
         raise QueryError(f"the weights of {query!r} are not finite; use smaller ones")
     parts: dict[str, np.ndarray] = {}
+    strength = weights = 0.0
     for term in query.terms:
         vector = found[term.kind, term.key]
         if vector.shape != (dim,):
             raise QueryError(f"{term} has shape {vector.shape}; this embedder's vectors have ({dim},)")
-        name, part = str(term), term.weight / scale * to_unit(vector)
+        weight = term.weight / scale
+        strength += abs(weight) * (float(np.linalg.norm(vector)) if term.kind == "text" else 1.0)
+        weights += abs(weight)
+        name, part = str(term), weight * to_unit(vector)
         parts[name] = parts[name] + part if name in parts else part
     total: np.ndarray = np.add.reduce([*parts.values()]) if len(parts) > 1 else next(iter(parts.values()))
     length = float(np.linalg.norm(total))
@@ -310,8 +327,9 @@ def _add_up(query: Query, found: Mapping[tuple[Kind, Hashable], np.ndarray], dim
         raise QueryError(f"the terms of {query!r} cancel, which leaves no direction to search in; change a weight")
     unit = (total / length).astype(np.float32)
     if len(parts) == 1:
-        return QueryVector(unit, dict.fromkeys(parts, unit))
-    return QueryVector(unit, {name: (part / length).astype(np.float32) for name, part in parts.items()})
+        return QueryVector(unit, dict.fromkeys(parts, unit), strength / weights)
+    shares = {name: (part / length).astype(np.float32) for name, part in parts.items()}
+    return QueryVector(unit, shares, strength / weights)
 
 
 def as_vector(values: Iterable[float] | np.ndarray) -> np.ndarray:

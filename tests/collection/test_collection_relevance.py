@@ -11,9 +11,11 @@ from fakes import COLOURS, FakeEmbedder, write_image
 from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.calibration.curves import LEVELS, Calibration
+from clip_qdrant.collection.edit.classify import Label
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.collection.query import Query
+from clip_qdrant.collection.query import Query, embed_query_texts
 from clip_qdrant.errors import QueryError
+from clip_qdrant.model_inputs.prompts import Prompts
 
 # As if texts and images were never more than 0.5 alike at random.
 KNOWN = Calibration(tuple(0.5 * level for level in LEVELS), tuple(0.9 * level for level in LEVELS), 0.98)
@@ -63,6 +65,41 @@ def test_the_least_relevance_leaves_out_the_rest(photos: ImageCollection) -> Non
     assert [hit.id for hit in likely] == [hit.id for hit in every if (hit.relevance or 0) >= KNOWN.cutoff]
     assert len(photos.search("red", min_relevance=0)) == len(every)
     assert len(photos.search("red", min_relevance=0.5, score_threshold=0.99)) <= len(likely)
+
+
+def test_a_text_is_measured_by_what_is_left_of_it_without_the_bias(
+    photos: ImageCollection, embedder: FakeEmbedder
+) -> None:
+    embedder.prompts = Prompts(("{}",), bias=(0.5, 0.1, *[0.0] * 14))  # type: ignore[attr-defined]  # it may have some
+    [strength] = np.linalg.norm(embed_query_texts(["red"], embedder, unit=False), axis=1)
+    assert strength < 0.9
+    every = photos.search("red")
+    for hit in every:
+        assert hit.score is not None
+        assert hit.relevance == pytest.approx(KNOWN.relevance(hit.score * strength), abs=1e-3)
+    for asked in (0.3, 0.6, 0.9):
+        found = photos.search("red", min_relevance=asked)
+        assert [hit.id for hit in found] == [hit.id for hit in every if (hit.relevance or 0) >= asked]
+
+    mean = photos.recommend(["red"], ["blue"], strategy="average")[0]  # of two texts, as strong as they are on average
+    [other] = np.linalg.norm(embed_query_texts(["blue"], embedder, unit=False), axis=1)
+    assert mean.score is not None
+    assert mean.relevance == pytest.approx(KNOWN.relevance(mean.score * (strength + other) / 2), abs=1e-3)
+
+
+def test_labels_compare_as_they_do_without_a_bias(photos: ImageCollection, embedder: FakeEmbedder) -> None:
+    labels = {colour: colour for colour in COLOURS}
+    plain: list[Label] = []
+    photos.classify(labels, on_image=plain.append)
+    embedder.prompts = Prompts(("{}",), bias=(0.3, 0.2, *[0.0] * 14))  # type: ignore[attr-defined]  # it may have some
+    biased: list[Label] = []
+    photos.classify(labels, on_image=biased.append)
+
+    assert [(one.uri, one.label) for one in biased] == [(one.uri, one.label) for one in plain]
+    bias = np.array(embedder.prompts.bias)  # type: ignore[attr-defined]
+    for one, other in zip(biased, plain, strict=True):
+        [stored] = photos.searcher.fetch_vectors([one.uri]).values()
+        assert one.score == pytest.approx(other.score - bias @ stored, abs=1e-5)
 
 
 def test_an_empty_answer_says_what_the_best_was(photos: ImageCollection) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import tiny_checkpoint
 
+from clip_qdrant import ClipEmbedder
 from clip_qdrant.calibration.curves import LEVELS, Calibration
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.checkpoint import Checkpoint
@@ -31,7 +32,7 @@ def tiny() -> Checkpoint:
     "heads", [{}, {"image_head": "concept", "text_head": "residual", "concepts": 7}], ids=["projection", "concept"]
 )
 def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path, heads: dict[str, object]) -> None:
-    prompts = Prompts(("a photo of {}",), longest=2)
+    prompts = Prompts(("a photo of {}",), longest=2, bias=(0.1, -0.2))
     told = {"metrics": {"recall@1": 12.5}, "prompts": prompts, "calibration": CALIBRATION}
     written = replace(tiny_checkpoint(**heads), **told)
     fingerprint = save_checkpoint(written, tmp_path / "deep" / "model.pt")
@@ -47,6 +48,12 @@ def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path, heads: dict[s
     assert {name: getattr(read, name) for name in told} == told
     assert all(torch.equal(a, b) for a, b in zip(read.model.parameters(), written.model.parameters(), strict=True))
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["model.pt"]
+
+
+def test_a_bias_of_another_length_than_the_vectors_is_refused(tmp_path: Path, tiny: Checkpoint) -> None:
+    save_checkpoint(replace(tiny, prompts=Prompts(("{}",), bias=(0.1, -0.2))), tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="the bias of the model's prompts has 2 numbers, and its vectors"):
+        ClipEmbedder.load(tmp_path / "model.pt", runtime="torch")
 
 
 def test_a_half_precision_file_is_half_the_size_and_keeps_its_own_fingerprint(tmp_path: Path, tiny: Checkpoint) -> None:

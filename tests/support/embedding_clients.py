@@ -1,4 +1,5 @@
-"""What the tests of embedding endpoints share: an embedder with prompts and tokens, and images as clients send them."""
+"""What the tests of embedding endpoints share: an embedder with prompts, a bias and tokens, and images as clients send
+them."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ __all__ = ["WordEmbedder", "data_url", "image_rows", "png", "text_rows"]
 
 
 class WordEmbedder(FakeEmbedder):
-    """Its tokens are words, and it has two prompts."""
+    """Its tokens are words, and it has two prompts and a bias."""
 
-    prompts = Prompts(("a photo of {}", "{}"))
+    @property
+    def prompts(self) -> Prompts:
+        return Prompts(("a photo of {}", "{}"), bias=(0.1, 0.2, *[0.0] * (self.dim - 2)))
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         return [len(text.split()) for text in texts]

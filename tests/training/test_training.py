@@ -17,6 +17,7 @@ from clip_qdrant.calibration.curves import measure_calibration
 from clip_qdrant.errors import ConfigError, NotAnImage, TrainingError
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.loading import load_checkpoint
+from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant_training import (
     EpochReport,
     Mixture,
@@ -317,11 +318,13 @@ def test_a_trained_model_says_what_its_similarities_are_worth(tmp_path: Path, ti
     pairs = coloured_pairs(tmp_path)
     validation = [*one_of_each(pairs)] * 4
     config = TrainConfig(epochs=1, freeze_encoders=True, **QUICK)
-    outcome = train(TrainingJob(tiny, pairs, validation=validation, config=config, output=tmp_path / "best.pt"))
+    biased = replace(tiny, prompts=Prompts(("a {}",), bias=(0.1,) * tiny.model.dim))
+    outcome = train(TrainingJob(biased, pairs, validation=validation, config=config, output=tmp_path / "best.pt"))
 
     assert outcome.images is not None
     assert outcome.texts is not None
     assert outcome.checkpoint.calibration == measure_calibration(outcome.images, outcome.texts, owners=range(32))
+    assert outcome.checkpoint.prompts == Prompts(("a {}",))  # the bias was that of other texts
     assert load_checkpoint(tmp_path / "best.pt").calibration == outcome.checkpoint.calibration
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from calibrate import CALIBRATED_ON, PROMPTS, calibrate
+from calibrate import CALIBRATED_ON, calibrate
 from rich.console import Console
 from safetensors.torch import load_file
 from timm.data import ImageNetInfo
@@ -240,8 +240,8 @@ def finish(output: Path, splits: dict[tuple[str, str], Any]) -> None:
         for name in DATA
         for key, value in evaluate(embedder, splits[name, "dev"]).items()
     }
-    calibration = calibrate(embedder, splits["flickr8k", "dev"][:CALIBRATED_ON])
-    checkpoint = replace(load_checkpoint(output), metrics=metrics, calibration=calibration, prompts=PROMPTS)
+    prompts, calibration = calibrate(embedder, splits["flickr8k", "dev"][:CALIBRATED_ON])
+    checkpoint = replace(load_checkpoint(output), metrics=metrics, calibration=calibration, prompts=prompts)
     fingerprint = save_checkpoint(checkpoint, output, half=True, graphs=make_graphs)
     for key, value in metrics.items():
         print(f"{key:45s} {value}")

@@ -39,7 +39,7 @@ def calibrate_collection(reader: CollectionReader, embedder: Embedder) -> Calibr
     Takes the time of embedding up to 1,100 short texts. Raises QueryError for a collection of fewer than 30 images.
     """
     images, captions = _draw_sample(reader)
-    improbable = embed_query_texts(IMPROBABLE_TEXTS, embedder)
+    improbable = embed_query_texts(IMPROBABLE_TEXTS, embedder, unit=False)
     found = _measure_by_captions(embedder, images, captions, improbable)
     found = found or measure_calibration(images, improbable, improbable=improbable)
     if found is None:
@@ -76,7 +76,7 @@ def _measure_by_captions(
     own = [at for at, caption in enumerate(captions) if caption and often[caption] == 1]
     if len(own) < _FEWEST_CAPTIONS:
         return None
-    texts = embed_query_texts([str(captions[at]) for at in own], embedder)
+    texts = embed_query_texts([str(captions[at]) for at in own], embedder, unit=False)
     scores = texts @ images.T
     mine = scores[np.arange(len(own)), own]
     recall = float(((scores > mine[:, None]).sum(axis=1) < 10).mean())

@@ -22,14 +22,15 @@ MinRelevance: TypeAlias = 'float | Literal["auto"]'
 
 class RelevanceScale:
     """The scale of one search: `calibration` is that of the collection or, without one, of the embedder; `text` is the
-    share of texts in the query.
+    share of texts in the query, `strength` that of its vector (see QueryVector).
 
-    Either is None where it is not known; then no hit has a relevance.
+    `calibration` or `text` is None where it is not known; then no hit has a relevance.
     """
 
-    def __init__(self, calibration: Calibration | None, text: float | None) -> None:
+    def __init__(self, calibration: Calibration | None, text: float | None, strength: float = 1.0) -> None:
         self.calibration = calibration
         self.text = text
+        self.strength = strength
         self._curve: np.ndarray | None = None  # made once for all hits
 
     def measure(self, score: float | None) -> float | None:
@@ -38,7 +39,7 @@ class RelevanceScale:
             return None
         if self._curve is None:
             self._curve = self.calibration.curve(self.text)
-        return round(float(np.interp(score, self._curve, LEVELS)), 4)
+        return round(float(np.interp(score * self.strength, self._curve, LEVELS)), 4)
 
     def find_cutoff(self, asked: MinRelevance) -> float:
         """The least relevance that `min_relevance` asks for. Raises QueryError where there is no calibration."""
@@ -59,7 +60,7 @@ class RelevanceScale:
         cutoff = self.find_cutoff(asked)
         assert self.calibration is not None, "find_cutoff raises without one"
         assert self.text is not None
-        return self.calibration.score(cutoff, text=self.text)
+        return self.calibration.score(cutoff, text=self.text) / self.strength
 
 
 def measure_text_share(terms: Sequence[Term]) -> float | None:

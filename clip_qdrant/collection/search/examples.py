@@ -33,7 +33,8 @@ def rank_by_examples(
     if not positive and not (negative and strategy != "average"):
         way_out = "" if strategy != "average" else '; strategy="best" does with negative ones alone'
         raise QueryError(f"there is nothing to recommend by: give positive examples{way_out}")
-    vectors = [one.vector for one in evaluate([*positive, *negative])]
+    made = evaluate([*positive, *negative])
+    vectors = [one.vector for one in made]
     near, far = vectors[: len(positive)], vectors[len(positive) :]
     without = _names([*positive, *negative])
     if strategy != "average":
@@ -48,7 +49,8 @@ def rank_by_examples(
     if not np.linalg.norm(total) > 0:
         raise QueryError("the positive and negative examples cancel, which leaves nothing to search for")
     texts = measure_text_share([term for query in (*positive, *negative) for term in query.terms])
-    return Ranking.by_vector(to_unit(total).astype(np.float32), without=without, texts=texts)
+    strength = float(np.mean([one.strength for one in made]))
+    return Ranking.by_vector(to_unit(total).astype(np.float32), without=without, texts=texts, strength=strength)
 
 
 def rank_by_context(target: Query | None, context: Sequence[tuple[Query, Query]], evaluate: Evaluate) -> Ranking:

@@ -18,9 +18,10 @@ class Ranking:
 
     `without` are the ids of points that are never in the result. `vector` is the unit vector that hits are compared
     with, float32 (dim,), where there is one; `parts` are the terms that add up to it, by what they are called, and
-    `texts` is the share of texts in it, 0 to 1, where that is known. `words` are looked for too; once they are part of
-    the query, `by` tells what the scores of hits are: cosine similarities, the weight of words (BM25), or both brought
-    together. `found` are then the two of a point, by its id, as far as they are known.
+    `texts` is the share of texts in it, 0 to 1, where that is known, and `strength` that of its terms. `words` are
+    looked for too; once they are part of the query, `by` tells what the scores of hits are: cosine similarities,
+    the weight of words (BM25), or both brought together. `found` are then the two of a point, by its id, as far as
+    they are known.
     """
 
     query: Any
@@ -30,6 +31,7 @@ class Ranking:
     vector: np.ndarray | None = None
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     texts: float | None = None
+    strength: float = 1.0
     words: models.SparseVector | None = None
     by: Literal["likeness", "words", "both"] = "likeness"
     found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -42,6 +44,9 @@ class Ranking:
         without: tuple[str, ...] = (),
         parts: Mapping[str, np.ndarray] | None = None,
         texts: float | None = None,
+        strength: float = 1.0,
     ) -> Ranking:
         """By cosine similarity to a unit vector, float32 (dim,)."""
-        return cls(query=vector.tolist(), without=without, vector=vector, parts=parts or {}, texts=texts)
+        return cls(
+            query=vector.tolist(), without=without, vector=vector, parts=parts or {}, texts=texts, strength=strength
+        )

@@ -111,7 +111,9 @@ class Searcher:
             made = next(vectors)
             without = tuple(id_of(name) for name in query.names())
             texts = measure_text_share(query.terms)
-            ranking = Ranking.by_vector(made.vector, without=without, parts=made.parts, texts=texts)
+            ranking = Ranking.by_vector(
+                made.vector, without=without, parts=made.parts, texts=texts, strength=made.strength
+            )
             rankings.append(replace(ranking, words=sought) if sought else ranking)
         return rankings
 
@@ -120,7 +122,8 @@ class Searcher:
     ) -> StoreRequest:
         if ranking.query is None:
             _check_listing(options, ranking)
-        payload, scale = choose_payload(options.payload, self._reader), RelevanceScale(self.calibration, ranking.texts)
+        payload = choose_payload(options.payload, self._reader)
+        scale = RelevanceScale(self.calibration, ranking.texts, ranking.strength)
         if ranking.words is not None:
             with clock.measure("words"):
                 ranking = rank_with_words(ranking, ranking.words, selection, options, scale, self._reader)

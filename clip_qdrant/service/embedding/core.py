@@ -90,7 +90,7 @@ async def _embed_texts(numbered: Sequence[tuple[int, str]], service: Service) ->
     rows = await service.embedder.aembed_texts([text for prompted in written for text in prompted])
     count = service.embedder.count_tokens
     counts = await run_blocking(count, texts) if sum(map(len, texts)) > _QUICK else count(texts)
-    return merge_prompted(rows, written), None if counts is None else sum(counts)
+    return merge_prompted(rows, written, service.embedder), None if counts is None else sum(counts)
 
 
 async def _embed_image(

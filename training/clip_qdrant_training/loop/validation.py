@@ -187,7 +187,8 @@ class Validation:
         calibration = None
         if images is not None and texts is not None:
             calibration = measure_calibration(images, texts, owners=owners(self._pairs))
-        return replace(checkpoint, metrics=metrics, calibration=calibration)
+        prompts = checkpoint.prompts and replace(checkpoint.prompts, bias=())  # that was of the start
+        return replace(checkpoint, metrics=metrics, calibration=calibration, prompts=prompts)
 
 
 def _pack(best: TrainingOutcome | None) -> dict[str, Any]:
