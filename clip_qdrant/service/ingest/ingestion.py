@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import Forbidden
-from clip_qdrant.service.ingest.places import ConfinedSource, Places
+from clip_qdrant.service.ingest.places import Places
 from clip_qdrant.service.ingest.runs import IngestRun, IngestRuns
 from clip_qdrant.url_secrets import mask_secrets
 
@@ -95,6 +95,7 @@ class Ingestion:
             return self._state
 
     def _open_source(self, body: IngestBody) -> Source:
+        from clip_qdrant_ingestion.sources.confined import ConfinedSource
         from clip_qdrant_ingestion.sources.open import kind_of_source, make_source
         from clip_qdrant_ingestion.sources.options import SourceOptions
 
@@ -120,4 +121,4 @@ class Ingestion:
         )
         source = make_source(body.source, options)
         # What lies in a folder, a bucket or below a page lies below the place too; tables name what they like.
-        return ConfinedSource(source, self._places) if kind in ("manifest", "shards") else source
+        return ConfinedSource(source, self._places.allows) if kind in ("manifest", "shards") else source

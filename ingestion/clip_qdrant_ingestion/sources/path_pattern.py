@@ -15,9 +15,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.places import has_many_places, is_gone
-from clip_qdrant_ingestion.sources.protocol import Description, Page, Source, SourceObject
+from clip_qdrant_ingestion.sources.protocol import Description, Page, Source
+from clip_qdrant_ingestion.sources.view import SourceView
 
 __all__ = ["PathPattern", "PatternedSource"]
 
@@ -83,23 +82,15 @@ class PathPattern:
         return ConfigError(f"path pattern {self.pattern!r}: {problem}")
 
 
-class PatternedSource:
+class PatternedSource(SourceView):
     """A source whose objects are described by their paths too. Any other description wins, field by field."""
 
     def __init__(self, source: Source, pattern: PathPattern) -> None:
-        self._source = source
+        super().__init__(source)
         self._pattern = pattern
 
     def __repr__(self) -> str:
         return f"PatternedSource({self._source!r}, {self._pattern!r})"
-
-    @property
-    def name(self) -> str:
-        return self._source.name
-
-    @property
-    def reads_at_once(self) -> int:
-        return self._source.reads_at_once
 
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
         example, fits = None, False
@@ -117,19 +108,6 @@ class PatternedSource:
             yield replace(page, objects=objects)
         if example is not None and not fits and folders is None:
             logger.warning("no path fits the pattern %s; one of them is %r", self._pattern.pattern, example)
-
-    def look(self, item: SourceObject) -> SourceObject:
-        return self._source.look(item)
-
-    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
-        return self._source.read(item, limits=limits)
-
-    @property
-    def many_places(self) -> bool:
-        return has_many_places(self._source)
-
-    def is_gone(self, uri: str) -> bool | None:
-        return is_gone(uri, self._source)
 
 
 def _compose(name: str) -> str:

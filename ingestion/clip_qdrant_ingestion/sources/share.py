@@ -11,14 +11,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images.load import Limits
-from clip_qdrant_ingestion.sources.places import has_many_places, is_gone
-from clip_qdrant_ingestion.sources.protocol import Page, Problem, Source, SourceObject
+from clip_qdrant_ingestion.sources.protocol import Page, Problem, Source
+from clip_qdrant_ingestion.sources.view import SourceView
 
 __all__ = ["Share"]
 
 
-class Share:
+class Share(SourceView):
     """The objects of share `index` (from 0) of `count`.
 
     A problem that hides objects is in every share, any other one in the share that owns its uri. Raises ConfigError
@@ -28,9 +27,9 @@ class Share:
     def __init__(self, source: Source, index: int, count: int) -> None:
         if count < 1 or not 0 <= index < count:
             raise _no_share(f"{index}/{count}")
+        super().__init__(source)
         self.index = index
         self.count = count
-        self._source = source
 
     def __repr__(self) -> str:
         return f"Share({self._source!r}, {self.index}, {self.count})"
@@ -48,14 +47,6 @@ class Share:
         digest = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.index
 
-    @property
-    def name(self) -> str:
-        return self._source.name
-
-    @property
-    def reads_at_once(self) -> int:
-        return self._source.reads_at_once
-
     def pages(self, folders: Collection[str] | None = None) -> Iterator[Page]:
         for page in self._source.pages(folders):
             objects = [item for item in page.objects if self.owns(item.uri)]
@@ -65,19 +56,6 @@ class Share:
                 problems=[problem for problem in page.problems if self._has(problem)],
                 elsewhere=page.elsewhere + len(page.objects) - len(objects),
             )
-
-    def look(self, item: SourceObject) -> SourceObject:
-        return self._source.look(item)
-
-    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
-        return self._source.read(item, limits=limits)
-
-    @property
-    def many_places(self) -> bool:
-        return has_many_places(self._source)
-
-    def is_gone(self, uri: str) -> bool | None:
-        return is_gone(uri, self._source)
 
     def _has(self, problem: Problem) -> bool:
         return problem.hides_objects or self.owns(problem.uri)
