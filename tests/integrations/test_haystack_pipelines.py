@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from clip_qdrant.content import sample_gallery
-from clip_qdrant.errors import ConfigError, MissingExtra, QueryError, SourceError
+from clip_qdrant.errors import ConfigError, MissingExtra, NotAnImage, QueryError, SourceError
 
 pytest.importorskip("haystack", reason="haystack-ai is not installed")
 
@@ -134,6 +134,13 @@ def test_images_are_found_by_an_image(store: ClipQdrantDocumentStore, folder: Pa
         (document,) = retriever.run(query_image=image)["documents"]
         assert names([document]) == [ROWS[2]["file_name"]]
         assert document.score == pytest.approx(1, abs=1e-4)
+
+
+def test_content_that_is_no_base64_is_no_image(store: ClipQdrantDocumentStore) -> None:
+    content = ImageContent("?", mime_type="image/webp", validation=False)
+
+    with pytest.raises(NotAnImage, match="no image in base64"):
+        ClipQdrantRetriever(store).run(query_image=content)
 
 
 def test_a_text_and_an_image_are_added_up(store: ClipQdrantDocumentStore, folder: Path) -> None:

@@ -20,7 +20,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from qdrant_client import QdrantClient
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.errors import ConfigError, QueryError, SourceError
+from clip_qdrant.errors import ConfigError, NotAnImage, QueryError, SourceError
 from clip_qdrant.integrations.llama_index import ClipMultiModalEmbedding, ImageNodeStore
 
 COLOURS = ("red", "yellow", "green", "blue")
@@ -209,7 +209,10 @@ def test_an_image_may_be_in_the_node_itself(photos: ImageCollection, tmp_path: P
     coded = base64.b64encode(data).decode()
     store = ImageNodeStore(photos)
 
-    store.add([ImageNode(id_="1", image=coded), ImageNode(id_="2", image=coded, image_url="https://example.org/a.png")])
+    there = "https://example.org/a.png"
+    store.add(
+        [ImageNode(id_="1", image=coded), ImageNode(id_="2", image=f"data:image/png;base64,{coded}", image_url=there)]
+    )
 
     assert {hit.uri[:11] for hit in photos.search("red")} == {"urn:sha256:", "https://exa"}
     assert set(ask(photos)) == {"1", "2"}
@@ -237,7 +240,7 @@ def test_a_node_that_comes_back_changes_nothing(photos: ImageCollection, nodes: 
     [
         (TextNode(text="a text"), ConfigError, "is a TextNode: a collection of images takes ImageNodes"),
         (ImageNode(text="a text"), ConfigError, "has no image"),
-        (ImageNode(image="?"), ConfigError, "is not base64"),
+        (ImageNode(id_="7", image="?"), NotAnImage, "image of node 7: '\\?' is no image in base64"),
         (ImageNode(image_url="https://example.org/a.png"), SourceError, "nothing is fetched from a URL"),
     ],
 )

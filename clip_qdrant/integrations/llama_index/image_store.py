@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +20,10 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
-from clip_qdrant.errors import ConfigError, QueryError
+from clip_qdrant.errors import ConfigError, NotAnImage, QueryError
 from clip_qdrant.fields.types import METADATA_PREFIX
 from clip_qdrant.filters.build import Where
+from clip_qdrant.images.inline import decode_inline_image
 from clip_qdrant.integrations.find_images import find_images, join_filters
 from clip_qdrant.integrations.llama_index.filters import read_filters
 from clip_qdrant.integrations.llama_index.nodes import NODE_ID, REF_DOC_ID, make_node
@@ -39,7 +38,7 @@ class ImageNodeStore(BasePydanticVectorStore):
 
     Images of nodes are added as `ImageCollection.add` does it: embedded by the embedder of the collection, whatever
     embedding the node has, and known by their uri, so that one file is one image. Their node ids come back. The images
-    of nodes are files (`image_path`) or bytes (`image`, base64): nothing is fetched from a URL.
+    of nodes are files (`image_path`) or bytes (`image`, base64 or a data URL): nothing is fetched from a URL.
     Async methods run in a thread. Raises QueryError, FilterError, StoreError; adding raises what `add` does.
     """
 
@@ -155,9 +154,9 @@ def _read_image(node: ImageNode) -> Any:
     """What `ImageCollection.add` takes: it refuses a URL, and says what to do."""
     if node.image is not None and not node.image_path:
         try:
-            return base64.b64decode(node.image, validate=True)
-        except binascii.Error as error:
-            raise ConfigError(f"the image of node {node.node_id} is not base64: {error}") from error
+            return decode_inline_image(node.image)
+        except NotAnImage as error:
+            raise NotAnImage(f"the image of node {node.node_id}: {error}") from error
     image = node.image_path or node.image_url
     if image is None:
         raise ConfigError(f"node {node.node_id} has no image: give it image_path, or image (base64)")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 from haystack.dataclasses import ByteStream, Document, ImageContent
 
 from clip_qdrant.errors import SourceError
+from clip_qdrant.images.inline import decode_inline_image
 
 __all__ = ["FILE_PATH", "find_image", "find_path", "read_bytes_of"]
 
@@ -36,5 +36,5 @@ def find_path(name: str, root: str | None) -> Path:
 
 
 def read_bytes_of(image: ByteStream | ImageContent) -> bytes:
-    """The encoded image that one of Haystack's own types carries."""
-    return image.data if isinstance(image, ByteStream) else base64.b64decode(image.base64_image)
+    """The encoded image that one of Haystack's own types carries. Raises NotAnImage."""
+    return image.data if isinstance(image, ByteStream) else decode_inline_image(image.base64_image)
