@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends
@@ -13,7 +12,7 @@ from pydantic import Field
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.content import Content, EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors, write_under
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, InputParts, TextPart
 from clip_qdrant.service.embedding.vectors import VectorFormat, check_dimensions, write_vectors
@@ -22,12 +21,7 @@ from clip_qdrant.service.security.access import Access, needs
 
 __all__ = ["router"]
 
-
-def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any]:
-    return {"message": message}
-
-
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(write_under("message")), responses=ERROR_RESPONSES)
 
 
 class CohereRequest(EmbeddingRequest):

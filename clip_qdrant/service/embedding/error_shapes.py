@@ -16,7 +16,7 @@ from clip_qdrant.errors import ClipQdrantError
 from clip_qdrant.service.problems import RESPONSES, answer_error, status_of
 from clip_qdrant.url_secrets import mask_secrets
 
-__all__ = ["ERROR_RESPONSES", "ErrorShape", "shape_errors"]
+__all__ = ["ERROR_RESPONSES", "ErrorShape", "shape_errors", "write_under"]
 
 # The body of an answer, of its status, the message and the name of the error.
 ErrorShape: TypeAlias = Callable[[HTTPStatus, str, str], dict[str, Any]]
@@ -30,6 +30,11 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, told in RESPONSES.items()
 }
 _KEPT = ("Retry-After", "WWW-Authenticate")
+
+
+def write_under(member: str) -> ErrorShape:
+    """Bodies that have the message, as this member, and nothing else."""
+    return lambda _status, message, _name: {member: message}
 
 
 def shape_errors(write: ErrorShape, statuses: Mapping[HTTPStatus, HTTPStatus] | None = None) -> type[APIRoute]:

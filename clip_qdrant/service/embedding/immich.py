@@ -6,15 +6,14 @@ It knows the number of dimensions by the name of the model, so the model that is
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors, write_under
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, TextPart
 from clip_qdrant.service.security.access import Access, needs
@@ -24,11 +23,7 @@ __all__ = ["router"]
 _TYPES = {"visual": "image", "textual": "text"}
 
 
-def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any]:
-    return {"detail": message}
-
-
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(write_under("detail")), responses=ERROR_RESPONSES)
 
 
 @router.get("/ping", summary="Tell Immich that the service is there", response_class=PlainTextResponse)

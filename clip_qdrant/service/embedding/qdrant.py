@@ -16,7 +16,7 @@ from starlette.requests import Request
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.service.embedding.content import EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors, write_under
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.parts import ImagePart, InputParts, TextPart
 from clip_qdrant.service.examples import INFERENCE
@@ -24,16 +24,11 @@ from clip_qdrant.service.security.access import find_access, read_key
 
 __all__ = ["router"]
 
-
-def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any]:
-    return {"error": message}
-
-
 router = APIRouter(
     tags=["embeddings"],
     responses=ERROR_RESPONSES,
     route_class=shape_errors(
-        _write_error,
+        write_under("error"),
         {
             HTTPStatus.NOT_FOUND: HTTPStatus.BAD_REQUEST,
             HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from clip_qdrant.service.embedding.content import Content, EmbeddingRequest
 from clip_qdrant.service.embedding.core import embed_inputs
-from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors
+from clip_qdrant.service.embedding.error_shapes import ERROR_RESPONSES, shape_errors, write_under
 from clip_qdrant.service.embedding.model_names import check_model
 from clip_qdrant.service.embedding.vectors import check_dimensions, write_data
 from clip_qdrant.service.examples import VOYAGE
@@ -19,12 +18,7 @@ from clip_qdrant.service.security.access import Access, needs
 
 __all__ = ["router"]
 
-
-def _write_error(_status: HTTPStatus, message: str, _name: str) -> dict[str, Any]:
-    return {"detail": message}
-
-
-router = APIRouter(tags=["embeddings"], route_class=shape_errors(_write_error), responses=ERROR_RESPONSES)
+router = APIRouter(tags=["embeddings"], route_class=shape_errors(write_under("detail")), responses=ERROR_RESPONSES)
 
 
 class VoyageRequest(EmbeddingRequest):
