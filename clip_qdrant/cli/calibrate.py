@@ -37,4 +37,4 @@ def calibrate(
 def describe_calibration(calibration: Calibration) -> str:
     """What the calibration takes for a likely match, in a line."""
     score = calibration.score(calibration.cutoff)
-    return f"a likely match has a relevance of {calibration.cutoff:.4f}, for a text a score of {score:.3f}"
+    return f"a likely match has a relevance of {calibration.cutoff:.4f}, for a text a score of about {score:.3f}"
