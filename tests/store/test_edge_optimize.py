@@ -148,6 +148,7 @@ def test_vectors_of_which_there_are_bytes_are_not_read_when_it_is_opened(optimiz
         if (read := json.loads(path.read_text("utf-8"))["config"]["vector_data"][""])["index"]["type"] == "hnsw"
     ]
     assert segment["storage_type"] == "Mmap"  # not InRamMmap, which reads all at once
+    assert segment["quantization_config"] == {"scalar": {"type": "int8", "always_ram": True}}
     with EdgeClient(optimized) as client:
         assert client.get_collection("c").config.params.vectors == CONFIG  # as it was asked for
 
@@ -174,6 +175,28 @@ def test_where_vectors_lie_is_chosen_where_nothing_was_said(
         tuned = optimizing.tune(CollectionEntry("c", models.CreateCollection(vectors=vectors)), quantize=quantize)
         assert [params.on_disk for params in tuned.dense.values()] == [on_disk]
         assert tuned.dense.keys() == CollectionEntry("c", models.CreateCollection(vectors=vectors)).dense.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "in_memory"),
+    [
+        (models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type="int8", always_ram=False)), False),
+        (models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type="int8", memory="cold")), None),
+        (models.ProductQuantization(product=models.ProductQuantizationConfig(compression="x4")), True),
+        (models.BinaryQuantization(binary=models.BinaryQuantizationConfig()), True),
+        (models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig()), True),
+    ],
+)
+def test_bytes_stay_in_memory_where_nothing_else_was_said(
+    given: models.QuantizationConfig, in_memory: bool | None
+) -> None:
+    own = CONFIG.model_copy(update={"quantization_config": given})
+    made = models.CreateCollection(vectors=own, quantization_config=given)
+    tuned = optimizing.tune(CollectionEntry("c", made))
+    for chosen in (tuned.config.quantization_config, tuned.dense[""].quantization_config):
+        [(_, config)] = chosen
+        assert config.always_ram == in_memory
+    assert made.quantization_config == given
 
 
 def test_what_has_no_need_of_it_is_left_as_it_is(optimized: Path) -> None:

@@ -151,7 +151,7 @@ def tune(entry: CollectionEntry, *, quantize: bool = True) -> CollectionEntry:
         max_segment_size=given.max_segment_size,
         indexing_threshold=_INDEXED_FROM if given.indexing_threshold is None else given.indexing_threshold,
     )
-    bytes_beside = entry.config.quantization_config or (_BYTES if quantize else None)
+    bytes_beside = _keep_in_memory(entry.config.quantization_config or (_BYTES if quantize else None))
     changes: dict[str, Any] = {
         "optimizers_config": optimizers,
         "hnsw_config": merge(_HNSW, entry.config.hnsw_config),
@@ -165,15 +165,26 @@ def _leave_on_disk(entry: CollectionEntry, *, quantized: bool) -> models.Vectors
     """Vectors of which there are bytes are read for a few candidates of a search: opening need not read them all."""
 
     def choose(params: models.VectorParams) -> models.VectorParams:
+        own = _keep_in_memory(params.quantization_config)
         said = params.on_disk is not None or params.memory is not None
-        if said or not (quantized or params.quantization_config):
-            return params
-        return params.model_copy(update={"on_disk": True})
+        if said or not (quantized or own):
+            return params.model_copy(update={"quantization_config": own})
+        return params.model_copy(update={"quantization_config": own, "on_disk": True})
 
     vectors = entry.config.vectors
     if isinstance(vectors, models.VectorParams):
         return choose(vectors)
     return vectors and {name: choose(params) for name, params in vectors.items()}
+
+
+def _keep_in_memory(quantization: models.QuantizationConfig | None) -> models.QuantizationConfig | None:
+    """A search looks at the bytes of thousands of points, and they lie where the vectors do if nothing else is said."""
+    if quantization is None:
+        return None
+    [(kind, config)] = quantization
+    if config.always_ram is not None or config.memory is not None:
+        return quantization
+    return quantization.model_copy(update={kind: config.model_copy(update={"always_ram": True})})
 
 
 def _copy(old: OpenShard, path: Path, name: str, tell: Callable[..., None]) -> tuple[int, int]:
