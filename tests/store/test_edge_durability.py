@@ -124,7 +124,7 @@ def test_a_crash_while_a_collection_is_deleted_leaves_a_store_that_opens(
     client = EdgeClient(tmp_path)
     client.create_collection("c", COSINE)
     with monkeypatch.context() as patch:
-        patch.setattr("clip_qdrant.store.edge.files.folder.shutil.rmtree", crash)
+        patch.setattr("clip_qdrant.store.edge.files.shard_folders.shutil.rmtree", crash)
         with pytest.raises(Crash):
             client.delete_collection("c")
     del client

@@ -205,18 +205,18 @@ def test_a_collection_made_anew_by_another_client_meanwhile_is_opened_as_it_is_n
         client.create_collection("c", COSINE)
 
     with EdgeClient(tmp_path) as client:
-        lock = client._folder._lock
+        lock = client._folder._shards.lock
         turns = iter(["recreate", "delete"])
 
-        def after_another(name: str, folder: str) -> Any:
+        def after_another(folder: str, name: str) -> Any:
             with EdgeClient(tmp_path) as other:
                 if (turn := next(turns, None)) is not None:
                     other.delete_collection("c")
                 if turn == "recreate":
                     other.create_collection("c", models.VectorParams(size=2, distance=models.Distance.DOT))
-            return lock(name, folder)
+            return lock(folder, name)
 
-        monkeypatch.setattr(client._folder, "_lock", after_another)
+        monkeypatch.setattr(client._folder._shards, "lock", after_another)
         with pytest.raises(CollectionNotFound):
             client.count("c")
         assert list((tmp_path / "collections").iterdir()) == []

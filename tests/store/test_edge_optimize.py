@@ -260,7 +260,7 @@ def optimize_and_die(store: Path, moment: str) -> None:
     if moment == "catalog":
         setattr(client._folder._catalog, "write", die)  # noqa: B010  mypy lets no method be assigned
     if moment == "removal":
-        setattr(client._folder, "_remove", die)  # noqa: B010
+        setattr(client._folder._shards, "remove", die)  # noqa: B010
     client.set_payload("c", {"acknowledged": True}, points=[300])
     client.optimize("c", on_progress=follow)
 

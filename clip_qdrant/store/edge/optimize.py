@@ -27,8 +27,9 @@ from clip_qdrant.errors import StoreError, StoreFull
 from clip_qdrant.store.edge.convert.configs import merge
 from clip_qdrant.store.edge.entry import CollectionEntry
 from clip_qdrant.store.edge.files.copy import copy_files, count_bytes_on_disk
+from clip_qdrant.store.edge.files.engine_errors import engine_errors
 from clip_qdrant.store.edge.files.flush_record import FlushRecord
-from clip_qdrant.store.edge.files.folder import EdgeFolder, engine_errors
+from clip_qdrant.store.edge.files.folder import EdgeFolder
 from clip_qdrant.store.edge.files.journal import Journal
 from clip_qdrant.store.edge.files.lock import FileLock
 from clip_qdrant.store.edge.files.open_shard import OpenShard

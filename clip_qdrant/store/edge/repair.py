@@ -19,8 +19,9 @@ from clip_qdrant.store.edge.convert.indexes import from_index_info, to_index
 from clip_qdrant.store.edge.convert.results import from_record
 from clip_qdrant.store.edge.convert.vectors import count_bytes
 from clip_qdrant.store.edge.entry import CollectionEntry
+from clip_qdrant.store.edge.files.engine_errors import engine_errors
 from clip_qdrant.store.edge.files.flush_record import read_record
-from clip_qdrant.store.edge.files.folder import EdgeFolder, engine_errors
+from clip_qdrant.store.edge.files.folder import EdgeFolder
 from clip_qdrant.store.edge.files.open_shard import OpenShard
 
 __all__ = ["Repair", "repair_collection"]

@@ -24,6 +24,11 @@ class Catalog:
     collections: dict[str, CollectionEntry] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def folders(self) -> set[str]:
+        """Those of the shards of all collections."""
+        return {entry.folder for entry in self.collections.values()}
+
     def resolve(self, name: str) -> str:
         """The collection that `name`, a collection or an alias, stands for."""
         real = self.aliases.get(name, name)

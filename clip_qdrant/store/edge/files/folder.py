@@ -17,13 +17,8 @@ the engine before holding the lock file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import os
-import re
-import secrets
-import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,29 +27,20 @@ from typing import Any
 from qdrant_client import models
 from qdrant_edge import EdgeShard
 
-from clip_qdrant.errors import (
-    ClipQdrantError,
-    CollectionExists,
-    ConfigError,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreLocked,
-)
-from clip_qdrant.store.edge.convert.configs import create_shard
+from clip_qdrant.errors import CollectionExists, ConfigError, StoreError, StoreFull
 from clip_qdrant.store.edge.entry import CollectionEntry
 from clip_qdrant.store.edge.files.catalog import Catalog
-from clip_qdrant.store.edge.files.flush_record import FlushRecord, path_of_record, read_record
+from clip_qdrant.store.edge.files.engine_errors import engine_errors
 from clip_qdrant.store.edge.files.journal import RecordingShard
-from clip_qdrant.store.edge.files.lock import FileLock, is_held
+from clip_qdrant.store.edge.files.lock import FileLock
 from clip_qdrant.store.edge.files.open_shard import OpenShard, share_store
-from clip_qdrant.store.edge.files.room import check_room, check_room_to_open
+from clip_qdrant.store.edge.files.room import NO_ROOM, check_room
+from clip_qdrant.store.edge.files.shard_folders import ShardFolders, name_folder
 
-__all__ = ["EdgeFolder", "engine_errors"]
+__all__ = ["EdgeFolder"]
 
 # What other kinds of Qdrant storage keep at their root: local mode of qdrant-client, and a server.
 _FOREIGN = {"meta.json": "QdrantClient(path=...)", "raft_state.json": "a Qdrant server"}
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EdgeFolder:
@@ -73,7 +59,7 @@ class EdgeFolder:
             raise ConfigError(f"{root} holds the storage of {owner}; give the embedded store another folder")
         self.root = root
         self._shared = share_store(root)
-        self._shards = self._shared.root / "collections"
+        self._shards = ShardFolders(self._shared.root)
         self._mutex, self._catalog = self._shared.mutex, self._shared.catalog
         self._open_shards: dict[str, OpenShard] = {}  # those that this client uses, by folder
         self._closed = False
@@ -98,22 +84,14 @@ class EdgeFolder:
             catalog = self._catalog.copy()
             if name in catalog.collections or name in catalog.aliases:
                 raise CollectionExists(f"there is a collection or an alias {name!r} already in {self.root}")
-            self._sweep(catalog)
+            self._shards.sweep(catalog.folders)
             check_room(self._shared.root, f"create collection {name!r}")
             self._catalog.write_first()
-            entry = CollectionEntry(_name_folder(name), config, metadata)
-            opened = self._create_shard(name, entry)
+            entry = CollectionEntry(name_folder(name), config, metadata)
+            opened = self._shards.create(entry, name)
             catalog.collections[name] = entry
             self._catalog.write(catalog)
             self._adopt(entry.folder, opened)
-
-    def _create_shard(self, name: str, entry: CollectionEntry) -> OpenShard:
-        held, path = self._lock(name, entry.folder), self._shards / entry.folder
-        with engine_errors(f"create collection {name!r}"):
-            opened = OpenShard(create_shard(path, entry), held, path, FlushRecord())
-            opened.changed = True
-            opened.flush()
-        return opened
 
     def delete(self, name: str) -> bool:
         """Remove a collection and the aliases that point to it; False if there is none of that name."""
@@ -129,11 +107,11 @@ class EdgeFolder:
             if opened is not None:  # of this client or another one of this process, which finds it deleted
                 with contextlib.suppress(Exception):  # what cannot be flushed is deleted all the same
                     opened.close()
-            held = self._lock(name, entry.folder)
+            held = self._shards.lock(entry.folder, name)
             for alias in [alias for alias, target in catalog.aliases.items() if target == name]:
                 del catalog.aliases[alias]
             self._catalog.write(catalog)
-            self._remove(entry.folder, held)
+            self._shards.remove(entry.folder, held)
             return True
 
     @contextlib.contextmanager
@@ -214,14 +192,14 @@ class EdgeFolder:
         with self._mutex:
             self._check_usable()
             try:
-                self._shards.mkdir(parents=True, exist_ok=True)
+                self._shards.path.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(self._shared.root / "store.lock", wait=True)
                 try:
                     yield
                 finally:
                     lock.release()
             except OSError as error:
-                kind = StoreFull if error.errno in _NO_ROOM else StoreError
+                kind = StoreFull if error.errno in NO_ROOM else StoreError
                 raise kind(f"cannot write to {self.root}: {error}") from error
 
     def _open_shard(self, name: str) -> tuple[CollectionEntry, OpenShard]:
@@ -233,37 +211,20 @@ class EdgeFolder:
                 opened = self._find_open(real, entry.folder)
                 if opened is not None:
                     return entry, opened
-                held = self._lock(real, entry.folder)
+                held = self._shards.lock(entry.folder, real)
                 now = self.catalog().collections.get(real)
                 if now is not None and now.folder == entry.folder:
                     break
                 # Deleted, perhaps made anew, by another process between our look at the catalog and getting the lock.
-                self._remove(entry.folder, held)
-            self._sweep_what_is_left()
+                self._shards.remove(entry.folder, held)
+            if self._shards.has_others(self._catalog.read().folders):  # left by a kill, copies of whole collections
+                with self._hold_store():
+                    self._shards.sweep(self._catalog.read().folders)
             try:
-                return entry, self._adopt(entry.folder, self._load_shard(real, entry, held))
+                return entry, self._adopt(entry.folder, self._shards.load(entry.folder, held, real))
             except BaseException:
                 held.release()
                 raise
-
-    def _load_shard(self, name: str, entry: CollectionEntry, held: FileLock) -> OpenShard:
-        path = self._shards / entry.folder
-        mend = f"`clip-qdrant repair --location {shlex.quote(str(self.root))}` keeps what can be read"
-        with engine_errors(f"open collection {name!r} in {path}", advice=f"; if its files are damaged, {mend}"):
-            if not path.is_dir():
-                raise StoreError(f"cannot open collection {name!r}: No such file or directory: {path}")
-            check_room_to_open(self._shared.root, path)
-            try:
-                record = read_record(path)
-                damage = record.find_damage(path)  # before the engine changes anything
-            except StoreDamaged as error:
-                raise StoreDamaged(f"collection {name!r} of {self.root} is damaged: {error}; {mend}") from error
-            if damage is not None:
-                raise StoreDamaged(
-                    f"collection {name!r} of {self.root} is damaged: {damage}, when it held {record.points} points; "
-                    f"{mend}, and the next ingest brings what is missing"
-                )
-            return OpenShard(EdgeShard.load(str(path)), held, path, record)
 
     # For `repair.py`
 
@@ -274,17 +235,17 @@ class EdgeFolder:
             entry = self.catalog().collections.get(name)
             if entry is None:
                 raise self.catalog().not_found(name)
-            held = self._lock(name, entry.folder)
+            held = self._shards.lock(entry.folder, name)
             try:
-                yield entry, self._shards / entry.folder
+                yield entry, self._shards.path / entry.folder
             finally:
                 held.release()
 
     def make_replacement(self, name: str, entry: CollectionEntry) -> tuple[CollectionEntry, OpenShard]:
         """An empty shard to take the place of the collection's own (`put_in_place`)."""
         check_room(self._shared.root, f"make a copy of collection {name!r}")
-        new = replace(entry, folder=_name_folder(name))
-        return new, self._create_shard(name, new)
+        new = replace(entry, folder=name_folder(name))
+        return new, self._shards.create(new, name)
 
     def put_in_place(self, name: str, new: CollectionEntry, opened: OpenShard) -> Path | None:
         """Has the collection be another shard from now on. Gives where the files of the one before lie, if any did."""
@@ -292,19 +253,13 @@ class EdgeFolder:
         with self.edit() as catalog:
             old, catalog.collections[name] = catalog.collections[name].folder, new
         opened.close()  # not before: its lock keeps what nobody lists yet from being swept
-        aside = self._shared.root / "damaged" / old
-        if not (self._shards / old).exists():
-            return None
-        aside.parent.mkdir(exist_ok=True)
-        (self._shards / old).rename(aside)
-        path_of_record(self._shards / old).unlink(missing_ok=True)
-        return aside
+        return self._shards.set_aside(old)
 
     # For `optimize.py`
 
     def path_of(self, entry: CollectionEntry) -> Path:
         """The folder of a collection's shard."""
-        return self._shards / entry.folder
+        return self._shards.path / entry.folder
 
     @contextlib.contextmanager
     def hold_successor(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, Path, FileLock]]:
@@ -313,15 +268,15 @@ class EdgeFolder:
         What lies in the folder is removed at the end unless `succeed` made it the collection's own.
         """
         entry, opened = self._open_shard(name)
-        folder = _name_folder(self.catalog().resolve(name))
+        folder = name_folder(self.catalog().resolve(name))
         with self._hold_store():
-            self._sweep(self._catalog.read())
-            held = self._lock(name, folder)
+            self._shards.sweep(self._catalog.read().folders)
+            held = self._shards.lock(folder, name)
         try:
-            yield entry, opened, self._shards / folder, held
+            yield entry, opened, self._shards.path / folder, held
         finally:
-            if all(one.folder != folder for one in self._catalog.read().collections.values()):
-                self._remove(folder, held)
+            if folder not in self._catalog.read().folders:
+                self._shards.remove(folder, held)
 
     def succeed(self, name: str, old: OpenShard, new: OpenShard) -> None:
         """Has a collection be another shard from now on, with all that was written to its own up to this moment.
@@ -347,7 +302,7 @@ class EdgeFolder:
             shard, held = old.detach()
         with contextlib.suppress(Exception):  # nobody needs it any more
             shard.close()
-        self._remove(old.path.name, held)
+        self._shards.remove(old.path.name, held)
 
     def _adopt(self, folder: str, opened: OpenShard) -> OpenShard:
         opened.users.add(self)
@@ -371,55 +326,6 @@ class EdgeFolder:
             )
         return opened
 
-    def _lock(self, name: str, folder: str) -> FileLock:
-        path = self._shards / f"{folder}.lock"
-        try:
-            try:
-                return FileLock(path, wait=False)
-            except OSError as error:
-                if not is_held(error):
-                    raise
-            # Perhaps by a client of this process that nobody can reach any more: a caught exception leaves frames that
-            # refer to it and to each other, and what is in a circle is not collected at once.
-            gc.collect()
-            return FileLock(path, wait=False)
-        except OSError as error:
-            if is_held(error):
-                raise StoreLocked(
-                    f"collection {name!r} of {self.root} is open in another process, or in a child forked from this "
-                    "one; close it there, or open it there by connect(…, shared=True), which lets others join, or let "
-                    "both share a Qdrant server (docker compose up -d qdrant)"
-                ) from error
-            raise StoreError(
-                f"cannot open collection {name!r}: {error}; the embedded store must be able to write to {self._shards}"
-            ) from error
-
-    def _sweep_what_is_left(self) -> None:
-        """Removes what a kill left, copies of whole collections among it."""
-        listed = {entry.folder for entry in self._catalog.read().collections.values()}
-        if any(path.is_dir() and path.name not in listed for path in self._shards.iterdir()):
-            with self._hold_store():
-                self._sweep(self._catalog.read())
-
-    def _sweep(self, catalog: Catalog) -> None:
-        listed = {entry.folder for entry in catalog.collections.values()}
-        for path in list(self._shards.iterdir()):
-            folder = path.name.lstrip(".").partition(".")[0]
-            if folder not in listed and path.exists():
-                with contextlib.suppress(BlockingIOError, PermissionError):  # in use, or of another user
-                    self._remove(folder, FileLock(self._shards / f"{folder}.lock", wait=False))
-
-    def _remove(self, folder: str, held: FileLock) -> None:
-        shutil.rmtree(self._shards / folder, ignore_errors=True)
-        held.release()
-        for pattern in (f"{folder}.*", f".{folder}.*"):
-            for path in self._shards.glob(pattern):
-                path.unlink(missing_ok=True)
-
-
-def _name_folder(name: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
-
 
 def _exists(path: Path) -> bool:
     """Whether the path is there. Raises OSError where that cannot be told; Path.exists() of Python 3.14 says no."""
@@ -428,20 +334,3 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
-
-
-@contextlib.contextmanager
-def engine_errors(doing: str, *, advice: str = "") -> Iterator[None]:
-    # The engine raises bare Exception, ValueError or OverflowError for an argument; its panics derive from
-    # BaseException alone.
-    try:
-        yield
-    except BaseException as error:
-        of_engine = type(error) is Exception or type(error).__name__ == "PanicException"
-        if isinstance(error, ClipQdrantError) or not (of_engine or isinstance(error, ValueError | OverflowError)):
-            raise
-        if "WouldBlock" in str(error):
-            raise StoreLocked(f"cannot {doing}: it is open in another process") from error
-        if any(f"os error {number})" in str(error) for number in _NO_ROOM):
-            raise StoreFull(f"cannot {doing}: {error}; make room on the disk and run it again") from error
-        raise StoreError(f"cannot {doing}: {error}{advice}") from error

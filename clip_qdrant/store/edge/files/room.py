@@ -6,6 +6,7 @@ the system ends the process with SIGBUS, and nothing can be said any more.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from clip_qdrant.errors import StoreFull
 
-__all__ = ["check_room", "check_room_for_copy", "check_room_to_open"]
+__all__ = ["NO_ROOM", "check_room", "check_room_for_copy", "check_room_to_open"]
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # what the system says of a full disk
 
 # Kept free for what a write brings with it: a payload index takes 2 MiB, a flush some 400 bytes for each changed point.
 _RESERVE = 32 << 20  # bytes
