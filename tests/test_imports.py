@@ -6,6 +6,7 @@ cli, service, integrations -> ingestion, training -> collection -> embedder, sto
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import itertools
@@ -113,12 +114,15 @@ def imports_of(path: Path, module: str) -> Iterator[Import]:
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), deferred=False)
 
 
-IMPORTS = [
-    found
-    for package, folder in PACKAGES.items()
-    for path in sorted(folder.rglob("*.py"))
-    for found in imports_of(path, module_name(path, package))
-]
+@functools.cache
+def all_imports() -> list[Import]:
+    """Those of all packages. Not at the top of the file, which each worker of the suite collects: it takes seconds."""
+    return [
+        found
+        for package, folder in PACKAGES.items()
+        for path in sorted(folder.rglob("*.py"))
+        for found in imports_of(path, module_name(path, package))
+    ]
 
 
 def within(name: str, *packages: str) -> bool:
@@ -130,8 +134,8 @@ def tell(found: list[Import]) -> list[str]:
 
 
 def test_the_walk_sees_what_it_should() -> None:
-    assert len({each.module for each in IMPORTS}) > 100
-    seen = {(each.module, each.name, each.deferred) for each in IMPORTS}
+    assert len({each.module for each in all_imports()}) > 100
+    seen = {(each.module, each.name, each.deferred) for each in all_imports()}
     assert ("clip_qdrant.collection.images", "clip_qdrant.collection.reader", False) in seen
     assert ("clip_qdrant.embedder", "clip_qdrant_training", True) in seen
     assert ("clip_qdrant_ingestion.cli.ingest", "clip_qdrant_ingestion", True) in seen
@@ -142,7 +146,7 @@ def test_the_walk_sees_what_it_should() -> None:
 def test_the_library_imports_training_and_ingestion_only_inside_functions_of_the_program_of_fit_and_a_route() -> None:
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         if within(each.module, "clip_qdrant")
         and within(each.name, "clip_qdrant_training", "clip_qdrant_ingestion")
         and not (
@@ -172,7 +176,7 @@ def siblings() -> dict[str, dict[str, set[str]]]:
     """For each folder, which of its modules and folders imports which other of them, also inside functions."""
     modules = {module_name(path, package) for package, folder in PACKAGES.items() for path in folder.rglob("*.py")}
     graphs: dict[str, dict[str, set[str]]] = {}
-    for each in IMPORTS:
+    for each in all_imports():
         if each.name not in modules:
             continue
         mine, theirs = each.module.split("."), each.name.split(".")
@@ -183,14 +187,15 @@ def siblings() -> dict[str, dict[str, set[str]]]:
     return graphs
 
 
-@pytest.mark.parametrize(("folder", "graph"), siblings().items())
-def test_there_is_no_circle_between_the_modules_and_folders_of_a_folder(
-    folder: str, graph: dict[str, set[str]]
-) -> None:
-    try:
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        pytest.fail(f"in {folder}: {' imports '.join(reversed(error.args[1]))}")
+def test_there_is_no_circle_between_the_modules_and_folders_of_a_folder() -> None:
+    circles = {}
+    for folder, graph in siblings().items():
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            circles[folder] = " imports ".join(reversed(error.args[1]))
+
+    assert circles == {}
 
 
 def test_no_module_imports_its_own_package_as_a_whole() -> None:
@@ -200,7 +205,7 @@ def test_no_module_imports_its_own_package_as_a_whole() -> None:
     }
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         for package, names in whole.items()
         if within(each.module, package) and each.name in names and not within(each.module, f"{package}.cli")
     ]
@@ -236,13 +241,15 @@ def test_the_name_of_a_class_exists_once() -> None:
 
 def test_training_and_ingestion_do_not_know_each_other() -> None:
     pairs = (("clip_qdrant_training", "clip_qdrant_ingestion"), ("clip_qdrant_ingestion", "clip_qdrant_training"))
-    wrong = [each for each in IMPORTS for one, other in pairs if within(each.module, one) and within(each.name, other)]
+    wrong = [
+        each for each in all_imports() for one, other in pairs if within(each.module, one) and within(each.name, other)
+    ]
 
     assert tell(wrong) == []
 
 
 def test_the_program_and_its_settings_are_imported_by_nothing_but_the_program() -> None:
-    wrong = [each for each in IMPORTS if within(each.name, *ROOTS) and not within(each.module, *ROOTS)]
+    wrong = [each for each in all_imports() if within(each.name, *ROOTS) and not within(each.module, *ROOTS)]
 
     assert tell(wrong) == []
 
@@ -251,7 +258,7 @@ def test_nothing_but_the_program_knows_the_service_and_the_integrations() -> Non
     tops = {"clip_qdrant.service": (), "clip_qdrant.integrations": (HAYSTACK,)}
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         for top, others in tops.items()
         if within(each.name, top) and not within(each.module, top, "clip_qdrant.cli", *others)
     ]
@@ -264,7 +271,7 @@ def test_integrations_do_not_know_each_other() -> None:
     folders = {path.parent.name for path in (ROOT / "clip_qdrant" / "integrations").glob("*/__init__.py")}
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         if (each.module.startswith(home) or within(each.module, HAYSTACK))
         and each.name.startswith(home)
         and each.name.split(".")[2] in folders - {each.module.split(".")[2]}
@@ -276,7 +283,7 @@ def test_integrations_do_not_know_each_other() -> None:
 def test_records_and_errors_import_nothing_of_ours_at_their_top() -> None:
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         if within(each.module, *LEAVES)
         and not each.deferred
         and (within(each.name, *TOP) and not within(each.name, *LEAVES))
@@ -288,7 +295,7 @@ def test_records_and_errors_import_nothing_of_ours_at_their_top() -> None:
 def test_what_decodes_and_what_filters_know_neither_collections_nor_models() -> None:
     low = ("clip_qdrant.images", "clip_qdrant.fields", "clip_qdrant.filters", "clip_qdrant.store", "clip_qdrant.tables")
     high = ("clip_qdrant.collection", "clip_qdrant.embedder", "clip_qdrant.model", "clip_qdrant.runtime")
-    wrong = [each for each in IMPORTS if within(each.module, *low) and within(each.name, *high)]
+    wrong = [each for each in all_imports() if within(each.module, *low) and within(each.name, *high)]
 
     assert tell(wrong) == []
 
@@ -296,7 +303,7 @@ def test_what_decodes_and_what_filters_know_neither_collections_nor_models() -> 
 def test_torch_is_imported_at_the_top_of_modules_only_where_it_belongs() -> None:
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         if within(each.name, *TORCH) and not each.deferred and not within(each.module, *TORCH_HOMES)
     ]
 
@@ -306,7 +313,7 @@ def test_torch_is_imported_at_the_top_of_modules_only_where_it_belongs() -> None
 def test_what_imports_torch_is_imported_only_inside_functions_elsewhere() -> None:
     wrong = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         if within(each.name, *TORCH_HOMES) and not each.deferred and not within(each.module, *TORCH_HOMES)
     ]
 
@@ -317,7 +324,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     own = {requirement.name for requirement in map(Requirement, metadata.requires("clip-qdrant") or [])}
     declared = {canonicalize_name(name) for name in own}
     homes = {"qdrant_edge": ["qdrant-edge-py"], "haystack": ["haystack-ai"], **metadata.packages_distributions()}
-    found = {each.name.partition(".")[0] for each in IMPORTS} - set(TOP) - sys.stdlib_module_names
+    found = {each.name.partition(".")[0] for each in all_imports()} - set(TOP) - sys.stdlib_module_names
     missing = {name for name in found if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}}
 
     # of s3fs, of s3fs, of pydantic, and of fastapi

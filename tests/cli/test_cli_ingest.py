@@ -183,7 +183,10 @@ def test_all_settings_may_come_from_the_environment(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are Unicode")
-def test_file_names_that_are_no_utf_8_are_ingested_and_shown(program: Program, photos: Path) -> None:
+def test_file_names_that_are_no_utf_8_are_ingested_and_shown(
+    program: Program, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")  # no name is parted, however long the path before it
     write_image(photos / "x.png", "red").rename(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
     Path(os.fsdecode(os.fsencode(photos) + b"/bad\xff\x1b[31m.png")).write_bytes(b"nonsense")
 

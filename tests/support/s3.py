@@ -44,6 +44,14 @@ def s3_server() -> str:
     return "http://{}:{}".format(*server.get_host_and_port())
 
 
+@functools.cache
+def s3_client() -> Any:
+    """A client of botocore, made once a process: it reads the whole description of S3. The environment says of what."""
+    import botocore.session
+
+    return botocore.session.Session().create_client("s3")
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A bucket of its own, and what to fill it with."""
@@ -66,8 +74,6 @@ class Bucket:
 
 def new_bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket, with the endpoint and the credentials of the server in the environment until the test ends."""
-    import botocore.session
-
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     endpoint = s3_server()
@@ -81,7 +87,7 @@ def new_bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    bucket = Bucket(f"photos-{uuid.uuid4().hex[:12]}", endpoint, botocore.session.Session().create_client("s3"))
+    bucket = Bucket(f"photos-{uuid.uuid4().hex[:12]}", endpoint, s3_client())
     bucket.client.create_bucket(Bucket=bucket.name)
     return bucket
 
