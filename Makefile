@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 TYPES := $(VENV)/.types
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Hundreds of processes import the same modules: each would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 CHROMIUM ?= chromium
 SHOT := --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync --hide-scrollbars

@@ -230,7 +230,7 @@ def make_peer() -> Any:
 
     embedder = open_embedder()
     folder = tempfile.mkdtemp()
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # as transformers has it
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=embedder._tokenize._tokenizer, pad_token="[PAD]", model_max_length=128
     )
     tokenizer.save_pretrained(folder)
