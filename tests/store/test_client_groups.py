@@ -120,6 +120,32 @@ def test_groups_of_rescored_prefetches_are_filled_past_what_these_give_of_all_po
     assert of(found) == group(nearest_first(), "year", 3, 4)
 
 
+@pytest.mark.parametrize(("field", "limit", "all_of"), [("year", 4, 4), ("more.album", 5, 5), ("more.album", 10, 5)])
+def test_rescored_prefetches_that_give_too_few_groups_are_asked_for_more(
+    client: Any, filled: str, field: str, limit: int, all_of: int
+) -> None:
+    prefetch = models.Prefetch(query=QUERY, limit=2)
+
+    found = client.query_points_groups(filled, field, QUERY, prefetch=prefetch, limit=limit, group_size=1)
+
+    wanted = group(nearest_first(), field, limit, 1)
+    assert len(wanted) == all_of
+    assert of(found) == wanted
+
+
+def test_groups_of_rescored_prefetches_are_in_the_order_of_the_query_whenever_they_were_found(
+    client: Any, filled: str
+) -> None:
+    prefetch = models.Prefetch(query=[-value for value in QUERY], limit=2)
+
+    groups = client.query_points_groups(filled, "year", QUERY, prefetch=prefetch, limit=4, group_size=2).groups
+
+    assert {one.id for one in groups} == {2000, 2001, 2002, 2003}
+    assert all(len(one.hits) == 2 for one in groups)
+    best = [one.hits[0].score for one in groups]
+    assert best == sorted(best, reverse=True)
+
+
 def test_hits_of_groups_have_what_is_asked_for(client: Any, filled: str) -> None:
     found = client.query_points_groups(
         filled, "year", QUERY, limit=2, with_payload=["year"], with_vectors=True, score_threshold=0.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,9 @@ def find_groups(
 
     A point is in the group of each of its values; where one of these is neither text nor a whole number, in none.
     """
-    if plan.prefetch or _is_drawn(plan.query):
+    if _is_rescored(plan):
+        found = _group_rescored(shard, entry, plan, group_by, group_size)
+    elif plan.prefetch or _is_drawn(plan.query):
         found = _group_whole(shard, entry, plan, group_by, group_size)
     else:
         found = _group_by_pages(shard, entry, plan, group_by, group_size)
@@ -54,12 +56,7 @@ def _group_whole(
         limit = max(shard.info().points_count, 1)
     elif plan.query.mmr.candidates_limit:
         limit = plan.query.mmr.candidates_limit
-    groups: _Groups = {}
-    wanted = plan.limit
-    (points,) = run_plans(shard, entry, [(replace(plan, limit=limit), _page_of(group_by, limit))])
-    _sort_into(groups, points, group_by, group_size)
-    first = dict(list(groups.items())[:wanted])
-    return _fill(shard, entry, plan, group_by, group_size, first) if _is_rescored(plan) else first
+    return _take(_group(shard, entry, replace(plan, limit=limit), group_by, group_size), plan.limit)
 
 
 def _is_rescored(plan: QueryPlan) -> bool:
@@ -68,26 +65,53 @@ def _is_rescored(plan: QueryPlan) -> bool:
     return bool(plan.prefetch) and isinstance(plan.query, own) and not _is_drawn(plan.query)
 
 
-def _fill(
-    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int, groups: _Groups
+def _group_rescored(
+    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int
 ) -> _Groups:
-    """The same groups with what the prefetches give of those alone that are short of points, as on a server."""
-    limit = sum(one.limit for one in plan.prefetch)
-    asked = [
-        (replace(plan, filter=merge_filters(plan.filter, _is_one(group_by, value)), limit=limit), Window(limit))
-        for value, hits in groups.items()
-        if len(hits) < group_size
-    ]
-    if not asked:
+    """Groups of the points that prefetches choose, by the scores of the plan's own query.
+
+    They choose again, more each time, among points not chosen yet that may be in other groups, until there are enough
+    groups; at last for each group that is short of points. A server goes on like this too.
+    """
+    plan = more = _enlarge(plan, group_size)
+    groups: _Groups = {}
+    (points,) = _choose(shard, entry, plan, group_by, [None])
+    _sort_into(groups, points, group_by, group_size)
+    chosen = {point.id for point in points}
+    while points and len(groups) < plan.limit:
+        more = _enlarge(more, 4)
+        unseen = models.Filter(must_not=[models.HasIdCondition(has_id=list(chosen))])
+        (points,) = _choose(shard, entry, more, group_by, [merge_filters(_is_other(group_by, list(groups)), unseen)])
+        if points:
+            chosen |= {point.id for point in points}
+            groups = _group(shard, entry, _only(plan, chosen), group_by, group_size)
+    groups = _take(groups, plan.limit)
+    short = [_is_one(group_by, value) for value, hits in groups.items() if len(hits) < group_size]
+    if not short:
         return groups
-    seen = [hit.id for hits in groups.values() for hit in hits]
-    ids = dict.fromkeys(seen + [point.id for points in run_plans(shard, entry, asked) for point in points])
-    chosen = merge_filters(plan.filter, models.Filter(must=[models.HasIdCondition(has_id=list(ids))]))
-    again = replace(plan, prefetch=(), filter=chosen, limit=len(ids))
-    (points,) = run_plans(shard, entry, [(again, _page_of(group_by, len(ids)))])
-    filled: _Groups = {}
-    _sort_into(filled, points, group_by, group_size)
+    known = [hit for hits in groups.values() for hit in hits]
+    ids = {point.id for points in [known, *_choose(shard, entry, plan, group_by, short)] for point in points}
+    filled = _group(shard, entry, _only(plan, ids), group_by, group_size)
     return {value: hits for value, hits in filled.items() if value in groups}
+
+
+def _choose(
+    shard: engine.EdgeShard,
+    entry: CollectionEntry,
+    plan: QueryPlan,
+    group_by: str,
+    among: Sequence[models.Filter | None],
+) -> list[list[models.ScoredPoint]]:
+    """All points that the prefetches of a plan give, of those that pass each of the filters."""
+    limit = sum(one.limit for one in plan.prefetch)
+    asked = [replace(plan, filter=merge_filters(plan.filter, one), limit=limit) for one in among]
+    return run_plans(shard, entry, [(one, _page_of(group_by, limit)) for one in asked])
+
+
+def _only(plan: QueryPlan, ids: Collection[Any]) -> QueryPlan:
+    """The plan's own query over these points."""
+    these = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+    return replace(plan, prefetch=(), filter=these, limit=len(ids))
 
 
 def _enlarge(plan: QueryPlan, factor: int) -> QueryPlan:
@@ -110,7 +134,7 @@ def _group_by_pages(
         known = set(groups)
         fresh: _Groups = {}
         _sort_into(fresh, points, group_by, group_size, known)
-        groups |= dict(list(fresh.items())[: plan.limit - len(groups)])
+        groups |= _take(fresh, plan.limit - len(groups))
         if len(points) < size:
             whole |= set(fresh)
             break
@@ -132,21 +156,24 @@ def _group_by_pages(
             if len(hits) < group_size and len(points) == size:
                 short.append(value)  # some of them are in no group: they have another value too, which makes none
             elif len(hits) < len(groups[value]):  # a payload index of another type: it passes over this value
-                return _group_all(shard, entry, plan, group_by, group_size)
+                number = max(shard.info().points_count, 1)
+                return _take(_group(shard, entry, replace(plan, limit=number), group_by, group_size), plan.limit)
             else:
                 groups[value] = hits
         missing, size = short, size * 4
     return groups
 
 
-def _group_all(
-    shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int
-) -> _Groups:
+def _group(shard: engine.EdgeShard, entry: CollectionEntry, plan: QueryPlan, group_by: str, group_size: int) -> _Groups:
+    """Groups of all the points that a plan gives, `plan.limit` of them."""
     groups: _Groups = {}
-    number = max(shard.info().points_count, 1)
-    (points,) = run_plans(shard, entry, [(replace(plan, limit=number), _page_of(group_by, number))])
+    (points,) = run_plans(shard, entry, [(plan, _page_of(group_by, plan.limit))])
     _sort_into(groups, points, group_by, group_size)
-    return dict(list(groups.items())[: plan.limit])
+    return groups
+
+
+def _take(groups: _Groups, number: int) -> _Groups:
+    return dict(list(groups.items())[:number])
 
 
 def _page_of(group_by: str, limit: int) -> Window:
