@@ -17,6 +17,7 @@ __all__ = [
     "choose_descriptions",
     "choose_weights",
     "describe_contents",
+    "find_weights",
     "is_open_clip",
     "is_whole",
     "list_files",
@@ -79,17 +80,25 @@ def choose_weights(names: Collection[str], folder: Path) -> list[str]:
     for place in ("", *_list_modules(folder)):
         wanted = OPEN_CLIP_WEIGHTS if place == "" and is_open_clip(folder) else WEIGHTS
         prefix = f"{place}/" if place else ""
-        found = next((prefix + name for name in wanted if prefix + name in names), None)
-        if found is None:
-            continue
-        chosen.append(found)
-        if found.endswith(".index.json"):
-            parts = _read_json(folder / found).get("weight_map")
-            listed = {prefix + str(part) for part in parts.values()} if isinstance(parts, Mapping) else set()
-            if missing := sorted(listed - set(names)):
-                raise CheckpointError(f"{found} names the file {missing[0]}, which is not there")
-            chosen += sorted(listed)
+        inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        chosen += [prefix + name for name in find_weights(inside, folder / place, wanted)]
     return chosen
+
+
+def find_weights(names: Collection[str], folder: Path, wanted: Iterable[str] = WEIGHTS) -> list[str]:
+    """The files of the weights of one folder: the first of those wanted that is there and, where that is an index, the
+    files that it names after it. Empty if there is none. Raises CheckpointError for an index that names what is not.
+    """
+    found = next((name for name in wanted if name in names), None)
+    if found is None:
+        return []
+    if not found.endswith(".json"):
+        return [found]
+    parts = _read_json(folder / found).get("weight_map")
+    listed = sorted({str(part) for part in parts.values()}) if isinstance(parts, Mapping) else []
+    if missing := [name for name in listed if name not in names]:
+        raise CheckpointError(f"{folder / found} names the file {missing[0]}, which is not there")
+    return [found, *listed]
 
 
 def refuse_image_model(folder: Path, label: object) -> None:

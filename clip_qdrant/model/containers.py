@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["unwrap_weights"]
+__all__ = ["open_containers", "unwrap_weights"]
 
 # In this order: averaged weights only where there are no others.
 _CONTAINERS = (
@@ -34,6 +34,16 @@ _WRAPPERS = {"module", "_orig_mod"}  # parts of names that no module of a networ
 _DEEPEST = 5
 
 
+def open_containers(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the innermost container in a file holds; the content itself where there is none."""
+    for _ in range(_DEEPEST):
+        inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    return content
+
+
 def unwrap_weights(content: Mapping[str, Any], known: str) -> tuple[dict[str, Any], list[str]]:
     """The weights in a file, under their own names, and the names of what is left out because no network needs it.
 
@@ -41,11 +51,7 @@ def unwrap_weights(content: Mapping[str, Any], known: str) -> tuple[dict[str, An
     out are single numbers outside of the network, such as the temperature of a loss, and second copies of its weights,
     such as averages of them. All else that is foreign stays, for the caller to refuse.
     """
-    for _ in range(_DEEPEST):
-        inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
+    content = open_containers(content)
     names = {".".join(part for part in str(name).split(".") if part not in _WRAPPERS): name for name in content}
     prefixes = sorted((name.removesuffix(known) for name in names if name.endswith(known)), key=len)
     if not prefixes:

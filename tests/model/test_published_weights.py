@@ -71,6 +71,11 @@ def test_a_part_that_lacks_is_named(whole: Path, folder: Path) -> None:
         load_published(str(folder))
 
 
+def test_a_folder_without_weights_is_told_of_with_the_names_looked_for(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there are no weights in .*model, looked for model\.safetensors, "):
+        load_published(str(folder))
+
+
 def test_weights_of_another_model_are_told(whole: Path, folder: Path) -> None:
     bert = BertModel(BertConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, vocab_size=9000))
     write_safetensors(folder, dict(bert.state_dict()))

@@ -6,7 +6,6 @@ What a model brings along is data to us: `trust_remote_code` is False everywhere
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,10 +13,9 @@ from typing import Any, NoReturn
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hub_logging
-from transformers.utils.hub import cached_file
 
 from clip_qdrant.errors import CheckpointError, first_line
-from clip_qdrant.hub.files import WEIGHTS
+from clip_qdrant.hub.files import WEIGHTS, find_weights, list_files
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.weights import check_archive, list_some
@@ -50,7 +48,10 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str], s
     """
     auto: Any = AutoModel
     with _reading(label):
-        files = _find_weights(name)
+        folder = Path(name)
+        files = [folder / file for file in find_weights(list_files(folder), folder) if not file.endswith(".json")]
+        if not files:
+            _refuse(f"cannot load {label}: there are no weights in {folder}, looked for {', '.join(WEIGHTS)}")
         for file in files:
             check_archive(file)
         most = sum(map(_count_tensors, files))
@@ -121,16 +122,3 @@ def _count_tensors(file: Path) -> int:
         return _MOST_TENSORS
     with safe_open(file, framework="pt") as tensors:
         return len(tensors.keys())
-
-
-def _find_weights(name: str) -> list[Path]:
-    """The files of the weights that transformers will take."""
-    for file in WEIGHTS:
-        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        if path is None:
-            continue
-        if not file.endswith(".json"):
-            return [Path(path)]
-        parts = set(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values())
-        return [Path(str(cached_file(name, part))) for part in sorted(parts)]
-    raise FileNotFoundError(f"there are no weights, looked for {', '.join(WEIGHTS)}")

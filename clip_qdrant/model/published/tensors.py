@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.model.containers import open_containers
 from clip_qdrant.model.weights import read_content
 
 __all__ = ["read_tensors"]
-
-_CONTAINERS = ("state_dict", "model")
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -24,8 +22,4 @@ def read_tensors(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         except (OSError, SafetensorError, ValueError) as error:
             raise CheckpointError(f"cannot read the weights {path}: {first_line(error)}") from error
-    content = read_content(path)
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            content = dict(content[name])
-    return content
+    return dict(open_containers(read_content(path)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import CheckpointError, ClipQdrantError, first_line
+from clip_qdrant.hub.files import find_weights, list_files
 from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.probe import probe_checkpoint
@@ -162,15 +163,11 @@ def _load_text_encoder(folder: Path, label: str, config: dict[str, Any]) -> Sent
     layers = [module for module in others if module.kind in ("Dense", "Normalize")]
     for module, layer in zip(layers, encoder.layers, strict=True):
         if module.kind == "Dense":
-            file = _find_weights(module.folder, label)
+            files = find_weights(list_files(module.folder), module.folder)
+            if not files:
+                raise CheckpointError(f"{label} has no weights in its folder {module.folder.name}")
+            file = module.folder / files[0]
             weights = read_tensors(file)
             compare_weights(layer, weights, file)
             fill_network(layer, weights)
     return encoder.eval()
-
-
-def _find_weights(folder: Path, label: str) -> Path:
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"{label} has no weights in its folder {folder.name}")
