@@ -28,6 +28,7 @@ __all__ = [
     "add_stored_image",
     "apply_edits",
     "read_edits",
+    "read_record",
     "read_said",
     "read_source",
 ]
@@ -124,6 +125,17 @@ def read_source(payload: Mapping[str, Any]) -> SourceInfo | None:
         return None
     known = {part.name for part in fields(SourceInfo)}
     return SourceInfo(**{"name": None, **{name: value for name, value in source.items() if name in known}})
+
+
+def read_record(payload: Mapping[str, Any]) -> ImageRecord:
+    """The record of a stored image, without what decoding told of it (`add_stored_image`)."""
+    return ImageRecord(
+        uri=payload["uri"],
+        caption=payload.get("caption"),
+        metadata=read_said(payload),
+        source=read_source(payload),
+        edits=read_edits(payload),
+    )
 
 
 def add_image(

@@ -16,7 +16,7 @@ from clip_qdrant.collection.unchanged import has_same_description
 from clip_qdrant.errors import MetadataError, QueryError
 from clip_qdrant.fields.types import METADATA_PREFIX
 from clip_qdrant.fields.values import same_json
-from clip_qdrant.records import ImageRecord, add_stored_image, apply_edits, read_edits, read_said, read_source
+from clip_qdrant.records import ImageRecord, add_stored_image, apply_edits, read_record
 from clip_qdrant.uris import point_id
 
 if TYPE_CHECKING:
@@ -87,14 +87,8 @@ def read_selected(
 
 def _edit(writer: CollectionWriter, payload: Mapping[str, Any], changes: Mapping[str, Any]) -> ImageRecord:
     """The record of a payload with fields changed, as it is to be stored."""
-    said = ImageRecord(
-        uri=payload["uri"],
-        caption=payload.get("caption"),
-        metadata=read_said(payload),
-        source=read_source(payload),
-        edits=dict(changes),
-    )
-    record = add_stored_image(writer.check(apply_edits(said)), payload)
+    stored = read_record(payload)
+    record = add_stored_image(writer.check(apply_edits(replace(stored, edits=dict(changes)))), payload)
     record = replace(apply_edits(replace(record, edits=_removed(changes))), edits={})
     now = {
         **record.metadata,
@@ -103,7 +97,7 @@ def _edit(writer: CollectionWriter, payload: Mapping[str, Any], changes: Mapping
         "location": asdict(record.location) if record.location else None,
     }
     edits = {name: None if value is None else now.get(name) for name, value in changes.items()}
-    return replace(record, edits={**read_edits(payload), **edits})
+    return replace(record, edits={**stored.edits, **edits})
 
 
 def _removed(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.points import batches
-from clip_qdrant.records import ImageRecord, add_stored_image, read_edits, read_said, read_source
+from clip_qdrant.records import ImageRecord, add_stored_image, read_record
 from clip_qdrant_ingestion.duplicates.index import DuplicateIndex
 
 __all__ = ["update_marks"]
@@ -55,11 +55,4 @@ def _record(payload: dict[str, Any], index: DuplicateIndex) -> ImageRecord | Non
     first = index.find_first(payload["uri"], payload["image"]["phash"])
     if first == payload["duplicate_of"]:
         return None
-    record = ImageRecord(
-        uri=payload["uri"],
-        caption=payload.get("caption"),
-        metadata=read_said(payload),
-        source=read_source(payload),
-        edits=read_edits(payload),
-    )
-    return add_stored_image(record, {**payload, "duplicate_of": first})
+    return add_stored_image(read_record(payload), {**payload, "duplicate_of": first})
