@@ -21,6 +21,10 @@ ALBUMS: list[Any] = ["sea", "city", ["sea", "wood"], 7, [7, "city"], [], None, T
 
 @pytest.fixture
 def filled(client: Any, collection_name: str) -> str:
+    return fill(client, collection_name)
+
+
+def fill(client: Any, collection_name: str) -> str:
     params = {"": models.VectorParams(size=3, distance=models.Distance.COSINE)}
     client.create_collection(collection_name, vectors_config=params)
     points = []
@@ -120,17 +124,25 @@ def test_groups_of_rescored_prefetches_are_filled_past_what_these_give_of_all_po
     assert of(found) == group(nearest_first(), "year", 3, 4)
 
 
-@pytest.mark.parametrize(("field", "limit", "all_of"), [("year", 4, 4), ("more.album", 5, 5), ("more.album", 10, 5)])
-def test_rescored_prefetches_that_give_too_few_groups_are_asked_for_more(
-    client: Any, filled: str, field: str, limit: int, all_of: int
+@pytest.mark.parametrize("limit", [3, 4, 10])
+def test_rescored_prefetches_that_give_too_few_groups_are_asked_for_more(client: Any, filled: str, limit: int) -> None:
+    prefetch = models.Prefetch(query=QUERY, limit=1)
+
+    found = client.query_points_groups(filled, "year", QUERY, prefetch=prefetch, limit=limit, group_size=1)
+
+    assert of(found) == group(nearest_first(), "year", limit, 1)
+
+
+@pytest.mark.parametrize("limit", [4, 10])
+def test_rescored_prefetches_are_asked_past_points_that_are_in_no_group(
+    edge_client: Any, collection_name: str, limit: int
 ) -> None:
-    prefetch = models.Prefetch(query=QUERY, limit=2)
+    name = fill(edge_client, collection_name)
+    prefetch = models.Prefetch(query=QUERY, limit=1)
 
-    found = client.query_points_groups(filled, field, QUERY, prefetch=prefetch, limit=limit, group_size=1)
+    found = edge_client.query_points_groups(name, "more.album", QUERY, prefetch=prefetch, limit=limit, group_size=1)
 
-    wanted = group(nearest_first(), field, limit, 1)
-    assert len(wanted) == all_of
-    assert of(found) == wanted
+    assert of(found) == group(nearest_first(), "more.album", limit, 1)
 
 
 def test_groups_of_rescored_prefetches_are_in_the_order_of_the_query_whenever_they_were_found(
