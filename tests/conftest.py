@@ -34,6 +34,20 @@ settings.register_profile("unhurried", parent=settings(), deadline=None)
 settings.load_profile("unhurried")
 
 
+# Files of tests of up to a minute, many of which wait for processes. They come first, in this order: one that began last
+# would leave all workers but its own without work.
+_LONGEST = (
+    "test_nothing_is_sent.py",
+    "test_newcomer.py",
+    "test_readme.py",
+    "test_packaging.py",
+    "test_ingestion_ray.py",
+    "test_training_processes.py",
+    "test_examples.py",
+    "test_serve.py",
+    "test_integrations_send_nothing.py",
+)
+
 # The room that a run of the whole suite needs on a disk in memory, with some to spare.
 _ROOM = 4 << 30
 
@@ -69,6 +83,11 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def _share_cores() -> None:

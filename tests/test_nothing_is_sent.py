@@ -35,7 +35,11 @@ except OSError:
 server = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(("localhost", server.getsockname()[1]))
 """
-# Haystack reports each pipeline that runs.
+LIBRARY = """
+from clip_qdrant import ClipEmbedder
+ClipEmbedder.load("tiny.pt", runtime="onnx").embed_texts(["red"])
+"""
+# The same, and Haystack reports each pipeline that runs.
 HAYSTACK = """
 from haystack_integrations.components.embedders.clip_qdrant import ClipTextEmbedder
 from haystack import Pipeline
@@ -67,10 +71,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Computer:
         computer.run(*program, "mcp", *model)  # until its stdin ends, which is at once
         judged = ("--val", "captions.csv", "--epochs", "1", "--output", "mine.pt")
         computer.run("-m", "clip_qdrant_training", "captions.csv", *judged, *model)
-        code = "from clip_qdrant import ClipEmbedder; ClipEmbedder.load('tiny.pt', runtime='onnx').embed_texts(['red'])"
-        computer.run("-c", code)
-        if importlib.util.find_spec("haystack"):
-            computer.run("-c", HAYSTACK)
+        computer.run("-c", HAYSTACK if importlib.util.find_spec("haystack") else LIBRARY)
     finally:
         worker.send_signal(signal.SIGTERM)
         service.send_signal(signal.SIGTERM)

@@ -394,6 +394,7 @@ def test_a_network_that_hands_on_more_than_one_tensor_is_trained_with_nothing_ke
     assert changed(start, trained) <= matching(start.model, *HEADS["clip"], *LAST["clip"])
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_report_of_a_run_shows_the_mixes(pairs: list[Pair], tmp_path: Path) -> None:
     config = TrainConfig(epochs=1, wise_ft=True, freeze_encoders=True, **RATES, **QUICK)
     run_training(TrainingJob(tiny_published("clip"), pairs, pairs, config), tmp_path / "run")

@@ -133,6 +133,7 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is(start: Checkpoint, pai
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_charts")
 def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(
     start: Checkpoint, pairs: list[Pair], finished: Path, tmp_path: Path
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_training(
         run_training(TrainingJob(start, Mixture([Part(pairs)]), config=CONFIG), tmp_path / "file" / "run")
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_fit_keeps_a_run_in_its_folder_too(start: Checkpoint, pairs: list[Pair], tmp_path: Path) -> None:
     options = {"batch_size": 4, "epochs": 1, "freeze_encoders": True, "device": "cpu", "threads": 1}
 
