@@ -34,8 +34,8 @@ settings.register_profile("unhurried", parent=settings(), deadline=None)
 settings.load_profile("unhurried")
 
 
-# Files of tests of up to a minute, many of which wait for processes. They come first, in this order: one that began last
-# would leave all workers but its own without work.
+# Files of tests of up to a minute, many of which wait for processes. They come first, in this order: one that began
+# last would leave all workers but its own without work.
 _LONGEST = (
     "test_nothing_is_sent.py",
     "test_newcomer.py",
