@@ -145,6 +145,38 @@ def test_rescored_prefetches_are_asked_past_points_that_are_in_no_group(
     assert of(found) == group(nearest_first(), "more.album", limit, 1)
 
 
+@pytest.mark.parametrize("index", ["keyword", "integer", None])
+def test_rescored_prefetches_choose_no_points_without_a_value_whatever_the_index(
+    client: Any, collection_name: str, index: str | None
+) -> None:
+    albums: list[Any] = [None] * 1000 + [[]] * 1000 + ["sea", 7, ["wood"]]  # more than are asked for in all rounds
+    params = models.VectorParams(size=1, distance=models.Distance.DOT)
+    client.create_collection(collection_name, vectors_config=params)
+    points = [models.PointStruct(id=i, vector=[3000.0 - i], payload={"album": album}) for i, album in enumerate(albums)]
+    client.upsert(collection_name, points, wait=True)
+    if index is not None:
+        client.create_payload_index(collection_name, "album", models.PayloadSchemaType(index), wait=True)
+    prefetch = models.Prefetch(query=[1.0], limit=1)
+
+    found = client.query_points_groups(collection_name, "album", [1.0], prefetch=prefetch, limit=3, group_size=1)
+
+    assert of(found) == [("sea", [2000]), (7, [2001]), ("wood", [2002])]
+
+
+def test_prefetches_that_choose_among_few_end_though_points_are_in_no_group(
+    edge_client: Any, collection_name: str
+) -> None:
+    params = models.VectorParams(size=1, distance=models.Distance.DOT)
+    edge_client.create_collection(collection_name, vectors_config=params)
+    points = [models.PointStruct(id=i, vector=[100.0 - i], payload={"album": 1.5}) for i in range(60)]
+    edge_client.upsert(collection_name, points, wait=True)
+    few = models.NearestQuery(nearest=[1.0], mmr=models.Mmr(diversity=0.5, candidates_limit=1))
+
+    found = edge_client.query_points_groups(collection_name, "album", [1.0], prefetch=models.Prefetch(query=few))
+
+    assert found.groups == []
+
+
 def test_groups_of_rescored_prefetches_are_in_the_order_of_the_query_whenever_they_were_found(
     client: Any, filled: str
 ) -> None:

@@ -19,6 +19,9 @@ from clip_qdrant.store.edge.search.run import merge_filters, run_plans
 
 __all__ = ["find_groups"]
 
+# Points may be very many that are in no group, and an MMR prefetch chooses among no more candidates than it says.
+_MORE_ROUNDS = 5
+
 _Groups = dict[int | str, list[models.ScoredPoint]]
 
 
@@ -71,14 +74,18 @@ def _group_rescored(
     """Groups of the points that prefetches choose, by the scores of the plan's own query.
 
     They choose again, more each time, among points not chosen yet that may be in other groups, until there are enough
-    groups; at last for each group that is short of points. A server goes on like this too.
+    groups; at last for each group that is short of points. A server goes on like this too, and as often. It too leaves
+    out points without a value.
     """
-    plan = more = _enlarge(plan, group_size)
+    has_value = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=group_by))])
+    plan = more = replace(_enlarge(plan, group_size), filter=merge_filters(plan.filter, has_value))
     groups: _Groups = {}
     (points,) = _choose(shard, entry, plan, group_by, [None])
     _sort_into(groups, points, group_by, group_size)
     chosen = {point.id for point in points}
-    while points and len(groups) < plan.limit:
+    for _ in range(_MORE_ROUNDS):
+        if not points or len(groups) >= plan.limit:
+            break
         more = _enlarge(more, 4)
         unseen = models.Filter(must_not=[models.HasIdCondition(has_id=list(chosen))])
         (points,) = _choose(shard, entry, more, group_by, [merge_filters(_is_other(group_by, list(groups)), unseen)])
