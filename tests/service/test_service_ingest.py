@@ -56,7 +56,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(root: Path) -> ServiceOptions:
-    rules = IngestRules(places=(str(root / "open"), "s3://bucket/photos"), at_once=1, state=root / "state.sqlite")
+    places = (str(root / "open"), "s3://bucket/photos", "https://host/photos")
+    rules = IngestRules(places=places, at_once=1, state=root / "state.sqlite")
     return ServiceOptions(collection="photos", ingest=rules)
 
 
@@ -164,6 +165,9 @@ def test_runs_are_listed(client: Client, http: httpx.Client, root: Path) -> None
         "file://{root}/closed",
         "file://{root}/open/%2e%2e/closed",
         "{root}/open/{{a,../../closed}}/x.tar",
+        "{root}/open/.{{.,x}}/closed/x.tar",
+        "{root}/open/{{.,x}}./closed/x.tar",
+        "{root}/open/{{.}}%7B.%7D/closed/x.tar",
         "s3://bucket/photos-of-others",
         "s3://bucket/photos/../secrets",
         "s3://bucket",
@@ -187,6 +191,14 @@ def test_a_table_names_nothing_that_lies_elsewhere(client: Client, root: Path) -
     assert run.progress.added == 1
     told = [row["reason"] for row in report["quarantined"]]
     assert sorted(told) == ["bad metadata", "not allowed", "not allowed"]  # two rows name the same file
+
+
+@pytest.mark.parametrize("source", ["file://{root}/open/photos", "file:{root}/open/photos", "https://host/photos"])
+def test_a_folder_or_a_page_is_not_read_as_a_bucket_which_would_follow_links(
+    service: Service, root: Path, source: str
+) -> None:
+    with pytest.raises(errors.ConfigError, match="is no bucket"):
+        service.ingestion.start(IngestBody(source=source.format(root=root), kind="bucket", collection="links"), "links")
 
 
 def test_options_that_do_not_go_together_are_refused(client: Client, root: Path) -> None:
@@ -233,3 +245,10 @@ def test_the_places_are_compared_part_by_part() -> None:
     assert not places.contains("gs://bucket2/")
     assert not places.contains("https://host/photos/%2e%2e/a.csv")
     assert not places.contains("/\0")
+
+
+def test_names_with_dots_and_commas_are_no_steps_up() -> None:
+    places = Places(["/srv/photos"])
+
+    for name in ("shard-{0..9}.tar", "./{a,b}.tar", "a, b.png", "a,..png", "c,.d.png", "e.,f.png"):
+        assert places.contains(f"/srv/photos/{name}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.errors import Forbidden
+from clip_qdrant.errors import ConfigError, Forbidden
 from clip_qdrant.service.ingest.places import Places
 from clip_qdrant.service.ingest.runs import IngestRun, IngestRuns
 from clip_qdrant.url_secrets import mask_secrets
@@ -98,6 +98,7 @@ class Ingestion:
         from clip_qdrant_ingestion.sources.confined import ConfinedSource
         from clip_qdrant_ingestion.sources.open import kind_of_source, make_source
         from clip_qdrant_ingestion.sources.options import SourceOptions
+        from clip_qdrant_ingestion.sources.schemes import WEB, scheme_of
 
         shown = mask_secrets(body.source)
         if not self._places:
@@ -108,6 +109,8 @@ class Ingestion:
         if not self._places.contains(body.source):
             raise Forbidden(f"cannot ingest {shown}: it is at none of the places that this service may read")
         kind = body.kind or kind_of_source(body.source)
+        if kind == "bucket" and scheme_of(body.source) in ("file", *WEB):  # fsspec follows links, and is led anywhere
+            raise ConfigError(f"{shown} is no bucket: leave kind out, or give another one")
         options = SourceOptions(
             kind=kind,
             name=body.name,

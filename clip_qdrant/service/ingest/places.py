@@ -16,6 +16,8 @@ from clip_qdrant.uris import lower_scheme, path_of
 __all__ = ["Places"]
 
 _PARTS = re.compile(r"[/\\{},?#]")
+# A dot of its own beside a brace: with another one it may become a step up.
+_LONE_DOT = re.compile(r"[{},]\.(?![^/\\{},?#])|(?<![^/\\{},?#])\.[{},]")
 _WEB = ("http://", "https://")
 
 
@@ -33,7 +35,8 @@ class Places:
     def contains(self, location: str) -> bool:
         """Whether a location lies at or below one of the places, links followed."""
         location = lower_scheme(location)
-        if "\0" in location or ".." in _PARTS.split(unquote(location)):
+        plain = unquote(location)
+        if "\0" in location or ".." in _PARTS.split(plain) or _LONE_DOT.search(plain):
             return False  # a step up: in a pattern, or one that only another program would take
         if _is_local(location):
             path = Path(os.path.realpath(path_of(location) or location))
