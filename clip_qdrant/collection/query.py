@@ -50,7 +50,7 @@ class Term:
     value: Any = field(compare=False, repr=False)
     weight: float = 1.0
     box: Box | None = None  # of an image: the part that counts
-    raw: bool = False  # of a text: no prompt of the embedder is put around it
+    raw: bool = False  # of a text: no prompt of the embedder is put around it, and no bias taken from it
 
     def __str__(self) -> str:
         more = (f", box={self.box}" if self.box else "") + (", raw=True" if self.raw else "")
@@ -83,7 +83,8 @@ class Query:
 
     @classmethod
     def text(cls, text: str, *, raw: bool = False) -> Query:
-        """What a text describes, within the prompts of the embedder if it has any; `raw` takes it as it is.
+        """What a text describes, within the prompts of the embedder and without its bias, if it has any; `raw` takes it
+        as it is.
 
         Raises QueryError for an empty one.
         """
@@ -201,8 +202,8 @@ class Query:
 class QueryVector:
     """`vector` is the unit vector of a query, `parts` are those of its terms that add up to it; float32 (dim,).
 
-    `strength` is the mean length of its terms, above 0: a text is a little shorter without the bias of the model, all
-    else has 1. A score times the strength is what relevance is told by.
+    `strength` is the mean length of its terms, above 0: a text is a little shorter or longer without the bias of the
+    model, all else has 1. A score times the strength is what relevance is told by.
     """
 
     vector: np.ndarray

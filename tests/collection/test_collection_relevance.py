@@ -10,7 +10,8 @@ import pytest
 from fakes import COLOURS, FakeEmbedder, write_image
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.calibration.curves import LEVELS, Calibration
+from clip_qdrant.calibration.curves import LEVELS, Calibration, measure_calibration
+from clip_qdrant.calibration.improbable_texts import IMPROBABLE_TEXTS
 from clip_qdrant.collection.edit.classify import Label
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query, embed_query_texts
@@ -81,10 +82,12 @@ def test_a_text_is_measured_by_what_is_left_of_it_without_the_bias(
         found = photos.search("red", min_relevance=asked)
         assert [hit.id for hit in found] == [hit.id for hit in every if (hit.relevance or 0) >= asked]
 
-    mean = photos.recommend(["red"], ["blue"], strategy="average")[0]  # of two texts, as strong as they are on average
     [other] = np.linalg.norm(embed_query_texts(["blue"], embedder, unit=False), axis=1)
-    assert mean.score is not None
-    assert mean.relevance == pytest.approx(KNOWN.relevance(mean.score * (strength + other) / 2), abs=1e-3)
+    mean = (strength + other) / 2  # two texts are as strong as they are on average
+    told = {hit.relevance: hit.score for hit in photos.recommend(["red"], ["blue"], strategy="average")}
+    assert any(0 < (relevance or 0) < 1 for relevance in told)
+    for relevance, score in told.items():
+        assert relevance == pytest.approx(KNOWN.relevance((score or 0) * mean), abs=1e-3)
 
 
 def test_labels_compare_as_they_do_without_a_bias(photos: ImageCollection, embedder: FakeEmbedder) -> None:
@@ -168,6 +171,27 @@ def test_captions_that_the_model_understands_are_what_it_is_measured_by(client: 
     by_images = photos.calibrate()
 
     assert by_captions != by_images
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_a_collection_is_calibrated_by_texts_without_their_bias(client: QdrantBase, captioned: bool) -> None:
+    embedder, bias = UnderstandingEmbedder(), (0.4, 0.2, *[0.0] * 14)
+    embedder.prompts = Prompts(("{}",), bias=bias)  # type: ignore[attr-defined]  # it may have some
+    photos, images = ImageCollection("photos", embedder, client), coloured(120)
+    captions = [" ".join(map(str, image[0, 0])) for image in images]
+    photos.add(images, captions=captions if captioned else None)
+    rows, improbable = embedder.embed_images(images), embedder.embed_texts(IMPROBABLE_TEXTS) - np.array(bias)
+
+    if captioned:
+        texts = embedder.embed_texts(captions) - np.array(bias)
+        expected = measure_calibration(rows, texts, owners=range(len(rows)), improbable=improbable)
+    else:
+        expected = measure_calibration(rows, improbable, improbable=improbable)
+
+    found = photos.calibrate()
+    assert expected is not None
+    assert found.text == pytest.approx(expected.text, abs=1e-5)
+    assert found.cutoff == pytest.approx(expected.cutoff, abs=1e-3)
 
 
 class UnderstandingEmbedder(FakeEmbedder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "open" / "way-out").symlink_to(root / "closed")
     (root / "opened-too").mkdir()
     rows = ["photos/red.png", "../closed/secret.png", str(root / "closed" / "secret.png"), "way-out/secret.png"]
+    with tarfile.open(root / "closed" / "secret.tar", "w") as archive:
+        archive.add(root / "closed" / "secret.png", "secret.png")
+    (root / "open" / "archives").mkdir()
+    (root / "open" / "archives" / "link.tar").symlink_to(root / "closed" / "secret.tar")
+    with tarfile.open(root / "open" / "archives" / "own.tar", "w") as archive:
+        archive.add(root / "open" / "photos" / "red.png", "red.png")
     (root / "open" / "rows.csv").write_text("\n".join(["image", *rows]))
     return root
 
@@ -191,6 +198,14 @@ def test_a_table_names_nothing_that_lies_elsewhere(client: Client, root: Path) -
     assert run.progress.added == 1
     told = [row["reason"] for row in report["quarantined"]]
     assert sorted(told) == ["bad metadata", "not allowed", "not allowed"]  # two rows name the same file
+
+
+def test_a_link_among_archives_leads_to_nothing_that_lies_elsewhere(client: Client, root: Path) -> None:
+    run = client.ingest(IngestBody(source=f"{root}/open/archives/*.tar", collection="archives"))
+
+    report = client.read_ingest_report(run.id)
+    assert run.progress.added == 1
+    assert [row["reason"] for row in report["quarantined"]] == ["not allowed"]
 
 
 @pytest.mark.parametrize("source", ["file://{root}/open/photos", "file:{root}/open/photos", "https://host/photos"])

@@ -35,7 +35,7 @@ _AT_ONCE = 1000
 @dataclass(frozen=True, slots=True)
 class Label:
     """What one image was taken for: the label, None if it is not sure, and the likeness to the nearest: their cosine
-    similarity, a little less where the model takes a bias from texts."""
+    similarity, less that of the image to the bias which the model may take from texts."""
 
     uri: str
     label: str | None

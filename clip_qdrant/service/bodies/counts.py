@@ -149,7 +149,8 @@ class LabelImagesBody(RequestBody):
 
 
 class LabelImagesAnswer(ResponseBody):
-    """For each image the cosine similarity to each label, the nearest first."""
+    """For each image the likeness to each label, the nearest first: the cosine similarity, less that to the bias which
+    the model may take from texts."""
 
     images: list[dict[str, float]]
 

@@ -78,7 +78,7 @@ class CountCalls(Calls):
     def classify_images(
         self, images: Iterable[SentQuery], labels: Mapping[str, str | Sequence[str]]
     ) -> list[dict[str, float]]:
-        """For each image, which need not be stored, the cosine similarity to each label, the nearest first."""
+        """For each image, which need not be stored, the likeness to each label (as in `Label`), the nearest first."""
         asked = [encode_query(one) for one in list_of("images", images)]
         if not asked:
             return []
