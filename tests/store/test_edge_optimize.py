@@ -172,9 +172,39 @@ def test_where_vectors_lie_is_chosen_where_nothing_was_said(
 ) -> None:
     one = CONFIG.model_copy(update=given)
     for vectors in (one, {"a": one}):
-        tuned = optimizing.tune(CollectionEntry("c", models.CreateCollection(vectors=vectors)), quantize=quantize)
+        entry = CollectionEntry("c", models.CreateCollection(vectors=vectors))
+        tuned = optimizing.tune(entry, 1_000_000, quantize=quantize)
         assert [params.on_disk for params in tuned.dense.values()] == [on_disk]
-        assert tuned.dense.keys() == CollectionEntry("c", models.CreateCollection(vectors=vectors)).dense.keys()
+        assert tuned.dense.keys() == entry.dense.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "on_disk"),
+    [
+        ({}, 75, True),
+        ({}, 76, None),
+        ({}, 0, None),
+        ({"datatype": models.Datatype.FLOAT16}, 37, True),
+        ({"datatype": models.Datatype.FLOAT16}, 38, None),
+        ({"datatype": models.Datatype.UINT8}, 18, True),
+        ({"datatype": models.Datatype.UINT8}, 19, None),
+    ],
+)
+def test_vectors_of_which_there_are_no_bytes_stay_in_memory(
+    edge_client: EdgeClient, given: dict[str, Any], threshold: int, on_disk: bool | None
+) -> None:
+    small = models.VectorParams(size=2, distance=models.Distance.DOT)
+    vectors = {"a": CONFIG.model_copy(update=given), "b": small}
+    optimizers = models.OptimizersConfigDiff(indexing_threshold=threshold)
+    made = models.CreateCollection(vectors=vectors, optimizers_config=optimizers)
+    tuned = optimizing.tune(CollectionEntry("c", made), 600)
+    assert [params.on_disk for params in tuned.dense.values()] == [on_disk, on_disk]
+
+    edge_client.create_collection("c", vectors, optimizers_config=optimizers)
+    rows = {"a": np.abs(VECTORS[:600]).tolist(), "b": [[1.0, 2.0]] * 600}
+    edge_client.upsert("c", models.Batch(ids=[*range(600)], vectors=rows))
+    done = edge_client.optimize("c")
+    assert (done.changed, done.indexed) == ((True, 600) if on_disk else (False, 0))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +222,7 @@ def test_bytes_stay_in_memory_where_nothing_else_was_said(
 ) -> None:
     own = CONFIG.model_copy(update={"quantization_config": given})
     made = models.CreateCollection(vectors=own, quantization_config=given)
-    tuned = optimizing.tune(CollectionEntry("c", made))
+    tuned = optimizing.tune(CollectionEntry("c", made), 1_000_000)
     for chosen in (tuned.config.quantization_config, tuned.dense[""].quantization_config):
         [(_, config)] = chosen
         assert config.always_ram == in_memory

@@ -43,6 +43,10 @@ _INDEXED_FROM = 75_000
 # A byte for each number, beside the vectors: three times faster to build with, and twice to search. Candidates are
 # compared by the vectors themselves.
 _BYTES = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
+_WIDTHS: dict[models.Datatype | None, int] = {
+    models.Datatype.FLOAT16: 2,
+    models.Datatype.UINT8: 1,
+}  # bytes of a number, 4 for others
 _HNSW = models.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000)
 
 # It pays from here on: bytes of vectors outside the index, with which a search takes 30 ms and more; bytes of the
@@ -106,7 +110,7 @@ def optimize_collection(
             raise StoreError(f"collection {name!r} is being optimized already")
         try:
             before, points = _copy(old, path, name, tell)
-            answer = _run_child(path, held, tune(entry, quantize=quantize), name, tell)
+            answer = _run_child(path, held, tune(entry, points, quantize=quantize), name, tell)
             if answer["points"] != points:
                 raise StoreError(
                     f"the optimized copy of collection {name!r} has {answer['points']:,} points and not {points:,}; "
@@ -142,8 +146,8 @@ def explain_gain(folder: EdgeFolder, name: str) -> str | None:
     return "; ".join(gains) or None
 
 
-def tune(entry: CollectionEntry, *, quantize: bool = True) -> CollectionEntry:
-    """The entry with what optimizing goes by: what the collection was given, else what is best for many images."""
+def tune(entry: CollectionEntry, points: int, *, quantize: bool = True) -> CollectionEntry:
+    """The entry with what optimizing goes by: what the collection was given, else what is best for so many points."""
     given = entry.config.optimizers_config or models.OptimizersConfigDiff()
     optimizers = models.OptimizersConfigDiff(
         deleted_threshold=1e-6,  # whoever asks for it wants the space of every deleted point
@@ -157,9 +161,25 @@ def tune(entry: CollectionEntry, *, quantize: bool = True) -> CollectionEntry:
         "optimizers_config": optimizers,
         "hnsw_config": merge(_HNSW, entry.config.hnsw_config),
         "quantization_config": bytes_beside,
-        "vectors": _leave_on_disk(entry, quantized=bytes_beside is not None),
     }
+    if _is_indexed(entry, points, optimizers.indexing_threshold or 0):
+        changes["vectors"] = _leave_on_disk(entry, quantized=bytes_beside is not None)
     return replace(entry, config=entry.config.model_copy(update=changes))
+
+
+def _is_indexed(entry: CollectionEntry, points: int, threshold: int) -> bool:
+    """Whether an index is built of so many points, and the bytes with it, from `threshold` KB on; never for 0.
+
+    The largest vector decides for all. How many there are in a multivector is not known: they are taken for many.
+    """
+    largest = max(
+        (
+            math.inf if params.multivector_config else points * params.size * _WIDTHS.get(params.datatype, 4)
+            for params in entry.dense.values()
+        ),
+        default=0,
+    )
+    return 0 < threshold * 1024 <= largest
 
 
 def _leave_on_disk(entry: CollectionEntry, *, quantized: bool) -> models.VectorsConfig | None:
