@@ -27,7 +27,7 @@ help:
 demo: $(STAMP)
 	$(BIN)/clip-qdrant demo
 
-# mypy takes one core for a minute or two, and the tests leave some of theirs idle: both at once, told one after the other.
+# mypy takes one core for a minute at most, and the tests leave some idle: both at once, told one after the other.
 test: style
 	@$(BIN)/mypy > $(TYPES) 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest; tests=$$?; \

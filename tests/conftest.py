@@ -41,11 +41,11 @@ _LONGEST = (
     "test_newcomer.py",
     "test_readme.py",
     "test_packaging.py",
-    "test_ingestion_ray.py",
-    "test_training_processes.py",
-    "test_examples.py",
-    "test_serve.py",
-    "test_integrations_send_nothing.py",
+    "ingestion/test_ingestion_ray.py",
+    "training/test_training_processes.py",
+    "examples/test_examples.py",
+    "service/test_serve.py",
+    "integrations/test_integrations_send_nothing.py",
 )
 
 # The room that a run of the whole suite needs on a disk in memory, with some to spare.
@@ -66,8 +66,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs the suite in the background has it ignore SIGINT, and so would every process started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Said once a process by QdrantClient(":memory:"), to whichever test comes first. Nothing here relies on them there.
     preload()
+    # Said once a process by QdrantClient(":memory:"), to whichever test comes first. Nothing here relies on them there.
     config.addinivalue_line("filterwarnings", "ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
     if not hasattr(config, "workerinput"):  # what follows holds for the workers of pytest-xdist too, which inherit it
         _share_cores()
@@ -86,8 +86,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    places = {Path(__file__).parent / name: place for place, name in enumerate(_LONGEST)}
+    assert all(path.is_file() for path in places), "a file that _LONGEST names is not there"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def _share_cores() -> None:

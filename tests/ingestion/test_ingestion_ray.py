@@ -179,7 +179,7 @@ def test_a_stop_finishes_what_is_in_hand_and_the_next_run_goes_on_from_there(
         noise.save(photos / "0" / f"near {number}.jpg", quality=90 + number)
 
     def stop_when_seen(progress: Progress) -> None:
-        if progress.done >= 140 and progress.duplicates == 3:
+        if progress.done >= 140 and (progress.updated, progress.payload_updated, progress.duplicates) == (1, 1, 3):
             stop.set()
 
     source = SlowSource(photos, 0.02)
