@@ -43,10 +43,8 @@ _INDEXED_FROM = 75_000
 # A byte for each number, beside the vectors: three times faster to build with, and twice to search. Candidates are
 # compared by the vectors themselves.
 _BYTES = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
-_WIDTHS: dict[models.Datatype | None, int] = {
-    models.Datatype.FLOAT16: 2,
-    models.Datatype.UINT8: 1,
-}  # bytes of a number, 4 for others
+# Bytes of a number of a vector, where they are not 4.
+_WIDTHS: dict[models.Datatype | None, int] = {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}
 _HNSW = models.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000)
 
 # It pays from here on: bytes of vectors outside the index, with which a search takes 30 ms and more; bytes of the
