@@ -207,6 +207,15 @@ def test_vectors_of_which_there_are_no_bytes_stay_in_memory(
     assert (done.changed, done.indexed) == ((True, 600) if on_disk else (False, 0))
 
 
+def test_multivectors_are_taken_for_many_unless_nothing_is_indexed() -> None:
+    several = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    vectors = CONFIG.model_copy(update={"multivector_config": several})
+    for threshold, on_disk in ((1_000_000, True), (0, None)):
+        optimizers = models.OptimizersConfigDiff(indexing_threshold=threshold)
+        made = models.CreateCollection(vectors=vectors, optimizers_config=optimizers)
+        assert optimizing.tune(CollectionEntry("c", made), 1).dense[""].on_disk == on_disk
+
+
 @pytest.mark.parametrize(
     ("given", "in_memory"),
     [
