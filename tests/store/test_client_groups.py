@@ -145,9 +145,10 @@ def test_rescored_prefetches_are_asked_past_points_that_are_in_no_group(
     assert of(found) == group(nearest_first(), "more.album", limit, 1)
 
 
+@pytest.mark.parametrize("query", [[1.0], models.FusionQuery(fusion=models.Fusion.RRF)])
 @pytest.mark.parametrize("index", ["keyword", "integer", None])
-def test_rescored_prefetches_choose_no_points_without_a_value_whatever_the_index(
-    client: Any, collection_name: str, index: str | None
+def test_prefetches_choose_no_points_without_a_value_whatever_the_index(
+    client: Any, collection_name: str, index: str | None, query: Any
 ) -> None:
     albums: list[Any] = [None] * 1000 + [[]] * 1000 + ["sea", 7, ["wood"]]  # more than are asked for in all rounds
     params = models.VectorParams(size=1, distance=models.Distance.DOT)
@@ -156,9 +157,9 @@ def test_rescored_prefetches_choose_no_points_without_a_value_whatever_the_index
     client.upsert(collection_name, points, wait=True)
     if index is not None:
         client.create_payload_index(collection_name, "album", models.PayloadSchemaType(index), wait=True)
-    prefetch = models.Prefetch(query=[1.0], limit=1)
+    prefetch = models.Prefetch(query=[1.0], limit=3)
 
-    found = client.query_points_groups(collection_name, "album", [1.0], prefetch=prefetch, limit=3, group_size=1)
+    found = client.query_points_groups(collection_name, "album", query, prefetch=prefetch, limit=3, group_size=1)
 
     assert of(found) == [("sea", [2000]), (7, [2001]), ("wood", [2002])]
 

@@ -32,6 +32,9 @@ def find_groups(
 
     A point is in the group of each of its values; where one of these is neither text nor a whole number, in none.
     """
+    # As on a server. Points without one, which may be most, would be looked through all the same.
+    has_value = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=group_by))])
+    plan = replace(plan, filter=merge_filters(plan.filter, has_value))
     if _is_rescored(plan):
         found = _group_rescored(shard, entry, plan, group_by, group_size)
     elif plan.prefetch or _is_drawn(plan.query):
@@ -74,11 +77,9 @@ def _group_rescored(
     """Groups of the points that prefetches choose, by the scores of the plan's own query.
 
     They choose again, more each time, among points not chosen yet that may be in other groups, until there are enough
-    groups; at last for each group that is short of points. A server goes on like this too, and as often. It too leaves
-    out points without a value.
+    groups; at last for each group that is short of points. A server goes on like this too, and as often.
     """
-    has_value = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=group_by))])
-    plan = more = replace(_enlarge(plan, group_size), filter=merge_filters(plan.filter, has_value))
+    plan = more = _enlarge(plan, group_size)
     groups: _Groups = {}
     (points,) = _choose(shard, entry, plan, group_by, [None])
     _sort_into(groups, points, group_by, group_size)
