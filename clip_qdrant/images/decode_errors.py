@@ -6,12 +6,13 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from PIL import Image
 
 from clip_qdrant.errors import ImageError, ImageTooLarge, TruncatedImage, UnsupportedImage
 
-__all__ = ["raise_image_errors", "silence_bomb_warning"]
+__all__ = ["RaiseImageErrors", "silence_bomb_warning"]
 
 # How Pillow words "not in this build" and "no such mode": the rest of what it raises means damage.
 _UNSUPPORTED_WORDS = (
@@ -27,28 +28,40 @@ _TEXT_BOMB_WORDS = ("Decompressed data too large", "Too much memory used in text
 _WARNING_FILTERS = threading.Lock()
 
 
-@contextlib.contextmanager
-def raise_image_errors(name: str) -> Iterator[None]:
-    """Pillow raises nearly every exception there is on damaged bytes; here it becomes an ImageError."""
-    try:
-        yield
-    except ImageError as error:
-        if name not in str(error):
-            raise type(error)(f"{name}: {error}") from error
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise ImageTooLarge(f"{name} does not fit into memory") from error
-    except NotImplementedError as error:
-        raise UnsupportedImage(f"{name} cannot be decoded here: {error}") from error
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        if any(words in text for words in _TEXT_BOMB_WORDS):
-            raise ImageTooLarge(f"{name} has more text in it than is read: {text}") from error
-        if any(word in text.lower() for word in _UNSUPPORTED_WORDS):
-            raise UnsupportedImage(f"{name} cannot be decoded here: {text}") from error
-        raise TruncatedImage(f"{name} ends early or is damaged: {text}") from error
+@dataclass(frozen=True, slots=True)
+class RaiseImageErrors:
+    """Pillow raises nearly every exception there is on damaged bytes; here it becomes an ImageError.
+
+    Not a generator: from Python 3.12 on an error that goes into one lives, with the bytes of the image, until the
+    garbage collection finds it.
+    """
+
+    name: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ImageError):
+            if self.name not in str(error):
+                raise type(error)(f"{self.name}: {error}") from error
+        elif isinstance(error, Exception):
+            raise _to_image_error(error, self.name) from error
+
+
+def _to_image_error(error: Exception, name: str) -> ImageError:
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageTooLarge(f"{name}: {error}")
+    if isinstance(error, MemoryError):
+        return ImageTooLarge(f"{name} does not fit into memory")
+    if isinstance(error, NotImplementedError):
+        return UnsupportedImage(f"{name} cannot be decoded here: {error}")
+    text = str(error) or type(error).__name__
+    if any(words in text for words in _TEXT_BOMB_WORDS):
+        return ImageTooLarge(f"{name} has more text in it than is read: {text}")
+    if any(word in text.lower() for word in _UNSUPPORTED_WORDS):
+        return UnsupportedImage(f"{name} cannot be decoded here: {text}")
+    return TruncatedImage(f"{name} ends early or is damaged: {text}")
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from clip_qdrant.errors import (
     UnsupportedImage,
 )
 from clip_qdrant.fields.types import Location
-from clip_qdrant.images.decode_errors import raise_image_errors, silence_bomb_warning
+from clip_qdrant.images.decode_errors import RaiseImageErrors, silence_bomb_warning
 from clip_qdrant.images.formats.gif import read_gif_frame_size
 from clip_qdrant.images.formats.open import count_decoding_bytes, open_decoder
 from clip_qdrant.images.formats.tiff import TiffPicture
@@ -126,7 +126,7 @@ def load_image(
         raise UnsupportedImage(f"an image is a path, bytes, a PIL image or a uint8 array, not {type(source).__name__}")
     image_format = sniff(data, name)
     with contextlib.ExitStack() as stack:
-        with raise_image_errors(name):
+        with RaiseImageErrors(name):
             if image_format == "GIF":
                 stack.enter_context(silence_bomb_warning(_check_pixels(read_gif_frame_size(data), limits, name)))
             image = open_decoder(image_format, data, name)
@@ -151,7 +151,7 @@ def load_image(
         sha256 = hashlib.sha256(data).hexdigest()
         if admit is not None:
             stack.enter_context(admit(needed))
-        with raise_image_errors(name):
+        with RaiseImageErrors(name):
             loaded = _finish(image, image_format, len(data), sha256, target, data, whole=(size, edges))
         del image  # its memory is given back before its admission
         return loaded
@@ -195,7 +195,7 @@ def _load_pixels(image: Image.Image, target: int | None, limits: Limits, name: s
     if 0 in image.size:
         raise EmptyImage(f"{name} has no pixels: its size is {image.width} x {image.height}")
     _check_pixels(image.size, limits, name)
-    with raise_image_errors(name):
+    with RaiseImageErrors(name):
         image.load()  # before the hash: the size of a TIFF may turn
         pixels = image.convert("RGBA") if image.mode in ("P", "PA") else image
         content = pixels.tobytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import re
 import subprocess
 import sys
@@ -86,6 +88,30 @@ def test_pieces_are_joined(tmp_path: Path) -> None:
     pieces = [bytes([number]) * (700_000 + number) for number in range(9)]
     assert join_pieces(pieces) == b"".join(pieces)
     assert join_pieces([]) == b""
+
+
+class Broken(MadeSource):
+    """Images that are cut short, none, too large, or whole, in turn."""
+
+    def read(self, item: SourceObject, *, limits: Limits) -> bytes:
+        data = super().read(item, limits=limits)
+        kind = int(re.sub(r"\D", "", item.name) or 0) % 4
+        if kind == 2:
+            raise ImageTooLarge(f"{item.uri} is too large")
+        return (data[: len(data) * 2 // 3], b"no image", b"", data)[kind]
+
+
+def test_nothing_of_an_image_that_cannot_be_used_is_kept(collection: ImageCollection) -> None:
+    gc.collect()
+    gc.disable()  # which would find what refers to itself
+    try:
+        report = ingest(Broken(16), collection)
+        kept = [one for one in gc.get_objects() if isinstance(one, stages.Read)]
+        frames = [one for one in gc.get_objects() if inspect.isframe(one) and one.f_code.co_name == "load_image"]
+    finally:
+        gc.enable()
+    assert (report.added, len(report.quarantined)) == (4, 12)
+    assert kept == frames == []
 
 
 @pytest.mark.slow

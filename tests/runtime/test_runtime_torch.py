@@ -166,6 +166,7 @@ def test_texts_are_embedded_while_images_are(expected: np.ndarray) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(NO_COMPILER), reason=f"torch.compile finds no {NO_COMPILER}")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_compiled_it_computes_the_same_and_is_compiled_once() -> None:
     checkpoint = replace(CHECKPOINT, model=MeanColour())
     runtime, rows = TorchRuntime(checkpoint, batch_size=8, compile=True), plain(checkpoint)

@@ -6,7 +6,6 @@ put away.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,7 +142,7 @@ class Stages:
 
     def read(self, task: Task) -> Read | Task | None:
         """The bytes of an image; the task, if only its payload is to be written; None if nothing is left to do."""
-        with self._quarantine_errors(task.item):
+        with _QuarantineErrors(self._put_away, task.item):
             if task.item.content is not None:
                 return Read(task, task.item.content)
             task = self._look(task)
@@ -240,7 +239,7 @@ class Stages:
             self.release(read)
 
     def _decode(self, task: Task, data: bytes) -> Decoded | Task | None:
-        with self._quarantine_errors(task.item):
+        with _QuarantineErrors(self._put_away, task.item):
             if task.stored is not None:
                 sha256 = hashlib.sha256(data).hexdigest()
                 if has_same_bytes(task.stored, sha256, fingerprint=self._fingerprint):
@@ -360,17 +359,31 @@ class Stages:
         if isinstance(decoded, Decoded):
             self.write(self.embed([decoded]))
 
-    @contextlib.contextmanager
-    def _quarantine_errors(self, item: SourceObject) -> Iterator[None]:
-        try:
-            yield
-        except Stopped:
-            pass  # it is left for the next run
-        except Exception as error:  # noqa: BLE001  `quarantine` raises what is not of one image
-            self._put_away(item, error)
-
     def _put_away(self, item: SourceObject, error: Exception) -> None:
         self._tell(ObjectOutcome(item.uri, quarantine(item, error)))
+
+
+@dataclass(frozen=True, slots=True)
+class _QuarantineErrors:
+    """Puts away an image for its errors.
+
+    Not a generator: from Python 3.12 on an error that one keeps to itself lives, with the bytes of the image, until the
+    garbage collection finds it.
+    """
+
+    put_away: Callable[[SourceObject, Exception], None]
+    item: SourceObject
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, Stopped):
+            return True  # it is left for the next run
+        if not isinstance(error, Exception):
+            return False
+        self.put_away(self.item, error)  # `quarantine` raises what is not of one image
+        return True
 
 
 def metadata_types(collection: ImageCollection) -> dict[str, FieldType]:
