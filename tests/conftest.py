@@ -178,6 +178,12 @@ def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without making graphs, which takes seconds: tests/training/test_training_graphs.py has them made."""
+    monkeypatch.setattr("clip_qdrant_training.loop.validation.Validation.add_graphs", lambda _: None)
+
+
+@pytest.fixture
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries a twentieth as long, for tests in which many fail."""
     exponential, uniform = tenacity.wait_exponential, tenacity.wait_random

@@ -235,7 +235,7 @@ def parse(line: str) -> list[str]:
     return shlex.split(line, comments=True)
 
 
-@pytest.mark.usefixtures("no_charts")
+@pytest.mark.usefixtures("no_charts", "no_graphs")
 @pytest.mark.parametrize(
     "line", [pytest.param(line, marks=[pytest.mark.slow] if line in SHORTENED else []) for line in LINES]
 )

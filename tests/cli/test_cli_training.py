@@ -18,7 +18,7 @@ from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
 from clip_qdrant_training import Mixture, Pair, TrainConfig, TrainingJob
 
-pytestmark = pytest.mark.usefixtures("no_charts")
+pytestmark = pytest.mark.usefixtures("no_charts", "no_graphs")
 
 QUICK = ("--epochs", "1", "--batch-size", "4", "--freeze-encoders", "--device", "cpu", "--set", "threads=1")
 LEARN_FROM_ALL = ("--set", "hold_out=0")

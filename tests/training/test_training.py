@@ -166,6 +166,7 @@ def test_the_best_epoch_is_returned_and_written(tmp_path: Path, tiny: Checkpoint
     assert load_checkpoint(tmp_path / "b.pt").fingerprint() == best.fingerprint()
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_fit_takes_paths_and_tuples_and_gives_an_embedder(tmp_path: Path, tiny: Checkpoint) -> None:
     pairs = coloured_pairs(tmp_path)
     lines = [json.dumps({"image": pair.image.name, "captions": list(pair.captions)}) for pair in pairs]
@@ -225,6 +226,7 @@ def test_a_loss_that_is_no_number_leaves_a_report_of_its_batch(tmp_path: Path, t
     assert len(report["images"]) == len(report["captions"]) == 4
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_the_start_is_judged_first_and_kept_when_no_epoch_beats_it(
     tmp_path: Path, tiny: Checkpoint, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_training(
         run_training(TrainingJob(start, Mixture([Part(pairs)]), config=CONFIG), tmp_path / "file" / "run")
 
 
-@pytest.mark.usefixtures("no_charts")
+@pytest.mark.usefixtures("no_charts", "no_graphs")
 def test_fit_keeps_a_run_in_its_folder_too(start: Checkpoint, pairs: list[Pair], tmp_path: Path) -> None:
     options = {"batch_size": 4, "epochs": 1, "freeze_encoders": True, "device": "cpu", "threads": 1}
 

@@ -42,8 +42,9 @@ def fit(
     `pairs` and `validation`: a path that `read_pairs` knows, an iterable of (image, caption or captions), or a Mixture.
     `start`: a checkpoint or its path, by default the bundled weights; `image_encoder` and `text_encoder` among the
     options start anew instead. `recipe`: the name of a recipe or a .toml file; `options`: fields of TrainConfig, which
-    win over it. `output`: where to write the best. `run`: a folder for settings, log, pictures and state of the run,
-    `resume` to go on from the state. `on_epoch` is told of each epoch, `watcher` of everything.
+    win over it. `output`: where to write the best, with its encoders, by which it runs without torch. `run`: a folder
+    for settings, log, pictures and state of the run, `resume` to go on from the state. `on_epoch` is told of each
+    epoch, `watcher` of everything.
 
     Raises TrainingError for unusable pairs or a loss that is no number, ConfigError for unusable options.
     """
@@ -61,6 +62,7 @@ def fit(
         teacher=read_teacher(config),
         trained_on=label,
         output=None if output is None else Path(output),
+        graphs=True,
     ).with_validation()
     follower = _OnEpoch(on_epoch) if watcher is None and on_epoch else watcher
     if run is None:

@@ -239,6 +239,7 @@ def _make_job(data: _Data, config: TrainConfig, start: str | None, output: Path 
         teacher=read_teacher(config),
         trained_on=", ".join(part.name for part in data.mixture.parts),
         output=output,
+        graphs=True,
     )
 
 

@@ -126,6 +126,8 @@ class Trainer:
                 "no epoch was better than the start, which is kept as it is: more pairs, lower learning rates or "
                 "fewer epochs may help"
             )
+        if self.job.graphs:
+            self.validation.add_graphs()
         return self.validation.share()
 
     def save(self, path: Path) -> None:

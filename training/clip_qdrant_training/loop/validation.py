@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor
 
 from clip_qdrant.calibration.curves import measure_calibration
+from clip_qdrant.errors import ExportError, MissingExtra
 from clip_qdrant.model.checkpoint import Checkpoint
-from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.model.saving import save_checkpoint, take_graphs
+from clip_qdrant.runtime.onnx_export import make_graphs
 from clip_qdrant_training.evaluation.recall import owners, recall
 from clip_qdrant_training.inputs.samples import Samples
 from clip_qdrant_training.job import TrainingJob
@@ -25,6 +28,8 @@ from clip_qdrant_training.network.weights import mix_weights
 from clip_qdrant_training.progress import Mix
 
 __all__ = ["TrainingOutcome", "Validation"]
+
+logger = logging.getLogger(__name__)
 
 _SHARES = tuple(tenths / 10 for tenths in range(11))
 
@@ -144,6 +149,20 @@ class Validation:
         if self._best and self._learner.processes.main:
             for path in self._paths:
                 save_checkpoint(self._best.checkpoint, path, half=self._half)
+
+    def add_graphs(self) -> None:
+        """Writes the best once more with its encoders, unless it brings them along from the start."""
+        best = self._best
+        if best is None or not self._paths or not self._learner.processes.main or take_graphs(best.checkpoint):
+            return
+        logger.warning("adding its encoders to %s, which then runs without torch: 10 to 60 s", self._paths[0])
+        try:
+            graphs = make_graphs(best.checkpoint)
+        except (ExportError, MissingExtra) as error:
+            logger.warning("%s stays without them, and runs on torch alone: %s", self._paths[0], error)
+            return
+        self._best = replace(best, checkpoint=replace(best.checkpoint, graphs=graphs))
+        self.write()
 
     def share(self) -> TrainingOutcome:
         """The best of the main process, in every process: a script goes on in all of them."""
