@@ -23,7 +23,6 @@ from ports import unused_port
 from program import Program, program_in
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.cli import wiring
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.images.load import Limits
 from clip_qdrant_ingestion import FolderSource, Progress, ingest
@@ -208,18 +207,27 @@ def test_a_watch_whose_store_is_not_there_yet_waits_for_it(program: Program) -> 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_the_model_loads_ends_at_once(
-    program: Program, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+@pytest.mark.parametrize(
+    "work",
+    [
+        "clip_qdrant.cli.wiring.open_embedder",
+        "clip_qdrant_ingestion.cli.watch.make_change_queue",
+        "clip_qdrant_ingestion.cli.run.source_place",
+        "clip_qdrant_ingestion.cli.run._make_health",
+    ],
+)
+def test_a_signal_while_it_gets_ready_ends_it_at_once(
+    program: Program, monkeypatch: pytest.MonkeyPatch, work: str, number: int, code: int
 ) -> None:
     write_image(program.folder / "photos" / "a.png", "red")
 
-    def load(_: object) -> FakeEmbedder:
+    def load(*_: object, **__: object) -> FakeEmbedder:
         os.kill(os.getpid(), number)
         time.sleep(60)
         raise AssertionError("the signal did not end it")
 
-    monkeypatch.setattr(wiring, "open_embedder", load)
-    outcome = program("ingest", "photos")
+    monkeypatch.setattr(work, load)
+    outcome = program("ingest", "photos", "--watch")
     assert outcome.code == code
     assert "nothing was begun" in outcome.err
 
@@ -241,11 +249,12 @@ def test_sigterm_is_obeyed_by_the_first_process_of_a_container_from_the_start(tm
         )
         with process:
             assert process.stdout is not None
+            assert process.stderr is not None
             assert process.stdout.readline() == "started\n"
             (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             time.sleep(wait)
             os.kill(int(first), signal.SIGTERM)
-            assert process.wait(timeout=60) == 143
+            assert process.wait(timeout=60) == 143, process.stderr.read()
 
 
 def test_a_bad_file_that_is_gone_leaves_the_quarantine_of_a_folder(tmp_path: Path, collection: ImageCollection) -> None:

@@ -55,23 +55,23 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
         if settings.log_format == "json":
             stack.enter_context(json_logging())
         ended_by = stack.enter_context(_catch_signals())
-        health, queue = _make_health(settings), None
-        place = source_place(settings)
-        if watches:
-            from clip_qdrant_ingestion.cli.watch import make_change_queue
-
-            queue = make_change_queue(settings, place, stdin=events)
-        if settings.health is not None:
-            host, port = parse_address("health", settings.health)
-            token = settings.events_token.get_secret_value() if settings.events_token else None
-            url = stack.enter_context(
-                serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
-            )
-            if settings.log_format == "json":
-                logger.info("health, metrics and events at %s", url)
-            else:
-                print(f"health: {url}", file=sys.stderr)
         try:
+            health, queue = _make_health(settings), None
+            place = source_place(settings)
+            if watches:
+                from clip_qdrant_ingestion.cli.watch import make_change_queue
+
+                queue = make_change_queue(settings, place, stdin=events)
+            if settings.health is not None:
+                host, port = parse_address("health", settings.health)
+                token = settings.events_token.get_secret_value() if settings.events_token else None
+                url = stack.enter_context(
+                    serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
+                )
+                if settings.log_format == "json":
+                    logger.info("health, metrics and events at %s", url)
+                else:
+                    print(f"health: {url}", file=sys.stderr)
             if watches:
                 _wait_for_store(settings, ended_by.stop, health)
             worker = stack.enter_context(
