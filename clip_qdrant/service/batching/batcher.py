@@ -119,14 +119,14 @@ class Batcher(Generic[Item]):
 
     def _work(self) -> None:
         while batch := self._gather():
+            self.batches += 1  # before whoever waits is told, and may look
+            self.items += len(batch)
             start = time.monotonic()
             for group in self._group([job.items[position] for job, position in batch]):
                 self._run([batch[position] for position in group])
             self._ended = time.monotonic()
             seconds = (self._ended - start) / len(batch)
             self._seconds_an_item = 0.8 * self._seconds_an_item + 0.2 * seconds if self._seconds_an_item else seconds
-            self.batches += 1
-            self.items += len(batch)
 
     def _gather(self) -> list[tuple[EncoderJob[Item], int]]:
         """The next batch, items as jobs and positions; waits for one. Empty when it is closed and all is done."""
