@@ -7,6 +7,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import product
 from typing import Any
 
 import pytest
@@ -287,6 +288,42 @@ def test_more_conditions_than_there_are_hold_for_nothing(stores: dict[str, Qdran
     assert selected(stores[engine], models.Filter(should=[pets], min_should=least)) == []
     negated = models.Filter(must_not=[models.Filter(should=[pets], min_should=least)])
     assert len(selected(stores[engine], negated)) == stores[engine].count("c").count
+
+
+PETS = models.FieldCondition(key="tag", match=models.MatchValue(value="pets"))
+ONE = models.FieldCondition(key="n", match=models.MatchValue(value=1))
+
+
+@pytest.mark.parametrize("engine", ["edge", "indexed edge"])
+def test_two_indexed_conditions_in_all_places_and_more_than_once(stores: dict[str, QdrantBase], engine: str) -> None:
+    clauses: list[Any] = [None, [PETS], [ONE], [PETS, ONE]]
+    repeated = [[*some] for length in (1, 2, 3) for some in product([PETS, ONE], repeat=length)]
+    counted = [models.MinShould(conditions=some, min_count=n) for some in repeated for n in range(1, len(some) + 1)]
+    wrong = []
+    for must, should, must_not, least in product(clauses, clauses, [None, [PETS]], [None, *counted]):
+        chosen = models.Filter(must=must, should=should, must_not=must_not, min_should=least)
+        if selected(stores[engine], chosen) != selected(stores["memory"], chosen):
+            wrong.append(chosen)
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("engine", ["edge", "indexed edge"])
+@pytest.mark.parametrize("number", [1, 2, 3, 11, 17, 29, 30])
+def test_at_least_so_many_of_thirty_conditions(stores: dict[str, QdrantBase], engine: str, number: int) -> None:
+    conditions: list[Any] = [models.HasIdCondition(has_id=IDS[first : first + 31]) for first in range(30)]
+    chosen = models.Filter(min_should=models.MinShould(conditions=conditions, min_count=number))
+
+    expected = selected(stores["memory"], chosen)
+    assert len(expected) == 62 - 2 * number
+    assert selected(stores[engine], chosen) == expected
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_number_that_all_points_reach_is_refused(stores: dict[str, QdrantBase], number: int) -> None:
+    chosen = models.Filter(min_should=models.MinShould(conditions=[PETS], min_count=number))
+    with pytest.raises(InvalidRequest, match=f"min_count of min_should is {number}: it must be 1 or more"):
+        selected(stores["edge"], chosen)
 
 
 @pytest.mark.parametrize("short", ["is_empty", "is_null"])

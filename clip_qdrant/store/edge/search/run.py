@@ -65,7 +65,7 @@ def _rank(
     condition, prefetches = to_filter(wanted), []
     if isinstance(plan.query, models.FormulaQuery):
         prefetches = [_to_prefetch(shard, entry, one, wanted) for one in plan.prefetch]
-        condition = None  # in each prefetch already: the engine would join it to itself, and half of a min_should do
+        condition = None  # in each prefetch already
     elif plan.prefetch:
         found = _read_prefetches(shard, entry, plan.prefetch, wanted)
         condition = _keep_ids(condition, {place.id for places in found for place in places})
