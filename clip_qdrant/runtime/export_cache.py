@@ -12,6 +12,7 @@ under the name as it is written, for when that cache is gone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -48,7 +49,7 @@ class ExportCache:
         """
         source = find_source(name)
         own = self._open_own(source.checkpoint) if source.checkpoint else None
-        return own or self._find(source) or self._make(name, source)
+        return own or _describe(self._find(source) or self._make(name, source), source)
 
     def rebuild(self, name: str) -> CheckpointFile:
         """An export in place of a file that ONNX Runtime could not open. Raises as `open`."""
@@ -57,7 +58,7 @@ class ExportCache:
             own = _read(source.checkpoint)
             if own is not None:
                 own.check()  # damaged: told as such
-        return self._make(name, source)
+        return _describe(self._make(name, source), source)
 
     def _open_own(self, path: Path) -> CheckpointFile | None:
         """A checkpoint of ours with graphs; None for any other that torch may be able to read."""
@@ -141,6 +142,16 @@ def _read(path: Path) -> CheckpointFile | None:
     """A checkpoint file of ours, None for one without graphs. Raises CheckpointError."""
     file = CheckpointFile(path)
     return None if file.graphs is None else file
+
+
+def _describe(export: CheckpointFile, source: ModelSource) -> CheckpointFile:
+    """An export with what its source says besides: files of one fingerprint may differ in prompts and calibration."""
+    if source.checkpoint:
+        with contextlib.suppress(CheckpointError):  # a file of others
+            description = CheckpointFile(source.checkpoint).description
+            if description.fingerprint == export.description.fingerprint:
+                export.description = description
+    return export
 
 
 def _is_whole(file: CheckpointFile) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from clip_qdrant.cli.failures import FAILURE, exit_code
 from clip_qdrant.errors import CheckpointError, DiskFull, ExportError, MissingExtra
 from clip_qdrant.model import saving
 from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.loading import load_checkpoint
 from clip_qdrant.model.saving import save_checkpoint
+from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.runtime import onnx_export
 
 TEXTS = ["a photo of a dog", "red", "two cat on the grass circle square", "blue blue blue"]
@@ -193,6 +196,20 @@ def test_an_export_is_found_by_the_bytes_of_its_source_wherever_they_lie(
     for _ in range(2):
         ClipEmbedder.load(tmp_path / "copy.pt", runtime="onnx", cache_dir=cache)
     assert not exports
+
+
+def test_files_of_one_model_share_an_export_and_keep_their_own_prompts(
+    plain: Path, exports: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CheckpointFile, "check", no_check)
+    prompts = [Prompts(templates=("a photo of a {}",)), Prompts(templates=("a drawing of a {}",)), None]
+    paths = [tmp_path / f"{number}.pt" for number in range(3)]
+    for path, each in zip(paths, prompts, strict=True):
+        save_checkpoint(replace(load_checkpoint(plain), prompts=each), path)
+    for _ in range(2):
+        loaded = [ClipEmbedder.load(path, runtime="onnx", cache_dir=tmp_path / "cache") for path in paths]
+        assert [each.prompts for each in loaded] == prompts
+    assert len(list((tmp_path / "cache" / "exports").glob("*.pt"))) == 1
 
 
 def test_a_present_export_opens_without_torch_and_a_missing_one_says_what_to_install(
