@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.failures import INTERRUPTED, QUARANTINED, REFUSED, TERMINATED
@@ -51,57 +51,73 @@ def run(settings: IngestSettings, *, retry_failed: bool, events: bool, noted: Ma
     watches = settings.watch or events
     if settings.bulk and settings.shard is not None:
         raise ConfigError("--bulk is not for one of several workers: the first to end would switch indexing on for all")
-    with contextlib.ExitStack() as stack:
-        if settings.log_format == "json":
-            stack.enter_context(json_logging())
-        ended_by = stack.enter_context(_catch_signals())
-        try:
-            health, queue = _make_health(settings), None
-            place = source_place(settings)
-            if watches:
-                from clip_qdrant_ingestion.cli.watch import make_change_queue
-
-                queue = make_change_queue(settings, place, stdin=events)
-            if settings.health is not None:
-                host, port = parse_address("health", settings.health)
-                token = settings.events_token.get_secret_value() if settings.events_token else None
-                url = stack.enter_context(
-                    serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
-                )
-                if settings.log_format == "json":
-                    logger.info("health, metrics and events at %s", url)
-                else:
-                    print(f"health: {url}", file=sys.stderr)
-            if watches:
-                _wait_for_store(settings, ended_by.stop, health)
-            worker = stack.enter_context(
-                open_worker(
-                    settings,
-                    retry_failed=retry_failed,
-                    noted=noted,
-                    stop=ended_by.stop,
-                    health=health,
-                    sharing="process" if watches else "host",
-                )
+    ended_by = _Signals()
+    try:
+        with contextlib.ExitStack() as stack:
+            if settings.log_format == "json":
+                stack.enter_context(json_logging())
+            stack.enter_context(_catch_signals(ended_by))
+            report = _get_ready_and_run(
+                settings, stack, ended_by, retry_failed=retry_failed, events=events, noted=noted
             )
-        except KeyboardInterrupt:
-            if ended_by.signal is None:
-                raise
-            return RunEnd(None, _exit_code(None, ended_by, watches=watches))
+    except KeyboardInterrupt:  # before anything was begun, or for the second time
+        if ended_by.signal is None:
+            raise
         report = None
-        ended_by.waits = True
-        try:
-            if queue is not None:
-                from clip_qdrant_ingestion.cli.watch import watch_source
+    return RunEnd(report, _exit_code(report, ended_by, watches=watches))
 
-                report = watch_source(worker, settings, place, queue, health, ended_by.stop, stdin=events)
-            else:
-                report = _run_once(worker, health)
-        except StoreUnavailable as error:
-            if ended_by.signal is None:
-                raise
-            logger.warning("the store is away, and a signal asked for the end: %s", error)
-        return RunEnd(report, _exit_code(report, ended_by, watches=watches))
+
+def _get_ready_and_run(
+    settings: IngestSettings,
+    stack: contextlib.ExitStack,
+    ended_by: _Signals,
+    *,
+    retry_failed: bool,
+    events: bool,
+    noted: Mapping[str, str],
+) -> Report | None:
+    """The report of the (last) run, None if there was none; `stack` holds what it needs until the end."""
+    watches = settings.watch or events
+    health, queue = _make_health(settings), None
+    place = source_place(settings)
+    if watches:
+        from clip_qdrant_ingestion.cli.watch import make_change_queue
+
+        queue = make_change_queue(settings, place, stdin=events)
+    if settings.health is not None:
+        host, port = parse_address("health", settings.health)
+        token = settings.events_token.get_secret_value() if settings.events_token else None
+        url = stack.enter_context(
+            serve(health, host=host, port=port, on_events=queue.put if queue is not None else None, token=token)
+        )
+        if settings.log_format == "json":
+            logger.info("health, metrics and events at %s", url)
+        else:
+            print(f"health: {url}", file=sys.stderr)
+    if watches:
+        _wait_for_store(settings, ended_by.stop, health)
+    worker = stack.enter_context(
+        open_worker(
+            settings,
+            retry_failed=retry_failed,
+            noted=noted,
+            stop=ended_by.stop,
+            health=health,
+            sharing="process" if watches else "host",
+        )
+    )
+    ended_by.waits = True
+    try:
+        if queue is None:
+            return _run_once(worker, health)
+        from clip_qdrant_ingestion.cli.watch import watch_source
+
+        return watch_source(worker, settings, place, queue, health, ended_by.stop, stdin=events)
+    except StoreUnavailable as error:
+        if ended_by.signal is None:
+            raise
+        logger.warning("the store is away, and a signal asked for the end: %s", error)
+        return None
 
 
 def _wait_for_store(settings: IngestSettings, stop: threading.Event, health: Health) -> None:
@@ -163,11 +179,10 @@ class _Signals:
 
 
 @contextlib.contextmanager
-def _catch_signals() -> Iterator[_Signals]:
+def _catch_signals(asked: _Signals) -> Iterator[None]:
     """SIGTERM and Ctrl-C set `stop`, a second Ctrl-C ends at once. Outside the main thread signals are left alone."""
-    asked = _Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield
         return
 
     def end(number: int, _: object) -> None:
@@ -180,9 +195,11 @@ def _catch_signals() -> Iterator[_Signals]:
             raise KeyboardInterrupt
         logger.warning("%s: finishing the batches in hand", signal.Signals(number).name)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[signal.Signals, Any] = {}
     try:
-        yield asked
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, end)
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
