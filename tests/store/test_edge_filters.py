@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.errors import InvalidRequest, MetadataError, StoreError
+from clip_qdrant.errors import InvalidRequest, MetadataError, StoreError, UnsupportedByEdge
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.store.edge.convert.filters import to_filter
@@ -317,6 +317,18 @@ def test_at_least_so_many_of_thirty_conditions(stores: dict[str, QdrantBase], en
     expected = selected(stores["memory"], chosen)
     assert len(expected) == 62 - 2 * number
     assert selected(stores[engine], chosen) == expected
+
+
+def test_more_choices_than_can_be_gone_through_are_refused(stores: dict[str, QdrantBase]) -> None:
+    conditions: list[Any] = [models.HasIdCondition(has_id=[one]) for one in IDS[:60]]
+
+    def find(number: int) -> list[Any]:
+        least = models.MinShould(conditions=conditions, min_count=number)
+        return selected(stores["edge"], models.Filter(min_should=least))
+
+    assert (len(find(1)), find(60), find(61)) == (60, [], [])
+    with pytest.raises(UnsupportedByEdge, match="cannot do a min_should of 30 among 60 conditions"):
+        find(30)
 
 
 @pytest.mark.parametrize("number", [0, -1])

@@ -16,7 +16,10 @@ from clip_qdrant.store.edge.convert.ids import to_point_id
 
 __all__ = ["to_condition", "to_filter"]
 
-_MOST_CHOICES = 1000  # of a min_should; the engine takes a millisecond for about so many
+# Of a min_should, as `_at_least` has it:
+_MOST_AT_ONCE = 100  # choices, which the engine goes through in a millisecond
+_MOST_CHOICES = 100_000  # with more conditions than are put as halves of halves in a second
+_MOST_CONDITIONS = 40
 
 
 def to_filter(condition: models.Filter | None) -> engine.Filter | None:
@@ -32,6 +35,9 @@ def to_filter(condition: models.Filter | None) -> engine.Filter | None:
     if least is not None:
         if least.min_count < 1:
             raise InvalidRequest(f"min_count of min_should is {least.min_count}: it must be 1 or more")
+        there = len(least.conditions)
+        if there > _MOST_CONDITIONS and math.comb(there, least.min_count) > _MOST_CHOICES:
+            raise UnsupportedByEdge(f"a min_should of {least.min_count} among {there} conditions")
         # A filter of its own: next to other clauses, or with a condition twice, the engine takes a min_should for
         # fulfilled where each of its conditions is one that payload indexes are asked for.
         must = [*(must or []), _at_least(least.min_count, _clause(least.conditions) or [])]
@@ -44,14 +50,16 @@ def _at_least(count: int, conditions: list[Any]) -> engine.Filter:
     The engine goes through all choices of `count` conditions before it searches: for 12 of 24 that is 39 s and 5.6 GB.
     More than a few are put as what two halves have to pass together.
     """
-    if math.comb(len(conditions), count) <= _MOST_CHOICES:
+    if math.comb(len(conditions), count) <= _MOST_AT_ONCE:
         return engine.Filter(min_should=engine.MinShould(conditions, count))
     half = len(conditions) // 2
     first, second = conditions[:half], conditions[half:]
-    shares = range(max(0, count - len(second)), min(count, len(first)) + 1)
-    return engine.Filter(
-        should=[engine.Filter(must=[_at_least(n, first), _at_least(count - n, second)]) for n in shares]
-    )
+    shares = [(n, count - n) for n in range(max(0, count - len(second)), min(count, len(first)) + 1)]
+    either: list[Any] = []
+    for share in shares:
+        both: list[Any] = [_at_least(n, part) for n, part in zip(share, (first, second), strict=True) if n]
+        either.append(engine.Filter(must=both))
+    return engine.Filter(should=either)
 
 
 def _clause(conditions: object) -> list[Any] | None:
