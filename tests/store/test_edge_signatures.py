@@ -6,10 +6,10 @@ import inspect
 from typing import Any
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from clip_qdrant.errors import UnsupportedByEdge
+from clip_qdrant.errors import InvalidRequest, UnsupportedByEdge
 from clip_qdrant.store.edge.client import EdgeClient
 
 METHODS = [name for name in vars(QdrantBase) if not name.startswith("_")]
@@ -62,7 +62,6 @@ def test_no_other_method_is_refused() -> None:
         lambda c: c.count("c", shard_key_selector="x"),
         lambda c: c.upsert("c", [], shard_key_selector="x"),
         lambda c: c.scroll("c", shard_key_selector="x"),
-        lambda c: c.retrieve("c", [], unknown=1),
         lambda c: c.create_collection("c", sharding_method="custom"),
         lambda c: c.create_collection("c", replication_factor=2),
     ],
@@ -70,3 +69,13 @@ def test_no_other_method_is_refused() -> None:
 def test_an_option_that_asks_for_what_is_not_done_is_refused(edge_client: EdgeClient, use: Any) -> None:
     with pytest.raises(UnsupportedByEdge, match="the option"):
         use(edge_client)
+
+
+def test_an_option_that_no_client_has_is_told_as_a_mistake(edge_client: EdgeClient) -> None:
+    edge_client.create_collection("c", vectors_config=models.VectorParams(size=2, distance=models.Distance.DOT))
+    for use in (
+        lambda: edge_client.retrieve("c", [], limitt=1),
+        lambda: edge_client.query_points("c", [1, 2], limitt=1),
+    ):
+        with pytest.raises(InvalidRequest, match="there is no option 'limitt'"):
+            use()

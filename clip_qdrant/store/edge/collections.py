@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
@@ -223,10 +224,18 @@ class EdgeCollections(QdrantBase):
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """UnsupportedByEdge for an option that asks for something which is not done here."""
+    """UnsupportedByEdge for an option that asks for what is not done here, InvalidRequest for one that nothing has."""
     for name, value in options.items():
         if value is not None and name not in _HARMLESS and (name not in _DEFAULTS or value != _DEFAULTS[name]):
+            if not _has_option(name):
+                raise InvalidRequest(f"there is no option {name!r}, given as {repr(value)[:80]}: is it misspelt?")
             raise UnsupportedByEdge(f"the option {name}={value!r}")
+
+
+def _has_option(name: str) -> bool:
+    """Whether some method of a client has an argument of this name."""
+    methods = (method for _, method in inspect.getmembers(QdrantClient, inspect.isfunction))
+    return any(name in inspect.signature(method).parameters for method in methods)
 
 
 def to_json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -37,7 +37,10 @@ def to_filter(condition: models.Filter | None) -> engine.Filter | None:
             raise InvalidRequest(f"min_count of min_should is {least.min_count}: it must be 1 or more")
         there = len(least.conditions)
         if there > _MOST_CONDITIONS and math.comb(there, least.min_count) > _MOST_CHOICES:
-            raise UnsupportedByEdge(f"a min_should of {least.min_count} among {there} conditions")
+            raise InvalidRequest(
+                f"a min_should of {least.min_count} among {there} conditions has more choices than can be gone "
+                f"through: give {_MOST_CONDITIONS} conditions at most"
+            )
         # A filter of its own: next to other clauses, or with a condition twice, the engine takes a min_should for
         # fulfilled where each of its conditions is one that payload indexes are asked for.
         must = [*(must or []), _at_least(least.min_count, _clause(least.conditions) or [])]
