@@ -38,12 +38,16 @@ class CalendarPart:
     last: int
     names: tuple[str, ...] = ()  # of the numbers from 1 on
 
-    def read(self, text: str) -> int | None:
-        """The number that a text means: 'dec' and 'December' 12, for yearday '12-24' 1224; None if it means none."""
+    def read(self, value: object) -> int | None:
+        """The number that a value means: 12, 'dec' and 'December' 12, of yearday '12-24' 1224; None for none."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and self.name != "yearday":
+            return int(value) if value in range(self.first, self.last + 1) else None
+        if not isinstance(value, str):
+            return None
         if self.name == "yearday":
-            day = parse_datetime(f"2024-{text}") if len(text) == 5 else None  # a leap year, which has all days
+            day = parse_datetime(f"2024-{value}") if len(value) == 5 else None  # a leap year, which has all days
             return day.month * 100 + day.day if day else None
-        lowered = text.lower()
+        lowered = value.lower()
         found = [i for i, name in enumerate(self.names, start=1) if lowered in (name, name[:3])]
         return found[0] if found else None
 

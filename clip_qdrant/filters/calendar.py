@@ -41,9 +41,7 @@ def build_calendar(part: CalendarPart, name: str, operator: str, values: Sequenc
 
 
 def _read(part: CalendarPart, name: str, index: int, value: Any) -> int:
-    number = part.read(value) if isinstance(value, str) else None
-    if part.name != "yearday" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = int(value) if value in range(part.first, part.last + 1) else None
+    number = part.read(value)
     if number is None:
         example = f" or text such as {part.names[-1][:3]!r}" if part.names else ""
         takes = (

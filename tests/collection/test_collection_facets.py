@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -95,6 +96,46 @@ def test_facets_count_each_field_under_the_choices_of_all_others(photos: ImageCo
         photos.facets({"album": "pets"})
     with pytest.raises(FilterError, match="text in quotes"):
         photos.facets({"album": [3], "year": []})
+
+
+def test_chosen_values_are_read_as_a_filter_reads_them(photos: ImageCollection) -> None:
+    for field, chosen, value in (
+        ("taken_at.month", ["dec", "December", 12.0], 12),
+        ("taken_at.weekday", ["sat"], 6),
+        ("taken_at.yearday", ["11-06"], "11-06"),
+        ("year", [2020.0, np.int64(2020)], 2020),
+        ("liked", [np.bool_(True)], True),
+        ("album", (np.str_("sea"),), "sea"),
+    ):
+        shown = photos.facets({field: chosen}, limit=100)[field]
+        assert shown == photos.facet(field, limit=100)
+        first = photos.facet(field, limit=1)
+        wanted = [each for each in shown if each.value == value]
+        assert photos.facets({field: chosen}, limit=1)[field] == list(dict.fromkeys([*first, *wanted]))
+        assert [type(each.value) for each in wanted] == [type(value)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("album", 3, "album is a keyword field: compare it with text in quotes, not 3"),
+        ("liked", 1, "liked is a bool field: compare it with true or false, not 1"),
+        ("liked", {"exists": True}, "liked is a bool field: compare it with true or false"),
+        ("liked", None, "None is no value of 'liked'; for the images without one give where={'liked': None}"),
+        ("year", "2020", "year is an integer field: compare it with a number, without quotes"),
+        ("year", True, "year is an integer field: compare it with a number, not True"),
+        ("taken_at.month", "decem", "taken_at.month takes a number from 1 to 12"),
+        ("taken_at.month", 13, "taken_at.month takes a number from 1 to 12"),
+    ],
+)
+def test_a_chosen_value_that_does_not_fit_its_field_is_refused_whatever_else_is_counted(
+    photos: ImageCollection, field: str, value: Any, says: str
+) -> None:
+    chosen: list[dict[str, list[Any]]] = [{field: [value]}, {field: [value], "name": []}]
+    for selected in chosen:
+        for limit in (1, 100):
+            with pytest.raises(FilterError, match=re.escape(says)):
+                photos.facets(selected, limit=limit)
 
 
 def test_a_histogram_of_dates_tells_empty_months_too(photos: ImageCollection) -> None:

@@ -13,7 +13,7 @@ from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.errors import FilterError, QueryError
 from clip_qdrant.fields.calendar import CALENDAR_KEY, CalendarPart, find_calendar_part
 from clip_qdrant.fields.types import FieldType
-from clip_qdrant.fields.values import describe_value
+from clip_qdrant.fields.values import describe_value, unbox
 from clip_qdrant.filters.build import Where, resolve_field
 
 __all__ = ["Facets", "count_selected", "count_values"]
@@ -75,7 +75,7 @@ def count_selected(
     for field, values in selected.items():
         if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
             raise QueryError(f"facets: {field!r} takes a list of the chosen values, not {describe_value(values)}")
-    chosen = {field: list(values) for field, values in selected.items()}
+    chosen = {field: _read_chosen(field, values, reader) for field, values in selected.items()}
     conditions = {field: choose(field, values, reader) for field, values in chosen.items() if values}
     found = {}
     for field, values in chosen.items():
@@ -85,10 +85,29 @@ def count_selected(
     return found
 
 
+def _read_chosen(field: str, values: Iterable[Any], reader: CollectionReader) -> list[Any]:
+    """The chosen values of a field as the store counts them: of months 12 for 'dec', of integers 3 for 3.0.
+
+    Raises FilterError for what a filter refuses, and for None, which is no value.
+    """
+    chosen = list(values)
+    if not chosen:
+        return []
+    if any(value is None for value in chosen):  # which a filter takes for "is null" of a bool
+        way_out = f"for the images without one give where={{{field!r}: None}}"
+        raise FilterError(f"facets: None is no value of {field!r}; {way_out}")
+    reader.build_filter(choose(field, chosen, reader))
+    bare = [unbox(value, None, field) for value in chosen]
+    if (part := find_calendar_part(field)) is not None:
+        return [part.write(number) for value in bare if (number := part.read(value)) is not None]
+    kind = reader.description.payload_fields[_find_key(field, reader)]
+    return [int(value) for value in bare] if kind == "integer" else bare
+
+
 def choose(field: str, values: Sequence[Any], reader: CollectionReader) -> dict[str, Any]:
     """The where that one of the values is that of the field."""
     if find_calendar_part(field) is None and reader.description.payload_fields[_find_key(field, reader)] == "bool":
-        return {"or": [{field: value} for value in values]}  # bool fields know no `in`
+        return {"or": [{field: {"=": value}} for value in values]}  # bool fields know no `in`
     return {field: {"in": list(values)}}
 
 
