@@ -147,6 +147,33 @@ def test_groups_may_be_collapsed(photos: ImageCollection) -> None:
     assert len(hits[0].copies) == 2
 
 
+@pytest.mark.parametrize("level", ["bytes", "shot", "similar"])
+def test_groups_that_are_collapsed_carry_what_is_asked_for(photos: ImageCollection, level: Any) -> None:
+    whole = photos.search(FIRST, group_by="album", collapse=level)
+    assert whole[0].caption
+    for payload in (False, ["year"]):
+        hits = photos.search(FIRST, group_by="album", collapse=level, payload=payload, vectors=True)
+        assert [(hit.id, hit.copies) for hit in hits] == [(hit.id, hit.copies) for hit in whole]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in whole], abs=1e-6)
+        assert [group.value for group in hits.groups] == [group.value for group in whole.groups]
+        year = {"metadata": {"year": 2024}} if payload else {}
+        assert [hit.payload for hit in hits] == [{"uri": hit.uri, **year} for hit in whole]
+        assert all(hit.vector is not None for hit in hits)
+
+
+def test_an_image_in_several_groups_is_in_each_of_them_once_collapsed(photos: ImageCollection) -> None:
+    vectors = np.eye(16, dtype=np.float32)[:1]
+    photos.writer.write([ImageRecord("urn:both", metadata={"album": ["land", "sea"]})], vectors)
+
+    groups = photos.search(FIRST, group_by="album", group_size=1, collapse="shot").groups
+
+    assert {group.value: names(group.hits) for group in groups} == {
+        "land": ["both"],
+        "sea": ["both"],
+        "copies": ["beach-copy"],
+    }
+
+
 def test_what_cannot_be_grouped_by_is_refused(photos: ImageCollection) -> None:
     with pytest.raises(FilterError, match=r"group_by='folder'.*the fields are album"):
         photos.search(FIRST, group_by="folder")
@@ -160,6 +187,18 @@ def test_an_empty_result_says_why(photos: ImageCollection) -> None:
     grouped = photos.search("zebra", score_threshold=0.9, group_by="album")
     assert grouped.reason == "none of 8 images has a score of at least 0.9, and a value of album"
     assert photos.search(FIRST).reason is None
+
+
+def test_an_offset_beyond_the_groups_is_told_in_groups(photos: ImageCollection) -> None:
+    for options in ({}, {"collapse": "shot"}):
+        hits = photos.search(FIRST, group_by="album", offset=3, **options)  # type: ignore[arg-type]  # of various types
+        assert hits.reason == "the offset is 3, and no more groups of album are found than 3"
+    far = photos.search(FIRST, group_by="album", offset=20_000)
+    assert far.reason == "the offset is 20000, and there are no more than 8 images to group"
+    near = photos.search(FIRST, where="album = 'land'", group_by="album", offset=1, score_threshold=0.9)
+    assert near.reason == "none of 2 images has a score of at least 0.9, and a value of album"
+    alone = photos.search(FIRST, where="album is null", group_by="album", offset=1)
+    assert alone.reason == "none of 1 images has a value of album"
 
 
 def test_a_batch_gives_what_single_searches_give_in_one_call(photos: ImageCollection) -> None:

@@ -149,7 +149,7 @@ class Searcher:
             hits = Hits(choose_among_best(request))
         else:
             hits = Hits(request.read_hits(options.limit, options.offset))
-        if not hits:
+        if not hits and hits.reason is None:
             hits.reason = self._explain_empty(request)
         if options.explain:
             index = explain_index(self._reader, request.selection, options)
@@ -183,7 +183,7 @@ class Searcher:
         number, options = self._reader.count(request.selection), request.options
         if not number:
             return "the collection is empty" if request.selection is None else "the filter selects no image"
-        if options.offset:
+        if options.offset and (options.group_by is None or options.offset >= max(_FAR, number)):
             return f"the offset is {options.offset}, and {self._tell_most(request, number)}"
         if request.ranking.by != "likeness":
             near = " or is near enough" if request.ranking.by == "both" else ""
@@ -197,6 +197,8 @@ class Searcher:
     def _tell_most(self, request: StoreRequest, number: int) -> str:
         """Why there is nothing beyond the offset, where `number` images pass the filter."""
         options, ranking = request.options, request.ranking
+        if options.group_by is not None:
+            return f"there are no more than {number} images to group"
         bound = None
         if options.order_by is not None and ranking.query is not None:
             bound = request.most_ordered
