@@ -47,7 +47,7 @@ def cache(
         _show(contents, as_json=as_json)
         return
     chosen = find_unneeded(contents, days=older_than, everything=everything)
-    size = sum(export.bytes for export in chosen) + contents.bytes - sum(export.bytes for export in contents.exports)
+    size = sum(export.bytes for export in chosen) + contents.leftover_bytes
     what = f"{len(chosen)} of {len(contents.exports)} exports and {len(contents.leftovers)} leftovers"
     if dry_run or not (chosen or contents.leftovers):
         _tell(contents, chosen, size, as_json=as_json, done=False)
@@ -70,7 +70,8 @@ def _show(contents: CacheContents, *, as_json: bool) -> None:
             ("model", ">MB", "last used", "fingerprint", "runtime"),
             [_row(export) for export in contents.exports],
         )
-    print_line(f"{_megabytes(contents.bytes)} in {plain(contents.folder)}")
+    left = f", {_megabytes(contents.leftover_bytes)} of it leftovers" if contents.leftovers else ""
+    print_line(f"{_megabytes(contents.bytes)} in {plain(contents.folder)}{left}")
     if contents.leftovers or any(export.orphaned for export in contents.exports):
         print_line("`clip-qdrant cache prune` removes what nothing needs")
     print_line(f"downloads of the hub are in {plain(_hub_folder())}, kept by its own library: `hf cache ls`")

@@ -49,7 +49,11 @@ class CacheContents:
 
     @property
     def bytes(self) -> int:
-        return sum(export.bytes for export in self.exports) + sum(map(measure, self.leftovers))
+        return sum(export.bytes for export in self.exports) + self.leftover_bytes
+
+    @property
+    def leftover_bytes(self) -> int:
+        return sum(map(measure, self.leftovers))
 
 
 def list_contents(folder: Path) -> CacheContents:

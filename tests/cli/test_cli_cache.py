@@ -68,9 +68,11 @@ def test_a_cache_that_is_not_there_yet_is_empty(
 
 
 def test_prune_removes_what_nothing_needs(program: Program, cache: Path) -> None:
-    (cache / "exports" / ".new.pt").write_bytes(b"half of an export")
+    assert "leftovers" not in program("cache").out
+    (cache / "exports" / ".new.pt").write_bytes(b"half of an export" * 100_000)
     (cache / "exports" / ("e" * 64)).mkdir()
     (cache / "sources").mkdir()
+    assert ", 1.7 MB of it leftovers\n" in program("cache").out
     would = program("cache", "prune", "--dry-run")
     assert "to remove: " in would.out
     assert ".new.pt" in would.out
