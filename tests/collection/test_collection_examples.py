@@ -41,6 +41,23 @@ def test_an_average_goes_away_from_what_is_not_wanted(photos: ImageCollection) -
     assert colours(photos.recommend(["yellow"], ["green"]))[0] == "red"
 
 
+def test_an_average_tells_the_share_of_each_example(photos: ImageCollection, tmp_path: Path) -> None:
+    green, explained = Query.id(tmp_path / "green.png"), SearchOptions(explain=True)
+    for near, far in ((["red"], []), (["red", 2 * Query.text("blue")], []), (["red", "blue"], [green, "red"])):
+        named = {repr(Query.text(one)) if isinstance(one, str) else str(one.terms[0]) for one in (*near, *far)}
+        for hit in photos.recommend(near, far, options=explained):
+            assert set(hit.shares) == named
+            assert sum(hit.shares.values()) == pytest.approx(hit.score, abs=1e-5)
+    magenta = photos.recommend(["red"], [green], where="mixed = true", options=explained)[0]
+    assert magenta.shares["Query.text('red')"] > 0 >= magenta.shares[repr(green)]
+    assert all(hit.shares == {} for hit in photos.recommend(["red"], strategy="best", options=explained))
+
+
+def test_examples_that_cancel_are_refused(photos: ImageCollection) -> None:
+    with pytest.raises(QueryError, match="examples cancel"):
+        photos.recommend(["red", -Query.text("red")])
+
+
 @pytest.mark.parametrize(("strategy", "first"), [("best", {"red", "blue"}), ("sum", {"magenta"})])
 def test_examples_count_one_by_one_too(photos: ImageCollection, tmp_path: Path, strategy: Any, first: set[str]) -> None:
     found = photos.recommend([tmp_path / "red.png", tmp_path / "blue.png"], strategy=strategy)

@@ -9,7 +9,7 @@ import numpy as np
 from qdrant_client import models
 
 from clip_qdrant.collection.points import id_of
-from clip_qdrant.collection.query import Query, QueryVector, to_unit
+from clip_qdrant.collection.query import Query, QueryVector
 from clip_qdrant.collection.relevance.scale import measure_text_share
 from clip_qdrant.collection.search.ranking import Ranking
 from clip_qdrant.errors import QueryError
@@ -34,23 +34,29 @@ def rank_by_examples(
         way_out = "" if strategy != "average" else '; strategy="best" does with negative ones alone'
         raise QueryError(f"there is nothing to recommend by: give positive examples{way_out}")
     made = evaluate([*positive, *negative])
-    vectors = [one.vector for one in made]
-    near, far = vectors[: len(positive)], vectors[len(positive) :]
+    near, far = made[: len(positive)], made[len(positive) :]
     without = _names([*positive, *negative])
     if strategy != "average":
         wanted = models.RecommendInput(
-            positive=[one.tolist() for one in near] or None,
-            negative=[one.tolist() for one in far] or None,
+            positive=[one.vector.tolist() for one in near] or None,
+            negative=[one.vector.tolist() for one in far] or None,
             strategy=_STRATEGIES[strategy],
         )
         return Ranking(query=models.RecommendQuery(recommend=wanted), without=without)
-    middle = np.mean(near, axis=0)
-    total = 2 * middle - np.mean(far, axis=0) if far else middle
-    if not np.linalg.norm(total) > 0:
+    weighted = [((2 if far else 1) / len(near), one) for one in near] + [(-1 / len(far), one) for one in far]
+    total = np.sum([weight * one.vector.astype(np.float64) for weight, one in weighted], axis=0)
+    length = float(np.linalg.norm(total))
+    if not length > 0:
         raise QueryError("the positive and negative examples cancel, which leaves nothing to search for")
+    parts: dict[str, np.ndarray] = {}
+    for weight, one in weighted:
+        for name, part in one.parts.items():
+            share = (weight / length * part).astype(np.float32)
+            parts[name] = parts[name] + share if name in parts else share
     texts = measure_text_share([term for query in (*positive, *negative) for term in query.terms])
     strength = float(np.mean([one.strength for one in made]))
-    return Ranking.by_vector(to_unit(total).astype(np.float32), without=without, texts=texts, strength=strength)
+    vector = (total / length).astype(np.float32)
+    return Ranking.by_vector(vector, without=without, parts=parts, texts=texts, strength=strength)
 
 
 def rank_by_context(target: Query | None, context: Sequence[tuple[Query, Query]], evaluate: Evaluate) -> Ranking:
