@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clip_qdrant.errors import CheckpointError, shorten
 
-__all__ = ["HubName", "parse_hub_name", "split_pair", "suggest_name"]
+__all__ = ["HubName", "find_folder", "parse_hub_name", "split_pair", "suggest_name"]
 
 _FILES = (".bin", ".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
@@ -40,10 +40,17 @@ class HubName:
         return f"hf:{self.repository}" + (f"@{self.revision}" if self.revision else "")
 
 
+def find_folder(name: str) -> Path | None:
+    """The folder that a name, without the hf: before it, is of; None where there is none."""
+    return Path(name) if name and Path(name).is_dir() else None
+
+
 def parse_hub_name(name: str) -> HubName:
     """OWNER/NAME or OWNER/NAME@REVISION, without the hf: before it. Raises CheckpointError for what is neither."""
     repository, at, revision = name.partition("@")
     shown = shorten(name, _LONGEST)
+    if not name.strip():
+        raise CheckpointError("hf: names no model: write hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:FOLDER")
     if not _REPOSITORY.fullmatch(repository) or ".." in repository:
         page = _PAGE.match(name)
         meant = f"; this one is named hf:{_name_page(page)}" if page else ""

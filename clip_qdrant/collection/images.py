@@ -252,7 +252,8 @@ class ImageCollection:
 
         "average" compares with one vector made of all, as `search` does with a Query. "best" takes the nearest of the
         examples, so that unlike ones may each find their own; "sum" adds up all similarities: their scores are no
-        cosines, and have no relevance. Stored images that are examples are left out. Raises as `search` does.
+        cosines, have no relevance, and `score_threshold` may be any number. Stored images that are examples are left
+        out. Raises as `search` does.
         """
         self._tell_notes()
         near = [query_of(one) for one in list_of("positive", positive)]
@@ -272,7 +273,8 @@ class ImageCollection:
         """The images on the positive side of each pair of `context`, (near to this, rather than to that), and of these
         first those most like `target`; without a target those that lie deepest in the context.
 
-        Scores say how many pairs are met, and are no cosines. Raises as `search` does.
+        Scores say how many pairs are met: they are no cosines, have no relevance, and `score_threshold` may be any
+        number. Raises as `search` does.
         """
         self._tell_notes()
         start = None if target is None else query_of(target)

@@ -96,6 +96,8 @@ def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
 
 
 def _explain_unknown(name: str, fields: Mapping[str, FieldType]) -> str:
+    if find_calendar_part(name) and "taken_at" in fields:
+        return f"{name} is a part of taken_at: images are filtered by it and counted (facet, facets), and nothing else"
     # The user's own fields first: they are the ones meant most often.
     names = [show_field(key) for key in sorted(fields, key=lambda key: (key in RESERVED_FIELDS, key.replace('"', "")))]
     lowered = {known.lower(): known for known in reversed(names)}

@@ -22,6 +22,7 @@ __all__ = [
     "is_whole",
     "list_files",
     "refuse_image_model",
+    "refuse_no_config",
 ]
 
 # What says what the model is, one of these in any repository that can be used: of transformers, of open_clip, of
@@ -42,7 +43,7 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json", "open_clip_c
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _LARGEST_INDEX = 50 << 20  # bytes
-# What a repository without a usable config is, by a file in it: the first that fits is told.
+# What a repository or folder without a usable config is, by a file in it: the first that fits is told.
 _KINDS = (
     ("adapter_config.json", "an adapter (LoRA) for another model: merge it into that one with peft, save the folder of "
      "the whole model, and name it hf:FOLDER"),
@@ -55,7 +56,7 @@ _KINDS = (
     (".safetensors", "weights without the configuration that says of what network they are"),
     (".bin", "weights without the configuration that says of what network they are"),
     (".pt", "weights without the configuration that says of what network they are; a checkpoint of this package is "
-     "downloaded first, then named by its path"),
+     "named by its path on this machine, without hf:"),
 )  # fmt: skip
 
 
@@ -130,8 +131,14 @@ def is_whole(folder: Path) -> bool:
     return bool(weights and ends.intersection(TOKENIZERS) and ends.intersection(_PROCESSORS))
 
 
+def refuse_no_config(names: Collection[str], label: object) -> None:
+    """Raises CheckpointError for files of which none says what the model is, and tells what they are instead."""
+    if not any(name in names for name in CONFIGS):
+        raise CheckpointError(f"{label} is no model of images and texts: {describe_contents(names)}")
+
+
 def describe_contents(names: Collection[str]) -> str:
-    """What is in a repository that has no configuration of a model, or no weights: for a message."""
+    """What is in a repository or folder that has no configuration of a model, or no weights: for a message."""
     if not [name for name in names if not PurePosixPath(name).name.startswith(".") and not name.endswith(".md")]:
         return "it is empty"
     for end, words in _KINDS:

@@ -21,9 +21,11 @@ from clip_qdrant.hub.files import (
     choose_weights,
     describe_contents,
     is_whole,
+    list_files,
     refuse_image_model,
+    refuse_no_config,
 )
-from clip_qdrant.model_names import HubName, parse_hub_name
+from clip_qdrant.model_names import HubName, find_folder, parse_hub_name
 
 __all__ = ["Snapshot", "fetch_descriptions", "fetch_weights", "find_commit"]
 
@@ -49,8 +51,10 @@ def fetch_descriptions(name: str) -> Snapshot:
 
     Raises CheckpointError for what is not there, may not be read, or is no model; DiskFull.
     """
-    if Path(name).is_dir():
-        return Snapshot(Path(name), f"hf:{Path(name).resolve().name}")
+    if (folder := find_folder(name)) is not None:
+        refuse_no_config(list_files(folder), f"hf:{name}")
+        refuse_image_model(folder, f"hf:{name}")
+        return Snapshot(folder, f"hf:{folder.resolve().name}")
     wanted = parse_hub_name(name)
     there = _find_cached(wanted)
     if there is not None and is_whole(there):
@@ -103,9 +107,8 @@ def _download(name: HubName) -> Snapshot:
     revision = name.revision or "main"
     listed = HfApi().model_info(name.repository, revision=revision)
     names = [file.rfilename for file in listed.siblings or ()]
+    refuse_no_config(names, name)
     configs = [file for file in CONFIGS if file in names]
-    if not configs:
-        raise CheckpointError(f"{name} is no model of images and texts: {describe_contents(names)}")
     # By its name, so that the cache learns which commit a branch is. All else is of that commit.
     folder = Path(hf_hub_download(name.repository, configs[0], revision=revision)).parent
     commit = folder.name

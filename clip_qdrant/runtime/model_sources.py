@@ -9,7 +9,7 @@ from pathlib import Path
 from clip_qdrant.content import BUNDLED, bundled_checkpoint
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.hub.snapshots import find_commit
-from clip_qdrant.model_names import parse_hub_name, split_pair, suggest_name
+from clip_qdrant.model_names import find_folder, parse_hub_name, split_pair, suggest_name
 from clip_qdrant.url_secrets import mask_secrets
 
 __all__ = ["ModelSource", "find_source"]
@@ -65,15 +65,16 @@ def _find(source: str) -> ModelSource:
             return ModelSource(source, (), source)
         name = f"open_clip:{architecture}/{Path(rest).resolve()}"
         return ModelSource(name, (Path(rest),), name, kind=f"open_clip:{architecture}")
-    path = Path(source.removeprefix("hf:"))
-    if source.startswith("hf:") and path.is_dir():
-        name = f"hf:{path.resolve()}"
-        files = sorted(file for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file())
-        return ModelSource(name, tuple(files), name, kind="hf")
     if source.startswith("hf:"):
-        wanted = parse_hub_name(str(path))
-        commit = find_commit(str(path))
+        published = source.removeprefix("hf:")
+        if (folder := find_folder(published)) is not None:
+            name = f"hf:{folder.resolve()}"
+            files = sorted(file for file in (*folder.glob("*"), *folder.glob("*/*")) if file.is_file())
+            return ModelSource(name, tuple(files), name, kind="hf")
+        wanted = parse_hub_name(published)
+        commit = find_commit(published)
         return ModelSource(f"hf:{wanted.repository}@{commit}" if commit else str(wanted), (), str(wanted))
+    path = Path(source)
     if not path.exists():
         raise CheckpointError(mask_secrets(f"there is no checkpoint at {source}{suggest_name(source)}"))
     if path.is_dir():

@@ -9,6 +9,7 @@ import pytest
 from fakes import COLOURS, FakeEmbedder, write_image
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.collection.hits import Hits
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query
 from clip_qdrant.collection.search.options import SearchOptions
@@ -121,6 +122,23 @@ def test_a_context_alone_finds_what_lies_within(photos: ImageCollection, tmp_pat
     assert not {"blue", "green", "cyan"} & set(colours(found[:2]))
     with pytest.raises(QueryError, match="no context"):
         photos.discover("red", [])
+
+
+def test_scores_that_are_no_cosines_may_be_cut_at_any_number(photos: ImageCollection) -> None:
+    def ask(options: SearchOptions) -> list[Hits]:
+        return [
+            photos.recommend(["red", "magenta", "yellow"], strategy="sum", options=options),
+            photos.discover("red", [("red", "blue"), ("red", "green")], options=options),
+        ]
+
+    for found, cut in zip(ask(SearchOptions()), ask(SearchOptions(score_threshold=1.2)), strict=True):
+        assert colours(cut) == [hit.path.stem for hit in found if hit.path and (hit.score or 0) >= 1.2]
+        assert 0 < len(cut) < len(found)
+    for nothing in ask(SearchOptions(score_threshold=100)):
+        assert nothing == []
+        assert nothing.reason == "none of 8 images has a score of at least 100.0"
+    with pytest.raises(QueryError, match="score_threshold must be a cosine similarity, -1 to 1, not 2"):
+        photos.recommend(["red"], options=SearchOptions(score_threshold=2))
 
 
 def test_a_query_is_refined_by_what_was_chosen(photos: ImageCollection) -> None:

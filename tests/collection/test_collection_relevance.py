@@ -15,6 +15,7 @@ from clip_qdrant.calibration.improbable_texts import IMPROBABLE_TEXTS
 from clip_qdrant.collection.edit.classify import Label
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query, embed_query_texts
+from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import QueryError
 from clip_qdrant.model_inputs.prompts import Prompts
 
@@ -56,6 +57,22 @@ def test_what_nobody_can_measure_has_no_relevance(photos: ImageCollection) -> No
     assert photos.search()[0].relevance is None
     with pytest.raises(QueryError, match=r"Query\.vector"):
         photos.search(vector, min_relevance=0.5)
+
+
+def test_examples_have_a_relevance_where_their_scores_are_cosines(photos: ImageCollection) -> None:
+    likely = SearchOptions(min_relevance="auto")
+
+    found = photos.search("red", min_relevance="auto")
+    assert [hit.id for hit in photos.recommend(["red"], options=likely)] == [hit.id for hit in found] != []
+    refusal = "min_relevance='auto' is for scores that are cosine similarities.*recommend with strategy=\"average\""
+    for ask in (
+        lambda: photos.recommend(["red"], strategy="best", options=likely),
+        lambda: photos.recommend(["red"], strategy="sum", options=likely),
+        lambda: photos.discover("red", [("red", "blue")], options=likely),
+    ):
+        with pytest.raises(QueryError, match=refusal):
+            ask()
+    assert photos.discover("red", [("red", "blue")])[0].relevance is None
 
 
 def test_the_least_relevance_leaves_out_the_rest(photos: ImageCollection) -> None:

@@ -127,6 +127,7 @@ def test_a_stored_image_that_is_missing_is_named(photos: ImageCollection) -> Non
         ({"score_threshold": float("nan")}, "score_threshold.*nan"),
         ({"score_threshold": "0.5"}, "score_threshold.*'0.5'"),
         ({"score_threshold": [0.5]}, "score_threshold"),
+        ({"score_threshold": 25}, "score_threshold.*cosine similarity.*25"),
     ],
 )
 def test_an_argument_out_of_range_is_named_with_its_value(

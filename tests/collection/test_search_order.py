@@ -143,6 +143,8 @@ def test_what_has_no_order_is_refused(photos: ImageCollection) -> None:
         photos.search(order_by="yaer")
     with pytest.raises(QueryError, match="places have no order"):
         photos.search(order_by="location desc")
+    with pytest.raises(FilterError, match=r"order_by='-taken_at\.month': taken_at\.month is a part of taken_at"):
+        photos.search(order_by="-taken_at.month")
 
 
 @pytest.mark.parametrize("options", [{"collapse": "bytes"}, {"diversity": 0.5}, {"score_threshold": 0.5}])

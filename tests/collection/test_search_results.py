@@ -177,6 +177,10 @@ def test_an_image_in_several_groups_is_in_each_of_them_once_collapsed(photos: Im
 def test_what_cannot_be_grouped_by_is_refused(photos: ImageCollection) -> None:
     with pytest.raises(FilterError, match=r"group_by='folder'.*the fields are album"):
         photos.search(FIRST, group_by="folder")
+    with pytest.raises(
+        FilterError, match=r"taken_at\.month is a part of taken_at: images are filtered by it and counted"
+    ):
+        photos.search(FIRST, group_by="taken_at.month")
     with pytest.raises(QueryError, match=r"taken_at.*datetime.*keyword or integer"):
         photos.search(FIRST, group_by="taken_at")
 

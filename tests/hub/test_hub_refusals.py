@@ -20,6 +20,21 @@ TOKEN = "hf_" + "secret" * 6
 CONFIG = json.dumps({"model_type": "clip"}).encode()
 WHOLE = {"config.json": CONFIG, "preprocessor_config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"w"}
 
+# The files of what is no model of images and texts, and what is told of it.
+OTHER_KINDS = [
+    ({"adapter_config.json": b"{}", "adapter_model.safetensors": b""}, "an adapter .LoRA. for another model"),
+    ({"model_index.json": b"{}", "unet/config.json": b"{}"}, "a pipeline of diffusers"),
+    ({"model-Q4.gguf": b""}, "GGUF"),
+    ({"onnx/model.onnx": b"", "tokenizer.json": b"{}"}, "ONNX files alone"),
+    ({"clip.mlpackage/Manifest.json": b"{}"}, "Core ML"),
+    ({"pytorch_model.bin": b""}, "weights without the configuration"),
+    ({"ViT-B-32.pt": b""}, "named by its path"),
+    ({".gitattributes": b"", "README.md": b""}, "it is empty"),
+    ({"data.parquet": b""}, "neither of config.json, open_clip_config.json, modules.json"),
+    ({"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b""}, "image model of timm .resnet50."),
+    ({"config.json": CONFIG, "tf_model.h5": b"", "flax_model.msgpack": b""}, "has no weights for torch"),
+]
+
 
 def refused(name: str) -> str:
     with pytest.raises(CheckpointError) as caught:
@@ -75,26 +90,35 @@ def test_a_revision_that_is_not_there_lists_those_that_are(hub: FakeHub) -> None
     )
 
 
-@pytest.mark.parametrize(
-    ("files", "told"),
-    [
-        ({"adapter_config.json": b"{}", "adapter_model.safetensors": b""}, "an adapter .LoRA. for another model"),
-        ({"model_index.json": b"{}", "unet/config.json": b"{}"}, "a pipeline of diffusers"),
-        ({"model-Q4.gguf": b""}, "GGUF"),
-        ({"onnx/model.onnx": b"", "tokenizer.json": b"{}"}, "ONNX files alone"),
-        ({"clip.mlpackage/Manifest.json": b"{}"}, "Core ML"),
-        ({"pytorch_model.bin": b""}, "weights without the configuration"),
-        ({"ViT-B-32.pt": b""}, "named by its path"),
-        ({".gitattributes": b"", "README.md": b""}, "it is empty"),
-        ({"data.parquet": b""}, "neither of config.json, open_clip_config.json, modules.json"),
-        ({"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b""}, "image model of timm .resnet50."),
-        ({"config.json": CONFIG, "tf_model.h5": b"", "flax_model.msgpack": b""}, "has no weights for torch"),
-    ],
-)
+@pytest.mark.parametrize(("files", "told"), OTHER_KINDS)
 def test_a_repository_of_another_kind_is_told_what_it_is(hub: FakeHub, files: dict[str, bytes], told: str) -> None:
     hub.add("some/thing", files)
     with pytest.raises(CheckpointError, match=told):
         fetch_descriptions("some/thing")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        *((files, told) for files, told in OTHER_KINDS if "weights for torch" not in told),
+        ({"config.json": b"{}"}, "a config.json without model_type"),
+        ({"config.json": b"[]"}, "a config.json that holds a list, not a dict"),
+    ],
+)
+def test_a_folder_of_another_kind_is_told_the_same(tmp_path: Path, files: dict[str, bytes], told: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=told) as caught:
+        ClipEmbedder.load(f"hf:{tmp_path}", runtime="torch", device="cpu")
+    assert f"hf:{tmp_path} " in str(caught.value)
+
+
+def test_a_name_of_nothing_is_not_the_folder_one_is_in(tmp_path: Path) -> None:
+    for runtime in ("onnx", "torch"):
+        for name in ("hf:", "hf: "):
+            with pytest.raises(CheckpointError, match="hf: names no model: write hf:OWNER/NAME"):
+                ClipEmbedder.load(name, runtime=runtime, device="cpu", cache_dir=tmp_path)
 
 
 def test_a_model_of_another_family_costs_no_download_of_its_weights(hub: FakeHub) -> None:

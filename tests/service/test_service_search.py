@@ -137,6 +137,19 @@ def test_examples_recommend(client: Client, photos: ImageCollection, strategy: A
     assert uri_of("red") not in {hit.uri for hit in found}
 
 
+def test_scores_by_examples_are_cut_at_any_number(client: Client, photos: ImageCollection) -> None:
+    options = SearchOptions(score_threshold=1.2)
+    context = [("red", "blue"), ("red", "green")]
+    assert client.discover("red", context, options=options) == photos.discover("red", context, options=options) != []
+    assert client.recommend(["red", "magenta"], strategy="sum", options=options) == photos.recommend(
+        ["red", "magenta"], strategy="sum", options=options
+    )
+    with pytest.raises(errors.ClipQdrantError, match="score_threshold"):
+        client.recommend(["red"], options=options)
+    with pytest.raises(errors.ClipQdrantError, match="score_threshold"):
+        client.search("red", score_threshold=1.2)
+
+
 def test_a_context_discovers(client: Client, photos: ImageCollection) -> None:
     context: Any = [("red", "blue"), (Query.id(uri_of("yellow")), "cyan")]
 

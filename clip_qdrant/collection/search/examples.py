@@ -42,7 +42,7 @@ def rank_by_examples(
             negative=[one.vector.tolist() for one in far] or None,
             strategy=_STRATEGIES[strategy],
         )
-        return Ranking(query=models.RecommendQuery(recommend=wanted), without=without)
+        return Ranking(query=models.RecommendQuery(recommend=wanted), without=without, by="examples")
     weighted = [((2 if far else 1) / len(near), one) for one in near] + [(-1 / len(far), one) for one in far]
     total = np.sum([weight * one.vector.astype(np.float64) for weight, one in weighted], axis=0)
     length = float(np.linalg.norm(total))
@@ -72,7 +72,7 @@ def rank_by_context(target: Query | None, context: Sequence[tuple[Query, Query]]
     query: Any = models.ContextQuery(context=pairs)
     if start is not None:
         query = models.DiscoverQuery(discover=models.DiscoverInput(target=start, context=pairs))
-    return Ranking(query=query, without=_names(queries))
+    return Ranking(query=query, without=_names(queries), by="examples")
 
 
 def _names(queries: Iterable[Query]) -> tuple[str, ...]:

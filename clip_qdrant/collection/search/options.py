@@ -20,6 +20,7 @@ Collapse = Literal["bytes", "shot", "similar"]
 MOST_AT_ONCE = 100_000  # hits of one call; 100,000 payloads are 100 MB
 _FARTHEST = 2**40  # an offset; what is beyond the last image is empty
 _MOST_EF = 2**20
+_LARGEST = 3.4e38  # of a float32, which scores are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class SearchOptions:
         if self.ef is not None:
             self._keep("ef", _whole("ef", self.ef, 1, _MOST_EF))
         for name, least, most, what in (
-            ("score_threshold", -1.0, 1.0, "a cosine similarity, -1 to 1"),
+            ("score_threshold", -_LARGEST, _LARGEST, "a number that a score can be"),  # a cosine, save by examples
             ("diversity", 0.0, 1.0, "from 0 (the most relevant) to 1 (the most diverse)"),
             ("text_weight", 0.0, 1.0, "from 0 (likeness alone) to 1 (words alone)"),
             ("oversampling", 1.0, 1000.0, "a factor from 1 to 1000"),

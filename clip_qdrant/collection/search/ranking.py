@@ -19,9 +19,9 @@ class Ranking:
     `without` are the ids of points that are never in the result. `vector` is the unit vector that hits are compared
     with, float32 (dim,), where there is one; `parts` are the terms that add up to it, by what they are called, and
     `texts` is the share of texts in it, 0 to 1, where that is known, and `strength` that of its terms. `words` are
-    looked for too; once they are part of the query, `by` tells what the scores of hits are: cosine similarities,
-    the weight of words (BM25), or both brought together. `found` are then the two of a point, by its id, as far as
-    they are known.
+    looked for too, and are part of the query then. `by` tells what the scores of hits are: cosine similarities, what
+    the store counts from several examples, the weight of words (BM25), or likeness and words brought together. `found`
+    are then the two of a point, by its id, as far as they are known.
     """
 
     query: Any
@@ -33,7 +33,7 @@ class Ranking:
     texts: float | None = None
     strength: float = 1.0
     words: models.SparseVector | None = None
-    by: Literal["likeness", "words", "both"] = "likeness"
+    by: Literal["likeness", "examples", "words", "both"] = "likeness"
     found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod

@@ -66,7 +66,7 @@ class StoreRequest:
         self.options = options
         self.payload = payload
         self.scale = scale
-        self.threshold = find_threshold(options, scale) if ranking.by == "likeness" else None
+        self.threshold = find_threshold(options, scale) if ranking.by in ("likeness", "examples") else None
         self.vectors = options.vectors or (options.explain and bool(ranking.parts))
         self.clock = clock
 
@@ -182,7 +182,7 @@ class StoreRequest:
 
 
 def find_threshold(options: SearchOptions, scale: RelevanceScale) -> float | None:
-    """The least cosine similarity of a hit, where the options ask for one."""
+    """The least score of a hit, where the options ask for one: a cosine similarity, save by examples."""
     if options.min_relevance is None:
         return options.score_threshold
     least = scale.find_score(options.min_relevance)

@@ -122,6 +122,7 @@ class Searcher:
     ) -> StoreRequest:
         if ranking.query is None:
             _check_listing(options, ranking)
+        _check_least(options, ranking)
         payload = choose_payload(options.payload, self._reader)
         scale = RelevanceScale(self.calibration, ranking.texts, ranking.strength)
         if ranking.words is not None:
@@ -185,7 +186,7 @@ class Searcher:
             return "the collection is empty" if request.selection is None else "the filter selects no image"
         if options.offset and (options.group_by is None or options.offset >= max(_FAR, number)):
             return f"the offset is {options.offset}, and {self._tell_most(request, number)}"
-        if request.ranking.by != "likeness":
+        if request.ranking.by in ("words", "both"):
             near = " or is near enough" if request.ranking.by == "both" else ""
             return f"none of {number} images has any of these words{near}{_tell_group(options)}"
         if request.threshold is None:
@@ -252,6 +253,19 @@ def read_pair(pair: Any) -> tuple[Query, Query]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise QueryError(f"context takes pairs (near to this, rather than to that), not {shorten(repr(pair), 80)}")
     return query_of(pair[0]), query_of(pair[1])
+
+
+def _check_least(options: SearchOptions, ranking: Ranking) -> None:
+    """Raises QueryError for a least score or relevance that the scores of a ranking cannot have."""
+    if ranking.by == "examples":
+        if options.min_relevance is not None:
+            raise QueryError(
+                f"min_relevance={options.min_relevance!r} is for scores that are cosine similarities, and those of "
+                'discover and of strategy="best" and "sum" are none, so they have no relevance: leave min_relevance '
+                'out, or recommend with strategy="average"'
+            )
+    elif options.score_threshold is not None and not -1 <= options.score_threshold <= 1:
+        raise QueryError(f"score_threshold must be a cosine similarity, -1 to 1, not {options.score_threshold!r}")
 
 
 def _check_listing(options: SearchOptions, ranking: Ranking) -> None:

@@ -18,6 +18,7 @@ from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.hub.files import WEIGHTS, find_weights, list_files
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
+from clip_qdrant.model.published.json_files import read_values
 from clip_qdrant.model.weights import check_archive, list_some
 
 __all__ = ["load_hub_config", "load_hub_model", "load_hub_tokenizer"]
@@ -31,7 +32,10 @@ def load_hub_config(name: str, label: str, *, families: tuple[str, ...] = ()) ->
     Raises CheckpointError.
     """
     with _reading(label):
+        read_values(Path(name) / "config.json", label)  # which transformers takes to hold names and values
         values, _ = PretrainedConfig.get_config_dict(name)
+        if families and not values.get("model_type"):
+            _refuse(f"{label} has a config.json without model_type, which says what model it is: copy that file anew")
         if families and values.get("model_type") not in families:
             _refuse(f"{label} {explain_family(values.get('model_type'))}")
         check_attention(values)

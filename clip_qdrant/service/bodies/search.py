@@ -126,7 +126,16 @@ class SearchBatchBody(HitsRequest):
     queries: Annotated[list[QueryBody], Field(min_length=1, max_length=MOST_QUERIES)]
 
 
-class RecommendBody(HitsRequest):
+class ExamplesRequest(HitsRequest):
+    """What requests by examples have: the scores may be others than cosine similarities."""
+
+    score_threshold: (
+        Annotated[Finite, Field(description='The least score: a cosine similarity with the strategy "average" alone.')]
+        | None
+    ) = None
+
+
+class RecommendBody(ExamplesRequest):
     """What is like the positive examples and unlike the negative ones."""
 
     positive: Annotated[list[QueryBody], Field(max_length=_MOST_EXAMPLES)] | None = None
@@ -144,7 +153,7 @@ class PairBody(RequestBody):
     far: QueryBody
 
 
-class DiscoverBody(HitsRequest):
+class DiscoverBody(ExamplesRequest):
     """What lies on the near side of each pair, those most like the target first."""
 
     target: QueryBody | None = None

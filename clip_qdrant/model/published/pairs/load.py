@@ -11,7 +11,8 @@ from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.probe import probe_checkpoint
 from clip_qdrant.model.published.hub import load_hub_config, load_hub_model, load_hub_tokenizer
-from clip_qdrant.model.published.pairs.modules import Module, has_modules, read_modules, read_values
+from clip_qdrant.model.published.json_files import read_values
+from clip_qdrant.model.published.pairs.modules import Module, has_modules, read_modules
 from clip_qdrant.model.published.pairs.network import BuildNetwork, PairEncoder, keep_weights, list_image_weights
 from clip_qdrant.model.published.pairs.text_encoder import ACTIVATIONS, POOLS, SentenceEncoder
 from clip_qdrant.model.published.tensors import read_tensors

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.errors import CheckpointError
+from clip_qdrant.model.published.json_files import read_values
 
-__all__ = ["Module", "has_modules", "read_modules", "read_values"]
+__all__ = ["Module", "has_modules", "read_modules"]
 
 _FILE = "modules.json"
 _PACKAGE = "sentence_transformers."
@@ -43,14 +42,3 @@ def read_modules(folder: Path, label: str) -> list[Module]:
     if not modules:
         raise CheckpointError(f"{label} has no modules in its {_FILE}")
     return modules
-
-
-def read_values(path: Path, label: str, *, kind: type = dict) -> Any:
-    """What is in a JSON file, an empty `kind` where there is none. Raises CheckpointError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else kind()
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{label} has a {path.name} that cannot be read: {first_line(error)}") from error
-    if not isinstance(values, kind):
-        raise CheckpointError(f"{label} has a {path.name} that holds a {type(values).__name__}, not a {kind.__name__}")
-    return values
