@@ -17,6 +17,7 @@ from clip_qdrant.errors import (
     CollectionNotFound,
     ConfigError,
     InvalidPoint,
+    InvalidRequest,
     StoreError,
     UnsupportedByEdge,
 )
@@ -252,10 +253,12 @@ def test_numbers_that_the_engine_cannot_hold_are_refused(client: EdgeClient, num
         lambda: client.query_points("c", query=GOOD, limit=number),
         lambda: client.scroll("c", limit=number),
         lambda: client.facet("c", "n", limit=number),
-        lambda: client.query_points("c", query=GOOD, search_params=models.SearchParams.model_construct(hnsw_ef=number)),
     ):
         with pytest.raises(StoreError):
             use()
+    params = models.SearchParams.model_construct(hnsw_ef=number)
+    with pytest.raises(InvalidRequest, match=f"hnsw_ef is {number}: it must be from 0"):
+        client.query_points("c", query=GOOD, search_params=params)
 
 
 @pytest.mark.parametrize("limit", [2**40, 2**64 - 1])

@@ -27,9 +27,11 @@ _HNSW_EF = 256
 
 
 def to_search_params(params: models.SearchParams | None) -> engine.SearchParams | None:
-    """The parameters as the engine takes them."""
+    """The parameters as the engine takes them. Raises InvalidRequest for a hnsw_ef that it cannot hold."""
     if params is None:
         return engine.SearchParams(hnsw_ef=_HNSW_EF, quantization=_OVER_BYTES)
+    if params.hnsw_ef is not None and not 0 <= params.hnsw_ef < 2**64:
+        raise InvalidRequest(f"hnsw_ef is {params.hnsw_ef}: it must be from 0 to 2**64 - 1")
     quantization, acorn = params.quantization, params.acorn
     return engine.SearchParams(
         hnsw_ef=_HNSW_EF if params.hnsw_ef is None else params.hnsw_ef,
