@@ -257,8 +257,26 @@ def test_numbers_that_the_engine_cannot_hold_are_refused(client: EdgeClient, num
         with pytest.raises(StoreError):
             use()
     params = models.SearchParams.model_construct(hnsw_ef=number)
-    with pytest.raises(InvalidRequest, match=f"hnsw_ef is {number}: it must be from 0"):
+    with pytest.raises(InvalidRequest, match=f"hnsw_ef is {number}: it must be a whole number from 0"):
         client.query_points("c", query=GOOD, search_params=params)
+
+
+@pytest.mark.parametrize("key", ["", "a[b", 'an "open'])
+def test_what_is_no_payload_key_is_named(client: EdgeClient, key: str) -> None:
+    client.upsert("c", [point(id=1)])
+    chosen = models.Filter(must=[models.FieldCondition(key=key, match=models.MatchValue(value=1))])
+    for use in (
+        lambda: client.query_points("c", query=GOOD, query_filter=chosen),
+        lambda: client.query_points("c", query=GOOD, with_payload=[key]),
+        lambda: client.scroll("c", with_payload=models.PayloadSelectorExclude(exclude=[key])),
+        lambda: client.retrieve("c", [1], with_payload=[key]),
+        lambda: client.query_points_groups("c", group_by=key, query=GOOD),
+        lambda: client.create_payload_index("c", key, "keyword"),
+        lambda: client.delete_payload("c", [key], [1]),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            use()
+        assert str(caught.value).startswith(f"{key!r} is no payload key: ")
 
 
 @pytest.mark.parametrize("limit", [2**40, 2**64 - 1])

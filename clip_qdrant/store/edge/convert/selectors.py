@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import qdrant_edge as engine
@@ -11,6 +12,7 @@ from qdrant_client import models
 from clip_qdrant.errors import InvalidRequest
 from clip_qdrant.store.edge.convert.filters import to_filter
 from clip_qdrant.store.edge.convert.ids import to_point_id
+from clip_qdrant.store.edge.convert.payload_keys import explain_wrong_key
 
 __all__ = ["to_selection", "to_with_payload", "to_with_vector"]
 
@@ -32,19 +34,26 @@ def to_selection(points: object) -> Any:
 
 
 def to_with_payload(choice: object) -> Any:
-    """Which payload fields to read: bool, list of names or a selector."""
+    """Which payload fields to read: bool, list of names or a selector. Raises InvalidRequest."""
     match choice:
         case None:
             return False
         case bool():
             return choice
         case list() | tuple() if all(isinstance(one, str) for one in choice):
-            return list(choice)
+            return _select(engine.PayloadSelector.Include, list(choice))
         case models.PayloadSelectorInclude(include=names) | {"include": names}:
-            return engine.PayloadSelector.Include(names)
+            return _select(engine.PayloadSelector.Include, names)
         case models.PayloadSelectorExclude(exclude=names) | {"exclude": names}:
-            return engine.PayloadSelector.Exclude(names)
+            return _select(engine.PayloadSelector.Exclude, names)
     raise InvalidRequest(f"with_payload is True, False, a list of fields or a selector of them, not {choice!r}")
+
+
+def _select(kind: Callable[[list[str]], Any], names: list[str]) -> Any:
+    try:
+        return kind(names)
+    except ValueError as error:
+        raise explain_wrong_key(error) or error from error
 
 
 def to_with_vector(choice: object) -> bool | list[str]:

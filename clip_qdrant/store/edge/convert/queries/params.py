@@ -10,6 +10,7 @@ from qdrant_client import models
 
 from clip_qdrant.errors import InvalidRequest
 from clip_qdrant.store.edge.convert.filters import to_filter
+from clip_qdrant.store.edge.convert.queries.plan import check_number
 
 __all__ = ["to_search_params", "to_threshold"]
 
@@ -30,11 +31,9 @@ def to_search_params(params: models.SearchParams | None) -> engine.SearchParams 
     """The parameters as the engine takes them. Raises InvalidRequest for a hnsw_ef that it cannot hold."""
     if params is None:
         return engine.SearchParams(hnsw_ef=_HNSW_EF, quantization=_OVER_BYTES)
-    if params.hnsw_ef is not None and not 0 <= params.hnsw_ef < 2**64:
-        raise InvalidRequest(f"hnsw_ef is {params.hnsw_ef}: it must be from 0 to 2**64 - 1")
     quantization, acorn = params.quantization, params.acorn
     return engine.SearchParams(
-        hnsw_ef=_HNSW_EF if params.hnsw_ef is None else params.hnsw_ef,
+        hnsw_ef=_HNSW_EF if params.hnsw_ef is None else check_number("hnsw_ef", params.hnsw_ef, 0),
         exact=bool(params.exact),
         indexed_only=bool(params.indexed_only),
         quantization=engine.QuantizationSearchParams(
