@@ -131,10 +131,13 @@ def test_a_stored_image_that_is_missing_is_named(photos: ImageCollection) -> Non
     ],
 )
 def test_an_argument_out_of_range_is_named_with_its_value(
-    photos: ImageCollection, arguments: dict[str, Any], message: str
+    client: QdrantBase, photos: ImageCollection, arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(QueryError, match=message):
-        photos.search("red", **arguments)
+    for collection in (photos, ImageCollection("not_there_yet", FakeEmbedder(), client)):
+        with pytest.raises(QueryError, match=message):
+            collection.search("red", **arguments)
+        with pytest.raises(QueryError, match=message):
+            collection.search_batch(["red"], **arguments)
 
 
 @pytest.mark.parametrize("query", ["", "   ", np.zeros(16), np.full(16, np.nan), np.ones(8), np.ones((4, 4)), []])

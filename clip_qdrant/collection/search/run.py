@@ -50,6 +50,7 @@ class Searcher:
     def search(self, query: Any, *, where: Where | None, options: SearchOptions) -> Hits:
         """See `ImageCollection.search`."""
         wanted, clock = to_query(query), Clock()
+        _check_cosine(options)  # also where there is no collection yet
         return self._reader.read_if_there(
             lambda: self._run(self._make_rankings([wanted], options, clock)[0], where, options, clock),
             otherwise=self._find_no_collection(),
@@ -58,6 +59,7 @@ class Searcher:
     def search_batch(self, queries: Sequence[Any], *, where: Where | None, options: SearchOptions) -> list[Hits]:
         """See `ImageCollection.search_batch`."""
         wanted, clock = [to_query(query) for query in queries], Clock()
+        _check_cosine(options)
         if not wanted:
             return []
         return self._reader.read_if_there(
@@ -264,7 +266,12 @@ def _check_least(options: SearchOptions, ranking: Ranking) -> None:
                 'discover and of strategy="best" and "sum" are none, so they have no relevance: leave min_relevance '
                 'out, or recommend with strategy="average"'
             )
-    elif options.score_threshold is not None and not -1 <= options.score_threshold <= 1:
+    else:
+        _check_cosine(options)
+
+
+def _check_cosine(options: SearchOptions) -> None:
+    if options.score_threshold is not None and not -1 <= options.score_threshold <= 1:
         raise QueryError(f"score_threshold must be a cosine similarity, -1 to 1, not {options.score_threshold!r}")
 
 
