@@ -14,6 +14,7 @@ from qdrant_client.client_base import QdrantBase
 from clip_qdrant.collection.hits import Facet
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query
+from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.errors import FilterError, ImageError, QueryError
 from clip_qdrant.uris import point_id
 
@@ -137,7 +138,7 @@ def test_an_argument_out_of_range_is_named_with_its_value(
         with pytest.raises(QueryError, match=message):
             collection.search("red", **arguments)
         with pytest.raises(QueryError, match=message):
-            collection.search_batch(["red"], **arguments)
+            collection.search_batch(["red"], options=SearchOptions(**arguments))
 
 
 @pytest.mark.parametrize("query", ["", "   ", np.zeros(16), np.full(16, np.nan), np.ones(8), np.ones((4, 4)), []])
