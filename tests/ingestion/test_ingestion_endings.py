@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,6 +228,27 @@ def test_a_signal_while_it_gets_ready_ends_it_at_once(
         raise AssertionError("the signal did not end it")
 
     monkeypatch.setattr(work, load)
+    outcome = program("ingest", "photos", "--watch")
+    assert outcome.code == code
+    assert "nothing was begun" in outcome.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_as_soon_as_it_is_caught_ends_it_by_its_code(
+    program: Program, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    write_image(program.folder / "photos" / "a.png", "red")
+    install, sent = signal.signal, list[int]()
+
+    def install_and_send(caught: int, handler: Any) -> Any:
+        before = install(caught, handler)
+        if caught == signal.SIGINT and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+        return before
+
+    monkeypatch.setattr(signal, "signal", install_and_send)
     outcome = program("ingest", "photos", "--watch")
     assert outcome.code == code
     assert "nothing was begun" in outcome.err

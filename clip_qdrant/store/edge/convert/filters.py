@@ -57,10 +57,10 @@ def _at_least(count: int, conditions: list[Any]) -> engine.Filter:
         return engine.Filter(min_should=engine.MinShould(conditions, count))
     half = len(conditions) // 2
     first, second = conditions[:half], conditions[half:]
-    shares = [(n, count - n) for n in range(max(0, count - len(second)), min(count, len(first)) + 1)]
     either: list[Any] = []
-    for share in shares:
-        both: list[Any] = [_at_least(n, part) for n, part in zip(share, (first, second), strict=True) if n]
+    for of_first in range(max(0, count - len(second)), min(count, len(first)) + 1):
+        shares = ((of_first, first), (count - of_first, second))
+        both: list[Any] = [_at_least(share, part) for share, part in shares if share]
         either.append(engine.Filter(must=both))
     return engine.Filter(should=either)
 
