@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,23 @@ def test_a_catalog_that_is_gone_is_noticed_before_anything_is_swept_away(store: 
             with pytest.raises(StoreDamaged, match=r"store\.json is gone, though there are collections"):
                 use()
     assert len(list((store / "collections").glob("photos-*"))) == 3
+
+
+def test_a_store_that_is_made_while_another_client_looks_at_it_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Path.glob
+
+    def make_first(folder: Path, pattern: str) -> Iterator[Path]:
+        if pattern == "collections/*":  # where the reader looks once it saw no store.json
+            monkeypatch.undo()
+            other.create_collection("photos", COSINE)
+        return look(folder, pattern)
+
+    with EdgeClient(tmp_path) as client, EdgeClient(tmp_path) as other:
+        monkeypatch.setattr(Path, "glob", make_first)
+        assert client.collection_exists("photos")
+    assert Path.glob is look
 
 
 def test_the_command_says_what_it_found_and_what_to_do(

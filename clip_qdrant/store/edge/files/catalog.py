@@ -59,12 +59,14 @@ class CatalogFile:
                 return self._last_read[1]
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            if any(one.is_dir() for one in path.parent.glob("collections/*")):
-                raise StoreDamaged(
-                    f"{path} is gone, though there are collections beside it; put it back from a backup, or ingest "
-                    "into another folder (--location)"
-                ) from error
-            return Catalog()
+            if not any(one.is_dir() for one in path.parent.glob("collections/*")):
+                return Catalog()
+            if path.exists():  # made since we looked, before the first collection was
+                return self.read()
+            raise StoreDamaged(
+                f"{path} is gone, though there are collections beside it; put it back from a backup, or ingest "
+                "into another folder (--location)"
+            ) from error
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error}") from error
         try:
