@@ -98,7 +98,7 @@ def measure_stores(size: int, folder: Path, options: argparse.Namespace) -> Iter
             root = folder / "store"
             if name == "floats":
                 root = folder / name
-                copy_files(folder / "store", root, lambda _: None)
+                sum(copy_files(folder / "store", root))
             seconds = cpu = float("nan")
             if name != "plain":
                 seconds, cpu = in_a_process(optimize, root, name == "optimized")

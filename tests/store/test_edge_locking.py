@@ -121,6 +121,31 @@ def test_threads_open_a_collection_once(tmp_path: Path) -> None:
         assert list(pool.map(count, range(8))) == [0] * 8
 
 
+def test_a_change_of_vectors_opens_a_collection_beside_what_a_kill_left(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+    left = tmp_path / "collections" / "c-01234567"
+    left.mkdir()
+    client = EdgeClient(tmp_path)
+    new = models.SparseVectorNameConfig(sparse=models.SparseVectorConfig())
+    change = threading.Thread(target=client.create_vector_name, args=("c", "words", new), daemon=True)
+
+    change.start()
+    change.join(60)
+
+    assert not change.is_alive()  # it waited for the lock that it held itself
+    assert not left.exists()
+    assert client.get_collection("c").config.params.sparse_vectors is not None
+    client.close()
+
+
+def test_threads_may_make_a_collection_anew_at_once(edge_client: EdgeClient) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(edge_client.recreate_collection, "c", COSINE) for _ in range(12)]
+        assert all(one.result(60) for one in made)
+    assert edge_client.count("c").count == 0
+
+
 def test_closing_while_others_work_gives_them_a_clear_error(tmp_path: Path) -> None:
     client = EdgeClient(tmp_path)
     client.create_collection("c", COSINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -340,6 +341,17 @@ def test_a_disk_without_room_for_the_copy_is_told_before_it_starts(
     assert (steps, folders(client)) == ([], before)
 
 
+def test_a_disk_that_others_fill_meanwhile_is_told(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before, there = folders(client), read_all(client)
+    monkeypatch.setattr("clip_qdrant.store.edge.files.copy._copy_file", fill)
+    with pytest.raises(StoreFull, match=r"cannot copy collection 'c' to optimize it: .* all is as it was"):
+        client.optimize("c")
+    assert (folders(client), read_all(client)) == (before, there)
+
+
 def test_a_child_that_fails_says_why_and_leaves_all_as_it_was(
     client: EdgeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,13 +380,14 @@ def test_more_changes_than_memory_should_hold_end_it(client: EdgeClient, monkeyp
     assert client.count("c").count == POINTS - 300 + 30
 
 
+@pytest.mark.parametrize("moment", ["copy", "build", "exchange"])
 def test_a_collection_that_is_deleted_meanwhile_stays_deleted(
-    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     monkeypatch.setattr(optimizing, "_MODULE", PRETEND)
 
     def delete(step: OptimizeStep) -> None:
-        if step.name == "exchange":
+        if step.name == moment:
             client.delete_collection("c")
 
     with pytest.raises(StoreError, match="'c' was closed or deleted meanwhile"):
@@ -393,6 +406,35 @@ def test_only_one_optimizes_a_collection_at_a_time(client: EdgeClient) -> None:
         client.optimize("c", on_progress=again)
     with pytest.raises(CollectionNotFound):
         client.optimize("nothing")
+
+
+def test_of_two_that_start_at_once_one_is_refused_and_nothing_of_what_is_written_is_lost(client: EdgeClient) -> None:
+    refusals, written = list[Exception](), POINTS
+
+    def start() -> None:
+        try:
+            client.optimize("c")
+        except StoreError as error:
+            refusals.append(error)
+
+    second = threading.Thread(target=start)
+
+    def follow(step: OptimizeStep) -> None:
+        nonlocal written
+        if step.name == "copy" and second.ident is None:
+            second.start()
+            while len([*(client._folder.root / "collections").glob("*.lock")]) < 3:  # till it waits for the copy
+                time.sleep(0.01)
+            time.sleep(0.1)
+        elif step.name == "build":
+            client.upsert("c", batch(range(written, written + 1)))
+            written += 1
+
+    assert client.optimize("c", on_progress=follow).changed
+    second.join()
+    assert [str(error) for error in refusals] == ["collection 'c' is being optimized already"]
+    assert {*read_all(client)} == {*range(300, written)}
+    assert len(folders(client)) == 1
 
 
 def test_what_it_brings_is_told_where_it_pays(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import json
 import signal
@@ -42,7 +43,7 @@ from clip_qdrant.store.edge.client import EdgeClient
 from clip_qdrant.store.edge.files.lock import FileLock
 from clip_qdrant.store.edge.optimize import OptimizeStep
 from clip_qdrant.store.edge.process.address import StoreAddress, connect_to, make_folder
-from clip_qdrant.store.edge.process.channel import StoreChannel, introduce
+from clip_qdrant.store.edge.process.channel import StoreChannel, introduce, new_user
 from clip_qdrant.store.edge.process.client import SharedEdgeClient
 from clip_qdrant.store.edge.process.messages import answer_call, make_call, send_call
 from clip_qdrant.store.edge.process.server import StoreServer
@@ -177,6 +178,20 @@ def test_only_the_user_may_look_at_the_address_and_the_socket(shared: SharedEdge
     assert stat.S_IMODE((tmp_path / "process" / "address").stat().st_mode) == 0o600
     if address.path is not None:
         assert stat.S_IMODE(Path(address.path).parent.stat().st_mode) == 0o700
+
+
+def test_who_comes_after_the_last_user_has_gone_is_sent_elsewhere(shared: SharedEdgeClient, tmp_path: Path) -> None:
+    shared.close()
+    address = StoreAddress.read(tmp_path)
+    assert address is not None
+    [server] = [one for one in gc.get_objects() if isinstance(one, StoreServer) and one._address == address]
+    server.wait_until_unused(0)
+    connection = connect_to(address)
+    assert connection is not None
+
+    channel = introduce(connection, bytes.fromhex(address.token), new_user())
+
+    assert send_call(channel, make_call("get_collections", (), {})) is None  # it was not begun, which is no failure
 
 
 def test_another_version_of_the_code_is_refused(shared: SharedEdgeClient, tmp_path: Path) -> None:

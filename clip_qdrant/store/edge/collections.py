@@ -142,8 +142,7 @@ class EdgeCollections(QdrantBase):
             "id_tracker": id_tracker,
         }
         config, described = check_config(collection_name, asked), to_json_metadata(metadata)
-        self._folder.delete(collection_name)
-        self._folder.create(collection_name, config, described)
+        self._folder.recreate(collection_name, config, described)
         return True
 
     def delete_collection(self, collection_name: str, timeout: int | None = None, **kwargs: Any) -> bool:

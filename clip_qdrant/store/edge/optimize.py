@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from clip_qdrant.store.edge.files.folder import EdgeFolder
 from clip_qdrant.store.edge.files.journal import Journal
 from clip_qdrant.store.edge.files.lock import FileLock
 from clip_qdrant.store.edge.files.open_shard import OpenShard
-from clip_qdrant.store.edge.files.room import check_room_for_copy
+from clip_qdrant.store.edge.files.room import NO_ROOM, check_room_for_copy
 from clip_qdrant.store.edge.files.segments import count_places
 
 __all__ = ["Optimization", "OptimizeStep", "explain_gain", "optimize_collection", "tune"]
@@ -104,10 +104,8 @@ def optimize_collection(
         on_progress(OptimizeStep(step, time.monotonic() - begin, done))
 
     with folder.hold_successor(name) as (entry, old, path, held):
-        if old.journal is not None:
-            raise StoreError(f"collection {name!r} is being optimized already")
+        before, points = _copy(old, path, name, tell)
         try:
-            before, points = _copy(old, path, name, tell)
             answer = _run_child(path, held, tune(entry, points, quantize=quantize), name, tell)
             if answer["points"] != points:
                 raise StoreError(
@@ -119,7 +117,10 @@ def optimize_collection(
         finally:
             old.journal = None
         there = path if answer["changed"] else old.path
-        now, indexed = count_bytes_on_disk(there), min(points, count_places(there).indexed)
+        try:
+            now, indexed = count_bytes_on_disk(there), min(points, count_places(there).indexed)
+        except FileNotFoundError:  # deleted since, or optimized again
+            now, indexed = 0, 0
     return Optimization(name, answer["changed"], points, indexed, before, now, time.monotonic() - begin)
 
 
@@ -209,24 +210,40 @@ def _keep_in_memory(quantization: models.QuantizationConfig | None) -> models.Qu
 def _copy(old: OpenShard, path: Path, name: str, tell: Callable[..., None]) -> tuple[int, int]:
     """Copies the files as a flush left them, and has what is written from then on noted. Gives bytes and points."""
     with old.writing:
+        if old.journal is not None:  # looked at here: two that start at once come here one after the other
+            raise StoreError(f"collection {name!r} is being optimized already")
         with old.lock, engine_errors(f"flush collection {name!r}"):
             if old.shard is None:
-                raise StoreError(f"collection {name!r} was closed or deleted meanwhile")
+                raise _closed_meanwhile(name)
             old.flush()
             points = old.shard.info().points_count
-        size = count_bytes_on_disk(old.path)
-        check_room_for_copy(old.path, size, f"optimize collection {name!r}")
-        done = 0
-
-        def count(copied: int) -> None:
-            nonlocal done
+        size = done = 0
+        for size, copied in _copy_files(old, path, name):
             done += copied
             tell("copy", done / max(size, 1))
-
-        tell("copy", 0.0)
-        copy_files(old.path, path, count)
+        if old.shard is None:
+            raise _closed_meanwhile(name)
         old.journal = Journal()
     return size, points
+
+
+def _copy_files(old: OpenShard, path: Path, name: str) -> Iterator[tuple[int, int]]:
+    """The size of all files of a shard, and of the one that was copied, in bytes on the disk: first of none."""
+    try:
+        size = count_bytes_on_disk(old.path)
+        check_room_for_copy(old.path, size, f"optimize collection {name!r}")
+        yield size, 0
+        for copied in copy_files(old.path, path):
+            yield size, copied
+    except OSError as error:
+        if old.shard is None:  # its files go with it
+            raise _closed_meanwhile(name) from error
+        kind = StoreFull if error.errno in NO_ROOM else StoreError
+        raise kind(f"cannot copy collection {name!r} to optimize it: {error}; all is as it was") from error
+
+
+def _closed_meanwhile(name: str) -> StoreError:
+    return StoreError(f"collection {name!r} was closed or deleted meanwhile")
 
 
 def _run_child(

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["copy_files", "count_bytes_on_disk"]
@@ -25,8 +25,8 @@ def _bytes_on_disk(found: os.stat_result) -> int:
     return found.st_size if blocks is None else min(512 * blocks, found.st_size)
 
 
-def copy_files(source: Path, target: Path, copied: Callable[[int], None]) -> None:
-    """Copies a folder to one that is not there yet. `copied` is told of bytes on the disk, file by file."""
+def copy_files(source: Path, target: Path) -> Iterator[int]:
+    """Copies a folder to one that is not there yet, as it is iterated. Gives bytes on the disk, file by file."""
     target.mkdir()
     for path in sorted(source.rglob("*")):
         place = target / path.relative_to(source)
@@ -34,7 +34,7 @@ def copy_files(source: Path, target: Path, copied: Callable[[int], None]) -> Non
             place.mkdir()
         else:
             _copy_file(path, place)
-            copied(_bytes_on_disk(path.stat()))
+            yield _bytes_on_disk(path.stat())
 
 
 def _copy_file(source: Path, target: Path) -> None:

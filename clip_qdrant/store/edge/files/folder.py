@@ -93,6 +93,13 @@ class EdgeFolder:
             self._catalog.write(catalog)
             self._adopt(entry.folder, opened)
 
+    def recreate(self, name: str, config: models.CreateCollection, metadata: dict[str, Any] | None) -> None:
+        """Make a collection empty and as configured, whether there is one of that name or not; nobody makes one between
+        the two steps."""
+        with self._hold_store():
+            self.delete(name)
+            self.create(name, config, metadata)
+
     def delete(self, name: str) -> bool:
         """Remove a collection and the aliases that point to it; False if there is none of that name."""
         if name not in self.catalog().collections:
@@ -191,12 +198,17 @@ class EdgeFolder:
         self._check_usable()
         with self._mutex:
             self._check_usable()
+            if self._shared.is_locked:
+                yield
+                return
             try:
                 self._shards.path.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(self._shared.root / "store.lock", wait=True)
                 try:
+                    self._shared.is_locked = True
                     yield
                 finally:
+                    self._shared.is_locked = False
                     lock.release()
             except OSError as error:
                 kind = StoreFull if error.errno in NO_ROOM else StoreError

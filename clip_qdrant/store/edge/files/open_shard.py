@@ -104,12 +104,16 @@ def _abandon(shard: EdgeShard, held: FileLock, owner: int) -> None:
 
 
 class SharedStore:
-    """What all clients of one folder share within a process. `mutex` is held to open, create and delete."""
+    """What all clients of one folder share within a process. `mutex` is held to open, create and delete.
+
+    `is_locked` says whether who has the mutex holds the lock of the store too: it would wait for itself a second time.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root  # absolute, so that it stays where it is when the working folder changes
         self.catalog = CatalogFile(root)
         self.mutex = threading.RLock()
+        self.is_locked = False
         # By the name of the shard's folder. Only clients keep a shard alive, so that one that is forgotten closes it.
         self.shards: weakref.WeakValueDictionary[str, OpenShard] = weakref.WeakValueDictionary()
 

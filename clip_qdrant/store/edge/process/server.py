@@ -93,6 +93,8 @@ class StoreServer:
             busy = threading.Lock()
             with self._change:
                 if self._ending:
+                    with contextlib.suppress(OSError):
+                        channel.send(GONE)
                     return
                 self._channels.setdefault(channel.user, {})[channel] = busy
                 self._change.notify_all()
