@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from forks import run_fork, start_fork
 from qdrant_client import models
 
-from clip_qdrant.errors import CollectionNotFound, StoreError, StoreLocked
+from clip_qdrant.errors import CollectionNotFound, InvalidRequest, StoreError, StoreLocked
 from clip_qdrant.store.edge.client import EdgeClient
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
@@ -137,6 +138,19 @@ def test_a_change_of_vectors_opens_a_collection_beside_what_a_kill_left(tmp_path
     assert not left.exists()
     assert client.get_collection("c").config.params.sparse_vectors is not None
     client.close()
+
+
+def test_a_search_that_waited_for_a_change_of_vectors_goes_by_what_is_there_now(edge_client: EdgeClient) -> None:
+    edge_client.create_collection("c", {"x": COSINE, "y": COSINE})
+    edge_client.upsert("c", [models.PointStruct(id=1, vector={"x": [1, 0, 0, 0], "y": [1, 0, 0, 0]})])
+
+    with ThreadPoolExecutor(1) as pool:
+        with edge_client._folder.use("c"):
+            search = pool.submit(edge_client.query_points, "c", query=[1.0, 0, 0, 0], using="x")
+            time.sleep(0.1)
+            edge_client.delete_vector_name("c", "x")
+        with pytest.raises(InvalidRequest, match="'x' does not fit, the collection has 'y'"):
+            search.result(60)
 
 
 def test_threads_may_make_a_collection_anew_at_once(edge_client: EdgeClient) -> None:

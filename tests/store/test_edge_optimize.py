@@ -437,6 +437,22 @@ def test_of_two_that_start_at_once_one_is_refused_and_nothing_of_what_is_written
     assert len(folders(client)) == 1
 
 
+def test_a_vector_that_is_added_while_it_begins_is_no_hindrance(
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = optimizing._copy
+    added = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=3, distance="Dot"))
+
+    def add_and_copy(*arguments: Any) -> Any:
+        client.create_vector_name("c", "x", added)
+        return begin(*arguments)
+
+    monkeypatch.setattr(optimizing, "_copy", add_and_copy)
+    assert client.optimize("c").changed
+    client.update_vectors("c", [models.PointVectors(id=300, vector={"x": [1, 2, 3]})])
+    assert client.retrieve("c", [300], with_vectors=["x"])[0].vector == {"x": [1, 2, 3]}
+
+
 def test_what_it_brings_is_told_where_it_pays(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.explain_optimize("c") is None
     monkeypatch.setattr(optimizing, "_MANY_PLAIN", 1 << 10)

@@ -103,8 +103,8 @@ def optimize_collection(
     def tell(step: str, done: float | None = None) -> None:
         on_progress(OptimizeStep(step, time.monotonic() - begin, done))
 
-    with folder.hold_successor(name) as (entry, old, path, held):
-        before, points = _copy(old, path, name, tell)
+    with folder.hold_successor(name) as (old, path, held):
+        entry, before, points = _copy(folder, old, path, name, tell)
         try:
             answer = _run_child(path, held, tune(entry, points, quantize=quantize), name, tell)
             if answer["points"] != points:
@@ -207,8 +207,13 @@ def _keep_in_memory(quantization: models.QuantizationConfig | None) -> models.Qu
     return quantization.model_copy(update={kind: config.model_copy(update={"always_ram": True})})
 
 
-def _copy(old: OpenShard, path: Path, name: str, tell: Callable[..., None]) -> tuple[int, int]:
-    """Copies the files as a flush left them, and has what is written from then on noted. Gives bytes and points."""
+def _copy(
+    folder: EdgeFolder, old: OpenShard, path: Path, name: str, tell: Callable[..., None]
+) -> tuple[CollectionEntry, int, int]:
+    """Copies the files as a flush left them, and has what is written from then on noted.
+
+    Gives the entry that the files go by, their bytes, and points.
+    """
     with old.writing:
         if old.journal is not None:  # looked at here: two that start at once come here one after the other
             raise StoreError(f"collection {name!r} is being optimized already")
@@ -221,10 +226,10 @@ def _copy(old: OpenShard, path: Path, name: str, tell: Callable[..., None]) -> t
         for size, copied in _copy_files(old, path, name):
             done += copied
             tell("copy", done / max(size, 1))
-        if old.shard is None:
+        if old.shard is None or (entry := folder.entry_of(old)) is None:
             raise _closed_meanwhile(name)
         old.journal = Journal()
-    return size, points
+    return entry, size, points
 
 
 def _copy_files(old: OpenShard, path: Path, name: str) -> Iterator[tuple[int, int]]:

@@ -156,9 +156,11 @@ class EdgeFolder:
     @contextlib.contextmanager
     def _hold_shard(self, name: str, *, writes: bool = False) -> Iterator[tuple[CollectionEntry, OpenShard, EdgeShard]]:
         while True:
-            entry, opened = self._open_shard(name)
+            real, opened = self._open_shard(name)
             with opened.writing if writes else contextlib.nullcontext(), opened.lock:
-                if opened.shard is not None:
+                # Read here, as others may have changed it while we waited: who does holds this lock.
+                entry = self._catalog.read().collections.get(real)
+                if opened.shard is not None and entry is not None and entry.folder == opened.path.name:
                     shard: Any = opened.shard
                     if writes and opened.journal is not None:
                         shard = RecordingShard(shard, opened.journal)
@@ -214,7 +216,8 @@ class EdgeFolder:
                 kind = StoreFull if error.errno in NO_ROOM else StoreError
                 raise kind(f"cannot write to {self.root}: {error}") from error
 
-    def _open_shard(self, name: str) -> tuple[CollectionEntry, OpenShard]:
+    def _open_shard(self, name: str) -> tuple[str, OpenShard]:
+        """The name of a collection, which is not `name` where that is an alias, and its shard."""
         with self._mutex:
             while True:
                 catalog = self.catalog()
@@ -222,7 +225,7 @@ class EdgeFolder:
                 entry = catalog.collections[real]
                 opened = self._find_open(real, entry.folder)
                 if opened is not None:
-                    return entry, opened
+                    return real, opened
                 held = self._shards.lock(entry.folder, real)
                 now = self.catalog().collections.get(real)
                 if now is not None and now.folder == entry.folder:
@@ -233,7 +236,7 @@ class EdgeFolder:
                 with self._hold_store():
                     self._shards.sweep(self._catalog.read().folders)
             try:
-                return entry, self._adopt(entry.folder, self._shards.load(entry.folder, held, real))
+                return real, self._adopt(entry.folder, self._shards.load(entry.folder, held, real))
             except BaseException:
                 held.release()
                 raise
@@ -274,21 +277,26 @@ class EdgeFolder:
         return self._shards.path / entry.folder
 
     @contextlib.contextmanager
-    def hold_successor(self, name: str) -> Iterator[tuple[CollectionEntry, OpenShard, Path, FileLock]]:
-        """A collection, its shard, and the folder, not made yet, of one to take its place, with the lock of that.
+    def hold_successor(self, name: str) -> Iterator[tuple[OpenShard, Path, FileLock]]:
+        """The shard of a collection, and the folder, not made yet, of one to take its place, with the lock of that.
 
         What lies in the folder is removed at the end unless `succeed` made it the collection's own.
         """
-        entry, opened = self._open_shard(name)
-        folder = name_folder(self.catalog().resolve(name))
+        real, opened = self._open_shard(name)
+        folder = name_folder(real)
         with self._hold_store():
             self._shards.sweep(self._catalog.read().folders)
             held = self._shards.lock(folder, name)
         try:
-            yield entry, opened, self._shards.path / folder, held
+            yield opened, self._shards.path / folder, held
         finally:
             if folder not in self._catalog.read().folders:
                 self._shards.remove(folder, held)
+
+    def entry_of(self, opened: OpenShard) -> CollectionEntry | None:
+        """The entry of the collection whose shard this is; None if it is deleted."""
+        entries = self._catalog.read().collections.values()
+        return next((entry for entry in entries if entry.folder == opened.path.name), None)
 
     def succeed(self, name: str, old: OpenShard, new: OpenShard) -> None:
         """Has a collection be another shard from now on, with all that was written to its own up to this moment.
