@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from clip_qdrant.errors import CheckpointError
 
@@ -16,13 +16,13 @@ __all__ = [
     "WEIGHTS",
     "choose_descriptions",
     "choose_weights",
-    "describe_contents",
     "find_weights",
     "is_open_clip",
     "is_whole",
     "list_files",
     "refuse_image_model",
     "refuse_no_config",
+    "refuse_no_weights",
 ]
 
 # What says what the model is, one of these in any repository that can be used: of transformers, of open_clip, of
@@ -42,6 +42,7 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json", "open_clip_c
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # files that may hold weights, under any name
 _LARGEST_INDEX = 50 << 20  # bytes
 # What a repository or folder without a usable config is, by a file in it: the first that fits is told.
 _KINDS = (
@@ -58,6 +59,16 @@ _KINDS = (
     (".pt", "weights without the configuration that says of what network they are; a checkpoint of this package is "
      "named by its path on this machine, without hf:"),
 )  # fmt: skip
+
+
+# What other libraries than torch read, by the end of its name.
+_OTHER_WEIGHTS = (
+    (".h5", "TensorFlow"),
+    (".msgpack", "Flax"),
+    (".onnx", "ONNX Runtime"),
+    (".mlmodel", "Core ML"),
+    (".gguf", "llama.cpp"),
+)
 
 
 def list_files(folder: Path) -> list[str]:
@@ -134,11 +145,31 @@ def is_whole(folder: Path) -> bool:
 def refuse_no_config(names: Collection[str], label: object) -> None:
     """Raises CheckpointError for files of which none says what the model is, and tells what they are instead."""
     if not any(name in names for name in CONFIGS):
-        raise CheckpointError(f"{label} is no model of images and texts: {describe_contents(names)}")
+        raise CheckpointError(f"{label} is no model of images and texts: {_describe_contents(names)}")
 
 
-def describe_contents(names: Collection[str]) -> str:
-    """What is in a repository or folder that has no configuration of a model, or no weights: for a message."""
+def refuse_no_weights(names: Collection[str], label: object, wanted: Iterable[str] = WEIGHTS) -> NoReturn:
+    """Raises CheckpointError for files without weights that are read here, and tells which there are instead."""
+    told = f"{label} has no weights for torch by a name that is read here ({', '.join(wanted)})"
+    # Not what else training leaves: training_args.bin, optimizer.pt.
+    files = sorted(name for name in names if name.endswith(_TENSORS) and _is_of_model(name))
+    if files:
+        raise CheckpointError(
+            f"{told}; {files[0]} is not one: if it has the weights, give it such a name in a folder with the other "
+            "files, and name that hf:FOLDER"
+        )
+    if kinds := [words for end, words in _OTHER_WEIGHTS if any(name.endswith(end) for name in names)]:
+        raise CheckpointError(f"{told}, only some for {' and '.join(kinds)}: take a model that has them for torch")
+    raise CheckpointError(f"{told}, nor any others")
+
+
+def _is_of_model(name: str) -> bool:
+    stem = PurePosixPath(name).stem
+    return not stem.startswith(("training_args", "optimizer", "scheduler", "rng_state", "scaler"))
+
+
+def _describe_contents(names: Collection[str]) -> str:
+    """What is in a repository or folder that has no configuration of a model: for a message."""
     if not [name for name in names if not PurePosixPath(name).name.startswith(".") and not name.endswith(".md")]:
         return "it is empty"
     for end, words in _KINDS:

@@ -17,13 +17,16 @@ from clip_qdrant.errors import CheckpointError
 from clip_qdrant.hub.faults import explain_fault, is_out_of_reach
 from clip_qdrant.hub.files import (
     CONFIGS,
+    OPEN_CLIP_WEIGHTS,
+    WEIGHTS,
     choose_descriptions,
     choose_weights,
-    describe_contents,
+    is_open_clip,
     is_whole,
     list_files,
     refuse_image_model,
     refuse_no_config,
+    refuse_no_weights,
 )
 from clip_qdrant.model_names import HubName, find_folder, parse_hub_name
 
@@ -119,7 +122,7 @@ def _download(name: HubName) -> Snapshot:
     _fetch(name, choose_descriptions(names, folder), commit)
     weights = tuple(choose_weights(names, folder))
     if not weights:
-        raise CheckpointError(f"{name} has no weights for torch: {describe_contents(names)}")
+        refuse_no_weights(names, name, OPEN_CLIP_WEIGHTS if is_open_clip(folder) else WEIGHTS)
     return _label(name, folder, weights)
 
 

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 from fake_hub import FakeHub, refusal, use_hub
 from huggingface_hub import constants
+from published import save_published
 from web import Reply
 
 from clip_qdrant import ClipEmbedder
@@ -32,7 +33,14 @@ OTHER_KINDS = [
     ({".gitattributes": b"", "README.md": b""}, "it is empty"),
     ({"data.parquet": b""}, "neither of config.json, open_clip_config.json, modules.json"),
     ({"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b""}, "image model of timm .resnet50."),
-    ({"config.json": CONFIG, "tf_model.h5": b"", "flax_model.msgpack": b""}, "has no weights for torch"),
+]
+# The files of a model whose weights are not read here, and what is told of them.
+OTHER_WEIGHTS = [
+    ({"tf_model.h5": b"", "flax_model.msgpack": b""}, "only some for TensorFlow and Flax: take a model that has them"),
+    ({"onnx/model.onnx": b""}, "only some for ONNX Runtime"),
+    ({"model.fp16.safetensors": b""}, r"; model\.fp16\.safetensors is not one: .* name that hf:FOLDER$"),
+    ({"weights/model.safetensors": b"", "tf_model.h5": b""}, r"; weights/model\.safetensors is not one"),
+    ({"training_args.bin": b"", "optimizer.pt": b""}, r"\(model\.safetensors, .*\), nor any others$"),
 ]
 
 
@@ -100,7 +108,7 @@ def test_a_repository_of_another_kind_is_told_what_it_is(hub: FakeHub, files: di
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        *((files, told) for files, told in OTHER_KINDS if "weights for torch" not in told),
+        *OTHER_KINDS,
         ({"config.json": b"{}"}, "a config.json without model_type"),
         ({"config.json": b"[]"}, "a config.json that holds a list, not a dict"),
     ],
@@ -112,6 +120,21 @@ def test_a_folder_of_another_kind_is_told_the_same(tmp_path: Path, files: dict[s
     with pytest.raises(CheckpointError, match=told) as caught:
         ClipEmbedder.load(f"hf:{tmp_path}", runtime="torch", device="cpu")
     assert f"hf:{tmp_path} " in str(caught.value)
+
+
+@pytest.mark.parametrize(("weights", "told"), OTHER_WEIGHTS)
+def test_a_model_without_weights_for_torch_is_told_what_it_has_instead(
+    hub: FakeHub, tmp_path: Path, weights: dict[str, bytes], told: str
+) -> None:
+    folder = save_published("clip", tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    hub.add("some/model", {**{file.name: file.read_bytes() for file in folder.iterdir()}, **weights})
+    for name, content in weights.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    for name in ("some/model", str(folder)):
+        with pytest.raises(CheckpointError, match=f"^hf:{name} has no weights for torch by a name .*{told}"):
+            ClipEmbedder.load(f"hf:{name}", runtime="torch", device="cpu")
 
 
 def test_a_name_of_nothing_is_not_the_folder_one_is_in(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hub_logging
 
 from clip_qdrant.errors import CheckpointError, first_line
-from clip_qdrant.hub.files import WEIGHTS, find_weights, list_files
+from clip_qdrant.hub.files import find_weights, list_files, refuse_no_weights
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.published.json_files import read_values
@@ -53,9 +53,10 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str], s
     auto: Any = AutoModel
     with _reading(label):
         folder = Path(name)
-        files = [folder / file for file in find_weights(list_files(folder), folder) if not file.endswith(".json")]
+        names = list_files(folder)
+        files = [folder / file for file in find_weights(names, folder) if not file.endswith(".json")]
         if not files:
-            _refuse(f"cannot load {label}: there are no weights in {folder}, looked for {', '.join(WEIGHTS)}")
+            refuse_no_weights(names, label)
         for file in files:
             check_archive(file)
         most = sum(map(_count_tensors, files))

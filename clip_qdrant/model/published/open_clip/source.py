@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from clip_qdrant.errors import CheckpointError, first_line
-from clip_qdrant.hub.faults import explain_fault
-from clip_qdrant.hub.files import OPEN_CLIP_WEIGHTS
+from clip_qdrant.hub.faults import explain_fault, is_out_of_reach
+from clip_qdrant.hub.files import OPEN_CLIP_WEIGHTS, list_files, refuse_no_weights
 from clip_qdrant.model.published.open_clip.library import find_tag, import_open_clip, list_close, read_architecture
 from clip_qdrant.model_names import HubName
 
@@ -73,7 +73,7 @@ def read_folder(folder: Path, label: str) -> OpenClipSource:
         raise CheckpointError(f"{label} has an {_CONFIG} that cannot be read: {first_line(error)}") from error
     weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
-        raise CheckpointError(f"{label} has no weights: none of {', '.join(_WEIGHTS)}")
+        refuse_no_weights(list_files(folder), label, _WEIGHTS)
     tokenizer = _name_tokenizer(model)
     own = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
     return OpenClipSource(label, model, preprocess, weights, str(folder) if tokenizer and own else tokenizer)
@@ -81,18 +81,23 @@ def read_folder(folder: Path, label: str) -> OpenClipSource:
 
 def _fetch_tag(place: str, label: str) -> Path:
     """The file of the weights in OWNER/NAME/FILE, or in OWNER/NAME/ by its usual name."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
     repository, _, file = place.rpartition("/")
     if not repository:
         raise CheckpointError(f"the weights of {label} are not on the hub: download their file, and name that")
-    for each in (f"{Path(file).stem}.safetensors", file) if file else OPEN_CLIP_WEIGHTS:
+    names = (f"{Path(file).stem}.safetensors", file) if file else OPEN_CLIP_WEIGHTS
+    for each in names:  # what lies there is used without asking the network
+        if isinstance(there := try_to_load_from_cache(repository, each), str):
+            return Path(there)
+    for each in names:
         try:
             return Path(hf_hub_download(repository, each))
-        except EntryNotFoundError:
-            continue
         except Exception as error:  # the hub's library raises its own errors, those of HTTP, and those of the disk
+            # It calls a hub that is out of reach a file that is not there, too.
+            if isinstance(error, EntryNotFoundError) and not is_out_of_reach(error):
+                continue
             raise explain_fault(error, HubName(repository), list) from error
     raise CheckpointError(
         f"hf:{repository}, which has the weights of {label}, has no file {file or OPEN_CLIP_WEIGHTS[0]}"
