@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from published import save_published
 from tiny import pictures, tiny_checkpoint
 from tiny_published import LENGTH, tiny_published
 from torch import Tensor
@@ -15,7 +18,9 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
+from clip_qdrant.model.published.load import load_published
 from clip_qdrant.model.published.save import save_transformers
+from clip_qdrant.model_inputs.tokenization import TextTokenizer
 
 TEXTS = ["a photo of two dog", "RED square,  on the grass!", "", "cat " * 40]
 
@@ -49,6 +54,35 @@ def test_transformers_gives_the_same_vectors_and_so_do_we(family: str, tmp_path:
     again = ClipEmbedder.load(f"hf:{tmp_path / 'saved'}", runtime="torch", device="cpu")
     np.testing.assert_allclose(again.embed_images(images), expected[0], atol=1e-3)
     np.testing.assert_allclose(again.embed_texts(TEXTS), expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tokenizer", "processor"),
+    [
+        ("siglip2", {}, {}),  # rows of patches
+        ("siglip2 of fixed size", {"padding_side": "left"}, {}),
+        ("clip", {}, {"do_resize": False}),
+        ("clip", {}, {"size": {"shortest_edge": 40}}),
+        ("align", {}, {}),
+    ],
+)
+def test_texts_and_images_are_prepared_as_those_of_the_model_that_was_loaded(
+    name: str, tokenizer: dict[str, str], processor: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = save_published(name, tmp_path / "model")
+    for file, changes in (("tokenizer_config.json", tokenizer), ("preprocessor_config.json", processor)):
+        values = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**values, **changes}))
+    loaded = load_published(str(folder))
+
+    save_transformers(loaded, tmp_path / "saved")
+
+    again = load_published(str(tmp_path / "saved"))
+    assert again.preprocessing == loaded.preprocessing
+    pairs = zip(TextTokenizer(loaded.tokenizer, loaded.tokenization)(TEXTS),
+                TextTokenizer(again.tokenizer, again.tokenization)(TEXTS), strict=True)  # fmt: skip
+    for before, after in pairs:
+        np.testing.assert_array_equal(after, before)
 
 
 def test_what_transformers_has_no_class_for_is_refused(tmp_path: Path) -> None:

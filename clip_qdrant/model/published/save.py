@@ -54,35 +54,42 @@ def save_transformers(checkpoint: Checkpoint, folder: str | Path) -> None:
 
 def _describe_processor(preprocessing: Preprocessing) -> dict[str, Any]:
     """The preprocessor_config.json that says the same."""
-    values = preprocessing.to_dict()
-    height = values["image_size"]
-    width = values.get("width") or height
-    resample = getattr(Image.Resampling, str(values["interpolation"]).upper(), None)
-    if values["resize"] not in ("squash", "crop") or resample is None:
+    resize = preprocessing.resize
+    resample = getattr(Image.Resampling, preprocessing.interpolation.upper(), None)
+    if resize == "pad" or resample is None:
         raise CheckpointError(
-            f"its images are resized by {values['resize']!r} and {values['interpolation']!r}, which no image processor "
-            "of transformers does: keep the checkpoint file"
+            f"its images are resized by {resize!r} and {preprocessing.interpolation!r}, which no image processor of "
+            "transformers does: keep the checkpoint file"
         )
-    crops = values["resize"] == "crop"
-    if crops and values.get("offset", "floor") != "floor":
-        raise CheckpointError(
-            "its images are cropped at another place than transformers crops them: keep the checkpoint file"
-        )
-    side = values.get("scaled")
-    size = {"shortest_edge": side or height} if crops else {"height": side or height, "width": side or width}
-    return {
-        "image_processor_type": "CLIPImageProcessor",
+    told = {
         "do_convert_rgb": True,
-        "do_resize": True,
-        "size": size,
+        "do_resize": resize != "none",
         "resample": int(resample),
-        "do_center_crop": crops or side is not None,
-        "crop_size": {"height": height, "width": width},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": values["mean"],
-        "image_std": values["std"],
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+    }
+    if resize == "patches":
+        sizes = {"patch_size": preprocessing.patch, "max_num_patches": preprocessing.patches}
+        return {"image_processor_type": "Siglip2ImageProcessor", **told, **sizes}
+    height, width = preprocessing.image_size, preprocessing.width or preprocessing.image_size
+    side = preprocessing.scaled
+    crops = resize != "squash" or side is not None
+    if crops and preprocessing.offset != "floor":
+        raise CheckpointError(
+            "its images are cropped at another place than transformers crops them: keep the checkpoint file"
+        )
+    scaled = (
+        {"shortest_edge": side or height} if resize == "crop" else {"height": side or height, "width": side or width}
+    )
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        **told,
+        "size": short if resize == "crop" else both,
+        "do_center_crop": crops,
+        "crop_size": {"height": height, "width": width},
     }
 
 
@@ -105,7 +112,7 @@ def _make_tokenizer(text: str, tokenization: Tokenization) -> PreTrainedTokenize
         tokenizer_object=tokenizer,
         pad_token=tokenizer.id_to_token(tokenization.pad_id) or tokenization.pad_token,
         model_max_length=tokenization.max_length,
-        padding_side="right",
+        padding_side="left" if tokenization.pad_left else "right",
         model_input_names=["input_ids", "attention_mask"],
     )
     return saved
