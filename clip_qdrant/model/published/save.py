@@ -81,9 +81,7 @@ def _describe_processor(preprocessing: Preprocessing) -> dict[str, Any]:
         raise CheckpointError(
             "its images are cropped at another place than transformers crops them: keep the checkpoint file"
         )
-    scaled = (
-        {"shortest_edge": side or height} if resize == "crop" else {"height": side or height, "width": side or width}
-    )
+    short, both = {"shortest_edge": side or height}, {"height": side or height, "width": side or width}
     return {
         "image_processor_type": "CLIPImageProcessor",
         **told,
