@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LONGEST_URI", "lower_scheme", "path_of", "point_id", "to_uri"]
+__all__ = ["LONGEST_URI", "lower_scheme", "path_of", "point_id", "read_uri", "to_uri"]
 
 # Characters. A path of 4,096 bytes, the most that Linux takes, has three times as many when all of it is escaped.
 LONGEST_URI = 1 << 14
@@ -34,6 +34,12 @@ def to_uri(name: str | Path) -> str:
     if isinstance(name, str) and _HAS_SCHEME.match(name):
         return lower_scheme(name)
     return Path(os.path.abspath(name)).as_uri()  # noqa: PTH100  Path.absolute() keeps `..`
+
+
+def read_uri(given: object) -> str | None:
+    """A uri as it is kept, with its scheme in lower case. None for what is none, as a path: what it names depends on
+    the working folder."""
+    return lower_scheme(given) if isinstance(given, str) and _HAS_SCHEME.match(given) else None
 
 
 def lower_scheme(name: str) -> str:

@@ -31,7 +31,7 @@ from clip_qdrant.images.load import (
     read_bytes,
 )
 from clip_qdrant.records import ImageRecord, add_image, add_stored_image, read_edits, read_said, read_source
-from clip_qdrant.uris import path_of, to_uri
+from clip_qdrant.uris import path_of, read_uri, to_uri
 from clip_qdrant.url_secrets import remove_secrets
 
 if TYPE_CHECKING:
@@ -125,10 +125,12 @@ def _name_row(image: ImageInput, given: Any, index: int) -> str:
         return to_uri(image if isinstance(image, str) else Path(image)) if isinstance(image, str | os.PathLike) else ""
     if isinstance(given, os.PathLike):
         return to_uri(Path(given))
-    if not isinstance(given, str) or to_uri(given) != given:
-        # Taken as a relative path it would name another image in every working folder.
-        raise ConfigError(f"uri {given!r} of image {index} has no scheme; use one such as urn:…, or pass a Path")
-    return remove_secrets(given)
+    if (uri := read_uri(given)) is None:
+        raise ConfigError(
+            f"uri {given!r} of image {index} has no scheme that is known: begin it with urn: or, as in s3://…, with a "
+            "scheme and ://, or pass a Path"
+        )
+    return remove_secrets(uri)
 
 
 def _add_batch(writer: CollectionWriter, batch: list[_Row]) -> AddResult:

@@ -259,9 +259,17 @@ def test_one_dict_for_all_images_is_refused(photos: ImageCollection) -> None:
         photos.add([solid_image("red")], metadata={"year": 2024})  # type: ignore[arg-type]  # the mistake under test
 
 
-def test_a_uri_without_a_scheme_is_refused(photos: ImageCollection) -> None:
-    with pytest.raises(ConfigError, match=r"'photo-1'.*urn:"):
-        photos.add([solid_image("red")], uris=["photo-1"])
+@pytest.mark.parametrize("uri", ["photo-1", "/photos/1.jpg", "photo:1", 1])
+def test_a_uri_without_a_scheme_is_refused(photos: ImageCollection, uri: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"uri {uri!r} of image 0 has no scheme that is known: begin it with urn: or"):
+        photos.add([solid_image("red")], uris=[uri])
+
+
+def test_the_scheme_of_a_uri_is_one_in_upper_and_lower_case(photos: ImageCollection) -> None:
+    photos.add([solid_image("red")], uris=["S3://Photos/1.jpg"])
+    photos.add([solid_image("blue")], uris=["s3://Photos/1.jpg"])
+    assert [hit.uri for hit in photos.search()] == ["s3://Photos/1.jpg"]
+    assert photos.get("S3://Photos/1.jpg") is not None
 
 
 @pytest.mark.parametrize("size", [0, -1, True, 1.5])

@@ -23,7 +23,7 @@ from clip_qdrant.image_names import member_of
 from clip_qdrant.images.load import load_image
 from clip_qdrant.integrations.payloads import check_caption, read_fields, text_id, text_uri
 from clip_qdrant.records import ImageRecord, add_image, read_said
-from clip_qdrant.uris import path_of, point_id, to_uri
+from clip_qdrant.uris import path_of, point_id, read_uri, to_uri
 from clip_qdrant.url_secrets import remove_secrets
 from haystack_integrations.document_stores.clip_qdrant.images import FILE_PATH, find_image, find_path
 
@@ -135,12 +135,12 @@ def _name_path(path: Path, root: str | None) -> str:
 
 
 def _check_uri(given: Any, document_id: str) -> str:
-    if not isinstance(given, str) or to_uri(given) != given:
+    if (uri := read_uri(given)) is None:
         raise ConfigError(
-            f"document {document_id}: meta['uri'] is {given!r}, which has no scheme; a path goes into "
-            f"meta[{FILE_PATH!r}]"
+            f"document {document_id}: meta['uri'] is {given!r}, which has no scheme that is known, such as urn: or "
+            f"s3://; a path goes into meta[{FILE_PATH!r}]"
         )
-    return remove_secrets(given)
+    return remove_secrets(uri)
 
 
 def _read_embedding(document: Document) -> np.ndarray | None:
