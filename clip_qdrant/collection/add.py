@@ -79,6 +79,7 @@ def add_images(
     columns = {"uris": uris, "captions": captions, "metadata": metadata}
     given = {name: column for name, column in columns.items() if column is not None}
     _check_lengths(images, given)
+    writer.look_again()
     total = AddResult()
     for batch in batches(_make_rows(images, given), batch_size):
         done = _add_batch(writer, batch)

@@ -12,7 +12,7 @@ from qdrant_client.http.models import QueryResponse  # models.QueryResponse is a
 from clip_qdrant.collection.description import CollectionDescription
 from clip_qdrant.collection.points import batches
 from clip_qdrant.collection.strict_mode import StrictMode
-from clip_qdrant.errors import CollectionNotFound, FilterError
+from clip_qdrant.errors import CollectionNotFound, FilterError, StoreError, StoreUnavailable
 from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.filters.build import Where, build_filter
 
@@ -31,7 +31,10 @@ class CollectionReader:
         self.name = description.name
 
     def read_if_there(self, read: Callable[[], _T], *, otherwise: _T) -> _T:
-        """What `read` gives; `otherwise` where there is no collection yet, or it is gone meanwhile."""
+        """What `read` gives; `otherwise` where there is no collection yet, or it is gone meanwhile.
+
+        Raises FingerprintMismatch where it was made anew meanwhile for vectors of another size.
+        """
         if not self.description.is_there():
             return otherwise
         try:
@@ -39,6 +42,11 @@ class CollectionReader:
         except CollectionNotFound:
             self.description.forget()
             return otherwise
+        except StoreUnavailable:
+            raise
+        except StoreError:  # perhaps the collection was made anew, for vectors of another size
+            self.description.open()
+            raise
 
     def retrieve(
         self, ids: Sequence[Any], *, with_payload: bool | list[str] = False, with_vectors: bool = False

@@ -116,6 +116,13 @@ class CollectionWriter:
             self._description.forget()
         return found
 
+    def look_again(self) -> None:
+        """Reads how the collection is now: it may be gone, or made anew, since it was opened.
+
+        Raises FingerprintMismatch if another embedder made it: what is written would be compared with its vectors.
+        """
+        self._description.open()
+
     def complete(self) -> None:
         """Makes what a collection that is there lacks: payload indexes that were dropped, or not made to the end."""
         if self._description.open():

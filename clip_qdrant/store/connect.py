@@ -74,9 +74,9 @@ def connect(
             )
         if not location.strip():
             raise ConfigError("the location of the store is empty; give a URL, a folder or :memory:")
-    from clip_qdrant.store.edge.process.address import is_answered
+    from clip_qdrant.store.edge.process.address import is_taken
 
-    if shared or is_answered(Path(location).expanduser()):
+    if shared or is_taken(Path(location).expanduser()):
         from clip_qdrant.store.edge.process.client import SharedEdgeClient
 
         return SharedEdgeClient(location)

@@ -127,6 +127,44 @@ def test_another_embedder_is_refused_also_if_the_collection_came_after_opening(c
         late.search("red")
 
 
+@pytest.mark.parametrize("dim", [16, 24])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda photos: photos.search("red"),
+        lambda photos: photos.search("red", group_by="year"),
+        lambda photos: photos.search_batch(["red", "blue"]),
+        lambda photos: photos.recommend(["red"], strategy="best"),
+        lambda photos: photos.classify({"a": "red", "b": "blue"}),
+        lambda photos: photos.add(RED, uris=["urn:x:2"]),
+    ],
+)
+def test_a_collection_that_another_embedder_makes_anew_is_refused_from_then_on(
+    client: QdrantBase, use: Any, dim: int
+) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add(RED, uris=["urn:x:1"], metadata=[{"year": 2024}])
+    client.delete_collection("photos")
+    others = ImageCollection("photos", FakeEmbedder(dim, name="other"), client)
+    others.add(RED, uris=["urn:x:1"], metadata=[{"year": 2024}])
+
+    with pytest.raises(FingerprintMismatch, match=r"'photos' was made by embedder .* not by the one at hand"):
+        use(photos)
+
+    assert len(others) == 1
+
+
+def test_fields_of_images_are_there_in_a_collection_that_was_made_anew_without_them(client: QdrantBase) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), client)
+    photos.add(RED, uris=["urn:x:1"], metadata=[{"year": 2024}])
+    client.delete_collection("photos")
+    ImageCollection("photos", FakeEmbedder(), client).add(RED, uris=["urn:x:2"], metadata=[{"album": "sea"}])
+
+    photos.add(RED, uris=["urn:x:1"], metadata=[{"year": 2024}])
+
+    assert ImageCollection("photos", FakeEmbedder(), client).count("year = 2024 or album = 'sea'") == 2
+
+
 def test_a_collection_made_by_something_else_is_refused(client: QdrantBase) -> None:
     client.create_collection("photos", models.VectorParams(size=16, distance=models.Distance.COSINE))
     with pytest.raises(StoreError, match=r"'photos' was not made by clip_qdrant.*another collection name"):
@@ -174,7 +212,7 @@ def test_a_write_without_new_fields_is_one_call(client: QdrantBase) -> None:
     photos.add(RED, metadata=[{"year": 2024}])
     recorder.calls.clear()
     photos.add([solid_image("blue")], metadata=[{"year": 2023}])
-    assert recorder.calls == ["retrieve", "upsert"]
+    assert recorder.calls == ["get_collection", "retrieve", "upsert"]
 
 
 def test_a_crash_between_creation_and_the_last_index_is_healed_by_the_next_write(client: QdrantBase) -> None:

@@ -132,6 +132,9 @@ def test_a_store_is_joined_where_somebody_answers_and_else_opened_in_this_proces
         joined.count("c")
     assert shared.count("c").count == 0
     assert isinstance(connect(tmp_path / "other"), EdgeClient)
+    assert isinstance(connect(tmp_path), SharedEdgeClient)
+    (tmp_path / "process" / "address").unlink()  # as whoever answers does before it closes the store
+    assert isinstance(connect(tmp_path), SharedEdgeClient)
     assert not (tmp_path / "other").exists()
     with pytest.raises(ConfigError, match="cannot be shared"):
         connect(":memory:", shared=True)
@@ -178,6 +181,27 @@ def test_only_the_user_may_look_at_the_address_and_the_socket(shared: SharedEdge
     assert stat.S_IMODE((tmp_path / "process" / "address").stat().st_mode) == 0o600
     if address.path is not None:
         assert stat.S_IMODE(Path(address.path).parent.stat().st_mode) == 0o700
+
+
+def test_who_answered_for_a_folder_that_was_deleted_leaves_the_address_of_the_next_alone(tmp_path: Path) -> None:
+    root, gone = tmp_path / "store", tmp_path / "gone"
+    servers = []
+    for _ in range(2):
+        make_folder(root)
+        servers.append(StoreServer(EdgeClient(root), root, is_process=False))
+        if len(servers) == 1:
+            root.rename(gone)  # which frees its path as deleting it does
+    first, second = servers
+
+    first.close()
+
+    address = StoreAddress.read(root)
+    assert address is not None
+    connection = connect_to(address)
+    assert connection is not None
+    connection.close()
+    second.close()
+    assert StoreAddress.read(root) is None
 
 
 def test_who_comes_after_the_last_user_has_gone_is_sent_elsewhere(shared: SharedEdgeClient, tmp_path: Path) -> None:

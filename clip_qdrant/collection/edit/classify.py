@@ -91,6 +91,7 @@ def classify(
     on_image: Callable[[Label], None] | None,
 ) -> Classification:
     """See ImageCollection.classify. `vectors` (labels, dim) are those of `embed_labels`, `write` a bare field name."""
+    writer.look_again()
     names = list(labels)
     least = -1.0 if min_relevance is None else RelevanceScale(calibration, 1.0).find_score(min_relevance)
     counts: Counter[str] = Counter(dict.fromkeys(names, 0))

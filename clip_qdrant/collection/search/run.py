@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from clip_qdrant.collection.hits import Explanation, Hits
+from clip_qdrant.collection.hits import Explanation, Hit, Hits
 from clip_qdrant.collection.points import dense_vector, id_of
 from clip_qdrant.collection.query import Query, QueryVector, evaluate_queries
 from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share
@@ -152,12 +152,23 @@ class Searcher:
             hits = Hits(choose_among_best(request))
         else:
             hits = Hits(request.read_hits(options.limit, options.offset))
+        if request.ranking.query is not None:
+            self._check_embedder(hits)
         if not hits and hits.reason is None:
             hits.reason = self._explain_empty(request)
         if options.explain:
             index = explain_index(self._reader, request.selection, options)
             hits.explanation = Explanation(request.clock.seconds, index)
         return hits
+
+    def _check_embedder(self, hits: Sequence[Hit]) -> None:
+        """Raises FingerprintMismatch if another embedder made the collection anew since it was opened: the images tell.
+
+        Nothing is asked where all are of this one, as they are but then.
+        """
+        own = self._embedder.fingerprint
+        if any(hit.payload.get("fingerprint", own) != own for hit in hits):
+            self._reader.description.open()
 
     def _run_batch(
         self, rankings: Sequence[Ranking], where: Where | None, options: SearchOptions, clock: Clock

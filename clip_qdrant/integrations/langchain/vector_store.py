@@ -201,6 +201,7 @@ class ClipVectorStore(VectorStore):
     def _store(self, documents: Mapping[str, Sequence[Any]], batch_size: int) -> None:
         """Stores texts and their metadata by id; those that name a stored image change that one."""
         writer = self.images.writer
+        writer.look_again()
         stored = self._read({name: uris_of(name) for name in documents})
         edits, described, texts = [], [], []
         for name, (text, metadata) in documents.items():

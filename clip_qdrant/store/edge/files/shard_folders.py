@@ -54,8 +54,8 @@ class ShardFolders:
             if is_held(error):
                 raise StoreLocked(
                     f"collection {collection!r} of {self._root} is open in another process, or in a child forked from "
-                    "this one; close it there, or open it there by connect(…, shared=True), which lets others join, or "
-                    "let both share a Qdrant server (docker compose up -d qdrant)"
+                    "this one; close it there, or open it there by connect(…, shared=True), which lets those join who "
+                    "connect after that, or let both share a Qdrant server (docker compose up -d qdrant)"
                 ) from error
             raise StoreError(
                 f"cannot open collection {collection!r}: {error}; the embedded store must be able to write to "

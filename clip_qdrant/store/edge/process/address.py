@@ -24,7 +24,16 @@ from pathlib import Path
 
 from clip_qdrant.store.edge.files.lock import FileLock, is_held
 
-__all__ = ["StoreAddress", "connect_to", "is_answered", "listen", "make_folder", "process_folder", "versions"]
+__all__ = [
+    "StoreAddress",
+    "connect_to",
+    "is_answered",
+    "is_taken",
+    "listen",
+    "make_folder",
+    "process_folder",
+    "versions",
+]
 
 _PREFIX = "clip-qdrant-"
 _LONGEST = 90  # bytes of the path of a socket
@@ -59,8 +68,13 @@ class StoreAddress:
         Path(temporary).replace(process_folder(root) / "address")
 
     def remove(self, root: Path) -> None:
-        """Removes the address and its socket. Whoever does holds the lock."""
-        (process_folder(root) / "address").unlink(missing_ok=True)
+        """Removes the address and its socket. Whoever does holds the lock.
+
+        Where the folder of the store was deleted meanwhile and another process answers for what is there now, the
+        address is of that one and stays.
+        """
+        if StoreAddress.read(root) == self:
+            (process_folder(root) / "address").unlink(missing_ok=True)
         if self.path is not None and Path(self.path).parent.name.startswith(_PREFIX):
             shutil.rmtree(Path(self.path).parent, ignore_errors=True)
 
@@ -78,9 +92,18 @@ def make_folder(root: Path) -> Path:
 
 def is_answered(root: Path) -> bool:
     """Whether somebody answers for a store now."""
+    return _is_locked(root, "address")
+
+
+def is_taken(root: Path) -> bool:
+    """The same, also of who begins to answer, or has ceased to and closes the store."""
+    return _is_locked(root, "lock")
+
+
+def _is_locked(root: Path, said_by: str) -> bool:
     folder = process_folder(root)
     try:
-        if (folder / "address").exists():
+        if (folder / said_by).exists():
             FileLock(folder / "lock", wait=False).release()
     except OSError as error:  # held, or the folder is not for this user to look into
         return is_held(error)

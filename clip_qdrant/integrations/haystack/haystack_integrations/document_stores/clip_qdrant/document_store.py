@@ -325,6 +325,7 @@ class ClipQdrantDocumentStore:
             else:  # stored as a vector, which stays
                 others.append(each.record)
         embedder, writer = self.images.embedder, self.images.writer
+        writer.look_again()
         records = [read_image(each, find_needed_side(embedder)) for each in brought]
         rows = [*(each.vector for each in brought), *embedder.embed_texts([str(each.record.caption) for each in texts])]
         edit_payloads(writer, [(there, changes) for there, changes in edits if changes])
