@@ -45,9 +45,11 @@ picture: demo
 
 # The stamp is written last, so an install that was cut short is done again. The first one takes minutes: torch.
 # Not compiled, which would take a minute: most of the 24,000 modules are never imported, and the others compiled then.
+# By a new pip: the one that comes with Python 3.11 takes a minute more to find out what fits together.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, not " + sys.version.split()[0] + "; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --no-compile -c constraints.txt pip
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
