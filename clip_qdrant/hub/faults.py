@@ -13,7 +13,7 @@ from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model_names import HubName
 from clip_qdrant.url_secrets import mask_secrets
 
-__all__ = ["explain_fault", "is_out_of_reach"]
+__all__ = ["explain_fault", "is_of_hub", "is_out_of_reach"]
 
 _LOGIN = "HF_TOKEN in the environment, or `hf auth login`"
 _SHOWN_REFS = 12
@@ -96,6 +96,13 @@ def is_out_of_reach(error: BaseException) -> bool:
         if any(kind.__name__ == "TransportError" for kind in type(cause).__mro__):  # of httpx, whichever it is
             return True
     return False
+
+
+def is_of_hub(error: BaseException) -> bool:
+    """Whether an error comes from asking the hub, and not from what it gave."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return is_out_of_reach(error) or any(isinstance(cause, HfHubHTTPError) for cause in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

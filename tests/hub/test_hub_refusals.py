@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -16,6 +17,7 @@ from web import Reply
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError, DiskFull
 from clip_qdrant.hub.snapshots import fetch_descriptions, fetch_weights
+from clip_qdrant.model.published.hub import load_hub_config, load_hub_tokenizer
 
 TOKEN = "hf_" + "secret" * 6
 CONFIG = json.dumps({"model_type": "clip"}).encode()
@@ -149,6 +151,23 @@ def test_a_model_of_another_family_costs_no_download_of_its_weights(hub: FakeHub
     with pytest.raises(CheckpointError, match="hf:some/text-model is a bert model"):
         ClipEmbedder.load("hf:some/text-model", runtime="torch", device="cpu")
     assert "model.safetensors" not in hub.downloads
+
+
+@pytest.mark.parametrize("load", [load_hub_config, load_hub_tokenizer])
+def test_what_another_repository_lacks_for_a_model_is_told_of_that_one(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, load: Callable[[str, str], object]
+) -> None:
+    def told() -> str:
+        with pytest.raises(CheckpointError) as caught:
+            load("meta/gated", "open_clip:xlm-roberta-base-ViT-B-32/some_tag")
+        return str(caught.value)
+
+    hub.add("meta/gated", {"config.json": CONFIG, "tokenizer_config.json": b"{}", "tokenizer.json": b"{}"})
+    hub.refuse_files("meta/gated", refusal(401, "GatedRepo"))
+    begin = "cannot load open_clip:xlm-roberta-base-ViT-B-32/some_tag: its text model is of another repository: "
+    assert told().startswith(f"{begin}hf:meta/gated is gated: accept its licence at {hub.site.url}/meta/gated")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert told().startswith(f"{begin}hf:meta/gated has not been downloaded whole, and HF_HUB_OFFLINE keeps it")
 
 
 def test_no_network_names_the_network(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

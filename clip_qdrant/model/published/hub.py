@@ -15,11 +15,13 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hub_logging
 
 from clip_qdrant.errors import CheckpointError, first_line
+from clip_qdrant.hub.faults import explain_fault, is_of_hub
 from clip_qdrant.hub.files import find_weights, list_files, refuse_no_weights
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.published.json_files import read_values
 from clip_qdrant.model.weights import check_archive, list_some
+from clip_qdrant.model_names import HubName
 
 __all__ = ["load_hub_config", "load_hub_model", "load_hub_tokenizer"]
 
@@ -29,9 +31,9 @@ _MOST_TENSORS = 5_000  # in a file that does not say how many it has; the larges
 def load_hub_config(name: str, label: str, *, families: tuple[str, ...] = ()) -> Any:
     """The configuration, which must be of one of `families` if there are any. `label` is the name in messages.
 
-    Raises CheckpointError.
+    `name` is a folder or, where another model names it, a repository. Raises CheckpointError.
     """
-    with _reading(label):
+    with _reading(label, name):
         read_values(Path(name) / "config.json", label)  # which transformers takes to hold names and values
         values, _ = PretrainedConfig.get_config_dict(name)
         if families and not values.get("model_type"):
@@ -51,7 +53,7 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str], s
     before anything is allocated.
     """
     auto: Any = AutoModel
-    with _reading(label):
+    with _reading(label, name):
         folder = Path(name)
         names = list_files(folder)
         files = [folder / file for file in find_weights(names, folder) if not file.endswith(".json")]
@@ -81,8 +83,8 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str], s
 
 
 def load_hub_tokenizer(name: str, label: str) -> Any:
-    """The tokenizer. Raises CheckpointError."""
-    with _reading(label):
+    """The tokenizer in a folder or, where another model names it, a repository. Raises CheckpointError."""
+    with _reading(label, name):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
@@ -99,8 +101,8 @@ def _without_bars() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reading(label: str) -> Iterator[None]:
-    """Whatever transformers raises becomes a CheckpointError that says what was read."""
+def _reading(label: str, name: str) -> Iterator[None]:
+    """Whatever transformers raises becomes a CheckpointError that says what was read, and from where."""
     try:
         yield
     except CheckpointError:
@@ -111,6 +113,9 @@ def _reading(label: str) -> Iterator[None]:
                 f"cannot load {label}: it comes with code of its own (auto_map), which is not run here; choose a model "
                 "that transformers knows by itself"
             ) from error
+        if not Path(name).is_dir() and is_of_hub(error):
+            told = explain_fault(error, HubName(name), list)
+            raise CheckpointError(f"cannot load {label}: its text model is of another repository: {told}") from error
         raise CheckpointError(f"cannot load {label}: {first_line(error)}") from error
 
 
