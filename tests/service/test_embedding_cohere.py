@@ -24,7 +24,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(url: str) -> Iterator[cohere.ClientV2]:
-    with httpx.Client() as connections:
+    with httpx.Client(timeout=60) as connections:
         yield cohere.ClientV2(api_key="none", base_url=url, httpx_client=connections)
 
 

@@ -94,8 +94,8 @@ def test_images_of_the_web_are_fetched_from_public_hosts_alone(http: httpx.Clien
         refused = http.post("/v1/embeddings", json={"input": [address], "modality": "image"})
         allowing = ServiceOptions(allow_private=True)
         with run_app(create_app(Service(service.client, FakeEmbedder(), allowing))) as url:
-            told = httpx.post(f"{url}/v1/embeddings", json={"input": [address], "modality": "image"}).json()
-            text = httpx.post(f"{url}/v1/embeddings", json={"input": "red"}).json()
+            told = httpx.post(f"{url}/v1/embeddings", json={"input": [address], "modality": "image"}, timeout=60).json()
+            text = httpx.post(f"{url}/v1/embeddings", json={"input": "red"}, timeout=60).json()
         requests = len(site.requests)
 
     assert refused.status_code == 422

@@ -82,8 +82,8 @@ def test_plain_http_does_it_from_any_language(qdrant: QdrantClient, server: str)
     qdrant.create_collection("http", models.VectorParams(size=16, distance=models.Distance.COSINE))
     points = f"{server}/collections/http/points"
     image = {"image": data_url("red"), "model": "clip-qdrant"}
-    stored = httpx.put(points, params={"wait": "true"}, json={"points": [{"id": 7, "vector": image}]})
-    found = httpx.post(f"{points}/query", json={"query": {"text": "red", "model": "clip-qdrant"}}).json()
+    stored = httpx.put(points, params={"wait": "true"}, json={"points": [{"id": 7, "vector": image}]}, timeout=60)
+    found = httpx.post(f"{points}/query", json={"query": {"text": "red", "model": "clip-qdrant"}}, timeout=60).json()
 
     assert stored.status_code == 200
     assert [point["id"] for point in found["result"]["points"]] == [7]

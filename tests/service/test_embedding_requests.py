@@ -85,7 +85,7 @@ def test_a_full_queue_answers_503_and_a_qdrant_server_429_with_a_time_to_come_ba
         pool.submit(httpx.post, f"{url}/v1/embeddings", json={"input": [f"text {number}" for number in range(10)]})
         eventually(lambda: service.embedder.figures.texts_waiting == 10)
         for path, (write, read) in REQUESTS.items():
-            answer = httpx.post(url + path, json=write(["one more"]))
+            answer = httpx.post(url + path, json=write(["one more"]), timeout=60)
 
             assert answer.status_code == (429 if path == "/inference" else 503)
             assert int(answer.headers["retry-after"]) >= 1
@@ -104,7 +104,7 @@ def test_what_a_client_wanted_that_has_gone_leaves_the_queue() -> None:
             eventually(lambda: service.embedder.figures.texts_waiting == 4)
         eventually(lambda: service.embedder.figures.texts_waiting == 0)
         embedder.go.set()
-        assert httpx.post(f"{url}/v1/embeddings", json={"input": "next"}).status_code == 200
+        assert httpx.post(f"{url}/v1/embeddings", json={"input": "next"}, timeout=60).status_code == 200
 
     assert embedder.text_calls[calls:] == [1, 1]  # of "hold" and "next"
 
@@ -129,13 +129,17 @@ def test_every_endpoint_asks_for_a_key_and_a_qdrant_server_sends_it_in_the_body(
     keys = KeyRing({KEY: ApiKey(name="reader", scopes=frozenset({"read"}))})
     with run_app(create_app(Service(connect(":memory:"), FakeEmbedder(), keys=keys))) as url:
         for path, (write, read) in REQUESTS.items():
-            refused = httpx.post(url + path, json=write(["red"]))
-            allowed = httpx.post(url + path, json=write(["red"]), headers={"Authorization": f"Bearer {KEY}"})
+            refused = httpx.post(url + path, json=write(["red"]), timeout=60)
+            allowed = httpx.post(
+                url + path, json=write(["red"]), headers={"Authorization": f"Bearer {KEY}"}, timeout=60
+            )
 
             assert (refused.status_code, allowed.status_code) == (401, 200)
             assert "this service asks for a key" in read(refused.json())
-        by_token = httpx.post(f"{url}/inference", json={**REQUESTS["/inference"][0](["red"]), "token": KEY})
-        wrong = httpx.post(f"{url}/inference", json={**REQUESTS["/inference"][0](["red"]), "token": "another"})
-        probe = httpx.get(f"{url}/ping")
+        by_token = httpx.post(f"{url}/inference", json={**REQUESTS["/inference"][0](["red"]), "token": KEY}, timeout=60)
+        wrong = httpx.post(
+            f"{url}/inference", json={**REQUESTS["/inference"][0](["red"]), "token": "another"}, timeout=60
+        )
+        probe = httpx.get(f"{url}/ping", timeout=60)
 
     assert (by_token.status_code, wrong.status_code, probe.text) == (200, 401, "pong")

@@ -157,9 +157,14 @@ def test_several_processes_answer_at_one_port_over_one_store(tmp_path: Path) -> 
             assert line.endswith(" with 2 processes\n")
             url = line.split()[4]
             wait_for(url, "/readyz", 200)
-            assert httpx.put(f"{url}/v1/collections/images", json={"fields": {"year": "integer"}}).status_code == 201
+            assert (
+                httpx.put(f"{url}/v1/collections/images", json={"fields": {"year": "integer"}}, timeout=60).status_code
+                == 201
+            )
             for _ in range(8):  # each a connection of its own, so that both answer
-                assert httpx.get(f"{url}/v1/collections/images").json()["fields"]["metadata.year"] == "integer"
+                assert (
+                    httpx.get(f"{url}/v1/collections/images", timeout=60).json()["fields"]["metadata.year"] == "integer"
+                )
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
         finally:
@@ -208,7 +213,7 @@ def test_it_finishes_what_it_has_in_hand_on_sigterm(tmp_path: Path) -> None:
         begun.putheader("Content-Type", "application/json")
         begun.putheader("Content-Length", str(len(body)))
         begun.endheaders(body[:5])
-        assert httpx.get(f"{url}/healthz").status_code == 200  # by now the other request is in hand
+        assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200  # by now the other request is in hand
 
         os.kill(fork.pid, signal.SIGTERM)
         with pytest.raises(httpx.ConnectError):  # no new connections
@@ -236,7 +241,7 @@ def test_it_goes_on_answering_while_it_drains_and_ends_at_once_when_it_is_told_a
         server.handle_exit(signal.SIGTERM, None)
 
         assert wait_for(url, "/readyz", 503) == {"status": "draining"}
-        assert httpx.get(f"{url}/v1/collections").status_code == 200
+        assert httpx.get(f"{url}/v1/collections", timeout=60).status_code == 200
         server.handle_exit(signal.SIGINT, None)
         thread.join(60)
         assert not thread.is_alive()

@@ -46,7 +46,10 @@ def http(client: EdgeClient, audit: Path) -> Iterator[httpx.Client]:
     ImageCollection("others", FakeEmbedder(), client).add([solid_image("blue")])
     ImageCollection("foreign", FakeEmbedder(name="another"), client).add([solid_image("blue")])
     service = Service(client, FakeEmbedder(), keys=keys, audit=AuditLog(audit))
-    with run_app(create_app(service)) as url, httpx.Client(base_url=url, headers={"api-key": ADMIN}) as http:
+    with (
+        run_app(create_app(service)) as url,
+        httpx.Client(base_url=url, headers={"api-key": ADMIN}, timeout=60) as http,
+    ):
         yield http
 
 

@@ -47,7 +47,7 @@ def images(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
 @pytest.fixture(scope="module")
 def http(images: ImageCollection) -> Iterator[httpx.Client]:
     service = Service(images.client, images.embedder, ServiceOptions(allow_private=True))
-    with run_app(create_app(service)) as url, httpx.Client(base_url=url) as http:
+    with run_app(create_app(service)) as url, httpx.Client(base_url=url, timeout=60) as http:
         yield http
 
 

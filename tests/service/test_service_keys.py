@@ -93,7 +93,7 @@ def open_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def ask(url: str, path: str, key: str | None = None, **headers: str) -> httpx.Response:
-    return httpx.get(url + path, headers={**({"api-key": key} if key else {}), **headers})
+    return httpx.get(url + path, headers={**({"api-key": key} if key else {}), **headers}, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,9 @@ def test_only_named_origins_may_read_answers(open_url: str) -> None:
 def test_a_preflight_is_answered_without_a_key(open_url: str) -> None:
     headers = {"Origin": "https://photos.example.com", "Access-Control-Request-Method": "DELETE"}
 
-    answer = httpx.options(open_url + "/read", headers={**headers, "Access-Control-Request-Headers": "api-key"})
+    answer = httpx.options(
+        open_url + "/read", headers={**headers, "Access-Control-Request-Headers": "api-key"}, timeout=60
+    )
 
     assert answer.status_code == 200
     assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]

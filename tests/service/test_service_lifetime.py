@@ -41,7 +41,7 @@ def doings() -> Doings:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, doings: Doings) -> Iterator[str]:
-    yield from serve(tmp_path_factory, doings, deadline=0.3)
+    yield from serve(tmp_path_factory, doings, deadline=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,11 @@ def add_routes(app: FastAPI, doings: Doings) -> None:
 
 
 def test_an_answer_that_takes_too_long_is_told_so(url: str) -> None:
-    answer = httpx.post(f"{url}/wait", json={})
+    answer = httpx.post(f"{url}/wait", json={}, timeout=60)
 
     assert answer.status_code == 504
     assert answer.json()["type"] == "urn:clip-qdrant:DeadlineExceeded"
-    assert "0.3 s" in answer.json()["detail"]
+    assert "1 s" in answer.json()["detail"]
     assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
 
 
@@ -108,14 +108,14 @@ def test_what_ran_when_its_request_expired_goes_on_and_its_place_is_free_again(u
     doings.gate.clear()
     before = doings.done
 
-    late = httpx.get(f"{url}/block")
+    late = httpx.get(f"{url}/block", timeout=60)
     doings.gate.set()
     while doings.done == before:
         time.sleep(0.005)
-    answer = httpx.get(f"{url}/block")
+    answer = httpx.get(f"{url}/block", timeout=60)
 
     assert (late.status_code, answer.status_code) == (504, 200)
-    assert 0 < answer.json() < 0.3
+    assert 0 < answer.json() < 1.0
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_caller_that_goes_cancels_the_handler(
 
 
 def test_an_error_of_the_library_is_told_in_its_words_without_secrets(url: str) -> None:
-    answer = httpx.get(f"{url}/filter", headers={"X-Request-ID": "abc-1"})
+    answer = httpx.get(f"{url}/filter", headers={"X-Request-ID": "abc-1"}, timeout=60)
 
     assert answer.status_code == 400
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -151,7 +151,7 @@ def test_an_error_of_the_library_is_told_in_its_words_without_secrets(url: str) 
 
 
 def test_a_bug_tells_nothing_of_itself(url: str) -> None:
-    answer = httpx.get(f"{url}/bug")
+    answer = httpx.get(f"{url}/bug", timeout=60)
 
     assert answer.status_code == 500
     assert "s3cret" not in answer.text
@@ -159,7 +159,7 @@ def test_a_bug_tells_nothing_of_itself(url: str) -> None:
 
 
 def test_an_id_that_could_forge_a_log_is_replaced(url: str) -> None:
-    answer = httpx.get(f"{url}/healthz", headers={"X-Request-ID": "a b"})
+    answer = httpx.get(f"{url}/healthz", headers={"X-Request-ID": "a b"}, timeout=60)
 
     assert answer.status_code == 200
     assert answer.headers["X-Request-ID"] != "a b"

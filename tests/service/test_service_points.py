@@ -61,7 +61,10 @@ def http(tmp_path_factory: pytest.TempPathFactory, audit: Path) -> Iterator[http
     )
     with EdgeClient(tmp_path_factory.mktemp("store")) as client:
         service = Service(client, FakeEmbedder(), options, keys=keys, audit=AuditLog(audit))
-        with run_app(create_app(service)) as url, httpx.Client(base_url=url, headers={"api-key": WRITER}) as http:
+        with (
+            run_app(create_app(service)) as url,
+            httpx.Client(base_url=url, headers={"api-key": WRITER}, timeout=60) as http,
+        ):
             yield http
 
 
@@ -243,7 +246,7 @@ def test_an_address_that_is_not_public_is_refused(tmp_path: Path) -> None:
     with EdgeClient(tmp_path) as client, WebSite().running() as site:
         site.pages["/a.png"] = png("red")
         with run_app(create_app(Service(client, FakeEmbedder()))) as url:
-            answer = httpx.post(f"{url}/v1/points", json={"points": [{"uri": f"{site.url}/a.png"}]})
+            answer = httpx.post(f"{url}/v1/points", json={"points": [{"uri": f"{site.url}/a.png"}]}, timeout=60)
 
         assert answer.status_code == 422
         assert "no public address" in answer.json()["detail"]

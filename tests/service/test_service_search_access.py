@@ -82,12 +82,12 @@ def make_client(url: str, name: str) -> Client:
 
 
 def ask(url: str, name: str, path: str, body: Any) -> httpx.Response:
-    return httpx.post(url + path, json=body, headers={"Authorization": f"Bearer {KEYS[name]}"})
+    return httpx.post(url + path, json=body, headers={"Authorization": f"Bearer {KEYS[name]}"}, timeout=60)
 
 
 @pytest.mark.parametrize("path", READS)
 def test_reading_takes_a_key_for_the_collection(url: str, path: str) -> None:
-    assert httpx.post(url + path, json=READS[path]).status_code == 401
+    assert httpx.post(url + path, json=READS[path], timeout=60).status_code == 401
     assert ask(url, "reader", path, READS[path]).status_code == 200
     assert ask(url, "other", path, READS[path]).status_code == 403
 
@@ -111,9 +111,9 @@ def test_runs_are_seen_by_those_who_may_write_to_their_collection(url: str, fold
 
     for name, status in (("writer", 200), ("reader", 403), ("other", 404), ("tenant", 403)):
         headers = {"Authorization": f"Bearer {KEYS[name]}"}
-        assert httpx.get(f"{url}/v1/ingest/{run.id}", headers=headers).status_code == status, name
-        assert httpx.get(f"{url}/v1/ingest/{run.id}/events", headers=headers).status_code == status, name
-    told = httpx.get(f"{url}/v1/ingest", headers={"Authorization": f"Bearer {KEYS['other']}"}).json()
+        assert httpx.get(f"{url}/v1/ingest/{run.id}", headers=headers, timeout=60).status_code == status, name
+        assert httpx.get(f"{url}/v1/ingest/{run.id}/events", headers=headers, timeout=60).status_code == status, name
+    told = httpx.get(f"{url}/v1/ingest", headers={"Authorization": f"Bearer {KEYS['other']}"}, timeout=60).json()
     assert told == {"runs": []}
     with make_client(url, "tenant") as client, pytest.raises(errors.Forbidden, match="tenant"):
         client.start_ingest(str(folder))

@@ -120,7 +120,7 @@ def test_what_the_engine_cannot_do_is_answered_as_such(client, photos):  # noqa:
 
 
 def test_a_body_that_is_no_request_is_bad_input(shared_server):
-    answer = httpx.put(f"{shared_server.url}/collections/photos/points", content=b"{")
+    answer = httpx.put(f"{shared_server.url}/collections/photos/points", content=b"{", timeout=60)
 
     assert answer.status_code == 400
     assert answer.json()["status"]["error"].startswith("Format error in JSON body")

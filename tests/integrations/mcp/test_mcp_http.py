@@ -41,7 +41,7 @@ def guarded(shelf: Shelf) -> Iterator[str]:
 
 def post(url: str, body: Any = LIST, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.post(url, json=body, headers=ACCEPT | named, trust_env=False)
+    return httpx.post(url, json=body, headers=ACCEPT | named, trust_env=False, timeout=60)
 
 
 def test_the_official_client_searches_over_http(url: str) -> None:
@@ -100,7 +100,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_parsed(url: str) -> No
 
 
 def test_what_is_no_json_is_refused(url: str) -> None:
-    answer = httpx.post(url, content=b"{", headers={**ACCEPT, "content-type": "application/json"}, trust_env=False)
+    answer = httpx.post(
+        url, content=b"{", headers={**ACCEPT, "content-type": "application/json"}, trust_env=False, timeout=60
+    )
 
     assert answer.status_code == 400
     assert json.loads(answer.text)["error"]["code"] == -32700

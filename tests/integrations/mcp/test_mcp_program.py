@@ -70,7 +70,7 @@ def test_over_http_it_says_where_it_listens_and_ends_with_sigterm(tmp_path: Path
         with contextlib.ExitStack() as held:
             for _ in range(64):
                 held.enter_context(socket.create_connection(("127.0.0.1", int(urlsplit(url).port or 0))))
-            assert httpx.post(url, json={}, trust_env=False).status_code == 503
+            assert httpx.post(url, json={}, trust_env=False, timeout=60).status_code == 503
     finally:
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=30)[1]
