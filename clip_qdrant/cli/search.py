@@ -127,6 +127,8 @@ def search(
         raise ConfigError("--words looks for the words of QUERY, --text for others: give one of them")
     if words and query is None:
         raise QueryError("--words looks for the words of QUERY: give a text, or --text WORDS")
+    if text_fields is not None and not words and text is None:
+        raise QueryError("--text-fields says where to look for words: give --words, or --text WORDS too")
     combined, title = _query(query, image or [], _read_box(box, image or []), like or [], away or [], text)
     with wiring.open_existing_collection(settings, texts=query is not None or bool(away)) as images:
         hits = images.search(

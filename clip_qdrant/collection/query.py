@@ -174,7 +174,7 @@ class Query:
         disliked: Iterable[Hit | str | os.PathLike[str]] = (),
     ) -> Query:
         """The query moved towards stored images that were chosen from its result, and away from others: hits, uris,
-        paths or point ids.
+        paths or point ids. A search with it finds none of them again.
 
         Rocchio's formula with the weights 1, 0.75 and 0.15 (Manning, Raghavan, Schütze 2008, Introduction to
         Information Retrieval, section 9.1.1).

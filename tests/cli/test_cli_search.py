@@ -75,7 +75,10 @@ def test_the_fields_to_look_for_words_in_are_named_and_weighted(program: Program
     refused = program("search", "--text", "both", "--text-fields", "caption=much")
     assert (refused.code, "as in caption=1,album=0.5, not 'caption=much'" in refused.err) == (2, True)
     alone = program("search", "red", "--text-fields", "caption")
-    assert (alone.code, "text_fields says where to look for words: give text too" in alone.err) == (2, True)
+    assert (
+        alone.code,
+        "--text-fields says where to look for words: give --words, or --text WORDS too" in alone.err,
+    ) == (2, True)
 
 
 def test_not_leads_away(program: Program) -> None:
