@@ -204,6 +204,25 @@ def test_who_answered_for_a_folder_that_was_deleted_leaves_the_address_of_the_ne
     assert StoreAddress.read(root) is None
 
 
+def test_a_call_in_hand_when_another_thread_closes_the_client_says_so(shared: SharedEdgeClient) -> None:
+    shared.create_collection("c", COSINE)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def points() -> Iterator[models.PointStruct]:
+        begun.set()
+        go_on.wait(60)
+        yield point(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(shared.upload_points, "c", points())
+        begun.wait(60)
+        shared.close()
+        go_on.set()
+        with pytest.raises(StoreError, match="upload_points: the embedded store .* was closed meanwhile") as raised:
+            call.result(60)
+    assert not isinstance(raised.value, StoreUnavailable)  # which asks for another try
+
+
 def test_who_comes_after_the_last_user_has_gone_is_sent_elsewhere(shared: SharedEdgeClient, tmp_path: Path) -> None:
     shared.close()
     address = StoreAddress.read(tmp_path)

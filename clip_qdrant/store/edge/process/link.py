@@ -50,6 +50,8 @@ class StoreLink:
                 outcome = send_call(channel, call)
             except OSError as error:
                 self._forget(channel, generation)
+                if self._closed:  # by another thread: whoever answers ends the calls of a user that leaves
+                    raise StoreError(f"{name}: the embedded store {self.root} was closed meanwhile") from error
                 raise StoreUnavailable(
                     f"{name}: the process of the store {self.root} ended meanwhile; what it had acknowledged is "
                     "stored, and the next call starts another: run it again",
