@@ -17,6 +17,7 @@ from qdrant_client import models
 
 from clip_qdrant.errors import CollectionNotFound, InvalidRequest, StoreError, StoreLocked
 from clip_qdrant.store.edge.client import EdgeClient
+from clip_qdrant.store.edge.files.lock import FileLock
 
 COSINE = models.VectorParams(size=4, distance=models.Distance.COSINE)
 
@@ -265,6 +266,42 @@ def test_a_collection_made_anew_by_another_client_meanwhile_is_opened_as_it_is_n
         turns = iter(["recreate"])
         assert client.get_collection("c").config.params.vectors.size == 2
         assert len(list((tmp_path / "collections").iterdir())) == 3  # one shard, its lock and its record
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_that_is_forked_during_a_change_of_the_store_does_not_keep_others_from_theirs(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        with client._folder.edit():
+            child = os.fork()
+            if child == 0:
+                os.close(writing)
+                os.read(reading, 1)  # until the parent is done
+                os._exit(0)
+        FileLock(tmp_path / "store.lock", wait=False).release()
+    os.close(writing)
+    os.waitpid(child, 0)
+    os.close(reading)
+
+
+def test_what_a_repair_makes_is_not_swept_before_its_lock_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", COSINE)
+        folder = client._folder
+        create = folder._shards.create
+
+        def create_while_the_store_is_held(*arguments: Any) -> Any:
+            with pytest.raises((BlockingIOError, PermissionError)):  # who sweeps holds the lock of the store
+                FileLock(tmp_path / "store.lock", wait=False)
+            return create(*arguments)
+
+        monkeypatch.setattr(folder._shards, "create", create_while_the_store_is_held)
+        _, made = folder.make_replacement("c", folder.catalog().collections["c"])
+        made.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

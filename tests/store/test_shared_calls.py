@@ -218,7 +218,7 @@ def test_a_call_in_hand_when_another_thread_closes_the_client_says_so(shared: Sh
         begun.wait(60)
         shared.close()
         go_on.set()
-        with pytest.raises(StoreError, match="upload_points: the embedded store .* was closed meanwhile") as raised:
+        with pytest.raises(StoreError, match=r"upload_points: the embedded store .* was closed meanwhile") as raised:
             call.result(60)
     assert not isinstance(raised.value, StoreUnavailable)  # which asks for another try
 

@@ -211,7 +211,7 @@ class EdgeFolder:
                     yield
                 finally:
                     self._shared.is_locked = False
-                    lock.release()
+                    lock.unlock()
             except OSError as error:
                 kind = StoreFull if error.errno in NO_ROOM else StoreError
                 raise kind(f"cannot write to {self.root}: {error}") from error
@@ -260,7 +260,8 @@ class EdgeFolder:
         """An empty shard to take the place of the collection's own (`put_in_place`)."""
         check_room(self._shared.root, f"make a copy of collection {name!r}")
         new = replace(entry, folder=name_folder(name))
-        return new, self._shards.create(new, name)
+        with self._hold_store():  # nobody sweeps it before its lock is held
+            return new, self._shards.create(new, name)
 
     def put_in_place(self, name: str, new: CollectionEntry, opened: OpenShard) -> Path | None:
         """Has the collection be another shard from now on. Gives where the files of the one before lie, if any did."""

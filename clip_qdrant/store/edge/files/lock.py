@@ -58,6 +58,15 @@ class FileLock:
 
     __del__ = release
 
+    def unlock(self) -> None:
+        """Lets go of it in forked children too, for work of a moment. After `release` a child that was forked
+        meanwhile, by another thread, has it as long as it lives."""
+        if self._fd is not None and sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self.release()
+
 
 def is_held(error: OSError) -> bool:
     """Whether a lock was refused because somebody has it."""

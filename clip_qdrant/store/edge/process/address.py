@@ -104,7 +104,7 @@ def _is_locked(root: Path, said_by: str) -> bool:
     folder = process_folder(root)
     try:
         if (folder / said_by).exists():
-            FileLock(folder / "lock", wait=False).release()
+            FileLock(folder / "lock", wait=False).unlock()
     except OSError as error:  # held, or the folder is not for this user to look into
         return is_held(error)
     return False

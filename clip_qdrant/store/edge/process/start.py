@@ -57,7 +57,7 @@ def join_or_start(root: Path, user: bytes) -> StoreChannel:
             time.sleep(_PAUSE)
         return channel
     finally:
-        held.release()
+        held.unlock()
 
 
 def _join(root: Path, user: bytes) -> StoreChannel | None:
