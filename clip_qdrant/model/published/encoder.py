@@ -15,6 +15,7 @@ from clip_qdrant.errors import CheckpointError
 from clip_qdrant.model.dual_encoder import PixelNorm
 from clip_qdrant.model.published.families import FAMILIES, explain_family
 from clip_qdrant.model.published.naflex import PatchInputs, accept_any_shape
+from clip_qdrant.model.published.token_warnings import pass_over_token_warnings
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 
 __all__ = ["HubEncoder", "build_encoder"]
@@ -48,6 +49,7 @@ class HubEncoder(nn.Module):
         """How many token ids the text encoder knows."""
         return int(self.model.config.text_config.vocab_size)
 
+    @pass_over_token_warnings()
     def config_dict(self) -> dict[str, Any]:
         """The transformers configuration."""
         values = json.loads(self.model.config.to_json_string(use_diff=True))
@@ -81,6 +83,7 @@ class HubEncoder(nn.Module):
         return F.normalize(features, dim=-1)
 
 
+@pass_over_token_warnings()
 def build_encoder(config: Mapping[str, Any], preprocessing: Preprocessing) -> HubEncoder:
     """The network of a saved configuration, with fresh weights."""
     values = dict(config["model"])

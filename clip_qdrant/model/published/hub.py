@@ -20,6 +20,7 @@ from clip_qdrant.hub.files import find_weights, list_files, refuse_no_weights
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.published.json_files import read_values
+from clip_qdrant.model.published.token_warnings import pass_over_token_warnings
 from clip_qdrant.model.weights import check_archive, list_some
 from clip_qdrant.model_names import HubName
 
@@ -104,7 +105,8 @@ def _without_bars() -> Iterator[None]:
 def _reading(label: str, name: str) -> Iterator[None]:
     """Whatever transformers raises becomes a CheckpointError that says what was read, and from where."""
     try:
-        yield
+        with pass_over_token_warnings():
+            yield
     except CheckpointError:
         raise
     except Exception as error:  # a file may make it meet anything

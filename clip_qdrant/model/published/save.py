@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.file_replacement import raise_if_full
 from clip_qdrant.model.checkpoint import Checkpoint
+from clip_qdrant.model.published.token_warnings import pass_over_token_warnings
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.tokenization import Tokenization
 
@@ -25,6 +26,7 @@ __all__ = ["save_transformers"]
 _PUNCTUATION = r"[!-/:-@\[-`{-~]"  # of ASCII
 
 
+@pass_over_token_warnings()
 def save_transformers(checkpoint: Checkpoint, folder: str | Path) -> None:
     """Write config.json, model.safetensors, tokenizer and preprocessor_config.json, in float32.
 
