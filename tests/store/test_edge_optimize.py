@@ -239,6 +239,27 @@ def test_bytes_stay_in_memory_where_nothing_else_was_said(
     assert made.quantization_config == given
 
 
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (lambda client, ids: client.set_payload("c", {"x": 1}, points=ids), {"n": 400, "x": 1}),
+        (lambda client, ids: client.set_payload("c", {"x": 1}, points=ids, key="y"), {"n": 400, "y": {"x": 1}}),
+        (lambda client, ids: client.overwrite_payload("c", {"x": 1}, points=ids), {"x": 1}),
+        (lambda client, ids: client.delete_payload("c", ["n"], points=ids), {}),
+        (lambda client, ids: client.clear_payload("c", ids), {}),
+    ],
+)
+def test_a_point_that_is_named_twice_is_changed_once(
+    optimized: Path, tmp_path: Path, change: Callable[[EdgeClient, list[int]], Any], changed: dict[str, Any]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(optimized, store)
+    with EdgeClient(store) as client:
+        change(client, [400, 401, 400])
+        assert client.retrieve("c", [400])[0].payload == changed
+        assert client.count("c").count == POINTS - 300
+
+
 def test_what_has_no_need_of_it_is_left_as_it_is(optimized: Path) -> None:
     with EdgeClient(optimized) as client:
         before = folders(client)

@@ -223,6 +223,22 @@ def test_a_call_in_hand_when_another_thread_closes_the_client_says_so(shared: Sh
     assert not isinstance(raised.value, StoreUnavailable)  # which asks for another try
 
 
+def test_who_comes_where_no_thread_can_be_started_for_it_tries_again(
+    shared: SharedEdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def refuse_some(thread: threading.Thread) -> None:
+        if thread.name == "user of the store" and len(refused) < 3:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")  # as the system's limit makes it
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_some)
+    assert shared.get_collections().collections == []
+    assert len(refused) == 3
+
+
 def test_who_comes_after_the_last_user_has_gone_is_sent_elsewhere(shared: SharedEdgeClient, tmp_path: Path) -> None:
     shared.close()
     address = StoreAddress.read(tmp_path)

@@ -18,7 +18,7 @@ __all__ = ["to_selection", "to_with_payload", "to_with_vector"]
 
 
 def to_selection(points: object) -> Any:
-    """The engine's Filter, or a list of ids, for any of the forms in which points can be chosen."""
+    """The engine's Filter, or a list of ids, each once, for any of the forms in which points can be chosen."""
     match points:
         case models.FilterSelector(filter=chosen) | {"filter": chosen}:
             return to_filter(chosen)
@@ -29,7 +29,8 @@ def to_selection(points: object) -> Any:
         case int() | str() | uuid.UUID():
             return [to_point_id(points)]
         case list() | tuple() if len(points):
-            return [to_point_id(one) for one in points]
+            # The engine does not find a point the second time that the first has moved out of an optimized segment.
+            return list(dict.fromkeys(to_point_id(one) for one in points))
     raise InvalidRequest("choose points by a list of ids that is not empty, or by a models.Filter")
 
 

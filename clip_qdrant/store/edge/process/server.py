@@ -82,7 +82,12 @@ class StoreServer:
                 except OSError:  # too many files are open, or who came has gone
                     time.sleep(_PAUSE)
                     continue
-                threading.Thread(target=self._serve, args=(connection,), name="user of the store", daemon=True).start()
+                user = threading.Thread(target=self._serve, args=(connection,), name="user of the store", daemon=True)
+                try:
+                    user.start()
+                except RuntimeError:  # too many threads run: who came tries again, and those who are there go on
+                    connection.close()
+                    time.sleep(_PAUSE)
 
     def _serve(self, connection: socket.socket) -> None:
         with connection:
