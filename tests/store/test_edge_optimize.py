@@ -239,6 +239,29 @@ def test_bytes_stay_in_memory_where_nothing_else_was_said(
     assert made.quantization_config == given
 
 
+def test_words_of_points_that_change_later_weigh_less_until_it_is_optimized_again(edge_client: EdgeClient) -> None:
+    words = {"w": models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    edge_client.create_collection("c", {"d": CONFIG}, sparse_vectors_config=words, optimizers_config=INDEXED)
+
+    def write(ids: range) -> None:
+        vectors = [models.SparseVector(indices=[i % 7], values=[1.0]) for i in ids]
+        dense = VECTORS[ids.start : ids.stop : ids.step].tolist()
+        edge_client.upsert("c", models.Batch(ids=[*ids], vectors={"d": dense, "w": vectors}))
+
+    def weigh() -> float:
+        query = models.SparseVector(indices=[0], values=[1.0])
+        return edge_client.query_points("c", query=query, using="w", limit=1).points[0].score
+
+    write(range(300))
+    edge_client.delete("c", [299])
+    assert edge_client.optimize("c").changed
+    before = weigh()
+    write(range(0, 299, 7))
+    assert weigh() < before - 0.1
+    edge_client.optimize("c")
+    assert weigh() == pytest.approx(before)
+
+
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
