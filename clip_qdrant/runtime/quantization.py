@@ -25,6 +25,7 @@ from torch import Tensor
 from clip_qdrant.checkpoint_file.fingerprint import compute_fingerprint
 from clip_qdrant.checkpoint_file.read import Side
 from clip_qdrant.errors import ExportError, first_line
+from clip_qdrant.log_handlers import keep_log_handlers
 from clip_qdrant.model.checkpoint import Checkpoint
 from clip_qdrant.model.saving import write_checkpoint
 from clip_qdrant.runtime.onnx import weight_file
@@ -66,7 +67,8 @@ def quantize(checkpoint: Checkpoint) -> Quantized:
     weights: dict[str, Tensor] = {}
     sides: tuple[Side, ...] = ("image", "text")
     for side in sides:
-        content, taken = _quantize(side, checkpoint, checkpoint.graphs[side])
+        with keep_log_handlers():
+            content, taken = _quantize(side, checkpoint, checkpoint.graphs[side])
         graphs[side] = {
             "graph": torch.frombuffer(bytearray(content), dtype=torch.uint8),
             "sha256": hashlib.sha256(content).hexdigest(),

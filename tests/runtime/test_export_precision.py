@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ def test_the_command_tells_what_it_costs(model: Path, tmp_path: Path, capsys: py
     told = " ".join(capsys.readouterr().out.split())
     assert "cosine to float32 over pictures of the sample gallery" in told
     assert "recall@1 by title" in told
+
+
+def test_an_export_sets_up_no_log(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])  # pytest has some
+    export_model(str(model), tmp_path / "int8.pt", precision="int8")
+    assert root.handlers == []
 
 
 def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:

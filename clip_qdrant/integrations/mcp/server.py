@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import MissingExtra
@@ -17,6 +14,7 @@ from mcp.types import ToolAnnotations
 
 from clip_qdrant import __version__
 from clip_qdrant.integrations.mcp.tools import ImageTools
+from clip_qdrant.log_handlers import keep_log_handlers
 
 if TYPE_CHECKING:
     from clip_qdrant.integrations.mcp.catalog import CollectionCatalog
@@ -41,7 +39,7 @@ def create_server(catalog: CollectionCatalog, *, previews: Previews | None = Non
     of this computer.
     """
     tools = ImageTools(catalog, previews=previews)
-    with _without_log_handlers():
+    with keep_log_handlers():
         server: MCPServer = MCPServer(
             "clip-qdrant",
             title="Images in Qdrant",
@@ -60,14 +58,3 @@ def create_server(catalog: CollectionCatalog, *, previews: Previews | None = Non
     ):
         server.tool(annotations=reads)(tool)
     return server
-
-
-@contextlib.contextmanager
-def _without_log_handlers() -> Iterator[None]:
-    """MCPServer gives the root logger a handler when it is made, unless there is one: that is for the program to do."""
-    placeholder = logging.NullHandler()
-    logging.getLogger().addHandler(placeholder)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(placeholder)
