@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,6 +98,17 @@ def test_folders_without_a_whole_tokenizer_are_refused_with_what_is_missing(tmp_
     write_clip_tokenizer(tmp_path)
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(CheckpointError, match=r"merges\.txt, which belongs to vocab\.json, is missing"):
+        read_texts(tmp_path, config, "hf:a/b")
+
+
+@pytest.mark.parametrize("file", ["sentencepiece.bpe.model", "tokenizer.model"])
+def test_a_tokenizer_of_sentencepiece_alone_names_the_library_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    config = describe("altclip", vocabulary=250002, positions=514)
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=f"no tokenizer.json, and its {file} takes .* pip install sentencepiece"):
         read_texts(tmp_path, config, "hf:a/b")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from transformers.utils import logging as hub_logging
 
 from clip_qdrant.errors import CheckpointError, first_line
 from clip_qdrant.hub.faults import explain_fault, is_of_hub
-from clip_qdrant.hub.files import find_weights, list_files, refuse_no_weights
+from clip_qdrant.hub.files import TOKENIZERS, find_weights, list_files, refuse_no_weights
 from clip_qdrant.model.plan import build_plan, check_attention
 from clip_qdrant.model.published.families import explain_family
 from clip_qdrant.model.published.json_files import read_values
@@ -85,6 +86,12 @@ def load_hub_model(name: str, label: str, config: Any) -> tuple[Any, set[str], s
 
 def load_hub_tokenizer(name: str, label: str) -> Any:
     """The tokenizer in a folder or, where another model names it, a repository. Raises CheckpointError."""
+    there = [file for file in TOKENIZERS if (Path(name) / file).is_file()]
+    if there and all(file.endswith(".model") for file in there) and find_spec("sentencepiece") is None:
+        _refuse(
+            f"{label} has no tokenizer.json, and its {there[0]} takes the sentencepiece library: pip install "
+            "sentencepiece, or copy a tokenizer.json of the same tokenizer beside it"
+        )
     with _reading(label, name):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
