@@ -23,6 +23,7 @@ __all__ = [
     "refuse_image_model",
     "refuse_no_config",
     "refuse_no_weights",
+    "refuse_pointers",
 ]
 
 # What says what the model is, one of these in any repository that can be used: of transformers, of open_clip, of
@@ -44,6 +45,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # files that may hold weights, under any name
 _LARGEST_INDEX = 50 << 20  # bytes
+_POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1024  # bytes, as its specification has them
 # What a repository or folder without a usable config is, by a file in it: the first that fits is told.
 _KINDS = (
     ("adapter_config.json", "an adapter (LoRA) for another model: merge it into that one with peft, save the folder of "
@@ -122,6 +124,17 @@ def refuse_image_model(folder: Path, label: object) -> None:
             f"{label} is an image model of timm ({config['architecture']!s:.60}), without a text encoder: a new model "
             "can be trained with it (--image-encoder)"
         )
+
+
+def refuse_pointers(names: Collection[str], folder: Path, label: object) -> None:
+    """Raises CheckpointError for a file that a clone of a repository without Git LFS has in place of a large one."""
+    for name in (*choose_descriptions(names, folder), *choose_weights(names, folder)):
+        file = folder / name
+        if file.is_file() and file.stat().st_size <= _LARGEST_POINTER and file.read_bytes().startswith(_POINTER):
+            raise CheckpointError(
+                f"{label} has a {name} that is a pointer of Git LFS and not the file itself: `git lfs pull` in the "
+                "folder brings it"
+            )
 
 
 def is_open_clip(folder: Path) -> bool:

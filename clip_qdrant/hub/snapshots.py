@@ -27,6 +27,7 @@ from clip_qdrant.hub.files import (
     refuse_image_model,
     refuse_no_config,
     refuse_no_weights,
+    refuse_pointers,
 )
 from clip_qdrant.model_names import HubName, find_folder, parse_hub_name
 
@@ -55,7 +56,9 @@ def fetch_descriptions(name: str) -> Snapshot:
     Raises CheckpointError for what is not there, may not be read, or is no model; DiskFull.
     """
     if (folder := find_folder(name)) is not None:
-        refuse_no_config(list_files(folder), f"hf:{name}")
+        names = list_files(folder)
+        refuse_no_config(names, f"hf:{name}")
+        refuse_pointers(names, folder, f"hf:{name}")
         refuse_image_model(folder, f"hf:{name}")
         return Snapshot(folder, f"hf:{folder.resolve().name}")
     wanted = parse_hub_name(name)

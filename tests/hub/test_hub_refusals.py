@@ -139,6 +139,17 @@ def test_a_model_without_weights_for_torch_is_told_what_it_has_instead(
             ClipEmbedder.load(f"hf:{name}", runtime="torch", device="cpu")
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "vocab.json", "config.json"])
+def test_a_clone_without_its_large_files_is_told_how_to_bring_them(tmp_path: Path, file: str) -> None:
+    folder = save_published("clip", tmp_path / "model")
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 605157884\n"
+    (folder / "pytorch_model.bin").write_text(pointer)  # which is not read
+    ClipEmbedder.load(f"hf:{folder}", runtime="torch", device="cpu")
+    (folder / file).write_text(pointer)
+    with pytest.raises(CheckpointError, match=f"^hf:{folder} has a {file} that is a pointer of Git LFS .*git lfs pull"):
+        ClipEmbedder.load(f"hf:{folder}", runtime="torch", device="cpu")
+
+
 def test_a_name_of_nothing_is_not_the_folder_one_is_in(tmp_path: Path) -> None:
     for runtime in ("onnx", "torch"):
         for name in ("hf:", "hf: "):
