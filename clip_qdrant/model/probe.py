@@ -16,7 +16,13 @@ _TEXTS = ("a photo of a dog", "Two cats, 3.5 m apart: don't STOP!! 猫 " * 20, "
 
 
 def probe_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Raises CheckpointError, naming `path`, unless a few texts become unit rows of the right length."""
+    """Raises CheckpointError, naming `path`, unless all weights are numbers and a text becomes a row of its length."""
+    broken = [name for name, weight in checkpoint.model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} has weights that are no numbers (NaN or infinite), {len(broken)} of them, {broken[0]} among them: "
+            "its training went astray, or its file is damaged"
+        )
     tokenize = probe_tokenizer(checkpoint.tokenizer, checkpoint.tokenization, checkpoint.model.vocabulary, path)
     try:
         ids, mask = tokenize(_TEXTS)

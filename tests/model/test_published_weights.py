@@ -100,6 +100,15 @@ def test_tensors_that_older_files_have_beside_the_weights_are_passed_over(whole:
     assert load_published(str(folder)).fingerprint() == load_published(str(whole)).fingerprint()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_told(whole: Path, folder: Path, value: float) -> None:
+    weights = load_file(whole / "model.safetensors")
+    weights[LACKING].view(-1)[0] = value
+    write_safetensors(folder, weights)
+    with pytest.raises(CheckpointError, match=f"model has weights that are no numbers .*, 1 of them, model.{LACKING}"):
+        load_published(str(folder))
+
+
 def test_quantized_weights_are_refused_in_words(whole: Path, folder: Path) -> None:
     write_safetensors(folder, load_file(whole / "model.safetensors"))
     config = json.loads((folder / "config.json").read_text())
