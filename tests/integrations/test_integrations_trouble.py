@@ -1,10 +1,11 @@
-"""An empty collection, one that is gone, a store that is away, many threads: retrievers of LangChain and LlamaIndex."""
+"""A collection that is empty, gone or another, a store that is away, many threads: what frameworks make of them."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from clip_qdrant.collection.images import ImageCollection
-from clip_qdrant.errors import StoreUnavailable
+from clip_qdrant.errors import FingerprintMismatch, StoreUnavailable
 from clip_qdrant.store.edge.client import EdgeClient
 
 Retrieve = Callable[[str], Sequence[Any]]
@@ -89,3 +90,42 @@ def test_many_threads_search_while_another_adds(
 
     assert all(len(one) == 1 for one in found)
     assert len(photos) == len(COLOURS) + 20
+
+
+def write_by_langchain(photos: ImageCollection) -> None:
+    pytest.importorskip("langchain_core", reason="langchain-core is not installed")
+    from clip_qdrant.integrations.langchain import ClipVectorStore
+
+    ClipVectorStore(photos).add_texts(["red"])
+
+
+def write_by_haystack(photos: ImageCollection) -> None:
+    pytest.importorskip("haystack", reason="haystack-ai is not installed")
+    from haystack import Document
+    from haystack.dataclasses import ByteStream
+    from haystack.document_stores.types import DuplicatePolicy
+
+    from haystack_integrations.document_stores.clip_qdrant import ClipQdrantDocumentStore
+
+    png = BytesIO()
+    solid_image("red").save(png, "PNG")
+    (vector,) = photos.embedder.embed_texts(["red"])
+    document = Document(blob=ByteStream(png.getvalue(), mime_type="image/png"), embedding=vector.tolist())
+    ClipQdrantDocumentStore.wrap(photos).write_documents([document], DuplicatePolicy.OVERWRITE)
+
+
+@pytest.mark.parametrize("write", [write_by_langchain, write_by_haystack])
+def test_nothing_is_written_to_a_collection_that_another_embedder_made_anew(
+    memory_client: QdrantBase, write: Callable[[ImageCollection], None]
+) -> None:
+    photos = ImageCollection("photos", FakeEmbedder(), memory_client)
+    for _ in range(2):  # by the second time all is known of it that a write needs
+        write(photos)
+    memory_client.delete_collection("photos")
+    others = ImageCollection("photos", FakeEmbedder(name="other"), memory_client)
+    write(others)
+
+    with pytest.raises(FingerprintMismatch):
+        write(photos)
+
+    assert len(others) == 1
