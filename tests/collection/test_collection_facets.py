@@ -155,6 +155,16 @@ def test_a_histogram_of_dates_tells_empty_months_too(photos: ImageCollection) ->
         photos.histogram("taken_at", by="hour")
 
 
+def test_an_image_of_several_values_is_outside_where_all_of_them_are(photos: ImageCollection) -> None:
+    several = [[0, 5], [0, 99], [5, 99], [0], []]
+    records = [ImageRecord(f"urn:several:{i}", metadata={"marks": marks}) for i, marks in enumerate(several)]
+    photos.writer.write(records, np.tile(np.eye(16, dtype=np.float32)[:1], (len(records), 1)))
+
+    marks = photos.histogram("marks", edges=[1, 10])
+
+    assert ([each.count for each in marks], marks.outside, marks.missing) == ([2], 2, len(ROWS) + 1)
+
+
 def test_a_histogram_of_numbers_has_ranges_of_equal_width_or_the_edges_given(photos: ImageCollection) -> None:
     years = photos.histogram("year", bins=3)
     assert [(each.start, each.end) for each in years] == [(2019, 2021), (2021, 2023), (2023, 2024)]

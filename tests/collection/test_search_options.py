@@ -25,6 +25,11 @@ WRONG = [
     ({"candidates": 0}, "candidates"),
     ({"min_relevance": "AUTO"}, "min_relevance.*\"auto\".*'AUTO'"),
     ({"text_fields": ["caption"]}, "give text too"),
+    ({"text_weight": 0.9}, "text_weight.*give text too"),
+    ({"fusion": "rrf"}, "fusion.*give text too"),
+    ({"candidates": 30}, "candidates.*order_by, diversity, collapse and text"),
+    ({"candidates": 30, "group_by": "year"}, "candidates.*order_by, diversity, collapse and text"),
+    ({"group_size": 5}, "group_size.*give group_by too"),
     ({"diversity": 1.5}, "diversity.*from 0.*to 1.*1.5"),
     ({"diversity": "much"}, "diversity.*'much'"),
     ({"collapse": "pixels"}, "collapse.*'bytes', 'shot', 'similar'.*'pixels'"),
@@ -50,6 +55,11 @@ WRONG = [
 def test_a_wrong_option_is_named_with_its_value(options: dict[str, Any], message: str) -> None:
     with pytest.raises(QueryError, match=message):
         SearchOptions(**options)
+
+
+def test_what_a_page_sends_with_its_switch_turned_off_is_taken() -> None:
+    SearchOptions(text=False, text_weight=0.9, fusion="rrf", text_fields=["caption"], candidates=30)
+    SearchOptions(diversity=0.0, candidates=30)
 
 
 def test_the_message_about_a_huge_value_is_short() -> None:

@@ -147,6 +147,20 @@ def test_groups_may_be_collapsed(photos: ImageCollection) -> None:
     assert len(hits[0].copies) == 2
 
 
+def test_a_collapsed_group_is_filled_however_many_copies_come_first(photos: ImageCollection) -> None:
+    number = 60
+    angles = np.linspace(0.01, 0.05, number)
+    vectors = np.stack([np.cos(angles), np.sin(angles), *np.zeros((14, number))], axis=1).astype(np.float32)
+    copy = ImageInfo(8, 8, "PNG", 100, "a" * 64, f"{0xFFFF0000FFFF0000:016x}")
+    records = [ImageRecord(f"urn:copy:{i}", metadata={"album": "land"}, image=copy) for i in range(number)]
+    photos.writer.write(records, vectors)
+
+    hits = photos.search(FIRST, where="album = 'land'", group_by="album", group_size=2, collapse="bytes")
+
+    assert names(hits) == ["copy:0", "forest"]
+    assert len(hits[0].copies) == number - 1
+
+
 @pytest.mark.parametrize("level", ["bytes", "shot", "similar"])
 def test_groups_that_are_collapsed_carry_what_is_asked_for(photos: ImageCollection, level: Any) -> None:
     whole = photos.search(FIRST, group_by="album", collapse=level)
@@ -191,6 +205,44 @@ def test_an_empty_result_says_why(photos: ImageCollection) -> None:
     grouped = photos.search("zebra", score_threshold=0.9, group_by="album")
     assert grouped.reason == "none of 8 images has a score of at least 0.9, and a value of album"
     assert photos.search(FIRST).reason is None
+
+
+def test_where_only_what_the_query_names_is_left_the_reason_says_so(photos: ImageCollection) -> None:
+    alone = photos.search(Query.id("urn:plain-too"), where="album is null")
+    assert alone.reason == "the filter selects no image but those that the query names, which are left out"
+    everything = photos.recommend([Query.id(f"urn:{name}") for name in IMAGES])
+    assert everything.reason == "there is no image but those that the query names, which are left out"
+    nothing = photos.search(Query.id("urn:plain-too"), where="year = 1999")
+    assert nothing.reason == "the filter selects no image"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"collapse": "bytes", "offset": 7}, "there are no more than 8 images, of which copies are shown once"),
+        (
+            {"collapse": "bytes", "candidates": 3, "offset": 2},
+            "3 best are looked at; larger candidates look at more",
+        ),
+        ({"diversity": 0.5, "candidates": 3, "offset": 3}, "3 best are looked at; larger candidates look at more"),
+        (
+            {"order_by": "year", "candidates": 3, "offset": 3},
+            "3 best are looked at; larger candidates look at more",
+        ),
+        ({"text": "beach", "candidates": 1, "offset": 3}, "best are looked at; larger candidates look at more"),
+        ({"order_by": "year", "candidates": 6, "offset": 7, "score_threshold": 0.9}, "no more of 8 images match"),
+        ({"collapse": "bytes", "candidates": 6, "offset": 7, "score_threshold": 0.9}, "no more of 8 images match"),
+        ({"diversity": 0.5, "candidates": 6, "offset": 7, "score_threshold": 0.9}, "no more of 8 images match"),
+        ({"text": "forest", "candidates": 6, "offset": 7, "score_threshold": 0.9}, "no more of 8 images match"),
+    ],
+)
+def test_an_offset_beyond_the_end_says_what_ended_it(
+    photos: ImageCollection, options: dict[str, Any], why: str
+) -> None:
+    hits = photos.search(FIRST, **options)
+
+    assert hits == []
+    assert str(hits.reason).endswith(why)
 
 
 def test_an_offset_beyond_the_groups_is_told_in_groups(photos: ImageCollection) -> None:

@@ -74,10 +74,7 @@ def make_histogram(
     else:
         limits = _check_edges(edges) if edges is not None else _split(counter, 10 if bins is None else bins)
         ranges = list(_count_ranges(counter, limits, outwards=edges is None))
-    outside = 0
-    if edges is not None:
-        low, high = counter.count(None, ranges[0].start), counter.count(ranges[-1].end, None, open_start=True)
-        outside = low + high
+    outside = 0 if edges is None else counter.count_outside(ranges[0].start, ranges[-1].end)
     return Histogram(ranges, missing=counter.count_missing(), outside=outside)
 
 
@@ -91,19 +88,27 @@ class _Counter:
         selection = reader.build_filter(where)
         self._selection: list[models.Condition] = [selection] if selection is not None else []
 
-    def count(self, start: Any, end: Any, *, closed: bool = False, open_start: bool = False) -> int:
+    def count(self, start: Any, end: Any, *, closed: bool = False) -> int:
         """The images with a value from start to end; without the end unless closed."""
-        bounds = {"gt" if open_start else "gte": start, "lte" if closed else "lt": end}
-        if self.kind == "datetime":
-            moments = {name: _in_utc(bound) for name, bound in bounds.items()}
-            condition = models.FieldCondition(key=self.key, range=models.DatetimeRange(**moments))
-        else:
-            condition = models.FieldCondition(key=self.key, range=models.Range(**bounds))
-        return self._reader.count(models.Filter(must=[*self._selection, condition]))
+        return self._reader.count(models.Filter(must=[*self._selection, self._range(start, end, closed=closed)]))
+
+    def count_outside(self, start: Any, end: Any) -> int:
+        """The images that have values, and none of them from start to end."""
+        inside = self._range(start, end, closed=True)
+        return self._reader.count(models.Filter(must=[*self._selection], must_not=[inside, self._empty()]))
 
     def count_missing(self) -> int:
-        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=self.key))
-        return self._reader.count(models.Filter(must=[*self._selection, empty]))
+        return self._reader.count(models.Filter(must=[*self._selection, self._empty()]))
+
+    def _range(self, start: Any, end: Any, *, closed: bool) -> models.Condition:
+        bounds = {"gte": start, "lte" if closed else "lt": end}
+        if self.kind == "datetime":
+            moments = {name: _in_utc(bound) for name, bound in bounds.items()}
+            return models.FieldCondition(key=self.key, range=models.DatetimeRange(**moments))
+        return models.FieldCondition(key=self.key, range=models.Range(**bounds))
+
+    def _empty(self) -> models.Condition:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=self.key))
 
     def find_ends(self) -> tuple[Any, Any] | None:
         """The least and the greatest value; None without any."""

@@ -17,7 +17,7 @@ from clip_qdrant.collection.search.order import Order, resolve_order
 from clip_qdrant.collection.search.request import StoreRequest
 from clip_qdrant.collection.search.same_image import PAYLOAD_KEYS, Looks, is_same
 
-__all__ = ["Collapser", "choose_among_best"]
+__all__ = ["Chosen", "Collapser", "choose_among_best"]
 
 _FARTHEST = 10_000  # the most that are looked at to fill a page that is collapsed
 _PAGES_AT_ONCE = 4  # read at once for one page that is collapsed
@@ -93,13 +93,10 @@ def _read_best(request: StoreRequest, order: Order | None) -> Iterator[list[mode
     options = request.options
     keys = [*(PAYLOAD_KEYS if options.collapse else ()), *([order.key] if order else ())]
     vectors = options.collapse == "similar"
-    if order is not None:
-        at_once = most = request.most_ordered
-    elif request.is_diverse:
-        at_once = most = request.depth
-    else:
-        at_once = max(_LEAST_AT_ONCE, _PAGES_AT_ONCE * (options.offset + options.limit))
-        most = options.candidates or max(_FARTHEST, at_once)
+    at_once = max(_LEAST_AT_ONCE, _PAGES_AT_ONCE * (options.offset + options.limit))
+    most = request.most_looked_at or max(_FARTHEST, at_once)
+    if order is not None or request.is_diverse:
+        at_once = most
     seen = 0
     while seen < most:
         size = min(at_once, most - seen)

@@ -20,6 +20,7 @@ Collapse = Literal["bytes", "shot", "similar"]
 MOST_AT_ONCE = 100_000  # hits of one call; 100,000 payloads are 100 MB
 _FARTHEST = 2**40  # an offset; what is beyond the last image is empty
 _MOST_EF = 2**20
+_GROUP_SIZE = 3
 _LARGEST = 3.4e38  # of a float32, which scores are
 
 
@@ -43,7 +44,7 @@ class SearchOptions:
     diversity: float | None = None
     collapse: Collapse | None = None
     group_by: str | None = None
-    group_size: int = 3
+    group_size: int = _GROUP_SIZE
     exact: bool = False
     ef: int | None = None
     rescore: bool | None = None
@@ -93,16 +94,31 @@ class SearchOptions:
             raise QueryError(f"text must be True, for the words of the query, or the words, not {_show(self.text)}")
         if isinstance(self.text, str) and not self.text.strip():
             raise QueryError(f"the text to look for, {self.text!r}, is empty; give the words, or leave text out")
-        if self.text is None and self.text_fields is not None:
-            raise QueryError("text_fields says where to look for words: give text too, True or the words")
         if self.fusion not in get_args(Fusion):
             raise QueryError(
                 f"fusion must be one of {', '.join(map(repr, get_args(Fusion)))}, not {_show(self.fusion)}"
             )
+        for name, unset, what in (
+            ("text_fields", None, "where to look for words"),
+            ("text_weight", TEXT_WEIGHT, "how much words count"),
+            ("fusion", "sum", "how likeness and words come together"),
+        ):
+            if self.text is None and getattr(self, name) != unset:
+                raise QueryError(f"{name} says {what}: give text too, True or the words")
         if self.text and self.diversity is not None:
             raise QueryError("diversity compares vectors alone, and text ranks by words too: give one of them")
 
     def _check_together(self) -> None:
+        looks_further = (self.order_by, self.diversity, self.collapse, self.text)
+        if self.candidates is not None and all(option is None for option in looks_further):
+            raise QueryError(
+                "candidates says how many of the best order_by, diversity, collapse and text look at: give one of "
+                "them too, or limit for the hits in all"
+            )
+        if self.group_size != _GROUP_SIZE and self.group_by is None:
+            raise QueryError(
+                "group_size is the most hits of a group: give group_by too, or limit for the number of hits"
+            )
         if self.exact and self.ef is not None:
             raise QueryError("exact compares all vectors and ef says how far an index looks: give one of them")
         for name in ("diversity", "group_by"):

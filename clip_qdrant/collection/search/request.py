@@ -46,7 +46,8 @@ class StoreRequest:
     """A ranking among the points that a filter selects, with options, for one collection.
 
     `payload` are the payload keys of a hit, True for all; `scale` measures the relevance of scores, and `threshold` is
-    the least score of a hit.
+    the least score of a hit. `among` is the filter as it was given, `selection` the same without what the ranking
+    leaves out.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class StoreRequest:
     ) -> None:
         self.reader = reader
         self.ranking = ranking
+        self.among = selection
         self.selection = leave_out(selection, ranking.without)
         self.options = options
         self.payload = payload
@@ -85,6 +87,17 @@ class StoreRequest:
         if self.options.candidates is None and (self.threshold is not None or self.ranking.by == "words"):
             return max(_MATCHING, self.options.limit)
         return self.depth
+
+    @property
+    def most_looked_at(self) -> int | None:
+        """How many of the best all pages together come from; None for as many as there are."""
+        if self.ranking.query is None:
+            return None
+        if self.options.order_by is not None:
+            return self.most_ordered
+        if self.is_diverse:
+            return self.depth
+        return None if self.options.collapse is None else self.options.candidates
 
     def arguments(self) -> dict[str, Any]:
         """What each call of query_points has of it; limit, offset and what is read of a point come with the call."""

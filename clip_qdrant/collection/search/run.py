@@ -21,7 +21,7 @@ from clip_qdrant.collection.search.options import SearchOptions
 from clip_qdrant.collection.search.payload import choose_payload
 from clip_qdrant.collection.search.ranking import Ranking
 from clip_qdrant.collection.search.request import Clock, StoreRequest
-from clip_qdrant.collection.search.words import find_words, rank_with_words
+from clip_qdrant.collection.search.words import fills_a_list, find_words, rank_with_words
 from clip_qdrant.errors import QueryError, shorten
 from clip_qdrant.filters.build import Where
 
@@ -196,7 +196,7 @@ class Searcher:
     def _explain_empty(self, request: StoreRequest) -> str:
         number, options = self._reader.count(request.selection), request.options
         if not number:
-            return "the collection is empty" if request.selection is None else "the filter selects no image"
+            return self._tell_none_selected(request)
         if options.offset and (options.group_by is None or options.offset >= max(_FAR, number)):
             return f"the offset is {options.offset}, and {self._tell_most(request, number)}"
         if request.ranking.by in ("words", "both"):
@@ -208,23 +208,44 @@ class Searcher:
             return f"none of {number} images has a score of at least {options.score_threshold}{_tell_group(options)}"
         return f"none of {number} images is likely to match{self._tell_best(request)}"
 
+    def _tell_none_selected(self, request: StoreRequest) -> str:
+        """Why there is nothing to compare."""
+        if request.ranking.without and self._reader.count(request.among):
+            where = "there is no image" if request.among is None else "the filter selects no image"
+            return f"{where} but those that the query names, which are left out"
+        return "the collection is empty" if request.among is None else "the filter selects no image"
+
     def _tell_most(self, request: StoreRequest, number: int) -> str:
         """Why there is nothing beyond the offset, where `number` images pass the filter."""
         options, ranking = request.options, request.ranking
         if options.group_by is not None:
             return f"there are no more than {number} images to group"
-        bound = None
-        if options.order_by is not None and ranking.query is not None:
-            bound = request.most_ordered
-        elif ranking.by == "both":
-            bound = len(ranking.found)
-        elif request.is_diverse:
-            bound = request.depth
-        if bound is not None and bound < number:
-            return f"no more than the {bound} best are looked at; a larger limit or candidates looks at more"
-        if request.threshold is not None or ranking.by == "words":
+        bound = self._find_bound(request)
+        if bound is not None:
+            larger = "a larger limit or candidates looks" if options.candidates is None else "larger candidates look"
+            return f"no more than the {bound} best are looked at; {larger} at more"
+        if request.threshold is not None or ranking.by in ("words", "both"):
             return f"no more of {number} images match"
-        return f"there are no more than {number} images"
+        copies = "" if options.collapse is None else ", of which copies are shown once"
+        return f"there are no more than {number} images{copies}"
+
+    def _find_bound(self, request: StoreRequest) -> int | None:
+        """How many of the best are looked at, where there are more than that; None where it is all that match."""
+        options, ranking, most = request.options, request.ranking, request.most_looked_at
+        if request.is_diverse:  # chosen among those: the likeness alone tells whether there are more
+            options = replace(options, diversity=None, candidates=None)
+            request = StoreRequest(
+                self._reader,
+                ranking,
+                request.selection,
+                options,
+                payload=False,
+                scale=request.scale,
+                clock=request.clock,
+            )
+        if most is not None and request.read_page(1, most, payload=False):
+            return most
+        return len(ranking.found) if ranking.by == "both" and fills_a_list(ranking, options) else None
 
     def _tell_best(self, request: StoreRequest) -> str:
         """What relevance was asked for, and what the nearest image has."""

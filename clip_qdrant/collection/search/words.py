@@ -25,7 +25,7 @@ from clip_qdrant.filters.build import resolve_field
 if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
 
-__all__ = ["find_words", "rank_with_words"]
+__all__ = ["fills_a_list", "find_words", "rank_with_words"]
 
 _MOST_CANDIDATES = 10_000
 
@@ -117,6 +117,12 @@ def _read_lists(
 
     near, worded = reader.description.ask_within_limits(ask, what=f"searching collection {reader.name!r}")
     return near.points, worded.points
+
+
+def fills_a_list(ranking: Ranking, options: SearchOptions) -> bool:
+    """Whether a list of a ranking by both has as many images as it may, so that there may be more for it."""
+    found, most = ranking.found.values(), _count_candidates(options)
+    return any(sum(kind in parts for parts in found) >= most for kind in ("likeness", "words"))
 
 
 def _count_candidates(options: SearchOptions) -> int:
