@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.cli.output import metadata_text, place, plain
-from clip_qdrant.errors import ConfigError
-from clip_qdrant.fields.types import METADATA_PREFIX
+from clip_qdrant.errors import ConfigError, FilterError
 from clip_qdrant.pages import facts
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.hits import Hit
+    from clip_qdrant.fields.types import FieldType
 
 __all__ = ["choose_columns", "fill_rows", "path_line"]
 
@@ -19,28 +19,37 @@ _USUAL = ("score", "relevance", "caption", "taken", "place", "metadata", "copies
 _ALWAYS = ("score", "image")  # the others only where one of the hits has something to show
 
 
-def choose_columns(text: str | None, known: Collection[str]) -> tuple[str, ...] | None:
-    """The columns that `text` names, with commas between; None for the usual ones. `known` are payload fields.
+def choose_columns(text: str | None, known: Mapping[str, FieldType]) -> dict[str, str | None] | None:
+    """The columns that `text` names, with commas between, and the payload key of each that is a field, named as
+    `where` does; None for the usual ones. `known` are payload fields.
 
     Raises ConfigError for a name that there is not.
     """
     if text is None:
         return None
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    fields = {name.removeprefix(METADATA_PREFIX) for name in known}
+    from clip_qdrant.filters.build import resolve_field, show_field
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    chosen: dict[str, str | None] = {}
     for name in names or ("",):
-        if name not in _COLUMNS and name not in known and name not in fields:
+        try:
+            chosen[name] = None if name in _COLUMNS else resolve_field(name, known)
+        except FilterError as error:
+            fields = sorted({show_field(key) for key in known} - set(_COLUMNS))
             raise ConfigError(
                 f"there is no column {plain(name)!r}; there are {', '.join(_COLUMNS)}, and the fields "
-                f"{', '.join(sorted(fields - set(_COLUMNS)))}"
-            )
-    return names
+                f"{', '.join(fields)}"
+            ) from error
+    return chosen
 
 
-def fill_rows(hits: Sequence[Hit], columns: Sequence[str] | None, *, first: int) -> tuple[list[str], list[list[str]]]:
+def fill_rows(
+    hits: Sequence[Hit], columns: Mapping[str, str | None] | None, *, first: int
+) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row of cells for each hit, for `print_table`; ranks begin at `first`."""
-    names = list(columns or _USUAL)
-    cells = {name: [_cell(hit, name) for hit in hits] for name in names}
+    chosen = dict.fromkeys(_USUAL) if columns is None else columns
+    names = list(chosen)
+    cells = {name: [_cell(hit, name, key) for hit in hits] for name, key in chosen.items()}
     if columns is None:
         names = [name for name in names if name in _ALWAYS or any(cells[name])]
         names.insert(0, "")
@@ -54,15 +63,12 @@ def path_line(hit: Hit) -> str:
     return hit.uri if hit.path is None else str(hit.path)
 
 
-def _cell(hit: Hit, name: str) -> str:
-    shown = _COLUMNS.get(name)
-    if shown is not None:
-        return shown(hit)
-    value = hit.metadata.get(name.removeprefix(METADATA_PREFIX))
-    if value is None:
-        value = hit.payload
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+def _cell(hit: Hit, name: str, key: str | None) -> str:
+    if key is None:
+        return _COLUMNS[name](hit)
+    from clip_qdrant.collection.search.order import read_value
+
+    value = read_value(hit.payload, key)
     return "" if value is None else metadata_text({"": value}).removeprefix("=")
 
 

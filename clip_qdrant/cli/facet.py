@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clip_qdrant.cli import wiring
 from clip_qdrant.cli.output import plain, print_json, print_line, print_table
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.facets.histogram import Histogram
     from clip_qdrant.collection.facets.values import Facets
     from clip_qdrant.collection.images import ImageCollection
+    from clip_qdrant.fields.types import FieldType
 
 __all__ = ["facet"]
 
@@ -74,14 +76,27 @@ def _read_selected(images: ImageCollection, fields: Sequence[str], select: Seque
         field, equals, value = choice.partition("=")
         if not equals or not field:
             raise ConfigError(f"--select takes a field and a value, as in album=pets, not {choice!r}")
-        kinds = {images.fields.get(key) for key in (field, f"metadata.{field}")}
-        typed: Any = value
-        if "bool" in kinds and value.lower() in ("true", "false"):
-            typed = value.lower() == "true"
-        elif value.lstrip("-").isdecimal() and "keyword" not in kinds:
-            typed = int(value)
-        selected.setdefault(field, []).append(typed)
+        selected.setdefault(field, []).append(_read_value(value, _find_kind(field, images.fields)))
     return selected
+
+
+def _find_kind(field: str, known: Mapping[str, FieldType]) -> FieldType | None:
+    """The type of a field; None for a part of a date, and for what is refused where it is counted."""
+    from clip_qdrant.filters.build import resolve_field
+
+    with suppress(FilterError):
+        return known[resolve_field(field, known)]
+    return None
+
+
+def _read_value(text: str, kind: FieldType | None) -> str | int | bool:
+    """A chosen value as the field has it; what is none of its type stays text, which is refused with its reason."""
+    if kind == "bool" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind in ("integer", None):
+        with suppress(ValueError):
+            return int(text)
+    return text
 
 
 def _show_values(found: Mapping[str, Facets], said: Mapping[str, Any], as_json: bool) -> None:

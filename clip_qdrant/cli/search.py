@@ -195,7 +195,9 @@ def _write_page(context: typer.Context, html: Path, title: str, hits: Hits, wher
     write_text(html, page_html(title, sections, summary=summary, footer=footer, previews=previews))
 
 
-def show_hits(title: str, hits: Sequence[Hit], *, first: int = 1, columns: Sequence[str] | None = None) -> None:
+def show_hits(
+    title: str, hits: Sequence[Hit], *, first: int = 1, columns: Mapping[str, str | None] | None = None
+) -> None:
     """Hits as a table on stdout."""
     if not hits:
         reason = getattr(hits, "reason", None)

@@ -24,7 +24,7 @@ from clip_qdrant.filters.areas import read_area
 from clip_qdrant.filters.calendar import CALENDAR_OPERATORS
 from clip_qdrant.filters.conditions import OPERATORS, build_calendar_test, build_test, join_all, join_any, negate
 from clip_qdrant.filters.geo import AREAS
-from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse
+from clip_qdrant.filters.language import KEYWORDS, MAX_DEPTH, Junction, Negation, Node, Test, error_at, parse, read_name
 
 __all__ = ["Where", "build_filter", "holds_always", "resolve_field", "show_field"]
 
@@ -82,14 +82,19 @@ def _list_conditions(clause: Any) -> list[Any]:
 
 
 def resolve_field(name: str, fields: Mapping[str, FieldType]) -> str:
-    """The full payload key of the field a user calls `name`; FilterError naming the fields there are."""
+    """The full payload key of the field a user calls `name`, also as messages and where texts write it, in backticks.
+
+    Raises FilterError naming the fields there are.
+    """
     if not isinstance(name, str):
         raise FilterError(f"a field is named by text, not by {name!r}")
     spellings = [join_path([name])] if name and '"' not in name else []
     with suppress(ValueError):
         spellings.insert(0, canonical_name(name))
-    for path in spellings:
-        for key in (path, METADATA_PREFIX + path):
+    if "`" in name and (path := read_name(name)) is not None:
+        spellings.append(path)
+    for spelling in spellings:
+        for key in (spelling, METADATA_PREFIX + spelling):
             if key in fields and (key in RESERVED_FIELDS or key.startswith(METADATA_PREFIX)):
                 return key
     raise FilterError(_explain_unknown(name, fields), unknown_field=name)
@@ -105,7 +110,8 @@ def _explain_unknown(name: str, fields: Mapping[str, FieldType]) -> str:
     close = [lowered[match] for match in get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.7)]
     guess = f"; did you mean {' or '.join(close)}?" if close else ";"
     more = f" and {len(names) - 30} more" if len(names) > 30 else ""
-    return f"there is no indexed field {wanted}{guess} the fields are {', '.join(names[:30]) or 'none'}{more}"
+    told = ", ".join(names[:30]) or "none"
+    return f"there is no indexed field {wanted or repr(name)}{guess} the fields are {told}{more}"
 
 
 @lru_cache(maxsize=1024)  # each test of each search has one

@@ -19,7 +19,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 from clip_qdrant.errors import FilterError
 from clip_qdrant.fields.names import join_path
 
-__all__ = ["KEYWORDS", "MAX_DEPTH", "Junction", "Negation", "Node", "Scalar", "Test", "error_at", "parse"]
+__all__ = ["KEYWORDS", "MAX_DEPTH", "Junction", "Negation", "Node", "Scalar", "Test", "error_at", "parse", "read_name"]
 
 # Every level costs two levels of JSON, and a Qdrant server refuses JSON nested deeper than 128.
 MAX_DEPTH = 32
@@ -75,6 +75,7 @@ NAME: /(?!(KEYWORD)\b)([^\W\d]\w*|`([^`]|``)+`)(\.(\w+|`([^`]|``)+`))*/i
 """
 
 _NAME_PART = re.compile(r"`((?:[^`]|``)+)`|(\w+)")
+_NAME = re.compile(rf"(?:{_NAME_PART.pattern})(?:\.(?:{_NAME_PART.pattern}))*")
 
 Scalar: TypeAlias = "str | int | float | bool"
 
@@ -180,8 +181,17 @@ def _scalar(token: Token) -> Scalar:
     return token.type == "TRUE"
 
 
+def read_name(text: str) -> str | None:
+    """The JSON path that a name of the language stands for, which may have parts in backticks; None for no name."""
+    if _NAME.fullmatch(text) is None:
+        return None
+    return join_path(quoted.replace("``", "`") if quoted else plain for quoted, plain in _NAME_PART.findall(text))
+
+
 def _path(token: Token) -> str:
-    return join_path(quoted.replace("``", "`") if quoted else plain for quoted, plain in _NAME_PART.findall(str(token)))
+    path = read_name(str(token))
+    assert path is not None, "the grammar takes no other names"
+    return path
 
 
 def _test(name: Token, operator: str, operator_at: int, values: Sequence[Token] = ()) -> Test:

@@ -13,7 +13,7 @@ PHOTOS = {
     "a.png": {"album": "warm", "year": 2020, "liked": True, "size": 0.0, "taken_at": "2021-01-05T10:00:00"},
     "b.png": {"album": "warm", "year": 2022, "liked": False, "size": 2.5, "taken_at": "2021-03-05T23:30:00-05:00"},
     "c.png": {"album": "cold", "year": 2022, "liked": True, "size": 9.0},
-    "d.png": {"album": "2024", "size": 10.0},
+    "d.png": {"album": "2024", "size": 10.0, "is it": True, "box no": "07"},
 }
 
 
@@ -72,6 +72,16 @@ def test_a_chosen_value_of_a_keyword_field_stays_a_text(program: Program) -> Non
     document = program("facet", "year", "album", "--select", "album=2024", "--json")
     assert document.json["facets"]["year"]["values"] == []
     assert {"value": "2024", "count": 1} in document.json["facets"]["album"]["values"]
+
+
+def test_a_chosen_value_has_the_type_of_its_field_however_that_is_named(program: Program) -> None:
+    for field, value in (("`is it`", "true"), ("is it", "TRUE"), ("box no", "07"), ("`box no`", "07")):
+        outcome = program("facet", "album", "--select", f"{field}={value}", "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["facets"]["album"]["values"] == [{"value": "2024", "count": 1}]
+    for wrong in ("--5", "9" * 5000, "many"):
+        outcome = program("facet", "album", "--select", f"year={wrong}")
+        assert (outcome.code, "compare it with a number" in outcome.err) == (2, True)
 
 
 def test_what_the_limit_leaves_out_is_told(program: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import tarfile
@@ -66,6 +67,19 @@ def test_columns_are_chosen_by_name(program: Program) -> None:
         "folder": str(program.folder / "trips" / "rome"),
         "name": "red.jpg",
     }
+
+
+def test_columns_are_named_as_fields_are_in_a_filter(program: Program) -> None:
+    write_image(program.folder / "photos" / "red.png", "red")
+    fields = {"exif": {"camera": "X100"}, "odd name": 7, "fingerprint": "own", "caption": "a thing"}
+    (program.folder / "photos" / "red.json").write_text(json.dumps(fields))
+    assert program("ingest", "photos").code == 0
+
+    row = cells(program, "--columns", "exif.camera,odd name,metadata.fingerprint")
+    assert row == {"exif.camera": "X100", "odd name": "7", "metadata.fingerprint": "own"}
+    assert cells(program, "--columns", "`odd name`")["`odd name`"] == "7"
+    assert cells(program, "--columns", "fingerprint")["fingerprint"] == program.embedder.fingerprint
+    assert "`odd name`" in program("search", "red", "--columns", "nope").err
 
 
 @pytest.mark.usefixtures("photo")

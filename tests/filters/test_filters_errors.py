@@ -10,9 +10,10 @@ import pytest
 from qdrant_client import models
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.fields.names import join_path
 from clip_qdrant.fields.schema import Schema
 from clip_qdrant.fields.types import RESERVED_FIELDS, Location
-from clip_qdrant.filters.build import build_filter, resolve_field
+from clip_qdrant.filters.build import build_filter, resolve_field, show_field
 
 FIELDS = Schema(
     {
@@ -231,6 +232,9 @@ def test_names_resolve_to_payload_keys() -> None:
     assert resolve_field("metadata.caption", FIELDS) == "metadata.caption"
     assert resolve_field("odd name", FIELDS) == resolve_field('"odd name"', FIELDS) == 'metadata."odd name"'
     assert resolve_field("metadata.and", FIELDS) == "metadata.and"
+    for key in ("odd name", "a`b", "image.width", "uri", "and", "2fa", "no-dash"):
+        path = f"metadata.{join_path([key])}"
+        assert resolve_field(show_field(path), {path: "keyword", "image.width": "integer", "uri": "keyword"}) == path
     assert resolve_field("dotted.key", {'metadata."dotted.key"': "keyword"}) == 'metadata."dotted.key"'
     for name in ("", "yaer", "a..b", 'q"', "image"):
         with pytest.raises(FilterError, match="there is no indexed field"):

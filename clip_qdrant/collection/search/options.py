@@ -116,9 +116,7 @@ class SearchOptions:
                 "them too, or limit for the hits in all"
             )
         if self.group_size != _GROUP_SIZE and self.group_by is None:
-            raise QueryError(
-                "group_size is the most hits of a group: give group_by too, or limit for the number of hits"
-            )
+            raise QueryError("group_size is the most hits of a group: give group_by too, or limit for the hits in all")
         if self.exact and self.ef is not None:
             raise QueryError("exact compares all vectors and ef says how far an index looks: give one of them")
         for name in ("diversity", "group_by"):
