@@ -27,6 +27,7 @@ from clip_qdrant.images.load import ImageInput, Limits, is_one_image, load_image
 from clip_qdrant.model_inputs.preprocessing import Preprocessing
 from clip_qdrant.model_inputs.prompts import Prompts
 from clip_qdrant.model_inputs.tokenization import TextTokenizer, Tokenization
+from clip_qdrant.model_names import leave_out_folders
 from clip_qdrant.runtime import cpu_count
 from clip_qdrant.runtime.choice import choose
 from clip_qdrant.runtime.export_cache import ExportCache
@@ -64,7 +65,9 @@ class ClipEmbedder:
         threads: int | None = None,
         batch_size: int = 32,
         limits: Limits | None = None,
+        name: str | None = None,
     ) -> None:
+        self.name = name  # as it is given to `load`, without the folders that it lies in
         self.preprocessing = Preprocessing.from_dict(meta["preprocessing"])
         self.trained_on: tuple[str, ...] = tuple(meta["trained_on"])
         self.metrics: Mapping[str, float] = dict(meta["metrics"])
@@ -115,9 +118,10 @@ class ClipEmbedder:
             raise ConfigError(f"threads is {threads}: it must be at least 1")
         device, runtime = choose(device, runtime)
         source = str(bundled_checkpoint() if model == BUNDLED else model)
+        name = leave_out_folders(str(model))
         if runtime == "torch":
             return cls._on_torch(
-                _read_checkpoint(source), device, batch_size=batch_size, limits=limits, compile=compile
+                _read_checkpoint(source), device, batch_size=batch_size, limits=limits, compile=compile, name=name
             )
         if compile:
             raise ConfigError("compile is for torch; on ONNX Runtime there is nothing to compile: set runtime to torch")
@@ -133,6 +137,7 @@ class ClipEmbedder:
             threads=threads,
             batch_size=batch_size,
             limits=limits,
+            name=name,
         )
 
     @classmethod
@@ -151,6 +156,7 @@ class ClipEmbedder:
         batch_size: int,
         limits: Limits | None,
         compile: bool = False,
+        name: str | None = None,
     ) -> ClipEmbedder:
         from clip_qdrant.runtime.torch import TorchRuntime
 
@@ -161,6 +167,7 @@ class ClipEmbedder:
             checkpoint=lambda: checkpoint,
             batch_size=batch_size,
             limits=limits,
+            name=name,
         )
 
     @classmethod

@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from clip_qdrant.images.load import ImageInput
 
-__all__ = ["Embedder", "check_embedder", "check_texts", "find_needed_side"]
+__all__ = ["Embedder", "check_embedder", "check_texts", "describe_embedder", "find_needed_side"]
 
 _VALUES: Mapping[str, type] = {"dim": int, "fingerprint": str, "image_size": int}
+_LONGEST = 200  # characters of a name in a message
 _METHODS = ("preprocess", "embed_pixels", "embed_images", "embed_texts")
 
 
@@ -25,7 +26,8 @@ class Embedder(Protocol):
 
     It may have a property `needed_side` too: the short side in pixels that images keep at least when they are reduced
     in decoding, None for images that must not be reduced. Without it that is `image_size`. `limits`, if it has
-    them, are those of the images that it takes; the usual ones hold without.
+    them, are those of the images that it takes; the usual ones hold without. `name`, if it has one, is what a user
+    gives to load it again: collections keep it for messages.
     """
 
     @property
@@ -51,6 +53,12 @@ class Embedder(Protocol):
 
     def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
         """n texts -> float32 (n, dim), unit rows."""
+
+
+def describe_embedder(fingerprint: object, name: object, dim: object) -> str:
+    """An embedder in a message, by what it or a collection says of it. `name` is None where it has none."""
+    named = f"{shorten(name, _LONGEST)}, " if isinstance(name, str) else ""
+    return f"{str(fingerprint)[:12]} ({named}{dim} dimensions)"
 
 
 def find_needed_side(embedder: Embedder) -> int | None:

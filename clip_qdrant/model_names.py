@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clip_qdrant.errors import CheckpointError, shorten
 
-__all__ = ["HubName", "find_folder", "parse_hub_name", "split_pair", "suggest_name"]
+__all__ = ["HubName", "find_folder", "leave_out_folders", "parse_hub_name", "split_pair", "suggest_name"]
 
 _FILES = (".bin", ".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
@@ -68,6 +68,17 @@ def split_pair(name: str) -> tuple[str, str] | None:
     """The image model and the text model (without its hf:) that a name is of, None for the name of one model."""
     image, plus, text = name.partition(_PAIR)
     return (image, text) if plus and image and text else None
+
+
+def leave_out_folders(name: str) -> str:
+    """The name of a model for those who do not know the folders here: files and folders by their own names alone."""
+    if pair := split_pair(name):
+        return "+".join(leave_out_folders(each) for each in (pair[0], f"hf:{pair[1]}"))
+    kind, colon, place = name.partition(":") if name.startswith(("hf:", "open_clip:")) else ("", "", name)
+    if kind == "open_clip":
+        architecture, slash, tag = place.partition("/")
+        kind, colon, place = f"{kind}:{architecture}", slash, tag
+    return kind + colon + (Path(place).resolve().name if place and Path(place).exists() else place)
 
 
 def suggest_name(source: str | Path) -> str:

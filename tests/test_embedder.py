@@ -51,6 +51,10 @@ def test_rows_are_float32_of_norm_one(clip: ClipEmbedder) -> None:
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
+def test_it_goes_by_the_name_that_it_was_loaded_by_without_folders(clip: ClipEmbedder) -> None:
+    assert clip.name == "tiny.pt"
+
+
 def test_different_inputs_get_different_rows(clip: ClipEmbedder) -> None:
     for rows in (clip.embed_images(pictures(5)), clip.embed_texts(TEXTS)):
         similarity = rows @ rows.T

@@ -117,7 +117,7 @@ def _collection(client: QdrantBase, name: str, errors: list[ClipQdrantError]) ->
         return {**found, "error": str(error)}
     profile = (config.metadata or {}).get("clip_qdrant")
     if isinstance(profile, Mapping):
-        found |= {key: profile[key] for key in ("fingerprint", "dim", "fields") if key in profile}
+        found |= {key: profile[key] for key in ("fingerprint", "model", "dim", "fields") if key in profile}
     if not exact:
         found["about"] = True
     if notes := _notes(name, info, profile) + _explain_optimize(client, name):
@@ -181,7 +181,12 @@ def _row(collection: dict[str, Any], mine: str | None) -> tuple[object, ...]:
     if "error" in collection:
         return collection["name"], collection.get("images", ""), collection["error"], ""
     theirs = collection.get("fingerprint")
-    embedder = "not made by clip-qdrant" if theirs is None else "this model" if theirs == mine else theirs[:12]
+    if theirs is None:
+        embedder = "not made by clip-qdrant"
+    elif theirs == mine:
+        embedder = "this model"
+    else:
+        embedder = " ".join(filter(None, (collection.get("model"), theirs[:12])))
     images = f"about {collection['images']}" if collection.get("about") else collection["images"]
     return collection["name"], images, embedder, _text(collection.get("fields", {}))
 

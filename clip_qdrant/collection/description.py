@@ -1,6 +1,7 @@
 """What a collection says of itself, kept as metadata of the Qdrant collection, and its payload indexes.
 
-    {"clip_qdrant": {"format": 3, "fingerprint": …, "dim": …, "distance": "Cosine", "fields": {"year": "integer", …}}}
+    {"clip_qdrant": {"format": 3, "fingerprint": …, "model": "bundled", "dim": …, "distance": "Cosine",
+                     "fields": {"year": "integer", …}}}
 
 A new field gets its index first, then its entry in `fields`, and only then come images that have it. A crash or a
 second writer in between leaves an index without an entry, never the other way round; opening reads both, and the next
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -26,6 +28,7 @@ from clip_qdrant.collection.options import CollectionOptions
 from clip_qdrant.collection.relevance.stored import read_calibration
 from clip_qdrant.collection.strict_mode import StrictMode, choose_indexes, explain_missing
 from clip_qdrant.collection.text.vectors import TEXT_VECTOR, sparse_params
+from clip_qdrant.embedder_protocol import describe_embedder
 from clip_qdrant.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -94,6 +97,7 @@ class CollectionDescription:
         self.name = name
         self._client = client
         self._fingerprint = embedder.fingerprint
+        self._model: str | None = getattr(embedder, "name", None)
         self._dim = embedder.dim
         self._declared = declared
         self._options = options
@@ -262,10 +266,12 @@ class CollectionDescription:
             )
         theirs, dim = str(profile.get("fingerprint")), profile.get("dim")
         if theirs != self._fingerprint or dim != self._dim:
+            model = profile.get("model")
+            made_by = describe_embedder(theirs, model, dim)
             raise FingerprintMismatch(
-                f"collection {self.name!r} was made by embedder {theirs[:12]} ({dim} dimensions), not by the one at "
-                f"hand, {self._fingerprint[:12]} ({self._dim}); take the model that made it (--model), ingest into "
-                "another collection (--collection), or delete this one (clip-qdrant drop) and ingest again"
+                f"collection {self.name!r} was made by embedder {made_by}, not by the one at hand, "
+                f"{describe_embedder(self._fingerprint, self._model, self._dim)}; {self._find_model(model)}, ingest "
+                "into another collection (--collection), or delete this one (clip-qdrant drop) and ingest again"
             )
         vectors = info.config.params.vectors
         if not isinstance(vectors, models.VectorParams) or vectors.size != self._dim:
@@ -280,11 +286,20 @@ class CollectionDescription:
             )
         return dict(profile.get("fields") or {})
 
+    def _find_model(self, model: object) -> str:
+        """What to do to have the model that made the collection, by the name of it that it keeps, if any."""
+        if not isinstance(model, str):
+            return "take the model that made it (--model)"
+        if model == self._model:
+            return f"{model} was another model when it did: take that one (--model)"
+        return f"take the model that made it (--model {shlex.quote(model)})"
+
     def _profile(self, schema: Schema) -> dict[str, Any]:
         return {
             _KEY: {
                 "format": FORMAT,
                 "fingerprint": self._fingerprint,
+                **({} if self._model is None else {"model": self._model}),
                 "dim": self._dim,
                 "distance": models.Distance.COSINE.value,
                 "fields": dict(schema.fields),

@@ -7,12 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from fakes import write_image
+from fakes import FakeEmbedder, solid_image, write_image
 from ports import unused_port
 from program import Program, program_in
 from qdrant_client import models
 
 from clip_qdrant.cli import wiring
+from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.errors import CheckpointError
 from clip_qdrant.store.edge.client import EdgeClient
 
@@ -53,8 +54,11 @@ def test_it_counts_the_images_of_each_collection(program: Program) -> None:
     for name in ("a.png", "b.png"):
         write_image(program.folder / "photos" / name, "red")
     program("ingest", "photos", "--collection", "pets")
+    theirs = FakeEmbedder(name="theirs")
+    theirs.name = "hf:their/model"
     with EdgeClient("qdrant-data") as client:
         client.create_collection("foreign", models.VectorParams(size=4, distance=models.Distance.COSINE))
+        ImageCollection("theirs", theirs, client).add([solid_image("red")])
 
     collections = {row["name"]: row for row in program("info", "--json").json["store"]["collections"]}
     table = program("info").out
@@ -63,6 +67,7 @@ def test_it_counts_the_images_of_each_collection(program: Program) -> None:
     assert collections["pets"]["fingerprint"] == program.embedder.fingerprint
     assert collections["foreign"] == {"name": "foreign", "images": 0}
     assert "this model" in next(line for line in table.splitlines() if "pets" in line)
+    assert f"hf:their/model {theirs.fingerprint[:12]}" in next(line for line in table.splitlines() if "theirs" in line)
     assert "not made by clip-qdrant" in next(line for line in table.splitlines() if "foreign" in line)
 
 

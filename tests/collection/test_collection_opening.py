@@ -118,6 +118,28 @@ def test_another_embedder_is_refused_with_the_way_out(client: QdrantBase) -> Non
         ImageCollection("photos", FakeEmbedder(name="other"), client)
 
 
+@pytest.mark.parametrize(
+    ("made_by", "opened_by", "told"),
+    [
+        ("hf:a/b", "bundled", r"\w{12} \(hf:a/b, 16 dimensions\), not .*, \w{12} \(bundled, 24 d.* \(--model hf:a/b\)"),
+        ("my best.pt", None, r"\w{12} \(my best.pt, 16 dimensions\), not .*, \w{12} \(24 d.* \(--model 'my best.pt'\)"),
+        (None, "bundled", r"\w{12} \(16 dimensions\), not .*; take the model that made it \(--model\)"),
+        ("mine.pt", "mine.pt", r"; mine.pt was another model when it did: take that one"),
+    ],
+)
+def test_the_model_that_made_a_collection_is_named(
+    client: QdrantBase, made_by: str | None, opened_by: str | None, told: str
+) -> None:
+    maker, other = FakeEmbedder(16), FakeEmbedder(24)
+    for embedder, name in ((maker, made_by), (other, opened_by)):
+        if name is not None:
+            embedder.name = name
+    ImageCollection("photos", maker, client).add(RED, metadata=[{"year": 2024}])
+
+    with pytest.raises(FingerprintMismatch, match=told):
+        ImageCollection("photos", other, client)
+
+
 def test_another_embedder_is_refused_also_if_the_collection_came_after_opening(client: QdrantBase) -> None:
     late = ImageCollection("photos", FakeEmbedder(name="other"), client)
     ImageCollection("photos", FakeEmbedder(name="one"), client).add(RED)

@@ -8,7 +8,7 @@ import pytest
 
 from clip_qdrant import ClipEmbedder
 from clip_qdrant.errors import CheckpointError
-from clip_qdrant.model_names import HubName, parse_hub_name, suggest_name
+from clip_qdrant.model_names import HubName, leave_out_folders, parse_hub_name, suggest_name
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,23 @@ def test_the_revision_of_a_page_and_of_a_name_is_kept() -> None:
 def test_files_and_folders_are_not_taken_for_models_of_the_hub(tmp_path: Path) -> None:
     assert suggest_name("models/best.pt") == suggest_name("best") == ""
     assert suggest_name(tmp_path) == f"; the folder of a published model is named hf:{tmp_path}"
+
+
+def test_what_is_here_is_named_without_the_folders_that_it_lies_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder" / "clip").mkdir(parents=True)
+    (tmp_path / "folder" / "mine.pt").touch()
+    monkeypatch.chdir(tmp_path / "folder")
+    names = {
+        "bundled": "bundled",
+        "hf:openai/clip-vit-base-patch32@main": "hf:openai/clip-vit-base-patch32@main",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k": "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "hf:a/images+hf:a/texts": "hf:a/images+hf:a/texts",
+        f"{tmp_path}/folder/mine.pt": "mine.pt",
+        "hf:.": "hf:folder",
+        f"hf:{tmp_path}/folder/clip/": "hf:clip",
+        f"open_clip:ViT-B-32/{tmp_path}/folder/mine.pt": "open_clip:ViT-B-32/mine.pt",
+        f"hf:{tmp_path}/folder/clip+hf:a/texts": "hf:clip+hf:a/texts",
+    }
+    assert {name: leave_out_folders(name) for name in names} == names

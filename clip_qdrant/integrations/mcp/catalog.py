@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.strict_mode import StrictMode
+from clip_qdrant.embedder_protocol import describe_embedder
 from clip_qdrant.errors import CollectionNotFound, StoreError
 from clip_qdrant.integrations.mcp.adopted import AdoptedCollection, choose_vector
 from clip_qdrant.integrations.mcp.own import OwnCollection
@@ -96,10 +97,12 @@ class CollectionCatalog:
                 choose_vector(name, info, self._embedder.dim)
             except StoreError as error:
                 told["unusable"] = str(error)
-        elif profile.get("fingerprint") != self._embedder.fingerprint:
+        elif profile.get("fingerprint") != (own := self._embedder).fingerprint:
+            theirs = describe_embedder(profile.get("fingerprint"), profile.get("model"), profile.get("dim"))
+            mine = describe_embedder(own.fingerprint, getattr(own, "name", None), own.dim)
             told["unusable"] = (
-                f"it was made by embedder {str(profile.get('fingerprint'))[:12]}, and this server has "
-                f"{self._embedder.fingerprint[:12]}; start one with the model that made it (--model)"
+                f"it was made by embedder {theirs}, and this server has {mine}; start one with the model that made it "
+                "(--model)"
             )
         return told
 

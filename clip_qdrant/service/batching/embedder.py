@@ -100,6 +100,10 @@ class BatchingEmbedder:
         return self.embedder.image_size
 
     @property
+    def name(self) -> str | None:
+        return getattr(self.embedder, "name", None)
+
+    @property
     def needed_side(self) -> int | None:
         return find_needed_side(self.embedder)
 
