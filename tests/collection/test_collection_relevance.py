@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,26 @@ def test_an_empty_answer_says_what_the_best_was(photos: ImageCollection) -> None
     assert nothing.reason == (
         f"none of 8 images is likely to match, with a relevance of at least 0.980; the best has {best.relevance:.3f}"
     )
+
+
+def test_the_relevance_that_a_hit_has_finds_it_again(photos: ImageCollection) -> None:
+    between = 0
+    for words in ("red", "red cat", "blue one two", "green red things here"):
+        for hit in photos.search(words):
+            assert hit.relevance is not None
+            between += 0 < hit.relevance < 1
+            assert hit.id in [one.id for one in photos.search(words, min_relevance=hit.relevance)]
+    assert between > 10
+
+
+def test_the_relevance_asked_for_is_told_as_it_was_said(photos: ImageCollection) -> None:
+    best = photos.search("quarterly figures")[0].relevance
+    assert best is not None
+
+    reason = photos.search("quarterly figures", min_relevance=best + 0.0001).reason
+
+    asked, has = (float(number) for number in re.findall(r"0\.\d+", str(reason)))
+    assert has <= best < asked
 
 
 def test_without_a_calibration_it_is_refused_and_said_how_to_make_one(client: QdrantBase, tmp_path: Path) -> None:

@@ -124,6 +124,24 @@ def test_pages_of_what_matches_in_order_neither_repeat_nor_miss_an_image(photos:
         assert "no more than the 100 best are looked at" in str(beyond.reason)
 
 
+@pytest.mark.parametrize("descending", [False, True])
+def test_integers_beyond_what_floats_tell_apart_are_listed_in_order(photos: ImageCollection, descending: bool) -> None:
+    numbers = [2**62 + number % 5 for number in range(20)] + [2**53, 2**53 + 1, -(2**60), 7]
+    records = [ImageRecord(f"urn:big:{i}", metadata={"serial": number}) for i, number in enumerate(numbers)]
+    photos.writer.write(records, np.tile(np.eye(16, dtype=np.float32)[:1], (len(records), 1)))
+
+    hits = [
+        hit
+        for start in range(0, len(numbers), 3)
+        for hit in photos.search(
+            where="serial exists", order_by=f"serial {'desc' if descending else 'asc'}", limit=3, offset=start
+        )
+    ]
+
+    assert [hit.metadata["serial"] for hit in hits] == sorted(numbers, reverse=descending)
+    assert len({hit.id for hit in hits}) == len(numbers)
+
+
 def test_an_offset_beyond_what_matches_says_so(photos: ImageCollection) -> None:
     hits = photos.search(Query.vector([1.0, *[0.0] * 15]), score_threshold=0.9, offset=39)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from clip_qdrant.calibration.curves import Calibration
     from clip_qdrant.collection.query import Term
 
-__all__ = ["MinRelevance", "RelevanceScale", "measure_text_share"]
+__all__ = ["MinRelevance", "RelevanceScale", "measure_text_share", "round_down"]
 
 MinRelevance: TypeAlias = 'float | Literal["auto"]'
+
+
+_LAST_BITS = 1e-6  # 0.57 * 1000 is a little less than 570
 
 
 class RelevanceScale:
@@ -34,12 +38,12 @@ class RelevanceScale:
         self._curve: np.ndarray | None = None  # made once for all hits
 
     def measure(self, score: float | None) -> float | None:
-        """The relevance of a cosine similarity, 0 to 1."""
+        """The relevance of a cosine similarity, 0 to 1, of four digits: as `min_relevance` it finds the image."""
         if score is None or self.calibration is None or self.text is None:
             return None
         if self._curve is None:
             self._curve = self.calibration.curve(self.text)
-        return round(float(np.interp(score * self.strength, self._curve, LEVELS)), 4)
+        return round_down(float(np.interp(score * self.strength, self._curve, LEVELS)), 4)
 
     def find_cutoff(self, asked: MinRelevance) -> float:
         """The least relevance that `min_relevance` asks for. Raises QueryError where there is no calibration."""
@@ -61,6 +65,12 @@ class RelevanceScale:
         assert self.calibration is not None, "find_cutoff raises without one"
         assert self.text is not None
         return self.calibration.score(cutoff, text=self.text) / self.strength
+
+
+def round_down(relevance: float, digits: int) -> float:
+    """A relevance of fewer digits, which is not above it."""
+    scale = float(10**digits)
+    return math.floor(relevance * scale + _LAST_BITS) / scale
 
 
 def measure_text_share(terms: Sequence[Term]) -> float | None:

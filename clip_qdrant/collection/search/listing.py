@@ -24,6 +24,7 @@ from clip_qdrant.collection.search.request import StoreRequest
 __all__ = ["list_images"]
 
 _SORTED_BY_STORE = ("integer", "float", "datetime")
+_EXACT = 2**53  # from here on the conditions of a store, which compare floats of 64 bits, skip integers
 _STEPS = 4  # floats on either side that count as equal: the embedded engine gives back another last bit
 
 
@@ -54,6 +55,8 @@ class _Listing:
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=self._key))
         valued = self._reader.count_exactly(models.Filter(must=[*self._selection], must_not=[empty]))
         ids = self._read_valued(min(limit, valued - offset), offset) if offset < valued else []
+        if ids is None:
+            return self._scan()[offset : offset + limit]
         if len(ids) < limit:
             rest = models.Filter(must=[*self._selection, empty])
             ids += self._read_by_id(rest, limit - len(ids), max(0, offset - valued))
@@ -72,7 +75,8 @@ class _Listing:
             if after is None:
                 return [record.id for record in self._order.sort(records, lambda record: record.payload)]
 
-    def _read_valued(self, limit: int, offset: int) -> list[Any]:
+    def _read_valued(self, limit: int, offset: int) -> list[Any] | None:
+        """The ids of the ranks from `offset` on, all with a value; None where no condition tells them apart."""
         direction = models.Direction.DESC if self._order.descending else models.Direction.ASC
         points = self._query(
             lambda size, start: self._reader.client.query_points(
@@ -88,6 +92,8 @@ class _Listing:
         )
         pairs = [(self._order.value(point.payload), point.id) for point in points]
         runs = [(value, [one for _, one in run]) for value, run in groupby(pairs, key=lambda pair: pair[0])]
+        if self._order.kind == "integer" and any(abs(value) >= _EXACT for value, _ in (*runs[:1], *runs[-1:])):
+            return None
         ids: list[Any] = []
         for number, (value, run) in enumerate(runs):
             if number == 0 and offset:

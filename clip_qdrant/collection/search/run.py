@@ -12,7 +12,7 @@ from qdrant_client import models
 from clip_qdrant.collection.hits import Explanation, Hit, Hits
 from clip_qdrant.collection.points import dense_vector, id_of
 from clip_qdrant.collection.query import Query, QueryVector, evaluate_queries
-from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share
+from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share, round_down
 from clip_qdrant.collection.search.candidates import choose_among_best
 from clip_qdrant.collection.search.explain import explain_index
 from clip_qdrant.collection.search.groups import group_hits
@@ -253,10 +253,12 @@ class Searcher:
         assert asked is not None, "there was a threshold of relevance"
         options = SearchOptions(limit=1)
         best = self._finish(self._make_request(request.ranking, request.selection, options, Clock()))
-        told = f"; the best has {best[0].relevance:.3f}" if best else ""
+        likely = best[0].relevance if best else None
+        told = "" if likely is None else f"; the best has {round_down(likely, 3):.3f}"
         score = "" if least is None else f" and a score of at least {least}"
         group = _tell_group(request.options)
-        return f", with a relevance of at least {request.scale.find_cutoff(asked):.3f}{score}{group}{told}"
+        cutoff = f"{request.scale.find_cutoff(asked):.3f}" if asked == "auto" else f"{asked:g}"
+        return f", with a relevance of at least {cutoff}{score}{group}{told}"
 
 
 def _tell_group(options: SearchOptions) -> str:
