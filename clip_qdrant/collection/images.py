@@ -297,10 +297,12 @@ class ImageCollection:
 
         `write` names a metadata field ("metadata.label") that keeps it. Images that have that field already are left
         alone, so what was interrupted goes on where it stopped; `again` labels them anew. With `min_relevance` an image
-        that is like none of the labels gets none. `on_image` is told of each image. Raises QueryError, FilterError.
+        that is like none of the labels gets none, and with `again` loses the one it had. `on_image` is told of each
+        image. Raises QueryError, FilterError, MetadataError.
         """
         from clip_qdrant.collection.edit.classify import Classification, classify, embed_labels, field_to_write
 
+        min_relevance = SearchOptions(min_relevance=min_relevance).min_relevance
         vectors, field = embed_labels(labels, self.embedder), None if write is None else field_to_write(write)
         return self._reader.read_if_there(
             lambda: classify(

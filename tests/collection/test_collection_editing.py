@@ -105,6 +105,19 @@ def test_a_field_may_be_named_as_filters_name_it(photos: ImageCollection, tmp_pa
     assert names(photos.search(where="number = 70")) == {"red"}
 
 
+def test_a_field_within_another_is_changed_with_that_alone(photos: ImageCollection) -> None:
+    photos.update_metadata({"exif": {"iso": 100, "kind": "a"}}, where="number < 2")
+
+    for change in ({"exif.iso": 200}, {"metadata.exif.iso": 200}):
+        with pytest.raises(MetadataError, match=r"'exif\.iso' is a field within 'exif': give 'exif' whole"):
+            photos.update_metadata(change, where="")
+    with pytest.raises(MetadataError, match="within 'exif'"):
+        photos.classify(LABELS, write="exif.kind")
+
+    assert photos.update_metadata({"exif": {"iso": 200, "kind": "a"}}, where="number = 1") == 1
+    assert (photos.count("exif.iso = 200"), photos.count("exif.iso = 100")) == (1, 1)
+
+
 def test_uris_and_where_together_mean_both(photos: ImageCollection, tmp_path: Path) -> None:
     uris = [tmp_path / "red.png", tmp_path / "blue.png"]
     assert photos.update_metadata({"seen": True}, uris=uris, where="number = 0") == 1
@@ -191,6 +204,24 @@ def test_an_image_that_is_like_no_label_gets_none(photos: ImageCollection) -> No
     assert found.counts == {"warm": 1, "cold": 1}
     assert found.unsure == 6
     assert names(photos.search(where="kind exists")) == {"red", "blue"}
+
+
+def test_an_image_that_is_like_no_label_any_more_loses_the_one_it_had(photos: ImageCollection) -> None:
+    photos.embedder.calibration = Calibration(LEVELS, LEVELS, 0.9)  # type: ignore[attr-defined]  # it may have one
+    photos.classify(LABELS, write="kind")
+    assert photos.count("kind exists") == len(COLOURS)
+
+    found = photos.classify(LABELS, write="kind", again=True, min_relevance="auto")
+
+    assert 0 < found.unsure < len(COLOURS)
+    assert photos.count("kind is null") == found.unsure
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), "often", 2, True])
+def test_a_relevance_that_cannot_be_is_refused_for_labels_too(photos: ImageCollection, wrong: Any) -> None:
+    photos.embedder.calibration = Calibration(LEVELS, LEVELS, 0.9)  # type: ignore[attr-defined]  # it may have one
+    with pytest.raises(QueryError, match="min_relevance must be"):
+        photos.classify(LABELS, min_relevance=wrong)
 
 
 @pytest.mark.parametrize(

@@ -306,8 +306,15 @@ def test_hits_carry_the_fields_that_are_named(photos: ImageCollection) -> None:
         "image": {"width": 8},
     }
     assert photos.search(FIRST, payload=False, limit=3)[2].payload == {"uri": "urn:beach-small"}
-    with pytest.raises(FilterError, match=r"payload:.*colour"):
-        photos.search(FIRST, payload=["colour"])
+    assert photos.search(FIRST, payload=["image.phash", "image.tags.lens", "image.tags.odd name"], limit=3)[
+        2
+    ].payload == {
+        "uri": "urn:beach-small",
+        "image": {"phash": "ffff0000ffff0003"},
+    }
+    for wrong in ("colour", "image.colour", "image.tags.", "image.tags.a..b"):
+        with pytest.raises(FilterError, match=rf"payload:.*{wrong}"):
+            photos.search(FIRST, payload=[wrong])
 
 
 def test_hits_carry_their_vector_where_it_is_asked_for(photos: ImageCollection) -> None:

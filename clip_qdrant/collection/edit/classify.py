@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from clip_qdrant.collection.edit.metadata import edit_payloads, is_image
+from clip_qdrant.collection.edit.metadata import check_names, edit_payloads, is_image
 from clip_qdrant.collection.points import dense_vector
 from clip_qdrant.collection.query import Query, evaluate_queries
 from clip_qdrant.collection.relevance.scale import MinRelevance, RelevanceScale
@@ -92,6 +92,8 @@ def classify(
 ) -> Classification:
     """See ImageCollection.classify. `vectors` (labels, dim) are those of `embed_labels`, `write` a bare field name."""
     writer.look_again()
+    if write is not None:
+        check_names([write], reader.description.payload_fields)
     names = list(labels)
     least = -1.0 if min_relevance is None else RelevanceScale(calibration, 1.0).find_score(min_relevance)
     counts: Counter[str] = Counter(dict.fromkeys(names, 0))
@@ -101,13 +103,17 @@ def classify(
         records, offset = reader.scroll(selection, offset, True, True, limit=_AT_ONCE)
         records = [record for record in records if is_image(record)]
         if write is not None and not again:
-            todo = [one for one in records if write not in ((one.payload or {}).get("metadata") or {})]
+            todo = [one for one in records if not _has_field(one, write)]
             left_alone += len(records) - len(todo)
             records = todo
         found = _label(records, vectors, names, least)
         if write is not None:
             pairs = zip(records, found, strict=True)
-            edit_payloads(writer, [(one.payload or {}, {write: label.label}) for one, label in pairs if label.label])
+            # None takes away the label that an image like none of these had before.
+            edit_payloads(
+                writer,
+                [(one.payload or {}, {write: to.label}) for one, to in pairs if to.label or _has_field(one, write)],
+            )
         for label in found:
             if label.label is None:
                 unsure += 1
@@ -117,6 +123,10 @@ def classify(
                 on_image(label)
         if offset is None:
             return Classification(dict(counts), unsure, left_alone)
+
+
+def _has_field(record: models.Record, name: str) -> bool:
+    return name in ((record.payload or {}).get("metadata") or {})
 
 
 def _label(records: Sequence[models.Record], vectors: np.ndarray, names: Sequence[str], least: float) -> list[Label]:

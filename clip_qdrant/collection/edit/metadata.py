@@ -6,7 +6,7 @@ next run of ingestion does not take it back, and still deletes the image when it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from qdrant_client import models
 
 from clip_qdrant.collection.unchanged import has_same_description
 from clip_qdrant.errors import MetadataError, QueryError
-from clip_qdrant.fields.types import METADATA_PREFIX
+from clip_qdrant.fields.names import join_path, split_path
+from clip_qdrant.fields.types import METADATA_PREFIX, FieldType
 from clip_qdrant.fields.values import same_json
 from clip_qdrant.records import ImageRecord, add_stored_image, apply_edits, read_record
 from clip_qdrant.uris import point_id
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from clip_qdrant.collection.reader import CollectionReader
     from clip_qdrant.collection.writer import CollectionWriter
 
-__all__ = ["edit_payloads", "is_image", "read_selected", "update_metadata"]
+__all__ = ["check_names", "edit_payloads", "is_image", "read_selected", "update_metadata"]
 
 _AT_ONCE = 1000
 
@@ -40,10 +41,22 @@ def update_metadata(
     if not isinstance(changes, Mapping) or not changes:
         raise MetadataError(f"update_metadata takes the fields to change, such as {{'album': 'pets'}}, not {changes!r}")
     changes = {str(name).removeprefix(METADATA_PREFIX): value for name, value in changes.items()}
+    check_names(changes, reader.description.payload_fields)
     changed = 0
     for payloads in read_selected(reader, ids=ids, selection=selection):
         changed += edit_payloads(writer, [(payload, changes) for payload in payloads])
     return changed
+
+
+def check_names(names: Iterable[str], known: Mapping[str, FieldType]) -> None:
+    """Raises MetadataError for the name of a field within another: `exif.iso` would become a key of its own."""
+    for name in names:
+        alone, nested = METADATA_PREFIX + join_path([name]), METADATA_PREFIX + name
+        if nested != alone and nested in known and alone not in known:
+            outer = split_path(name)[0]
+            raise MetadataError(
+                f"{name!r} is a field within {outer!r}: give {outer!r} whole, with all of its fields, as a dict"
+            )
 
 
 def edit_payloads(writer: CollectionWriter, edits: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> int:
