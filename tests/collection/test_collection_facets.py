@@ -165,6 +165,26 @@ def test_an_image_of_several_values_is_outside_where_all_of_them_are(photos: Ima
     assert ([each.count for each in marks], marks.outside, marks.missing) == ([2], 2, len(ROWS) + 1)
 
 
+def test_a_histogram_reaches_to_both_ends_of_the_calendar(client: QdrantBase, collection_name: str) -> None:
+    photos = ImageCollection(collection_name, FakeEmbedder(), client, fields={"until": "datetime"})
+    dates = ["0001-01-01", "0987-06-05T04:00", "9999-11-30", "9999-12-31", "9999-12-31T23:59:59.999999"]
+    records = [ImageRecord(f"urn:{one}", metadata={"until": one}) for one in dates]
+    photos.writer.write(records, np.tile(np.eye(16, dtype=np.float32)[:1], (len(records), 1)))
+
+    def show(by: Any, where: str) -> dict[str, int]:
+        return {each.label: each.count for each in photos.histogram("until", by=by, where=where) if each.count}
+
+    assert show("year", "until > '2000'") == {"9999": 3}
+    assert show("month", "until > '2000'") == {"9999-11": 1, "9999-12": 2}
+    assert show("day", "until > '2000'") == {"9999-11-30": 1, "9999-12-31": 2}
+    assert show("hour", "until = '9999-12-31'") == {"9999-12-31T00": 1, "9999-12-31T23": 1}
+    early = show("year", "until < '2000'")
+    assert early == {"0001": 1, "0987": 1}
+    assert [photos.count(f"until = '{label}'") for label in early] == [1, 1]
+    with pytest.raises(QueryError, match=r"until is from 0001 to 9999, .* as in \"until >= '9999'\""):
+        photos.histogram("until", by="year")
+
+
 def test_a_histogram_of_numbers_has_ranges_of_equal_width_or_the_edges_given(photos: ImageCollection) -> None:
     years = photos.histogram("year", bins=3)
     assert [(each.start, each.end) for each in years] == [(2019, 2021), (2021, 2023), (2023, 2024)]

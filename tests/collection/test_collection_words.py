@@ -133,6 +133,14 @@ def test_vectors_of_words_are_not_told_as_an_index_of_images(photos: ImageCollec
     assert f"vectors: no index, all {len(CAPTIONS)}" in explanation.index
 
 
+def test_collapsing_shows_what_both_lists_have(photos: ImageCollection) -> None:
+    usual = photos.search("white", text="zebra", candidates=2)
+    collapsed = photos.search("white", text="zebra", candidates=2, collapse="bytes")
+
+    assert len(usual) > 2
+    assert [hit.id for hit in collapsed] == [hit.id for hit in usual]
+
+
 def test_fewer_candidates_end_the_result_sooner(photos: ImageCollection) -> None:
     options = SearchOptions(text="zebra", candidates=1)
     assert colours(photos.searcher.search("white", where=None, options=options)) == ["black", "white"]

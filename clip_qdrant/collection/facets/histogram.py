@@ -24,7 +24,7 @@ __all__ = ["Bin", "Histogram", "Period", "make_histogram"]
 Period = Literal["year", "month", "day", "hour"]
 _PERIODS: tuple[Period, ...] = get_args(Period)
 _NAMED = f"{', '.join(_PERIODS[:-1])} or {_PERIODS[-1]}"
-_FORMATS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
+_LENGTHS = {"year": 4, "month": 7, "day": 10, "hour": 13}  # of ISO 8601, as filters take it
 _LAST_BITS = 1e-14  # of a float
 _MOST_BINS = 2000  # each is a count, unless there is nothing in the year or month that it is of
 
@@ -198,10 +198,10 @@ def _count_periods(counter: _Counter, field: str, by: Period) -> list[Bin]:
     first, last = (_floor(moment, by) for moment in ends)
     number = _count_between(first, last, by)
     if number > _MOST_BINS:
-        span = f"{first.strftime(_FORMATS[by])} to {last.strftime(_FORMATS[by])}"
+        span = f"{_label(first, by)} to {_label(last, by)}"
         raise QueryError(
             f"{field} is from {span}, {number} of by={by!r}, and {_MOST_BINS} is the most: say a longer period, or "
-            f"narrow it by where, as in \"{field} >= '{last.year}'\""
+            f"narrow it by where, as in \"{field} >= '{_label(last, 'year')}'\""
         )
     return list(_look_into(counter, by, 0, first, last))
 
@@ -214,9 +214,9 @@ def _look_into(
     start = _floor(first, period)
     while start <= last:
         end = _next(start, period)
-        number = 0 if empty else counter.count(start, end)
+        number = 0 if empty else counter.count(start, end, closed=end == datetime.max)
         if period == by:
-            yield Bin(start, end, number, start.strftime(_FORMATS[by]))
+            yield Bin(start, end, number, _label(start, by))
         else:
             inner_last = min(last, end - timedelta(microseconds=1))
             yield from _look_into(counter, by, level + 1, max(first, start), inner_last, empty=number == 0)
@@ -230,12 +230,18 @@ def _floor(moment: datetime, period: Period) -> datetime:
 
 
 def _next(start: datetime, period: Period) -> datetime:
+    """Where the period after the one that begins at `start` begins; the last moment of the calendar after its last."""
     if period == "hour":
-        return start + timedelta(hours=1)
+        return start + timedelta(hours=1) if start < datetime.max - timedelta(hours=1) else datetime.max
     if period == "day":
-        return start + timedelta(days=1)
+        return start + timedelta(days=1) if start < datetime.max - timedelta(days=1) else datetime.max
     months = start.year * 12 + start.month - 1 + (12 if period == "year" else 1)
-    return start.replace(year=months // 12, month=months % 12 + 1)
+    year, month = divmod(months, 12)
+    return start.replace(year=year, month=month + 1) if year <= datetime.max.year else datetime.max
+
+
+def _label(moment: datetime, period: Period) -> str:
+    return moment.isoformat()[: _LENGTHS[period]]
 
 
 def _count_between(first: datetime, last: datetime, period: Period) -> int:

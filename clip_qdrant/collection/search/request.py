@@ -97,7 +97,7 @@ class StoreRequest:
             return self.most_ordered
         if self.is_diverse:
             return self.depth
-        return None if self.options.collapse is None else self.options.candidates
+        return None if self.options.collapse is None or self.ranking.by == "both" else self.options.candidates
 
     def arguments(self) -> dict[str, Any]:
         """What each call of query_points has of it; limit, offset and what is read of a point come with the call."""
