@@ -190,6 +190,8 @@ def test_a_histogram_of_numbers_has_ranges_of_equal_width_or_the_edges_given(pho
     assert [(each.start, each.end) for each in years] == [(2019, 2021), (2021, 2023), (2023, 2024)]
     counts = count("year", ROWS)
     assert [each.count for each in years] == [counts[2019] + counts[2020], 0, counts[2024]]
+    assert photos.histogram("year", bins=np.int64(3)) == years  # type: ignore[arg-type]  # as numbers of numpy come
+    assert photos.histogram("year", edges=np.array([2019, 2021, 2023, 2024])) == years  # type: ignore[arg-type]
     stars = photos.histogram("stars", edges=[0.5, 2, 3])
     counts = count("stars", ROWS)
     assert ([each.count for each in stars], stars.outside) == ([counts[0.5], counts[2.0]], counts[4.75])
@@ -210,6 +212,7 @@ def test_a_histogram_of_numbers_has_ranges_of_equal_width_or_the_edges_given(pho
         ("year", {"bins": 0}, "a whole number from 1 to 2000"),
         ("year", {"bins": 10**9}, "a whole number from 1 to 2000"),
         ("year", {"edges": [1, float("nan")]}, "finite numbers, not nan"),
+        ("year", {"edges": 5}, "edges takes a list of numbers, not 5"),
         ("year", {"edges": [2, 1]}, "each greater than the one before"),
         ("year", {"edges": [1, 2], "bins": 3}, "give one of them"),
     ],

@@ -190,6 +190,8 @@ WRONG: list[tuple[dict[str, Any], type[ClipQdrantError], str]] = [
     ({"text": "x", "text_fields": 5}, QueryError, "names of fields"),
     ({"text": "x", "text_fields": {"caption": 0}}, QueryError, "above 0"),
     ({"text": "x", "text_fields": {"caption": float("nan")}}, QueryError, "above 0"),
+    ({"text": "x", "text_fields": {"caption": 1e39}}, QueryError, "to 1000000.*not 1e"),
+    ({"text": "x", "text_fields": {"caption": 1e-60}}, QueryError, "0.000001 to"),
     ({"query": "x", "text": True, "text_weight": 2}, QueryError, "text_weight must be from 0"),
     ({"query": "x", "text": True, "fusion": "max"}, QueryError, "fusion must be one of"),
 ]

@@ -44,6 +44,8 @@ WRONG = [
     ({"payload": [3]}, "payload"),
     ({"vectors": None}, "vectors"),
     ({"explain": 1}, "explain"),
+    ({"diversity": 0.5, "limit": 20_000}, "16384 images at most, and limit is 20000.*smaller limit"),
+    ({"diversity": 0.5, "candidates": 20_000}, "16384 images at most.*smaller candidates"),
     ({"exact": True, "ef": 64}, "give one of them"),
     ({"order_by": "year", "diversity": 0.5}, "order_by and diversity"),
     ({"order_by": "year", "group_by": "year"}, "order_by and group_by"),

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from qdrant_client import models
 
+from clip_qdrant.collection.options import is_number
 from clip_qdrant.collection.reader import CollectionReader
 from clip_qdrant.collection.search.order import Order
 from clip_qdrant.errors import QueryError
@@ -72,7 +74,7 @@ def make_histogram(
     if kind == "datetime":
         ranges = _count_periods(counter, field, by or "year")
     else:
-        limits = _check_edges(edges) if edges is not None else _split(counter, 10 if bins is None else bins)
+        limits = _check_edges(edges) if edges is not None else _split(counter, 10 if bins is None else int(bins))
         ranges = list(_count_ranges(counter, limits, outwards=edges is None))
     outside = 0 if edges is None else counter.count_outside(ranges[0].start, ranges[-1].end)
     return Histogram(ranges, missing=counter.count_missing(), outside=outside)
@@ -152,15 +154,20 @@ def _check_kind(field: str, kind: FieldType, *, by: Any, bins: Any, edges: Any) 
         )
     if bins is not None and edges is not None:
         raise QueryError("bins and edges (--bins, --edges) each say what the ranges are: give one of them")
-    if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= _MOST_BINS):
+    if bins is not None and (
+        isinstance(bins, bool) or not isinstance(bins, Integral) or not 1 <= int(bins) <= _MOST_BINS
+    ):
         raise QueryError(f"bins is a whole number from 1 to {_MOST_BINS}, not {describe_value(bins)}")
 
 
 def _check_edges(edges: Sequence[float]) -> list[float]:
-    given = list(edges)
-    for edge in given:
-        if isinstance(edge, bool) or not isinstance(edge, int | float) or not math.isfinite(edge):
+    if not isinstance(edges, Iterable):
+        raise QueryError(f"edges takes a list of numbers, not {describe_value(edges)}")
+    given: list[float] = []
+    for edge in edges:
+        if not is_number(edge) or not math.isfinite(edge):
             raise QueryError(f"edges are finite numbers, not {describe_value(edge)}")
+        given.append(int(edge) if isinstance(edge, Integral) else float(edge))
     if not 2 <= len(given) <= _MOST_BINS + 1 or any(a >= b for a, b in pairwise(given)):
         raise QueryError(f"edges are 2 to {_MOST_BINS + 1} numbers, each greater than the one before")
     return given

@@ -20,6 +20,7 @@ Collapse = Literal["bytes", "shot", "similar"]
 MOST_AT_ONCE = 100_000  # hits of one call; 100,000 payloads are 100 MB
 _FARTHEST = 2**40  # an offset; what is beyond the last image is empty
 _MOST_EF = 2**20
+_MOST_DIVERSE = 16_384  # that Qdrant compares with each other
 _GROUP_SIZE = 3
 _LARGEST = 3.4e38  # of a float32, which scores are
 
@@ -117,6 +118,13 @@ class SearchOptions:
             )
         if self.group_size != _GROUP_SIZE and self.group_by is None:
             raise QueryError("group_size is the most hits of a group: give group_by too, or limit for the hits in all")
+        chosen_among = self.limit if self.candidates is None else self.candidates
+        if self.diversity and chosen_among > _MOST_DIVERSE:
+            name = "limit" if self.candidates is None else "candidates"
+            raise QueryError(
+                f"diversity chooses among {_MOST_DIVERSE} images at most, and {name} is {chosen_among}: give a smaller "
+                f"{name}, or leave diversity out"
+            )
         if self.exact and self.ef is not None:
             raise QueryError("exact compares all vectors and ef says how far an index looks: give one of them")
         for name in ("diversity", "group_by"):

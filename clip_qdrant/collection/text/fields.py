@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
+from clip_qdrant.collection.options import is_number
 from clip_qdrant.collection.text.vectors import METADATA, has_words
 from clip_qdrant.errors import FilterError, QueryError
 from clip_qdrant.fields.types import FieldType
@@ -15,6 +15,7 @@ __all__ = ["TextFields", "choose_fields"]
 TextFields = Mapping[str, float] | Sequence[str]
 
 # Names of files and folders are often no words, or those of the programs that made them.
+_LEAST, _MOST = 1e-6, 1e6  # a weight: scores, which are floats of 32 bits, stay finite and above 0
 _DEFAULT: Mapping[str, float] = {"caption": 1.0, "uri": 0.5, METADATA: 1.0}
 
 
@@ -46,6 +47,7 @@ def _find_key(name: str, find: Callable[[str], tuple[str, FieldType]]) -> str:
 
 
 def _check_weight(name: str, weight: float) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 < weight < math.inf):
-        raise QueryError(f"the weight of {name!r} in text_fields must be a number above 0, not {weight!r}")
+    if not is_number(weight) or not _LEAST <= weight <= _MOST:
+        bounds = f"{_LEAST:f} to {_MOST:.0f}"
+        raise QueryError(f"the weight of {name!r} in text_fields must be a number above 0 ({bounds}), not {weight!r}")
     return float(weight)
