@@ -140,7 +140,7 @@ def test_an_image_of_the_web_is_fetched_and_shown(http: httpx.Client) -> None:
         ({"image": "bm8gaW1hZ2U="}, 422, "NotAnImage"),
         ({"image": "***"}, 422, "NotAnImage"),
         ({"image": base64.b64encode(png("red", (200, 100))).decode()}, 413, "ImageTooLarge"),
-        ({"image": inline("red"), "metadata": {"year": {"a": {}}}}, 422, "MetadataError"),
+        ({"image": inline("red"), "metadata": {"year": [1, "a"]}}, 422, "MetadataError"),
         ({"upload": 0}, 400, "there is no upload 0"),
         ({}, 422, "name the image by uri"),
         ({"image": inline("red"), "colour": "red"}, 422, "colour"),
