@@ -223,7 +223,7 @@ class Folder:
             os.utime(path, (1_600_000_000 + made, 1_600_000_000 + made))
         elif what == "rename":
             path.rename(self.path / f"{made:03}.png")
-        elif what == "swap":
+        elif what == "swap" and other != path:
             aside = self.path / "aside"
             path.rename(aside)
             other.rename(path)
@@ -232,7 +232,7 @@ class Folder:
             path.unlink()
         elif what == "break":
             path.write_bytes(b"no image %d" % made)
-        else:
+        elif what == "describe":
             path.with_suffix(".txt").write_text(f"caption {made}")
 
     def _paint(self, path: Path, *, size: int) -> None:

@@ -90,6 +90,7 @@ def test_what_is_no_collection_of_this_service_is_told(
 
 def test_a_collection_is_created_with_its_fields_and_dropped(http: httpx.Client, audit: Path) -> None:
     body = {"fields": {"year": "integer", "tags": "keyword"}}
+    told = len(audit.read_text().splitlines()) if audit.exists() else 0
 
     created = http.put("/v1/collections/new", json=body, headers={"X-Request-ID": "r-1"})
     again = http.put("/v1/collections/new", json=body)
@@ -100,7 +101,7 @@ def test_a_collection_is_created_with_its_fields_and_dropped(http: httpx.Client,
     assert created.json()["fields"]["metadata.tags"] == "keyword"
     assert dropped.json() == {"images": 0}
     assert http.get("/v1/collections/new").status_code == 404
-    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    lines = [json.loads(line) for line in audit.read_text().splitlines()[told:]]
     assert [line["action"] for line in lines] == ["create collection"] * 2 + ["drop collection"]
     first = lines[0]
     assert (first["key"], first["collection"], first["request_id"]) == ("root", "new", "r-1")

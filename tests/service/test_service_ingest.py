@@ -79,16 +79,18 @@ def client(url: str) -> Iterator[Client]:
         yield client
 
 
-def test_a_run_stores_the_images_of_a_place(client: Client, root: Path) -> None:
-    run = client.ingest(str(root / "open" / "photos"))
+def test_a_run_stores_the_images_of_a_place(url: str, root: Path) -> None:
+    with Client(url, collection="placed", patience=0) as client:
+        run = client.ingest(str(root / "open" / "photos"))
+        found = client.search("red", limit=50)
+        report = client.read_ingest_report(run.id)
 
-    assert (run.state, run.collection, run.error) == ("done", "photos", None)
+    assert (run.state, run.collection, run.error) == ("done", "placed", None)
     assert run.progress.added == len(COLOURS)
     assert run.report is not None
     assert run.report["reasons"] == {"not an image": 1}
     assert run.ended_at is not None
-    assert {hit.path.name for hit in client.search("red", limit=50) if hit.path} == {f"{one}.png" for one in COLOURS}
-    report = client.read_ingest_report(run.id)
+    assert {hit.path.name for hit in found if hit.path} == {f"{one}.png" for one in COLOURS}
     assert [row["uri"] for row in report["quarantined"]] == [(root / "open" / "photos" / "bad.jpg").as_uri()]
 
 

@@ -80,6 +80,7 @@ def add(http: httpx.Client, *points: dict[str, Any], key: str = WRITER, **body: 
 
 def test_an_image_is_stored_read_changed_and_deleted(http: httpx.Client, audit: Path) -> None:
     point = {"image": inline("red"), "uri": "urn:shop:1", "caption": "a shoe", "metadata": {"year": 2024}}
+    told = len(audit.read_text().splitlines()) if audit.exists() else 0
 
     added = add(http, point)
     again = add(http, point)
@@ -98,7 +99,7 @@ def test_an_image_is_stored_read_changed_and_deleted(http: httpx.Client, audit: 
     assert deleted.json() == {"deleted": 1}
     assert http.get(f"/v1/points/{name}").status_code == 404
     assert http.delete(f"/v1/points/{name}").status_code == 404
-    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    lines = [json.loads(line) for line in audit.read_text().splitlines()[told:]]
     assert [line["action"] for line in lines] == ["add points", "add points", "change points", "delete points"]
     assert lines[0]["uris"] == ["urn:shop:1"]
     assert (lines[2]["where"], lines[2]["changed"], lines[2]["key"]) == ("year = 2024", 1, "writer")

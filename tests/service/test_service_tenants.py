@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,9 @@ from clip_qdrant.store.edge.client import EdgeClient
 MINE, THEIRS = Tenant("customer", "acme"), Tenant("customer", "other")
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantBase]:
-    with EdgeClient(tmp_path_factory.mktemp("store")) as client:
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[QdrantBase]:
+    with EdgeClient(tmp_path) as client:
         yield client
 
 
@@ -34,7 +35,7 @@ def narrowed(client: QdrantBase, tenant: Tenant) -> ImageCollection:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mine(client: QdrantBase) -> ImageCollection:
     images = narrowed(client, MINE)
     images.add(
@@ -46,7 +47,7 @@ def mine(client: QdrantBase) -> ImageCollection:
     return images
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def theirs(client: QdrantBase, mine: ImageCollection) -> ImageCollection:
     images = narrowed(client, THEIRS)
     images.add(
