@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clip_qdrant.calibration.rounding import show_relevance
 from clip_qdrant.cli.output import metadata_text, place, plain
 from clip_qdrant.errors import ConfigError, FilterError
 from clip_qdrant.pages import facts
@@ -74,7 +75,7 @@ def _cell(hit: Hit, name: str, key: str | None) -> str:
 
 _COLUMNS: Mapping[str, Callable[[Any], str]] = {
     "score": lambda hit: "" if hit.score is None else f"{hit.score:.3f}",
-    "relevance": lambda hit: "" if hit.relevance is None else f"{hit.relevance:.3f}",
+    "relevance": lambda hit: "" if hit.relevance is None else show_relevance(hit.relevance),
     "caption": lambda hit: hit.caption or "",
     "taken": facts.show_date,
     "place": facts.show_place,

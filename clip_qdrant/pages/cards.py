@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from html import escape
 from urllib.parse import urlsplit
 
+from clip_qdrant.calibration.rounding import show_relevance
 from clip_qdrant.image_names import member_of
 from clip_qdrant.pages.facts import (
     ShownImage,
@@ -88,7 +89,7 @@ def make_hit_thumbnail(hit: ShownImage) -> str | None:
 
 def list_facts(hit: ShownImage) -> list[tuple[str, str]]:
     """Names and texts of what stands below a caption: relevance, date, place, metadata."""
-    likely = "" if hit.relevance is None else f"{hit.relevance:.3f}"
+    likely = "" if hit.relevance is None else show_relevance(hit.relevance)
     dated = [("relevance", likely), ("taken", show_date(hit)), ("place", show_place(hit))]
     return [fact for fact in dated if fact[1]] + list(list_values(choose_metadata(hit)))
 

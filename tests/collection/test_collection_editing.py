@@ -196,6 +196,14 @@ def test_labels_are_kept_and_an_interrupted_run_goes_on(
     assert "blue" in names(photos.search(where="kind = 'warm'"))
 
 
+def test_labels_for_likely_images_alone_need_a_calibration(photos: ImageCollection) -> None:
+    with pytest.raises(QueryError, match=r"needs a calibration.*without min_relevance each image gets the label"):
+        photos.classify(LABELS, min_relevance="auto", write="kind")
+
+    assert photos.count() == len(COLOURS)
+    assert "metadata.kind" not in photos.fields
+
+
 def test_an_image_that_is_like_no_label_gets_none(photos: ImageCollection) -> None:
     photos.embedder.calibration = Calibration(LEVELS, LEVELS, 0.9)  # type: ignore[attr-defined]  # may have one
 

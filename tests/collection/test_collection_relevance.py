@@ -13,6 +13,7 @@ from qdrant_client.client_base import QdrantBase
 
 from clip_qdrant.calibration.curves import LEVELS, Calibration, measure_calibration
 from clip_qdrant.calibration.improbable_texts import IMPROBABLE_TEXTS
+from clip_qdrant.calibration.rounding import show_relevance
 from clip_qdrant.collection.edit.classify import Label
 from clip_qdrant.collection.images import ImageCollection
 from clip_qdrant.collection.query import Query, embed_query_texts
@@ -139,7 +140,8 @@ def test_the_relevance_that_a_hit_has_finds_it_again(photos: ImageCollection) ->
         for hit in photos.search(words):
             assert hit.relevance is not None
             between += 0 < hit.relevance < 1
-            assert hit.id in [one.id for one in photos.search(words, min_relevance=hit.relevance)]
+            for shown in (hit.relevance, float(show_relevance(hit.relevance))):
+                assert hit.id in [one.id for one in photos.search(words, min_relevance=shown)]
     assert between > 10
 
 

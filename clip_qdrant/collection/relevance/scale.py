@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from clip_qdrant.calibration.curves import LEVELS
+from clip_qdrant.calibration.rounding import round_down
 from clip_qdrant.errors import QueryError
 
 if TYPE_CHECKING:
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from clip_qdrant.calibration.curves import Calibration
     from clip_qdrant.collection.query import Term
 
-__all__ = ["MinRelevance", "RelevanceScale", "measure_text_share", "round_down"]
+__all__ = ["MinRelevance", "RelevanceScale", "measure_text_share"]
 
 MinRelevance: TypeAlias = 'float | Literal["auto"]'
-
-
-_LAST_BITS = 1e-6  # 0.57 * 1000 is a little less than 570
 
 
 class RelevanceScale:
@@ -65,12 +62,6 @@ class RelevanceScale:
         assert self.calibration is not None, "find_cutoff raises without one"
         assert self.text is not None
         return self.calibration.score(cutoff, text=self.text) / self.strength
-
-
-def round_down(relevance: float, digits: int) -> float:
-    """A relevance of fewer digits, which is not above it."""
-    scale = float(10**digits)
-    return math.floor(relevance * scale + _LAST_BITS) / scale
 
 
 def measure_text_share(terms: Sequence[Term]) -> float | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
+from clip_qdrant.calibration.rounding import show_relevance
 from clip_qdrant.collection.hits import Explanation, Hit, Hits
 from clip_qdrant.collection.points import dense_vector, id_of
 from clip_qdrant.collection.query import Query, QueryVector, evaluate_queries
-from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share, round_down
+from clip_qdrant.collection.relevance.scale import RelevanceScale, measure_text_share
 from clip_qdrant.collection.search.candidates import choose_among_best
 from clip_qdrant.collection.search.explain import explain_index
 from clip_qdrant.collection.search.groups import group_hits
@@ -254,7 +255,7 @@ class Searcher:
         options = SearchOptions(limit=1)
         best = self._finish(self._make_request(request.ranking, request.selection, options, Clock()))
         likely = best[0].relevance if best else None
-        told = "" if likely is None else f"; the best has {round_down(likely, 3):.3f}"
+        told = "" if likely is None else f"; the best has {show_relevance(likely)}"
         score = "" if least is None else f" and a score of at least {least}"
         group = _tell_group(request.options)
         cutoff = f"{request.scale.find_cutoff(asked):.3f}" if asked == "auto" else f"{asked:g}"
