@@ -15,5 +15,6 @@ def show_relevance(relevance: float) -> str:
 
 
 def round_down(relevance: float, digits: int) -> float:
+    """A relevance of so many digits after the point."""
     scale = float(10**digits)
     return math.floor(relevance * scale + _LAST_BITS) / scale

@@ -95,12 +95,10 @@ def classify(
     if write is not None:
         check_names([write], reader.description.payload_fields)
     names = list(labels)
-    if min_relevance is not None and calibration is None:
-        raise QueryError(
-            f"min_relevance={min_relevance!r} needs a calibration, which the model has not: `clip-qdrant calibrate` "
-            "or calibrate() of the collection, makes one; without min_relevance each image gets the label most like it"
-        )
-    least = -1.0 if min_relevance is None else RelevanceScale(calibration, 1.0).find_score(min_relevance)
+    least = -1.0
+    if min_relevance is not None:
+        otherwise = "without min_relevance each image gets the label most like it"
+        least = RelevanceScale(calibration, 1.0).find_score(min_relevance, otherwise=otherwise)
     counts: Counter[str] = Counter(dict.fromkeys(names, 0))
     unsure = left_alone = 0
     offset: Any = None

@@ -20,6 +20,8 @@ __all__ = ["MinRelevance", "RelevanceScale", "measure_text_share"]
 
 MinRelevance: TypeAlias = 'float | Literal["auto"]'
 
+_OTHERWISE = "score_threshold does without"
+
 
 class RelevanceScale:
     """The scale of one search: `calibration` is that of the collection or, without one, of the embedder; `text` is the
@@ -42,12 +44,15 @@ class RelevanceScale:
             self._curve = self.calibration.curve(self.text)
         return round_down(float(np.interp(score * self.strength, self._curve, LEVELS)), 4)
 
-    def find_cutoff(self, asked: MinRelevance) -> float:
-        """The least relevance that `min_relevance` asks for. Raises QueryError where there is no calibration."""
+    def find_cutoff(self, asked: MinRelevance, *, otherwise: str = _OTHERWISE) -> float:
+        """The least relevance that `min_relevance` asks for.
+
+        Raises QueryError where there is no calibration; `otherwise` tells what there is to do without.
+        """
         if self.calibration is None:
             raise QueryError(
                 f"min_relevance={asked!r} needs a calibration, which the model has not: `clip-qdrant calibrate`, or "
-                "calibrate() of the collection, makes one; score_threshold does without"
+                f"calibrate() of the collection, makes one; {otherwise}"
             )
         if self.text is None:
             raise QueryError(
@@ -56,9 +61,9 @@ class RelevanceScale:
             )
         return self.calibration.cutoff if asked == "auto" else asked
 
-    def find_score(self, asked: MinRelevance) -> float:
+    def find_score(self, asked: MinRelevance, *, otherwise: str = _OTHERWISE) -> float:
         """The least cosine similarity that `min_relevance` lets through. Raises QueryError as `find_cutoff`."""
-        cutoff = self.find_cutoff(asked)
+        cutoff = self.find_cutoff(asked, otherwise=otherwise)
         assert self.calibration is not None, "find_cutoff raises without one"
         assert self.text is not None
         return self.calibration.score(cutoff, text=self.text) / self.strength
